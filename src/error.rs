@@ -84,16 +84,33 @@ pub fn exit_of(error: &anyhow::Error) -> Exit {
     error.chain().find_map(|cause| cause.downcast_ref::<Advice>()).map_or(Exit::Failed, |advice| advice.exit)
 }
 
+/// Says where the log of a run is that failed in the middle of its work.
+pub fn with_log(error: anyhow::Error, log: &std::path::Path) -> anyhow::Error {
+    if exit_of(&error) != Exit::Failed || !log.exists() {
+        return error;
+    }
+    let message = error.to_string();
+    let mut advice = Advice::failed(message);
+    advice.hint = Some(format!("everything that was seen is in {}", log.display()));
+    error.context(advice)
+}
+
 /// The chain of `error` and its hints, as they are shown to a person: one cause a line, hints last.
 pub fn render(error: &anyhow::Error) -> String {
     let mut text = String::new();
-    for (depth, cause) in error.chain().enumerate() {
+    // A cause that was put on top only for its hint repeats the words below it.
+    let mut causes: Vec<String> =
+        error.chain().map(|cause| cause.to_string().trim_end().to_owned()).collect();
+    causes.dedup();
+    for (depth, cause) in causes.iter().enumerate() {
         let lead = if depth == 0 { "error: " } else { "  because: " };
         text.push_str(lead);
-        text.push_str(cause.to_string().trim_end());
+        text.push_str(cause);
         text.push('\n');
     }
-    for hint in error.chain().filter_map(|cause| cause.downcast_ref::<Advice>()?.hint.as_deref()) {
+    let hints: Vec<&str> =
+        error.chain().filter_map(|it| it.downcast_ref::<Advice>()?.hint.as_deref()).collect();
+    for hint in hints.iter().rev() {
         text.push_str("hint: ");
         text.push_str(hint);
         text.push('\n');

@@ -23,7 +23,7 @@ pub struct Means {
     pub repmgr_password: SecretString,
     /// Password of the role `cluster`, which checks that the cluster takes writes.
     pub check_password: SecretString,
-    /// Passwords of the inventory's users: declared, or made.
+    /// Passwords of the inventory's users: declared, or made. One that was made elsewhere is not here.
     pub user_passwords: BTreeMap<String, SecretString>,
     /// The token with which nodes move the floating IP.
     pub failover_token: Option<SecretString>,
@@ -35,7 +35,9 @@ pub struct Means {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
-    /// Keys and droplets.
+    /// The operator's key at the provider.
+    Keys,
+    /// Droplets.
     Provide,
     /// Waiting for hosts; the floating IP is made meanwhile.
     Reach,
@@ -69,6 +71,7 @@ impl Phase {
     /// What a person reads while it runs.
     pub fn title(self) -> &'static str {
         match self {
+            Phase::Keys => "keys",
             Phase::Provide => "create",
             Phase::Reach => "wait for hosts",
             Phase::Lists => "package lists",

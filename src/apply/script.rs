@@ -21,7 +21,7 @@ macro_rules! with_lib {
 
 macro_rules! scripts {
     ($($constant:ident = $kind:ident $name:literal;)*) => {
-        $(pub(super) const $constant: &str = $kind!($name);)*
+        $(pub(crate) const $constant: &str = $kind!($name);)*
         /// Every script by name, whole, as it runs on a host: for shellcheck.
         pub const ALL: &[(&str, &str)] = &[$(($name, $constant)),*];
     };

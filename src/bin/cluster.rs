@@ -1,1 +1,28 @@
-fn main() {}
+//! The operator's program: parse, dispatch, exit code.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use cluster::cli::Cli;
+use cluster::{commands, error};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: cannot start: {error}");
+            return error::Exit::Failed.into();
+        }
+    };
+    let result = runtime.block_on(commands::run(cli));
+    // A question that is still waiting on standard input must not keep the program alive.
+    runtime.shutdown_background();
+    match result {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            anstream::eprint!("{}", error::render(&error));
+            error::exit_of(&error).into()
+        }
+    }
+}

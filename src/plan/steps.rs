@@ -125,7 +125,7 @@ impl<'a> Planner<'a> {
         let missing: Vec<&Node> =
             self.inventory.nodes.iter().filter(|node| !cloud.droplets.contains_key(&node.name)).collect();
         if !missing.is_empty() && !cloud.ssh_key {
-            self.step(Phase::Provide, None, Action::ImportSshKey, "the account does not know it");
+            self.step(Phase::Keys, None, Action::ImportSshKey, "the account does not know it");
         }
         for node in missing {
             let why = format!("no droplet `{}` has the tag of this cluster", node.name);
@@ -272,7 +272,7 @@ impl<'a> Planner<'a> {
             self.settings(node, host, postgres, role);
         }
         match role {
-            Role::Primary => self.primary(node, host, &data),
+            Role::Primary => self.primary(node, host),
             Role::Standby => self.standby(node, host, &data),
             Role::Witness => self.witness(node, host, &data, running),
         }
@@ -346,7 +346,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn primary(&mut self, node: &Node, host: &HostFacts, data: &Data) {
+    fn primary(&mut self, node: &Node, host: &HostFacts) {
         let rows = host.repmgr.as_deref().unwrap_or_default();
         if self.primary == Primary::Never {
             if let Some(missing) = self
@@ -425,7 +425,11 @@ impl<'a> Planner<'a> {
             "cluster" => (&self.means.check_password, false, false),
             _ => {
                 let superuser = self.inventory.users.iter().any(|user| user.name == name && user.superuser);
-                (&self.means.user_passwords[name], superuser, false)
+                match self.means.user_passwords.get(name) {
+                    Some(password) => (password, superuser, false),
+                    // It was made elsewhere, and resetting it would lock the application out.
+                    None => return,
+                }
             }
         };
         let found = postgres.and_then(|postgres| postgres.roles.iter().find(|role| role.name == name));
