@@ -3,4 +3,5 @@
 //! `api` is the cloud as its clients see it (a state machine behind axum); `machine` is what its droplets are
 //! made of: systemd-nspawn containers, or nothing at all in tests.
 
+pub mod api;
 pub mod machine;

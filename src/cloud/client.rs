@@ -274,7 +274,7 @@ impl Client {
         let (status, headers) = (response.status(), response.headers().clone());
         let bytes = response.bytes().await.map_err(no_answer)?;
         if !status.is_success() {
-            let answer = refusal(request.call.clone(), status.as_u16(), &headers, &bytes);
+            let answer = Box::new(refusal(request.call.clone(), status.as_u16(), &headers, &bytes));
             return Err(if status.is_server_error() {
                 Error::Failed(answer)
             } else {

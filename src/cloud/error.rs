@@ -83,10 +83,10 @@ pub enum Error {
     },
     /// The API said no (4xx): it did nothing.
     #[error("{0}")]
-    Refused(Answer),
+    Refused(Box<Answer>),
     /// The API failed (5xx).
     #[error("{0}")]
-    Failed(Answer),
+    Failed(Box<Answer>),
     /// A request that makes something had no clear answer: the thing may exist. Look before asking again.
     #[error("{call} may or may not have been carried out")]
     MaybeHappened {

@@ -139,14 +139,15 @@ impl Client {
     }
 
     async fn check_image(&self, found: &mut Findings, image: &Setting, region: &str) -> Result<(), Error> {
+        let is_in =
+            |known: &Image| known.regions.is_empty() || known.regions.iter().any(|slug| slug == region);
         let usable = |known: &Image| known.status != "retired" && known.status != "deleted";
         match found.answer(self.image(&image.value).await)? {
             None => {}
+            Some(Some(known)) if usable(&known) && is_in(&known) => {}
             Some(Some(known)) if usable(&known) => {
-                if !known.regions.is_empty() && !known.regions.iter().any(|slug| slug == region) {
-                    let hint = format!("it is available in: {}", known.regions.join(", "));
-                    found.add(&image.key, format!("image {} is not in {region}", image.value), hint);
-                }
+                let hint = format!("it is available in: {}", known.regions.join(", "));
+                found.add(&image.key, format!("image {} is not in {region}", image.value), hint);
             }
             Some(_) => {
                 let offered = found.answer(self.distribution_images().await)?.unwrap_or_default();
