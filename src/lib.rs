@@ -5,4 +5,6 @@
 
 pub mod cloud;
 #[cfg(feature = "operator")]
+pub mod commands;
+#[cfg(feature = "operator")]
 pub mod lab;

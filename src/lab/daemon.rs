@@ -127,7 +127,8 @@ pub(super) fn running(name: &LabName) -> Result<Option<Pid>> {
     match handle.try_lock() {
         Ok(()) => Ok(None),
         Err(fs::TryLockError::WouldBlock) => {
-            let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+            let text =
+                fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
             // Between taking the lock and writing the number there is a moment without one.
             Ok(text.trim().parse().ok().and_then(Pid::from_raw))
         }
@@ -146,7 +147,9 @@ pub(super) async fn end(name: &LabName) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         let Some(pid) = running(name)? else { return Ok(()) };
         if !is_daemon(pid, name) {
-            bail!("process {pid} holds the lock of the laboratory {name}, but is no daemon of it: it was left alone");
+            bail!(
+                "process {pid} holds the lock of the laboratory {name}, but is no daemon of it: it was left alone"
+            );
         }
         kill_process(pid, signal).context("cannot signal the daemon")?;
         while running(name)?.is_some() && Instant::now() < deadline {

@@ -62,7 +62,13 @@ impl Faults<'_> {
     ///
     /// # Errors
     /// The laboratory's rules are gone, or (to refuse) the droplet is off.
-    pub async fn cut(&self, droplet: &MachineSpec, from: Off<'_>, way: Direction, manner: Manner) -> Result<()> {
+    pub async fn cut(
+        &self,
+        droplet: &MachineSpec,
+        from: Off<'_>,
+        way: Direction,
+        manner: Manner,
+    ) -> Result<()> {
         let both = way == Direction::Both;
         match (manner, from) {
             (Manner::Drop, Off::Droplet(other)) => {

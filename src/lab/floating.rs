@@ -24,7 +24,8 @@ pub(crate) async fn replace(lab: &LabName, wanted: &Table) -> Result<()> {
     let table = lab.table();
     let mut commands = format!("flush map ip {table} floating\n");
     if !wanted.is_empty() {
-        let entries: Vec<_> = wanted.iter().map(|(floating, anchor)| format!("{floating} : {anchor}")).collect();
+        let entries: Vec<_> =
+            wanted.iter().map(|(floating, anchor)| format!("{floating} : {anchor}")).collect();
         commands += &format!("add element ip {table} floating {{ {} }}\n", entries.join(", "));
     }
     program::feed("nft", &["-f", "-"], &commands).await?;

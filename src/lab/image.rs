@@ -77,7 +77,8 @@ fn lock() -> Result<File> {
 
 fn remove_unfinished() -> Result<()> {
     for name in home::list(Path::new(CACHE))?.iter().filter(|name| name.starts_with(UNFINISHED)) {
-        fs::remove_dir_all(Path::new(CACHE).join(name)).with_context(|| format!("cannot remove {CACHE}/{name}"))?;
+        fs::remove_dir_all(Path::new(CACHE).join(name))
+            .with_context(|| format!("cannot remove {CACHE}/{name}"))?;
     }
     Ok(())
 }

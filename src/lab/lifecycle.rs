@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use super::home::{Exclusive, Home};
 use super::machine::{cgroup, wire};
@@ -57,7 +57,9 @@ pub async fn start(
         }
         return Ok(Started::AlreadyRunning);
     }
-    let resume = resume && Home::of(name).settings().exists();
+    let kept = if resume { LabSettings::load(name)? } else { None };
+    let resume = kept.is_some();
+    let settings = kept.as_ref().unwrap_or(settings);
     if !resume {
         clear(name).await?;
         network::remove_routes(&others(name)?).await?;
@@ -78,8 +80,12 @@ async fn begin(settings: &LabSettings, resume: bool) -> Result<()> {
     if !resume {
         fs::create_dir_all(home.path()).with_context(|| format!("cannot make {}", home.path().display()))?;
         // What is in it has secrets, and files with the set-user-id bit.
-        fs::DirBuilder::new().mode(0o700).create(home.droplets()).context("cannot make the droplets' directory")?;
-        fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755)).context("cannot set permissions")?;
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .create(home.droplets())
+            .context("cannot make the droplets' directory")?;
+        fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755))
+            .context("cannot set permissions")?;
         settings.save()?;
         for file in [home.token(), home.failover_token()] {
             home::write(&file, 0o600, token()?.as_bytes())?;
@@ -95,7 +101,7 @@ async fn begin(settings: &LabSettings, resume: bool) -> Result<()> {
 /// A token of the provider's form.
 fn token() -> Result<String> {
     let mut random = [0_u8; 32];
-    getrandom::fill(&mut random).context("no random numbers")?;
+    getrandom::fill(&mut random).map_err(|error| anyhow!("no random numbers: {error}"))?;
     let digits: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
     Ok(format!("dop_v1_{digits}"))
 }

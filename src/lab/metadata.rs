@@ -41,7 +41,9 @@ async fn answer<M: Machines>(
         return ([(header::CONTENT_TYPE, "application/json")], metadata.to_string()).into_response();
     }
     match uri.path().strip_prefix("/metadata/v1").and_then(|path| look_up(&metadata, path)) {
-        Some(Found::Text(text)) => ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response(),
+        Some(Found::Text(text)) => {
+            ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()
+        }
         Some(Found::Elsewhere) => {
             let to = format!("{}/", uri.path());
             (StatusCode::MOVED_PERMANENTLY, [(header::LOCATION, to)]).into_response()
@@ -86,7 +88,11 @@ fn look_up(metadata: &Value, path: &str) -> Option<Found> {
         Value::Object(fields) => index(
             fields
                 .iter()
-                .map(|(key, value)| if value.is_object() || is_index(value) { name(key) + "/" } else { name(key) })
+                .map(
+                    |(key, value)| {
+                        if value.is_object() || is_index(value) { name(key) + "/" } else { name(key) }
+                    },
+                )
                 .collect(),
         ),
         at if is_index(at) => index((0..at.as_array()?.len()).map(|number| format!("{number}/")).collect()),

@@ -20,7 +20,8 @@ pub(crate) struct Mount {
 /// # Errors
 /// `/proc` cannot be read.
 pub(crate) fn all() -> Result<Vec<Mount>> {
-    let table = std::fs::read_to_string("/proc/self/mountinfo").context("cannot read /proc/self/mountinfo")?;
+    let table =
+        std::fs::read_to_string("/proc/self/mountinfo").context("cannot read /proc/self/mountinfo")?;
     Ok(table.lines().filter_map(parse).collect())
 }
 

@@ -138,7 +138,8 @@ mod tests {
     #[test]
     fn interface_names_fit_the_kernel() {
         let lab = lab(&"a".repeat(30));
-        for name in [lab.public_bridge(), lab.private_bridge(), lab.public_port(4094), lab.private_port(4094)] {
+        for name in [lab.public_bridge(), lab.private_bridge(), lab.public_port(4094), lab.private_port(4094)]
+        {
             assert!(name.len() <= 15, "{name}");
             assert!(name.starts_with(&lab.link_prefix()));
         }

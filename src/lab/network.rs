@@ -35,6 +35,11 @@ impl Network<'_> {
         forward()
     }
 
+    /// Whether it is set up: the bridges come with the last thing that can go wrong but the rules.
+    pub(crate) fn is_up(&self) -> bool {
+        Path::new("/sys/class/net").join(self.lab.public_bridge()).exists()
+    }
+
     fn commands(&self) -> String {
         let (public, private) = (self.lab.public_bridge(), self.lab.private_bridge());
         let (gateway, anchor) = (self.subnets.gateway(), self.subnets.anchor_gateway());
@@ -153,7 +158,10 @@ mod tests {
         let (lab, subnets) = ("t-1".parse().unwrap(), "10.98.0.0/16".parse().unwrap());
         let rules = Network { lab: &lab, subnets: &subnets, port: 8490 }.rules();
         let code: String = rules.lines().filter(|line| !line.trim_start().starts_with('#')).collect();
-        assert!(!code.contains("{table}") && !code.contains("{gateway}") && !code.contains("{anchor}"), "{code}");
+        assert!(
+            !code.contains("{table}") && !code.contains("{gateway}") && !code.contains("{anchor}"),
+            "{code}"
+        );
         assert!(code.contains("table bridge cluster_lab_t_1 {"));
         assert!(code.contains("tcp dport 8490"));
         assert!(code.contains("{ 10.98.0.0/24, 10.98.2.0/24 }"));

@@ -29,7 +29,9 @@ pub(crate) async fn check(wanted: &Subnets) -> Result<()> {
         if let Ok(address) = address.trim().parse()
             && wanted.all().iter().any(|net| net.contains::<&std::net::Ipv4Addr>(&address))
         {
-            bail!("this machine's resolver {address} is in {wanted}\nhint: choose another range with --subnet");
+            bail!(
+                "this machine's resolver {address} is in {wanted}\nhint: choose another range with --subnet"
+            );
         }
     }
     Ok(())
@@ -80,7 +82,10 @@ mod tests {
 
     #[test]
     fn other_routes_are_not() {
-        assert_eq!(found(r#"[{"dst":"default"},{"dst":"10.98.0.0/16"},{"dst":"10.99.7.0/24"},{"dst":"0.0.0.0/1"}]"#), None);
+        assert_eq!(
+            found(r#"[{"dst":"default"},{"dst":"10.98.0.0/16"},{"dst":"10.99.7.0/24"},{"dst":"0.0.0.0/1"}]"#),
+            None
+        );
         assert_eq!(found("[]"), None);
     }
 }

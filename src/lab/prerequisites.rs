@@ -48,7 +48,9 @@ fn missing(exists: impl Fn(&str) -> bool, path: &str) -> Vec<&'static str> {
             return exists(wanted);
         }
         // A user's PATH often lacks the directories of the programs for root.
-        path.split(':').chain(["/usr/sbin", "/sbin"]).any(|directory| exists(&format!("{directory}/{wanted}")))
+        path.split(':')
+            .chain(["/usr/sbin", "/sbin"])
+            .any(|directory| exists(&format!("{directory}/{wanted}")))
     };
     let mut packages: Vec<_> =
         NEEDED.iter().filter(|(wanted, _)| !is_there(wanted)).map(|(_, package)| *package).collect();
@@ -66,6 +68,9 @@ mod tests {
         assert_eq!(none.len(), NEEDED.len() - 1);
         assert_eq!(none.iter().filter(|package| **package == "util-linux").count(), 1);
         assert!(missing(|_| true, "/usr/bin").is_empty());
-        assert_eq!(missing(|file| file != "/usr/bin/nft" && !file.ends_with("sbin/nft"), "/usr/bin"), ["nftables"]);
+        assert_eq!(
+            missing(|file| file != "/usr/bin/nft" && !file.ends_with("sbin/nft"), "/usr/bin"),
+            ["nftables"]
+        );
     }
 }

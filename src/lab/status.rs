@@ -1,6 +1,7 @@
 //! What a laboratory looks like from outside. No secret is part of it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
@@ -69,7 +70,8 @@ pub fn look(name: &LabName) -> Result<Status> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => State::default(),
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", home.state().display())),
     };
-    let names: BTreeMap<_, _> = state.droplets.iter().map(|(id, droplet)| (*id, &droplet.spec.name)).collect();
+    let names: BTreeMap<_, _> =
+        state.droplets.iter().map(|(id, droplet)| (*id, &droplet.spec.name)).collect();
     let droplets = state.droplets.iter().map(|(id, droplet)| DropletStatus {
         id: *id,
         name: droplet.spec.name.clone(),
@@ -95,4 +97,28 @@ pub fn look(name: &LabName) -> Result<Status> {
         droplets: droplets.collect(),
         floating_ips: floating.collect(),
     })
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Some(api_url), Some(token_file)) = (&self.api_url, &self.token_file) else {
+            return writeln!(f, "there is no laboratory {}", self.name);
+        };
+        let state = if self.running { "running" } else { "stopped, with remains" };
+        writeln!(f, "laboratory {}: {state}", self.name)?;
+        writeln!(f, "API         {api_url}")?;
+        writeln!(f, "token       {}", token_file.display())?;
+        for (number, droplet) in self.droplets.iter().enumerate() {
+            let title = if number == 0 { "droplets" } else { "" };
+            let DropletStatus { id, name, address, private_address, state } = droplet;
+            writeln!(f, "{title:<11} {name:<12} {state:<7} {address:<15} {private_address:<15} {id}")?;
+        }
+        for (number, floating) in self.floating_ips.iter().enumerate() {
+            let title = if number == 0 { "floating IPs" } else { "" };
+            let leads =
+                floating.droplet.as_deref().map_or("unassigned".to_owned(), |name| format!("to {name}"));
+            writeln!(f, "{title:<12}{:<15} {leads}", floating.address)?;
+        }
+        Ok(())
+    }
 }

@@ -82,11 +82,14 @@ impl TryFrom<Ipv4Net> for Subnets {
         }
         let subnets = Self(net);
         let reserved = RESERVED.map(|range| range.parse::<Ipv4Net>().expect("a constant range"));
-        if let Some(range) = reserved.iter().find(|range| subnets.all().iter().any(|net| overlap(net, range))) {
+        if let Some(range) = reserved.iter().find(|range| subnets.all().iter().any(|net| overlap(net, range)))
+        {
             return Err(format!("`{net}` would use {range}, which is never a laboratory's"));
         }
         if !net.network().is_private() {
-            return Err(format!("`{net}` is not a range for private networks (10.x, 172.16-31.x, 192.168.x)"));
+            return Err(format!(
+                "`{net}` is not a range for private networks (10.x, 172.16-31.x, 192.168.x)"
+            ));
         }
         Ok(subnets)
     }
@@ -119,12 +122,10 @@ mod tests {
     #[test]
     fn four_networks_of_a_sixteen() {
         let subnets: Subnets = "10.99.0.0/16".parse().unwrap();
-        assert_eq!(subnets.all().map(|net| net.to_string()), [
-            "10.99.0.0/24",
-            "10.99.1.0/24",
-            "10.99.2.0/24",
-            "10.99.3.0/24"
-        ]);
+        assert_eq!(
+            subnets.all().map(|net| net.to_string()),
+            ["10.99.0.0/24", "10.99.1.0/24", "10.99.2.0/24", "10.99.3.0/24"]
+        );
         assert_eq!(subnets.gateway().to_string(), "10.99.0.1");
         assert_eq!(subnets.anchor_gateway().to_string(), "10.99.2.1");
         assert_eq!(subnets.index("10.99.0.17".parse().unwrap()), 17);
@@ -132,7 +133,15 @@ mod tests {
 
     #[test]
     fn what_is_not_private_is_refused() {
-        for bad in ["10.99.0.0/24", "10.99.0.1/16", "192.0.0.0/16", "203.0.0.0/16", "169.254.0.0/16", "8.8.0.0/16", "x"] {
+        for bad in [
+            "10.99.0.0/24",
+            "10.99.0.1/16",
+            "192.0.0.0/16",
+            "203.0.0.0/16",
+            "169.254.0.0/16",
+            "8.8.0.0/16",
+            "x",
+        ] {
             assert!(bad.parse::<Subnets>().is_err(), "{bad}");
         }
         assert!("172.31.0.0/16".parse::<Subnets>().is_ok());

@@ -40,12 +40,8 @@ pub(super) const FILES: [(&str, &str); 3] = [
 ];
 
 /// What must be another on every machine, by directory below the root and the start of the name: removed.
-pub(super) const UNIQUE: [(&str, &str); 4] = [
-    ("etc/ssh", "ssh_host_"),
-    ("etc", "hostname"),
-    ("etc", "resolv.conf"),
-    ("var/lib/dbus", "machine-id"),
-];
+pub(super) const UNIQUE: [(&str, &str); 4] =
+    [("etc/ssh", "ssh_host_"), ("etc", "hostname"), ("etc", "resolv.conf"), ("var/lib/dbus", "machine-id")];
 
 /// To be raised when something else about the making changes.
 const REVISION: u32 = 1;
@@ -86,9 +82,14 @@ mod tests {
 
     #[test]
     fn every_image_has_a_directory_of_its_own() {
-        let directories: Vec<_> = IMAGES.iter().map(|(slug, _)| Recipe::of(slug).unwrap().directory()).collect();
+        let directories: Vec<_> =
+            IMAGES.iter().map(|(slug, _)| Recipe::of(slug).unwrap().directory()).collect();
         for (slug, _) in IMAGES {
-            assert_eq!(directories.iter().filter(|name| name.starts_with(slug)).count(), 1, "{directories:?}");
+            assert_eq!(
+                directories.iter().filter(|name| name.starts_with(slug)).count(),
+                1,
+                "{directories:?}"
+            );
         }
         assert_eq!(Recipe::of("ubuntu-24-04-x64"), None);
     }

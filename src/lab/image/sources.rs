@@ -13,7 +13,8 @@ pub(super) struct Mirrors {
 /// run: then mmdebstrap's own default is right.
 pub(super) async fn configured() -> Option<Mirrors> {
     let format = "$(REPO_URI) $(ORIGIN) $(LABEL)";
-    let targets = program::run("apt-get", &["indextargets", "--format", format, "Created-By: Packages"]).await;
+    let targets =
+        program::run("apt-get", &["indextargets", "--format", format, "Created-By: Packages"]).await;
     parse(&targets.ok()?)
 }
 
@@ -62,7 +63,9 @@ mod tests {
 
     #[test]
     fn half_of_it_is_nothing() {
-        for targets in ["", "http://a.example/ Ubuntu Ubuntu\n", "http://mirror.example/debian/ Debian Debian\n"] {
+        for targets in
+            ["", "http://a.example/ Ubuntu Ubuntu\n", "http://mirror.example/debian/ Debian Debian\n"]
+        {
             assert_eq!(parse(targets), None);
         }
     }

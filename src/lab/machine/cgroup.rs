@@ -164,7 +164,9 @@ impl Cgroup {
             Err(error) if error.kind() == ErrorKind::NotFound && !file.with_file_name("").exists() => Ok(()),
             // The group went away between opening and writing.
             Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error()) => Ok(()),
-            result => result.with_context(|| format!("cannot write to {} (Linux 5.14 or newer)", file.display())),
+            result => {
+                result.with_context(|| format!("cannot write to {} (Linux 5.14 or newer)", file.display()))
+            }
         }
     }
 }

@@ -75,8 +75,18 @@ impl Disk {
             self.directory.join("upper").display(),
             self.directory.join("work").display()
         );
-        program::run("mount", &["-t".as_ref(), "overlay".as_ref(), self.source.as_ref(), "-o".as_ref(), options.as_ref(), root.as_os_str()])
-            .await?;
+        program::run(
+            "mount",
+            &[
+                "-t".as_ref(),
+                "overlay".as_ref(),
+                self.source.as_ref(),
+                "-o".as_ref(),
+                options.as_ref(),
+                root.as_os_str(),
+            ],
+        )
+        .await?;
         Ok(())
     }
 

@@ -60,7 +60,11 @@ fn files(spec: &MachineSpec, gateway: std::net::Ipv4Addr, port: u16) -> Vec<Seed
         (format!("{seed}/user-data"), 0o600, spec.user_data.clone().unwrap_or_default()),
         ("etc/hostname".to_owned(), 0o644, format!("{}\n", spec.name)),
         (format!("{UNITS}/cloud-api.socket"), 0o644, fill(include_str!("../../../templates/lab/api.socket"))),
-        (format!("{UNITS}/cloud-api.service"), 0o644, fill(include_str!("../../../templates/lab/api.service"))),
+        (
+            format!("{UNITS}/cloud-api.service"),
+            0o644,
+            fill(include_str!("../../../templates/lab/api.service")),
+        ),
     ]
 }
 

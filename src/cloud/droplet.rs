@@ -1,0 +1,129 @@
+//! Droplets that are there and ready, whatever happened to earlier attempts.
+
+use crate::cloud::client::Client;
+use crate::cloud::error::Error;
+use crate::cloud::model::{Action, Droplet, DropletStatus, Progress};
+use crate::cloud::pace::{Pace, Watch};
+use crate::cloud::{Ensured, names};
+
+pub use crate::cloud::calls::{DropletSpec, Power};
+
+/// How many times a create is asked for anew after it was found to have made nothing.
+const CREATE_ROUNDS: usize = 3;
+
+impl Client {
+    /// The cluster's droplet of this name: found by tag and name, else made. Returns when the API knows it, not
+    /// when it is ready.
+    ///
+    /// A create whose answer is lost is followed by looks for `pace.grace`; only then is it asked for again.
+    ///
+    /// # Errors
+    /// [`Error::Duplicate`] if several droplets of the cluster have the name.
+    pub async fn ensure_droplet(&self, spec: &DropletSpec, pace: Pace) -> Result<Ensured<Droplet>, Error> {
+        spec.check()?;
+        if let Some(value) = self.find_droplet(&spec.cluster, &spec.name).await? {
+            return Ok(Ensured { value, made: false });
+        }
+        let mut watch = Watch::new(self, pace, format!("droplet {} to be accepted", spec.name));
+        let mut rounds = 0;
+        loop {
+            rounds += 1;
+            let doubt = match self.create_droplet(spec).await {
+                Ok(value) => return Ok(Ensured { value, made: true }),
+                Err(error @ Error::MaybeHappened { .. }) => error,
+                Err(error) => return Err(error),
+            };
+            let mut look = Watch::new(self, pace, format!("droplet {} to show", spec.name));
+            while look.in_grace() {
+                if let Some(value) = self.find_droplet(&spec.cluster, &spec.name).await? {
+                    return Ok(Ensured { value, made: true });
+                }
+                look.pause("the answer to its creation was lost").await?;
+            }
+            if rounds == CREATE_ROUNDS {
+                return Err(doubt);
+            }
+            watch.pause("it was not made; asking again").await?;
+        }
+    }
+
+    /// The cluster's droplet of this name.
+    async fn find_droplet(&self, cluster: &str, name: &str) -> Result<Option<Droplet>, Error> {
+        let mut found = self.droplets(&names::cluster_tag(cluster)).await?;
+        found.retain(|droplet| droplet.name == name);
+        if found.len() > 1 {
+            let ids = found.iter().map(|droplet| droplet.id).collect();
+            return Err(Error::Duplicate { name: name.to_owned(), ids });
+        }
+        Ok(found.pop())
+    }
+
+    /// Waits until a droplet is active, has a public and a private address, and is not locked. That it has
+    /// booted is for SSH to say.
+    ///
+    /// # Errors
+    /// [`Error::ActionFailed`] if the provider could not make it, [`Error::Gone`] if it is not known for longer
+    /// than `pace.grace`, [`Error::TimedOut`] after `pace.deadline`.
+    pub async fn wait_droplet_ready(&self, id: u64, pace: Pace) -> Result<Droplet, Error> {
+        let mut watch = Watch::new(self, pace, format!("droplet {id} to be ready"));
+        loop {
+            let seen = match self.droplet(id).await? {
+                Some(droplet) => match unready(&droplet) {
+                    None => return Ok(droplet),
+                    Some(why) => why,
+                },
+                None if watch.in_grace() => "the API does not know it yet".into(),
+                None => return Err(Error::Gone { what: format!("droplet {id}") }),
+            };
+            let actions = self.droplet_actions(id).await?;
+            let failed = |action: &&Action| action.kind == "create" && action.progress() == Progress::Failed;
+            if let Some(action) = actions.iter().find(failed) {
+                return Err(Error::ActionFailed { what: format!("creating droplet {id}"), id: action.id });
+            }
+            watch.pause(seen).await?;
+        }
+    }
+
+    /// Changes a droplet's power and waits until the provider says that it is done.
+    pub async fn power(&self, id: u64, power: Power, pace: Pace) -> Result<(), Error> {
+        let what = format!(
+            "droplet {id} to {}",
+            match power {
+                Power::On => "be powered on",
+                Power::Off => "be powered off",
+                Power::Shutdown => "be shut down",
+            }
+        );
+        let mut watch = Watch::new(self, pace, what.clone());
+        let action = loop {
+            match self.droplet_power(id, power).await {
+                Ok(action) => break action,
+                Err(error) if error.is_pending_event() => watch.pause("another action is under way").await?,
+                Err(error) => return Err(error),
+            }
+        };
+        loop {
+            match self.droplet_action(id, action.id).await?.map(|action| action.progress()) {
+                Some(Progress::Done) => return Ok(()),
+                Some(Progress::Failed) => return Err(Error::ActionFailed { what, id: action.id }),
+                Some(Progress::Running) => watch.pause("in progress").await?,
+                None => watch.pause("the API does not know the action yet").await?,
+            }
+        }
+    }
+}
+
+/// What a droplet still lacks.
+fn unready(droplet: &Droplet) -> Option<String> {
+    let why = match (droplet.status, droplet.public_ipv4(), droplet.private_ipv4()) {
+        (DropletStatus::Active, Some(_), Some(_)) if droplet.locked => "an action on it is under way",
+        (DropletStatus::Active, Some(_), Some(_)) => return None,
+        (DropletStatus::Active, None, _) => "no public address yet",
+        (DropletStatus::Active, _, None) => "no private address yet",
+        (DropletStatus::New, ..) => "being created",
+        (DropletStatus::Off, ..) => "powered off",
+        (DropletStatus::Archive, ..) => "archived",
+        (DropletStatus::Unknown, ..) => "in an unknown state",
+    };
+    Some(why.to_owned())
+}

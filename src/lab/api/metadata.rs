@@ -1,0 +1,32 @@
+//! What a droplet's metadata service would say about it.
+
+use serde_json::{Value, json};
+
+use super::route::World;
+
+impl World<'_> {
+    /// `/metadata/v1.json` of a droplet, if there is one.
+    pub(super) fn metadata(&self, id: u64) -> Option<Value> {
+        let droplet = self.state.droplets.get(&id)?;
+        let (spec, layout) = (&droplet.spec, self.layout);
+        let address = self.state.addresses.values().find(|address| address.holder == Some(id)).map(|a| a.ip);
+        let reserved = json!({ "ipv4": { "active": address.is_some(), "ip_address": address } });
+        Some(json!({
+            "droplet_id": id, "hostname": spec.name, "region": spec.region, "public_keys": spec.ssh_keys,
+            "user_data": spec.user_data, "vendor_data": "", "tags": droplet.tags,
+            "interfaces": {
+                "public": [{
+                    "ipv4": { "ip_address": spec.public_ip, "netmask": layout.public.netmask, "gateway": layout.public.gateway },
+                    "anchor_ipv4": { "ip_address": spec.anchor_ip, "netmask": layout.anchor.netmask, "gateway": layout.anchor.gateway },
+                    "type": "public",
+                }],
+                "private": [{
+                    "ipv4": { "ip_address": spec.private_ip, "netmask": layout.private.netmask, "gateway": layout.private.gateway },
+                    "type": "private",
+                }],
+            },
+            "floating_ip": reserved, "reserved_ip": reserved,
+            "dns": { "nameservers": [] }, "features": { "dhcp_enabled": false },
+        }))
+    }
+}
