@@ -63,6 +63,8 @@ pub enum Command {
         #[arg(short, long)]
         yes: bool,
     },
+    /// A cloud on this machine, for trials and tests
+    Lab(crate::commands::lab::LabArgs),
     /// Print a completion script
     Completions {
         /// The shell

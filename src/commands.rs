@@ -1,12 +1,14 @@
 //! The commands, one a file: what each reads, does and prints.
 
 mod down;
+pub mod lab;
 mod plan;
 mod render;
 mod status;
 mod up;
 
 use std::path::Path;
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -24,8 +26,9 @@ use crate::world::World;
 ///
 /// # Errors
 /// Whatever the command cannot mend; [`crate::error::exit_of`] has its exit code.
-pub async fn run(cli: Cli) -> Result<Exit> {
-    match cli.command {
+pub async fn run(cli: Cli) -> Result<ExitCode> {
+    let exit = match cli.command {
+        Command::Lab(args) => return lab::run(args, cli.json).await,
         Command::Up { inventory } => up::run(&inventory.inventory, cli.json).await,
         Command::Plan { inventory, check } => plan::run(&inventory.inventory, check, cli.json).await,
         Command::Status { inventory } => status::run(&inventory.inventory, cli.json).await,
@@ -42,7 +45,8 @@ pub async fn run(cli: Cli) -> Result<Exit> {
             consumers.finish();
             Ok(Exit::Done)
         }
-    }
+    };
+    exit.map(ExitCode::from)
 }
 
 fn read(path: &Path) -> Result<Inventory> {

@@ -1,7 +1,29 @@
 //! The laboratory: a DigitalOcean-compatible API on loopback whose droplets are hosts that really boot.
 //!
 //! `api` is the cloud as its clients see it (a state machine behind axum); `machine` is what its droplets are
-//! made of: systemd-nspawn containers, or nothing at all in tests.
+//! made of: systemd-nspawn containers, or nothing at all in tests. Around them: `network` (bridges and packet
+//! rules), `image` (what droplets boot), `daemon` and `lifecycle` (what runs, starts and clears it all).
 
 pub mod api;
+pub mod daemon;
+pub mod fault;
+mod floating;
+pub mod home;
+mod image;
+pub mod lifecycle;
 pub mod machine;
+mod metadata;
+mod mounts;
+mod name;
+mod network;
+mod overlap;
+mod prerequisites;
+mod program;
+pub mod settings;
+pub mod status;
+mod subnets;
+
+pub use image::IMAGES;
+pub use name::LabName;
+pub use settings::LabSettings;
+pub use subnets::Subnets;

@@ -19,7 +19,7 @@ fn main() -> ExitCode {
     // A question that is still waiting on standard input must not keep the program alive.
     runtime.shutdown_background();
     match result {
-        Ok(exit) => exit.into(),
+        Ok(code) => code,
         Err(error) => {
             anstream::eprint!("{}", error::render(&error));
             error::exit_of(&error).into()

@@ -6,6 +6,12 @@ use std::net::Ipv4Addr;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
+pub(crate) mod cgroup;
+pub mod container;
+pub(crate) mod disk;
+mod seed;
+pub(crate) mod wire;
+
 /// Everything a machine is made from. Kept in the lab's state, so that a machine can be started again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MachineSpec {

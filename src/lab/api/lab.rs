@@ -156,6 +156,15 @@ impl<M: Machines> Lab<M> {
         self.lock().state.clone()
     }
 
+    /// What the metadata service tells the droplet at this public address.
+    pub fn metadata_of(&self, public: std::net::Ipv4Addr) -> Option<serde_json::Value> {
+        self.with(|world| {
+            let droplets = &world.state.droplets;
+            let id = droplets.values().find(|droplet| droplet.spec.public_ip == public)?.spec.id;
+            world.metadata(id)
+        })
+    }
+
     /// Changes the settings.
     pub fn set(&self, change: impl FnOnce(&mut Settings)) {
         change(&mut self.lock().settings);

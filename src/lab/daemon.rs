@@ -1,0 +1,218 @@
+//! The laboratory's daemon: the API and the work it orders. Droplets are not its children in any way that
+//! matters: they run on when it dies, and the next daemon of the same name finds them as they are.
+
+use std::fs::{self, File};
+use std::io::{Seek, Write};
+use std::net::SocketAddr;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use jiff::Timestamp;
+use rustix::process::{Pid, Signal, kill_process, setsid};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::api::{self, Config, Lab, Layout, Tokens, layout::Range};
+use super::home::Home;
+use super::machine::container::Containers;
+use super::settings::LabSettings;
+use super::{IMAGES, LabName, Subnets, metadata};
+
+/// How long a daemon may take until it answers, and how long until it has gone.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Starts a daemon that outlives this process, and returns when its API can be reached.
+///
+/// # Errors
+/// It ends, or does not answer in time: the error has its last words.
+pub(super) async fn launch(settings: &LabSettings) -> Result<()> {
+    let home = Home::of(&settings.name);
+    let program = std::env::current_exe().context("cannot find this program's own file")?;
+    let open = || File::options().create(true).append(true).open(home.log());
+    let log = open().with_context(|| format!("cannot write {}", home.log().display()))?;
+    let mut daemon = tokio::process::Command::new(program)
+        .args(["lab", "serve", "--name", settings.name.as_str()])
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().context("cannot write the daemon's log")?)
+        .stderr(log)
+        .spawn()
+        .context("cannot start the daemon")?;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        // The lock comes before the listeners: with both it is certainly this daemon that answers.
+        let address = (std::net::Ipv4Addr::LOCALHOST, settings.port);
+        if running(&settings.name)?.is_some() && tokio::net::TcpStream::connect(address).await.is_ok() {
+            return Ok(());
+        }
+        if let Some(status) = daemon.try_wait().context("cannot look after the daemon")? {
+            let log = fs::read_to_string(home.log()).unwrap_or_default();
+            bail!("the daemon ended ({status}): {}", log.lines().last().unwrap_or("it said nothing"));
+        }
+        if Instant::now() > deadline {
+            daemon.kill().await.context("cannot kill the daemon")?;
+            bail!("the daemon does not answer on port {}", settings.port);
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Runs the laboratory's API until SIGTERM or SIGINT. Droplets run on afterwards.
+///
+/// # Errors
+/// There is no such laboratory, it has a daemon, or its addresses cannot be listened on.
+pub async fn serve(name: &LabName) -> Result<()> {
+    // Away from the terminal, so that closing it does not matter. It fails in a process that leads its group,
+    // as one started from a shell does; such a one wants to stay with its terminal.
+    let _ = setsid();
+    let Some(settings) = LabSettings::load(name)? else {
+        bail!("there is no laboratory {name}\nhint: `cluster lab start --name {name}`");
+    };
+    let _lock = lock(name)?;
+    let home = Home::of(name);
+    let subnets = settings.subnets;
+    let listeners = vec![
+        listen((std::net::Ipv4Addr::LOCALHOST, settings.port).into()).await?,
+        listen((subnets.gateway(), settings.port).into()).await?,
+    ];
+    let for_metadata = listen((subnets.gateway(), metadata::PORT).into()).await?;
+
+    let read = |file: std::path::PathBuf| {
+        let token = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        anyhow::Ok(token.trim().to_owned().into())
+    };
+    let config = Config {
+        layout: layout(&subnets),
+        settings: settings.api.clone(),
+        images: images()?,
+        save_to: Some(home.state()),
+        log: Some(Arc::new(say)),
+        ..Config::new(Tokens { operator: read(home.token())?, failover: read(home.failover_token())? })
+    };
+    let containers = Containers::new(name.clone(), subnets, settings.port);
+    let lab = Lab::open(config, containers)?;
+
+    let stop = CancellationToken::new();
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let stopping = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        say("stopping");
+        stopping.cancel();
+    });
+    say(&format!("serving {}", settings.api_url()));
+    let metadata = tokio::spawn(metadata::serve(for_metadata, lab.clone()));
+    let served = api::serve(lab, listeners, stop).await;
+    metadata.abort();
+    served
+}
+
+/// The process id of the laboratory's daemon, if it has one: the one that holds the lock.
+///
+/// # Errors
+/// The lock cannot be looked at.
+pub(super) fn running(name: &LabName) -> Result<Option<Pid>> {
+    let file = Home::of(name).pid();
+    let handle = match File::open(&file) {
+        Ok(handle) => handle,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("cannot open {}", file.display())),
+    };
+    match handle.try_lock() {
+        Ok(()) => Ok(None),
+        Err(fs::TryLockError::WouldBlock) => {
+            let text =
+                fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+            // Between taking the lock and writing the number there is a moment without one.
+            Ok(text.trim().parse().ok().and_then(Pid::from_raw))
+        }
+        Err(fs::TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("cannot look at the lock on {}", file.display()))
+        }
+    }
+}
+
+/// Ends the laboratory's daemon, if it has one: gently, and after twenty seconds not so.
+///
+/// # Errors
+/// The process that holds the lock is not a daemon of this laboratory, or outlives everything.
+pub(super) async fn end(name: &LabName) -> Result<()> {
+    for signal in [Signal::TERM, Signal::KILL] {
+        let deadline = Instant::now() + PATIENCE;
+        let Some(pid) = running(name)? else { return Ok(()) };
+        if !is_daemon(pid, name) {
+            bail!(
+                "process {pid} holds the lock of the laboratory {name}, but is no daemon of it: it was left alone"
+            );
+        }
+        kill_process(pid, signal).context("cannot signal the daemon")?;
+        while running(name)?.is_some() && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    if running(name)?.is_some() {
+        bail!("the daemon outlived its being killed");
+    }
+    Ok(())
+}
+
+/// Whether this process was started as `… lab serve --name NAME`.
+fn is_daemon(pid: Pid, name: &LabName) -> bool {
+    let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let words: Vec<_> = command.split(|byte| *byte == 0).collect();
+    let expected: [&[u8]; 4] = [b"lab", b"serve", b"--name", name.as_str().as_bytes()];
+    words.windows(expected.len()).any(|window| window == expected)
+}
+
+/// Holds the lock for as long as the file is open.
+fn lock(name: &LabName) -> Result<File> {
+    let file = Home::of(name).pid();
+    let attempt = || -> std::io::Result<Option<File>> {
+        let mut handle = File::options().create(true).write(true).truncate(false).open(&file)?;
+        if handle.try_lock().is_err() {
+            return Ok(None);
+        }
+        handle.set_len(0)?;
+        handle.rewind()?;
+        handle.write_all(std::process::id().to_string().as_bytes())?;
+        Ok(Some(handle))
+    };
+    attempt()
+        .with_context(|| format!("cannot write {}", file.display()))?
+        .with_context(|| format!("the laboratory {name} has a daemon already"))
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
+}
+
+fn layout(subnets: &Subnets) -> Layout {
+    let range = |net: ipnet::Ipv4Net| Range::slash24(net.network());
+    Layout {
+        public: range(subnets.public()),
+        private: range(subnets.private()),
+        anchor: range(subnets.anchor()),
+        floating: range(subnets.floating()),
+    }
+}
+
+fn images() -> Result<Vec<api::catalog::Image>> {
+    IMAGES
+        .iter()
+        .map(|(slug, _)| {
+            let version = slug.split('-').nth(1).and_then(|version| version.parse().ok());
+            version.map(api::catalog::Image::debian).with_context(|| format!("{slug} has no version"))
+        })
+        .collect()
+}
+
+/// One line of the log.
+fn say(line: &str) {
+    eprintln!("{} {line}", Timestamp::now());
+}

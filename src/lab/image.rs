@@ -1,0 +1,123 @@
+//! Images of droplets: Debian systems as a provider offers them, made once and kept in `/var/cache/cluster-lab`.
+
+mod recipe;
+mod sources;
+
+use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use super::{home, program};
+pub use recipe::IMAGES;
+use recipe::{FILES, Recipe, UNIQUE};
+
+/// All images.
+const CACHE: &str = "/var/cache/cluster-lab";
+/// What the names of images that are being made begin with.
+const UNFINISHED: &str = ".making-";
+
+/// Whether the image is there and need not be made.
+pub(crate) fn is_cached(slug: &str) -> bool {
+    Recipe::of(slug).is_some_and(|recipe| Path::new(CACHE).join(recipe.directory()).exists())
+}
+
+/// The image's root directory; it is made if it is not there, which takes half a minute and needs a Debian
+/// mirror. Another process that wants one at the same time waits.
+///
+/// # Errors
+/// There is no such image, the mirror cannot be reached, or the disk is full. Nothing half made is left in the
+/// image's place.
+pub(crate) async fn ensure(slug: &str) -> Result<PathBuf> {
+    let Some(recipe) = Recipe::of(slug) else {
+        let known: Vec<_> = IMAGES.iter().map(|(slug, _)| *slug).collect();
+        bail!("the laboratory has no image `{slug}`\nhint: it has {}", known.join(", "));
+    };
+    let image = Path::new(CACHE).join(recipe.directory());
+    if image.exists() {
+        return Ok(image);
+    }
+    let _lock = tokio::task::spawn_blocking(lock).await??;
+    if image.exists() {
+        return Ok(image);
+    }
+    // Under the lock, what is unfinished is a killed run's.
+    remove_unfinished()?;
+    let unfinished = Path::new(CACHE).join(format!("{UNFINISHED}{slug}"));
+    let made = make(recipe, &unfinished).await;
+    if made.is_err() {
+        remove_unfinished()?;
+    }
+    made.with_context(|| format!("cannot make the image {slug}"))?;
+    fs::rename(&unfinished, &image).with_context(|| format!("cannot make {}", image.display()))?;
+    Ok(image)
+}
+
+/// Deletes all images.
+///
+/// # Errors
+/// A file cannot be deleted.
+pub(crate) fn purge() -> Result<()> {
+    match fs::remove_dir_all(CACHE) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {CACHE}"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Locks the cache's directory itself: no lock file is left behind.
+fn lock() -> Result<File> {
+    fs::create_dir_all(CACHE).with_context(|| format!("cannot make {CACHE}"))?;
+    let cache = File::open(CACHE).with_context(|| format!("cannot open {CACHE}"))?;
+    cache.lock().with_context(|| format!("cannot lock {CACHE}"))?;
+    Ok(cache)
+}
+
+fn remove_unfinished() -> Result<()> {
+    for name in home::list(Path::new(CACHE))?.iter().filter(|name| name.starts_with(UNFINISHED)) {
+        fs::remove_dir_all(Path::new(CACHE).join(name))
+            .with_context(|| format!("cannot remove {CACHE}/{name}"))?;
+    }
+    Ok(())
+}
+
+async fn make(recipe: Recipe, root: &Path) -> Result<()> {
+    let include = format!("--include={}", recipe.packages());
+    let directory = root.to_str().context("the cache's path is not UTF-8")?;
+    // In namespaces of its own: if this is killed, no process and no mount of it is left.
+    let mut arguments = vec!["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"];
+    arguments.extend(["mmdebstrap", "--mode=root", "--variant=apt", &include, recipe.suite, directory]);
+    let lines = sources::configured().await.map(|mirrors| mirrors.lines(recipe.suite)).unwrap_or_default();
+    if !lines.is_empty() {
+        // The sources are on standard input.
+        arguments.push("-");
+    }
+    program::feed("unshare", &arguments, &lines).await?;
+    finish(root)
+}
+
+/// Makes of a Debian system one that can be many machines.
+fn finish(root: &Path) -> Result<()> {
+    let attempt = || -> std::io::Result<()> {
+        for (path, content) in FILES {
+            let file = root.join(path);
+            fs::create_dir_all(file.parent().expect("every path has a parent"))?;
+            fs::write(&file, content)?;
+        }
+        for (directory, start) in UNIQUE {
+            let Ok(entries) = fs::read_dir(root.join(directory)) else { continue };
+            for entry in entries {
+                let entry = entry?;
+                if entry.file_name().to_string_lossy().starts_with(start) {
+                    fs::remove_file(entry.path())?;
+                }
+            }
+        }
+        // Empty, not missing: systemd makes one up at each first boot, without taking it for an installation.
+        fs::write(root.join("etc/machine-id"), "")?;
+        fs::set_permissions(root, fs::Permissions::from_mode(0o755))
+    };
+    attempt().with_context(|| format!("cannot finish {}", root.display()))
+}

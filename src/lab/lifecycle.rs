@@ -1,0 +1,201 @@
+//! Starting a laboratory, stopping it, and clearing away what a killed one has left.
+
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow, bail};
+
+use super::home::{Exclusive, Home};
+use super::machine::{cgroup, wire};
+use super::network::{self, Network};
+use super::settings::LabSettings;
+use super::{LabName, daemon, home, image, mounts, prerequisites};
+
+/// How a start went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Started {
+    /// It was running, with these settings.
+    AlreadyRunning,
+    /// It runs now.
+    Now,
+}
+
+/// Starts a laboratory: images, networks, daemon. What a killed run of the same name left behind is cleared away
+/// first, or, with `resume`, taken up again: droplets that still run are not disturbed.
+///
+/// `say` is told what takes long.
+///
+/// # Errors
+/// Something is missing on this machine, the port or an address range is in use, or the laboratory runs with
+/// other settings. What a failed start has made, it has taken away again.
+pub async fn start(
+    settings: &LabSettings,
+    images: &[String],
+    resume: bool,
+    say: impl Fn(&str),
+) -> Result<Started> {
+    prerequisites::check()?;
+    for slug in images {
+        if !image::is_cached(slug) {
+            say(&format!("making the image {slug}: half a minute, once"));
+        }
+        image::ensure(slug).await?;
+    }
+    let exclusive = exclusive().await?;
+    let name = &settings.name;
+    if daemon::running(name)?.is_some() {
+        let running = LabSettings::load(name)?.context("the laboratory runs, but its settings are gone")?;
+        if (running.port, running.subnets) != (settings.port, settings.subnets) {
+            bail!(
+                "the laboratory {name} runs already, on port {} with {}\nhint: `cluster lab stop --name {name}`, \
+                 or another --name",
+                running.port,
+                running.subnets
+            );
+        }
+        return Ok(Started::AlreadyRunning);
+    }
+    let kept = if resume { LabSettings::load(name)? } else { None };
+    let resume = kept.is_some();
+    let settings = kept.as_ref().unwrap_or(settings);
+    if !resume {
+        clear(name).await?;
+        network::remove_routes(&others(name)?).await?;
+    }
+    let begun = begin(settings, resume).await;
+    if begun.is_err() && !resume {
+        clear(name).await?;
+        tidy(name, exclusive).await?;
+    }
+    begun.map(|()| Started::Now)
+}
+
+async fn begin(settings: &LabSettings, resume: bool) -> Result<()> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, settings.port))
+        .map(drop)
+        .with_context(|| format!("port {} is not free\nhint: choose another with --port", settings.port))?;
+    let home = Home::of(&settings.name);
+    if !resume {
+        fs::create_dir_all(home.path()).with_context(|| format!("cannot make {}", home.path().display()))?;
+        // What is in it has secrets, and files with the set-user-id bit.
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .create(home.droplets())
+            .context("cannot make the droplets' directory")?;
+        fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755))
+            .context("cannot set permissions")?;
+        settings.save()?;
+        for file in [home.token(), home.failover_token()] {
+            home::write(&file, 0o600, token()?.as_bytes())?;
+        }
+    }
+    let network = Network { lab: &settings.name, subnets: &settings.subnets, port: settings.port };
+    if !(resume && network.is_up()) {
+        network.up().await?;
+    }
+    daemon::launch(settings).await
+}
+
+/// A token of the provider's form.
+fn token() -> Result<String> {
+    let mut random = [0_u8; 32];
+    getrandom::fill(&mut random).map_err(|error| anyhow!("no random numbers: {error}"))?;
+    let digits: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(format!("dop_v1_{digits}"))
+}
+
+/// Stops a laboratory and takes away everything it made; with `purge`, the images as well. True if there was
+/// anything to stop.
+///
+/// # Errors
+/// Something could not be taken away: the error says what, the rest is gone, and a second stop tries again.
+pub async fn stop(name: &LabName, purge: bool) -> Result<bool> {
+    prerequisites::root()?;
+    let exclusive = exclusive().await?;
+    let was_there = Home::of(name).path().exists();
+    daemon::end(name).await?;
+    clear(name).await?;
+    let others = others(name)?;
+    tidy(name, exclusive).await?;
+    if purge {
+        if !others.is_empty() {
+            bail!("the images stay: another laboratory uses them");
+        }
+        image::purge()?;
+    }
+    Ok(was_there)
+}
+
+/// Takes away whatever a laboratory without a daemon has left on this machine: processes, namespaces, mounts,
+/// links, rules, files. Everything is found by the laboratory's name, and no process is touched that is not in the
+/// control group of one of its droplets.
+async fn clear(name: &LabName) -> Result<()> {
+    let mut problems = Vec::new();
+    let mut note = |result: Result<()>| problems.extend(result.err().map(|error| format!("{error:#}")));
+
+    for id in cgroup::droplets(name)? {
+        let group = cgroup::Cgroup::of(name, id)?;
+        note(group.kill().await);
+        note(group.remove());
+    }
+    note(cgroup::remove_lab(name));
+    for id in wire::namespaces()?.iter().filter_map(|namespace| name.machine_id(namespace)) {
+        note(wire::unplug(name, id).await);
+    }
+    note(network::down(name).await);
+    note(leave_no_traces(name));
+    let home = Home::of(name);
+    let unmounted = mounts::unmount_below(home.path()).await;
+    // Never delete through a mount.
+    if unmounted.is_ok() {
+        note(remove(home.path()));
+    }
+    note(unmounted);
+    if !problems.is_empty() {
+        bail!("not everything of the laboratory {name} is gone:\n{}", problems.join("\n"));
+    }
+    Ok(())
+}
+
+/// What systemd-nspawn leaves when it is killed.
+fn leave_no_traces(name: &LabName) -> Result<()> {
+    let propagate = Path::new("/run/systemd/nspawn/propagate");
+    for machine in home::list(propagate)? {
+        if name.machine_id(&machine).is_some() {
+            remove(&propagate.join(machine))?;
+        }
+    }
+    Ok(())
+}
+
+/// What all laboratories share goes with the last one.
+async fn tidy(name: &LabName, exclusive: Exclusive) -> Result<()> {
+    let others = others(name)?;
+    network::remove_routes(&others).await?;
+    if others.is_empty() {
+        network::restore_forwarding()?;
+    }
+    exclusive.release();
+    Ok(())
+}
+
+/// The ranges of the other laboratories on this machine.
+fn others(name: &LabName) -> Result<Vec<super::Subnets>> {
+    let all = LabSettings::all()?;
+    Ok(all.into_iter().filter(|other| other.name != *name).map(|other| other.subnets).collect())
+}
+
+async fn exclusive() -> Result<Exclusive> {
+    tokio::task::spawn_blocking(Exclusive::acquire).await?
+}
+
+fn remove(directory: &Path) -> Result<()> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", directory.display()))
+        }
+        _ => Ok(()),
+    }
+}

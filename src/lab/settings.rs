@@ -1,0 +1,54 @@
+//! What a laboratory is started with.
+
+use std::fs;
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use super::home::{self, Home};
+use super::{LabName, Subnets, api};
+
+/// Kept in the laboratory's home for the daemon, and for whatever comes after it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LabSettings {
+    /// Its name.
+    pub name: LabName,
+    /// The port of its API, on loopback and on the public network.
+    pub port: u16,
+    /// Its address ranges.
+    pub subnets: Subnets,
+    /// How its API behaves.
+    pub api: api::Settings,
+}
+
+impl LabSettings {
+    /// Where the API is, for the operator and on every droplet.
+    pub fn api_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// The settings of the laboratory of this name; `None` if there is none.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub fn load(name: &LabName) -> Result<Option<Self>> {
+        let file = Home::of(name).settings();
+        match fs::read(&file) {
+            Ok(json) => serde_json::from_slice(&json)
+                .with_context(|| format!("{} cannot be understood", file.display()))
+                .map(Some),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("cannot read {}", file.display())),
+        }
+    }
+
+    pub(crate) fn save(&self) -> Result<()> {
+        let json = serde_json::to_vec_pretty(self).context("cannot write the laboratory's settings")?;
+        home::write(&Home::of(&self.name).settings(), 0o644, &json)
+    }
+
+    /// The settings of all laboratories on this machine whose settings can be read.
+    pub(crate) fn all() -> Result<Vec<Self>> {
+        Ok(home::all()?.iter().filter_map(|name| Self::load(name).ok().flatten()).collect())
+    }
+}

@@ -1,0 +1,124 @@
+//! What a laboratory looks like from outside. No secret is part of it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use super::api::state::{Power, State};
+use super::home::Home;
+use super::machine::cgroup::Cgroup;
+use super::settings::LabSettings;
+use super::{LabName, daemon};
+
+/// A laboratory, running or not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Status {
+    /// Its name.
+    pub name: LabName,
+    /// Whether its API answers. Droplets may run without.
+    pub running: bool,
+    /// Where its API is.
+    pub api_url: Option<String>,
+    /// The file with the operator's token.
+    pub token_file: Option<PathBuf>,
+    /// The file with the token that only moves addresses.
+    pub failover_token_file: Option<PathBuf>,
+    /// Its droplets, by id.
+    pub droplets: Vec<DropletStatus>,
+    /// Its floating addresses.
+    pub floating_ips: Vec<FloatingStatus>,
+}
+
+/// A droplet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DropletStatus {
+    /// Its id in the API.
+    pub id: u64,
+    /// Its name, which others may have as well.
+    pub name: String,
+    /// Its public address.
+    pub address: Ipv4Addr,
+    /// Its address on the private network.
+    pub private_address: Ipv4Addr,
+    /// `new`, `active` or `off`, as in the API; or `frozen`.
+    pub state: &'static str,
+}
+
+/// A floating address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FloatingStatus {
+    /// The address.
+    pub address: Ipv4Addr,
+    /// The name of the droplet that it leads to.
+    pub droplet: Option<String>,
+}
+
+/// Looks at a laboratory.
+///
+/// # Errors
+/// Its files cannot be read.
+pub fn look(name: &LabName) -> Result<Status> {
+    let settings = LabSettings::load(name)?;
+    let home = Home::of(name);
+    let state = match std::fs::read(home.state()) {
+        Ok(json) => serde_json::from_slice(&json)
+            .with_context(|| format!("{} cannot be understood", home.state().display()))?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => State::default(),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", home.state().display())),
+    };
+    let names: BTreeMap<_, _> =
+        state.droplets.iter().map(|(id, droplet)| (*id, &droplet.spec.name)).collect();
+    let droplets = state.droplets.iter().map(|(id, droplet)| DropletStatus {
+        id: *id,
+        name: droplet.spec.name.clone(),
+        address: droplet.spec.public_ip,
+        private_address: droplet.spec.private_ip,
+        state: match droplet.power {
+            Power::New => "new",
+            Power::Off => "off",
+            Power::Active if Cgroup::of(name, *id).is_ok_and(|group| group.is_frozen()) => "frozen",
+            Power::Active => "active",
+        },
+    });
+    let floating = state.addresses.values().map(|address| FloatingStatus {
+        address: address.ip,
+        droplet: address.holder.and_then(|id| names.get(&id)).map(|name| (*name).clone()),
+    });
+    Ok(Status {
+        name: name.clone(),
+        running: daemon::running(name)?.is_some(),
+        api_url: settings.as_ref().map(LabSettings::api_url),
+        token_file: settings.as_ref().map(|_| home.token()),
+        failover_token_file: settings.as_ref().map(|_| home.failover_token()),
+        droplets: droplets.collect(),
+        floating_ips: floating.collect(),
+    })
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Some(api_url), Some(token_file)) = (&self.api_url, &self.token_file) else {
+            return writeln!(f, "there is no laboratory {}", self.name);
+        };
+        let state = if self.running { "running" } else { "stopped, with remains" };
+        writeln!(f, "laboratory {}: {state}", self.name)?;
+        writeln!(f, "API         {api_url}")?;
+        writeln!(f, "token       {}", token_file.display())?;
+        for (number, droplet) in self.droplets.iter().enumerate() {
+            let title = if number == 0 { "droplets" } else { "" };
+            let DropletStatus { id, name, address, private_address, state } = droplet;
+            writeln!(f, "{title:<11} {name:<12} {state:<7} {address:<15} {private_address:<15} {id}")?;
+        }
+        for (number, floating) in self.floating_ips.iter().enumerate() {
+            let title = if number == 0 { "floating IPs" } else { "" };
+            let leads =
+                floating.droplet.as_deref().map_or("unassigned".to_owned(), |name| format!("to {name}"));
+            writeln!(f, "{title:<12}{:<15} {leads}", floating.address)?;
+        }
+        Ok(())
+    }
+}
