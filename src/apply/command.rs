@@ -79,9 +79,7 @@ pub(super) fn of(inventory: &Inventory, action: &Action, program: &[u8]) -> Opti
         }
         Action::Reload => postgres("reload PostgreSQL", script::RELOAD),
         Action::Restart { .. } => postgres("restart PostgreSQL", script::RESTART).limit(900),
-        Action::Service { unit, restart } => Command::new("start service", script::SERVICE)
-            .arg(unit.name())
-            .arg(if *restart { "restart" } else { "start" }),
+        Action::Service { unit, .. } => Command::new("start service", script::SERVICE).arg(unit.name()),
         Action::ImportSshKey
         | Action::CreateDroplet
         | Action::PowerOn { .. }

@@ -1,5 +1,6 @@
 //! Looking at PostgreSQL, here and on the other nodes, through psql: it is on every node, and speaks its TLS.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -36,14 +37,12 @@ pub fn config() -> Result<Config> {
 /// Runs one query on a member, as repmgr.
 async fn query(config: &Config, member: &Member, sql: &str) -> Result<String> {
     let conninfo = Config::conninfo(member.host, config.port);
-    let mut command = if rustix::process::getuid().is_root() {
-        // The password file belongs to postgres, and libpq wants it to.
-        let mut command = Command::new("runuser");
-        command.args(["-u", "postgres", "--"]).arg(config.bin("psql"));
-        command
-    } else {
-        Command::new(config.bin("psql"))
-    };
+    let mut command = Command::new(config.bin("psql"));
+    if rustix::process::getuid().is_root() {
+        // The password file belongs to postgres, and libpq wants its reader to be its owner.
+        let home = std::fs::metadata("/var/lib/postgresql").context("postgres has no home")?;
+        command.uid(home.uid()).gid(home.gid());
+    }
     command.args(["-XAtqw", "-v", "ON_ERROR_STOP=1", "-d", &conninfo, "-c", sql]);
     command.current_dir("/").stdin(Stdio::null()).kill_on_drop(true);
     let output = tokio::time::timeout(PATIENCE, command.output()).await.context("no answer in time")??;

@@ -598,7 +598,8 @@ impl<'a> Planner<'a> {
             let runs = state.is_some_and(|state| {
                 state.enabled == "enabled" && matches!(state.active.as_str(), "active" | "activating")
             });
-            if !runs {
+            // A service that runs and has not said what it read is the package's own, not ours.
+            if !runs || !host.loaded.contains_key(unit.name()) {
                 self.step(phase, Some(node), Action::Service { unit, restart: false }, "it does not run");
             } else if host.loaded.get(unit.name()) == Some(&false)
                 || state.is_some_and(|state| state.need_reload)
