@@ -145,7 +145,7 @@ async fn clear(name: &LabName) -> Result<()> {
         note(wire::unplug(name, id).await);
     }
     note(network::down(name).await);
-    note(leave_no_traces(name));
+    note(forget_nspawn(name));
     let home = Home::of(name);
     let unmounted = mounts::unmount_below(home.path()).await;
     // Never delete through a mount.
@@ -159,13 +159,18 @@ async fn clear(name: &LabName) -> Result<()> {
     Ok(())
 }
 
-/// What systemd-nspawn leaves when it is killed.
-fn leave_no_traces(name: &LabName) -> Result<()> {
-    let propagate = Path::new("/run/systemd/nspawn/propagate");
-    for machine in home::list(propagate)? {
+/// What systemd-nspawn leaves when it is killed, and its directories, if nothing else uses them.
+fn forget_nspawn(name: &LabName) -> Result<()> {
+    let nspawn = Path::new("/run/systemd/nspawn");
+    let propagate = nspawn.join("propagate");
+    for machine in home::list(&propagate)? {
         if name.machine_id(&machine).is_some() {
             remove(&propagate.join(machine))?;
         }
+    }
+    for directory in [&propagate, &nspawn.join("locks"), nspawn] {
+        // Not empty while any container runs: then it stays.
+        let _ = fs::remove_dir(directory);
     }
     Ok(())
 }
@@ -176,6 +181,7 @@ async fn tidy(name: &LabName, exclusive: Exclusive) -> Result<()> {
     network::remove_routes(&others).await?;
     if others.is_empty() {
         network::restore_forwarding()?;
+        wire::tidy().await?;
     }
     exclusive.release();
     Ok(())
