@@ -55,7 +55,11 @@ pub async fn start(
                 running.subnets
             );
         }
-        return Ok(Started::AlreadyRunning);
+        if daemon::answers(&running).await? {
+            return Ok(Started::AlreadyRunning);
+        }
+        // It does not serve, or no longer: whatever keeps it, it is of no use.
+        daemon::end(name).await?;
     }
     let kept = if resume { LabSettings::load(name)? } else { None };
     let resume = kept.is_some();
