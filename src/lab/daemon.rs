@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::{Seek, Write};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -43,9 +43,7 @@ pub(super) async fn launch(settings: &LabSettings) -> Result<()> {
         .context("cannot start the daemon")?;
     let deadline = Instant::now() + PATIENCE;
     loop {
-        // The lock comes before the listeners: with both it is certainly this daemon that answers.
-        let address = (std::net::Ipv4Addr::LOCALHOST, settings.port);
-        if running(&settings.name)?.is_some() && tokio::net::TcpStream::connect(address).await.is_ok() {
+        if answers(settings).await? {
             return Ok(());
         }
         if let Some(status) = daemon.try_wait().context("cannot look after the daemon")? {
@@ -58,6 +56,19 @@ pub(super) async fn launch(settings: &LabSettings) -> Result<()> {
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// Whether the laboratory's daemon is there and listens. One that is being killed may still hold its lock, but
+/// does not stand two looks.
+///
+/// # Errors
+/// The lock cannot be looked at.
+pub(super) async fn answers(settings: &LabSettings) -> Result<bool> {
+    let address = (Ipv4Addr::LOCALHOST, settings.port);
+    // The lock comes before the listeners: with both it is certainly this daemon that answers.
+    Ok(running(&settings.name)?.is_some()
+        && tokio::net::TcpStream::connect(address).await.is_ok()
+        && running(&settings.name)?.is_some())
 }
 
 /// Runs the laboratory's API until SIGTERM or SIGINT. Droplets run on afterwards.
@@ -75,7 +86,7 @@ pub async fn serve(name: &LabName) -> Result<()> {
     let home = Home::of(name);
     let subnets = settings.subnets;
     let listeners = vec![
-        listen((std::net::Ipv4Addr::LOCALHOST, settings.port).into()).await?,
+        listen((Ipv4Addr::LOCALHOST, settings.port).into()).await?,
         listen((subnets.gateway(), settings.port).into()).await?,
     ];
     let for_metadata = listen((subnets.gateway(), metadata::PORT).into()).await?;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use anyhow::{Context, Result, bail};
+use ipnet::Ipv4Net;
 use serde_json::Value;
 
 use super::{LabName, program};
@@ -30,9 +31,18 @@ pub(crate) async fn replace(lab: &LabName, wanted: &Table) -> Result<()> {
     }
     program::feed("nft", &["-f", "-"], &commands).await?;
     for address in before.keys().filter(|address| before.get(address) != wanted.get(address)) {
-        forget(*address).await?;
+        forget(&address.to_string()).await?;
     }
     Ok(())
+}
+
+/// Forgets all connections that went by an address of this range: an earlier laboratory's, which the kernel may
+/// remember for days and would send where that one's droplets were.
+///
+/// # Errors
+/// `conntrack` fails.
+pub(crate) async fn forget_all(range: Ipv4Net) -> Result<()> {
+    forget(&range.to_string()).await
 }
 
 /// The table as the kernel has it.
@@ -60,9 +70,8 @@ fn parse(json: &str) -> Result<Table> {
         .collect()
 }
 
-async fn forget(address: Ipv4Addr) -> Result<()> {
-    let address = address.to_string();
-    let arguments = ["-D", "-f", "ipv4", "--orig-dst", &address];
+async fn forget(destination: &str) -> Result<()> {
+    let arguments = ["-D", "-f", "ipv4", "--orig-dst", destination];
     let output = program::output("conntrack", &arguments, "").await?;
     // It fails too when there was nothing to forget.
     let nothing = String::from_utf8_lossy(&output.stderr).contains(" 0 flow entries");

@@ -156,7 +156,9 @@ pub(crate) fn list(directory: &Path) -> Result<Vec<String>> {
 /// # Errors
 /// The file cannot be written; the old one, if any, is then untouched.
 pub(crate) fn write(file: &Path, mode: u32, content: &[u8]) -> Result<()> {
-    let new = file.with_added_extension("new");
+    let mut new = file.as_os_str().to_owned();
+    new.push(".new");
+    let new = PathBuf::from(new);
     let attempt = || -> std::io::Result<()> {
         match fs::remove_file(&new) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),

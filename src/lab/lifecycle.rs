@@ -55,7 +55,11 @@ pub async fn start(
                 running.subnets
             );
         }
-        return Ok(Started::AlreadyRunning);
+        if daemon::answers(&running).await? {
+            return Ok(Started::AlreadyRunning);
+        }
+        // It does not serve, or no longer: whatever keeps it, it is of no use.
+        daemon::end(name).await?;
     }
     let kept = if resume { LabSettings::load(name)? } else { None };
     let resume = kept.is_some();
@@ -145,7 +149,7 @@ async fn clear(name: &LabName) -> Result<()> {
         note(wire::unplug(name, id).await);
     }
     note(network::down(name).await);
-    note(leave_no_traces(name));
+    note(forget_nspawn(name));
     let home = Home::of(name);
     let unmounted = mounts::unmount_below(home.path()).await;
     // Never delete through a mount.
@@ -159,13 +163,18 @@ async fn clear(name: &LabName) -> Result<()> {
     Ok(())
 }
 
-/// What systemd-nspawn leaves when it is killed.
-fn leave_no_traces(name: &LabName) -> Result<()> {
-    let propagate = Path::new("/run/systemd/nspawn/propagate");
-    for machine in home::list(propagate)? {
+/// What systemd-nspawn leaves when it is killed, and its directories, if nothing else uses them.
+fn forget_nspawn(name: &LabName) -> Result<()> {
+    let nspawn = Path::new("/run/systemd/nspawn");
+    let propagate = nspawn.join("propagate");
+    for machine in home::list(&propagate)? {
         if name.machine_id(&machine).is_some() {
             remove(&propagate.join(machine))?;
         }
+    }
+    for directory in [&propagate, &nspawn.join("locks"), nspawn] {
+        // Not empty while any container runs: then it stays.
+        let _ = fs::remove_dir(directory);
     }
     Ok(())
 }
@@ -176,6 +185,7 @@ async fn tidy(name: &LabName, exclusive: Exclusive) -> Result<()> {
     network::remove_routes(&others).await?;
     if others.is_empty() {
         network::restore_forwarding()?;
+        wire::tidy().await?;
     }
     exclusive.release();
     Ok(())

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-use super::{LabName, Subnets, home, overlap, program};
+use super::{LabName, Subnets, floating, home, overlap, program};
 
 /// The routing protocol number under which a laboratory's routes are entered, so that they can be told from
 /// everybody else's.
@@ -32,6 +32,7 @@ impl Network<'_> {
         overlap::check(self.subnets).await?;
         program::feed("ip", &["-batch", "-"], &self.commands()).await?;
         program::feed("nft", &["-f", "-"], &self.rules()).await?;
+        floating::forget_all(self.subnets.floating()).await?;
         forward()
     }
 

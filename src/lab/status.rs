@@ -106,18 +106,18 @@ impl fmt::Display for Status {
         };
         let state = if self.running { "running" } else { "stopped, with remains" };
         writeln!(f, "laboratory {}: {state}", self.name)?;
-        writeln!(f, "API         {api_url}")?;
-        writeln!(f, "token       {}", token_file.display())?;
+        writeln!(f, "API          {api_url}")?;
+        writeln!(f, "token        {}", token_file.display())?;
         for (number, droplet) in self.droplets.iter().enumerate() {
             let title = if number == 0 { "droplets" } else { "" };
             let DropletStatus { id, name, address, private_address, state } = droplet;
-            writeln!(f, "{title:<11} {name:<12} {state:<7} {address:<15} {private_address:<15} {id}")?;
+            writeln!(f, "{title:<13} {name:<12} {state:<7} {address:<15} {private_address:<15} {id}")?;
         }
         for (number, floating) in self.floating_ips.iter().enumerate() {
             let title = if number == 0 { "floating IPs" } else { "" };
             let leads =
                 floating.droplet.as_deref().map_or("unassigned".to_owned(), |name| format!("to {name}"));
-            writeln!(f, "{title:<12}{:<15} {leads}", floating.address)?;
+            writeln!(f, "{title:<13}{:<15} {leads}", floating.address)?;
         }
         Ok(())
     }

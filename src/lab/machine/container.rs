@@ -63,7 +63,7 @@ impl Containers {
             .arg(format!("--machine={}", self.lab.machine(spec.id)))
             .arg(format!("--hostname={}", spec.name))
             .args(["--boot", "--register=no", "--keep-unit", "--console=read-only", "--link-journal=no"])
-            .args(["--resolv-conf=off", "--timezone=off", CAPABILITIES])
+            .args(["--resolv-conf=off", "--timezone=off", "--rlimit=NOFILE=1024:524288", CAPABILITIES])
             .current_dir("/")
             .stdin(Stdio::null())
             .stdout(console.try_clone().context("cannot write the console's log")?)

@@ -1,10 +1,15 @@
 //! A droplet's network: a namespace with `eth0` (public and anchor address) and `eth1` (private address), set up
 //! from outside before the droplet boots, as a cloud's own agent would.
 
-use anyhow::Result;
+use std::path::Path;
+
+use anyhow::{Context, Result};
 
 use super::MachineSpec;
-use crate::lab::{LabName, Subnets, program};
+use crate::lab::{LabName, Subnets, home, mounts, program};
+
+/// Where `ip netns` keeps its namespaces.
+const NAMESPACES: &str = "/run/netns";
 
 /// The name and the ranges that a droplet's network is made from.
 pub(crate) struct Wire<'a> {
@@ -96,9 +101,22 @@ pub(crate) async fn unplug(lab: &LabName, id: u64) -> Result<()> {
 
 /// The names of all network namespaces that `ip netns` knows.
 pub(crate) fn namespaces() -> Result<Vec<String>> {
-    crate::lab::home::list("/run/netns".as_ref())
+    home::list(NAMESPACES.as_ref())
+}
+
+/// Takes away the directory that `ip netns` has made for its namespaces, a mount by itself, if none is in it.
+///
+/// # Errors
+/// It is empty and yet in use.
+pub(crate) async fn tidy() -> Result<()> {
+    let directory = Path::new(NAMESPACES);
+    if namespaces()?.is_empty() && mounts::is_mounted(directory)? {
+        mounts::unmount_below(directory).await?;
+        std::fs::remove_dir(directory).with_context(|| format!("cannot remove {NAMESPACES}"))?;
+    }
+    Ok(())
 }
 
 fn exists(link: &str) -> bool {
-    std::path::Path::new("/sys/class/net").join(link).exists()
+    Path::new("/sys/class/net").join(link).exists()
 }
