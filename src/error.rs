@@ -3,6 +3,8 @@
 use std::fmt;
 use std::process::ExitCode;
 
+use crate::cloud;
+
 /// The exit codes of `cluster`, part of its interface (see `docs/exit-codes.md`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -81,7 +83,27 @@ impl Advice {
 
 /// The first exit code named in the chain of `error`; `Failed` if there is none.
 pub fn exit_of(error: &anyhow::Error) -> Exit {
-    error.chain().find_map(|cause| cause.downcast_ref::<Advice>()).map_or(Exit::Failed, |advice| advice.exit)
+    error.chain().find_map(exit).unwrap_or(Exit::Failed)
+}
+
+/// What a cause says of the exit code. A token that the provider refuses changed nothing.
+fn exit(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
+    if let Some(advice) = cause.downcast_ref::<Advice>() {
+        return Some(advice.exit);
+    }
+    match cause.downcast_ref::<cloud::Error>()? {
+        cloud::Error::BaseUrl { .. } | cloud::Error::Token => Some(Exit::Refused),
+        error if matches!(error.status(), Some(401 | 403)) => Some(Exit::Refused),
+        _ => None,
+    }
+}
+
+/// What a cause says that one could do.
+fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
+    match cause.downcast_ref::<Advice>() {
+        Some(advice) => advice.hint.clone(),
+        None => cause.downcast_ref::<cloud::Error>()?.hint(),
+    }
 }
 
 /// Says where the log of a run is that failed in the middle of its work.
@@ -108,11 +130,12 @@ pub fn render(error: &anyhow::Error) -> String {
         text.push_str(cause);
         text.push('\n');
     }
-    let hints: Vec<&str> =
-        error.chain().filter_map(|it| it.downcast_ref::<Advice>()?.hint.as_deref()).collect();
-    for hint in hints.iter().rev() {
+    let mut hints: Vec<String> = error.chain().filter_map(hint).collect();
+    hints.reverse();
+    hints.dedup();
+    for hint in hints {
         text.push_str("hint: ");
-        text.push_str(hint);
+        text.push_str(&hint);
         text.push('\n');
     }
     text
