@@ -1,6 +1,6 @@
 //! Doing what a plan says: one phase on all hosts at once, then look again, then plan again, until nothing is left.
 
-mod command;
+pub mod command;
 mod host;
 mod provider;
 pub mod script;

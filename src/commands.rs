@@ -2,9 +2,9 @@
 
 mod down;
 pub mod lab;
-mod plan;
+pub mod plan;
 mod render;
-mod status;
+pub mod status;
 mod up;
 
 use std::path::Path;

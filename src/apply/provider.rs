@@ -69,6 +69,13 @@ pub(super) async fn create_droplet(world: &World, facts: &Facts, node: &str) -> 
     Ok(())
 }
 
+/// Waits for a droplet that an earlier run asked for.
+pub(super) async fn await_droplet(world: &World, facts: &Facts, droplet: u64) -> Result<()> {
+    let (client, _, _) = parts(world, facts)?;
+    client.wait_droplet_ready(droplet, world.pace).await?;
+    Ok(())
+}
+
 /// Switches a droplet on.
 pub(super) async fn power_on(world: &World, facts: &Facts, droplet: u64) -> Result<()> {
     let (client, _, _) = parts(world, facts)?;

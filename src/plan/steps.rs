@@ -137,6 +137,11 @@ impl<'a> Planner<'a> {
             {
                 let action = Action::PowerOn { droplet: droplet.id };
                 self.step(Phase::Provide, Some(node), action, "its droplet is off");
+            } else if let Some(droplet) = cloud.droplets.get(&node.name)
+                && droplet.public.is_none()
+            {
+                let action = Action::AwaitDroplet { droplet: droplet.id };
+                self.step(Phase::Provide, Some(node), action, "it is being made and has no address yet");
             }
         }
         if !self.addresses.wants_floating_ip {
@@ -297,10 +302,12 @@ impl<'a> Planner<'a> {
             }
         }
         if !changes.is_empty() {
-            let why = if changes.iter().all(|change| host.files.contains_key(&change.path)) {
-                "they differ from what the inventory makes"
-            } else {
-                "they are missing"
+            let there = changes.iter().all(|change| host.files.contains_key(&change.path));
+            let why = match (there, changes.len()) {
+                (true, 1) => "it differs from what the inventory makes",
+                (true, _) => "they differ from what the inventory makes",
+                (false, 1) => "it is missing",
+                (false, _) => "some or all are missing",
             };
             self.step(Phase::Setup, Some(node), Action::WriteFiles { files: changes }, why);
         }

@@ -11,10 +11,9 @@ pub(crate) fn each(directory: &str, make: impl Fn(&Path) -> String) {
     let cases = cases(directory);
     let chosen = std::env::var("CASE").unwrap_or_default();
     let mut failures = String::new();
-    for case in &cases {
-        if case.to_string_lossy().contains(&chosen) {
-            failures += &difference(&case.with_extension("txt"), &make(case));
-        }
+    for case in cases.iter().filter(|case| case.to_string_lossy().contains(&chosen)) {
+        println!("{}", case.display());
+        failures += &difference(&case.with_extension("txt"), &make(case));
     }
     for orphan in with_extension(directory, "txt") {
         if !cases.contains(&orphan.with_extension("yaml")) {

@@ -5,3 +5,6 @@
 
 mod golden;
 mod inventory;
+mod laws;
+mod model;
+mod plan;
