@@ -60,14 +60,18 @@ fn a_cluster_is_made_kept_lost_and_found_again() {
     assert_eq!(node(&status, "pg3")["role"], "witness");
     assert_eq!(lab.count(), (3, 1));
     let write = |seconds| {
-        block_on(check::write_through(&floating(), 5432, &lab.check_password(), Duration::from_secs(seconds))).unwrap()
+        block_on(check::write_through(&floating(), 5432, &lab.check_password(), Duration::from_secs(seconds)))
+            .unwrap()
     };
     assert_eq!(write(5).node, "pg1");
     lab.sql("pg1", "app", "create table t as select 42 as answer");
     std::thread::sleep(Duration::from_secs(1));
     assert_eq!(lab.sql("pg2", "app", "select answer from t"), "42");
     for node in ["pg1", "pg2", "pg3"] {
-        assert_eq!(lab.sql(node, "postgres", "select count(*) from pg_hba_file_rules where auth_method = 'trust'"), "0");
+        assert_eq!(
+            lab.sql(node, "postgres", "select count(*) from pg_hba_file_rules where auth_method = 'trust'"),
+            "0"
+        );
     }
 
     // Again: nothing to do, nothing touched.
@@ -77,7 +81,8 @@ fn a_cluster_is_made_kept_lost_and_found_again() {
     assert_eq!(fingerprint(&lab), before);
 
     // A setting that a reload brings, and one that needs a restart.
-    let changed = demo(15).replace("  version: 15\n", "  version: 15\n  settings: {work_mem: 8MB, max_connections: 120}\n");
+    let changed = demo(15)
+        .replace("  version: 15\n", "  version: 15\n  settings: {work_mem: 8MB, max_connections: 120}\n");
     lab.inventory("demo.yaml", "debian-12-x64", &changed);
     let run = up().ok();
     assert!(run.stderr.contains("restart PostgreSQL for max_connections"), "{}", run.stderr);
@@ -193,4 +198,77 @@ fn postgresql_13_on_bullseye() {
 #[ignore = "needs root and a laboratory"]
 fn postgresql_17_on_trixie() {
     whole_way_with(3, "debian-13-x64", 17);
+}
+
+/// Which of the ten moments are tried: all, or those that `CLUSTER_TEST_MOMENTS` names (`3,7`).
+fn moments(all: std::ops::RangeInclusive<u32>) -> Vec<u32> {
+    match std::env::var("CLUSTER_TEST_MOMENTS") {
+        Ok(list) => list.split(',').map(|moment| moment.trim().parse().unwrap()).collect(),
+        Err(_) => all.collect(),
+    }
+}
+
+#[test]
+#[ignore = "needs root and a laboratory"]
+fn a_run_that_was_killed_is_finished_by_the_next() {
+    let lab = Lab::start(4, "debian-12-x64");
+    let inventory = lab.inventory("demo.yaml", "debian-12-x64", &demo(15));
+    let up = ["up", "-i", &inventory];
+    let down = ["down", "-i", &inventory, "--yes"];
+    let begun = Instant::now();
+    lab.cluster(&up).ok();
+    let whole = begun.elapsed();
+    lab.cluster(&down).ok();
+    for moment in moments(1..=10) {
+        let limit = whole.mul_f64(f64::from(moment) / 11.0);
+        let killed = lab.cluster_killed_after(&up, limit);
+        let before = lab.count();
+        lab.cluster(&up).ok();
+        assert_eq!(lab.count(), (3, 1), "killed after {limit:?}");
+        let (status, _) = lab.wait_for_status(&inventory, 30, |status| status["healthy"] == true);
+        assert_eq!(status["primary"], "pg1");
+        assert!(lab.cluster(&up).ok().last_line().contains("nothing to do"));
+        println!(
+            "moment {moment} of 10 ({:.1} s of {:.1} s, killed: {killed}): {before:?} before, three droplets and one address after",
+            limit.as_secs_f64(),
+            whole.as_secs_f64()
+        );
+        lab.cluster(&down).ok();
+        assert_eq!(lab.count(), (0, 0));
+    }
+    lab.stop();
+}
+
+#[test]
+#[ignore = "needs root and a laboratory"]
+fn a_lost_answer_to_any_post_makes_no_second_thing() {
+    let lab = Lab::start(5, "debian-12-x64");
+    let inventory = lab.inventory("demo.yaml", "debian-12-x64", &demo(15));
+    let up = ["up", "-i", &inventory];
+    for number in 0.. {
+        lab.clear_faults();
+        lab.forget_requests();
+        lab.fault(
+            &json!({"method": "POST", "path": "/v2/*", "fault": "lose_reply", "after": number, "count": 1}),
+        );
+        // The provider has done its part when the hosts' begins; that part is the other test's.
+        lab.cluster_killed_at(&up, "== packages");
+        let lost = lab.lost_requests();
+        lab.clear_faults();
+        lab.cluster_killed_at(&up, "== packages");
+        assert_eq!(lab.count(), (3, 1), "after {lost:?} was lost");
+        println!("POST {number}: {lost:?}");
+        if lost.is_empty() {
+            break;
+        }
+        if number == 2 {
+            lab.cluster(&up).ok();
+            assert!(lab.cluster(&up).ok().last_line().contains("nothing to do"));
+        }
+        lab.cluster(&["down", "-i", &inventory, "--yes"]).ok();
+        assert_eq!(lab.count(), (0, 0));
+        assert!(number < 20, "there are not that many POSTs");
+    }
+    lab.cluster(&["down", "-i", &inventory, "--yes"]).ok();
+    lab.stop();
 }

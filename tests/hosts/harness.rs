@@ -68,8 +68,17 @@ impl Lab {
         let directory = tempfile::Builder::new().prefix("cluster-test-").tempdir().unwrap();
         let lab = Lab { name: format!("test{number}"), port: 8500 + u16::from(number), directory };
         lab.cluster(&[
-            "lab", "start", "--name", &lab.name, "--port", &lab.port.to_string(),
-            "--subnet", &format!("10.{}.0.0/16", 100 + u16::from(number)), "--image", image, "--no-delays",
+            "lab",
+            "start",
+            "--name",
+            &lab.name,
+            "--port",
+            &lab.port.to_string(),
+            "--subnet",
+            &format!("10.{}.0.0/16", 100 + u16::from(number)),
+            "--image",
+            image,
+            "--no-delays",
         ])
         .ok();
         lab
@@ -94,7 +103,12 @@ impl Lab {
 
     /// Runs the program and kills it (SIGKILL) after a while, unless it ends before. Says whether it was killed.
     pub(crate) fn cluster_killed_after(&self, args: &[&str], limit: Duration) -> bool {
-        let mut child = self.command(args).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
+        let mut child = self
+            .command(args)
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
         let begun = Instant::now();
         while begun.elapsed() < limit {
             if child.try_wait().unwrap().is_some() {
@@ -105,6 +119,26 @@ impl Lab {
         child.kill().unwrap();
         child.wait().unwrap();
         true
+    }
+
+    /// Runs the program and kills it (SIGKILL) when it prints a line that begins with `mark`, unless it ends before.
+    pub(crate) fn cluster_killed_at(&self, args: &[&str], mark: &str) {
+        use std::io::BufRead as _;
+        let mut child = self
+            .command(args)
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = std::io::BufReader::new(child.stderr.take().unwrap()).lines();
+        for line in lines.map_while(Result::ok) {
+            if line.starts_with(mark) {
+                // It may have ended at this very moment.
+                let _ = child.kill();
+                break;
+            }
+        }
+        child.wait().unwrap();
     }
 
     /// Writes an inventory for this laboratory. `more` is put behind the provider.
@@ -132,7 +166,12 @@ impl Lab {
 
     /// Waits until the status is as wanted; fails with the last one.
     #[track_caller]
-    pub(crate) fn wait_for_status(&self, inventory: &str, seconds: u64, wanted: impl Fn(&Value) -> bool) -> (Value, Duration) {
+    pub(crate) fn wait_for_status(
+        &self,
+        inventory: &str,
+        seconds: u64,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> (Value, Duration) {
         let begun = Instant::now();
         loop {
             let status = self.status(inventory);
@@ -186,13 +225,44 @@ impl Lab {
 
     /// Orders a fault of the API.
     pub(crate) fn fault(&self, rule: &Value) {
+        self.control("POST", "faults", Some(rule));
+    }
+
+    /// No more faults.
+    pub(crate) fn clear_faults(&self) {
+        self.control("DELETE", "faults", None);
+    }
+
+    /// Forgets the journal of requests.
+    pub(crate) fn forget_requests(&self) {
+        self.control("DELETE", "requests", None);
+    }
+
+    /// Requests whose answers were lost.
+    pub(crate) fn lost_requests(&self) -> Vec<String> {
+        let journal = self.control("GET", "requests", None);
+        let list = journal["requests"].as_array().unwrap();
+        list.iter()
+            .filter(|request| request["lost"] == true)
+            .map(|it| format!("{} {}", it["method"].as_str().unwrap(), it["path"].as_str().unwrap()))
+            .collect()
+    }
+
+    /// The laboratory's own end of its API.
+    fn control(&self, method: &str, what: &str, body: Option<&Value>) -> Value {
         let token = std::fs::read_to_string(format!("/var/lib/cluster-lab/{}/token", self.name)).unwrap();
         block_on(async {
-            let url = format!("http://127.0.0.1:{}/lab/faults", self.port);
-            let sent = reqwest::Client::builder().no_proxy().build().unwrap();
-            let answer = sent.post(url).bearer_auth(token.trim()).json(rule).send().await.unwrap();
+            let url = format!("http://127.0.0.1:{}/lab/{what}", self.port);
+            let client = reqwest::Client::builder().no_proxy().build().unwrap();
+            let request = client.request(method.parse().unwrap(), url).bearer_auth(token.trim());
+            let request = match body {
+                Some(body) => request.json(body),
+                None => request,
+            };
+            let answer = request.send().await.unwrap();
             assert!(answer.status().is_success(), "{:?}", answer.text().await);
-        });
+            serde_json::from_str(&answer.text().await.unwrap()).unwrap_or_default()
+        })
     }
 
     /// The floating IP.
