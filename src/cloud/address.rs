@@ -79,9 +79,8 @@ impl Client {
                 tagged.iter().map(|droplet| droplet.id).chain(droplets.iter().copied()).collect();
             let recorded = self.recorded_addresses(cluster, &tagged).await?;
             let all = self.reserved_ips().await?;
-            let listed: BTreeSet<Ipv4Addr> = all.iter().map(|address| address.ip).collect();
+            let unsettled = self.unsettled_address(&all, &recorded).await?;
             let mut candidates = Vec::new();
-            let mut unsettled = None;
             for address in all {
                 match address.holder() {
                     Some(holder) if ours.contains(&holder) => candidates.push(address),
@@ -89,7 +88,6 @@ impl Client {
                         return Err(Error::Taken { ip: address.ip, droplet });
                     }
                     None if recorded.contains(&address.ip) => candidates.push(address),
-                    None if address.locked => unsettled = Some(address.ip),
                     _ => {}
                 }
             }
@@ -100,11 +98,6 @@ impl Client {
             }
             if let Some(address) = candidates.pop() {
                 return Ok(Some(address));
-            }
-            if unsettled.is_none() {
-                let begun = self.open_actions("assign_ip").await?;
-                let begun = begun.iter().filter_map(|action| u32::try_from(action.resource_id?).ok());
-                unsettled = begun.map(Ipv4Addr::from_bits).find(|ip| !listed.contains(ip));
             }
             match unsettled {
                 Some(ip) if watch.in_grace() => watch.pause(format!("{ip} may be ours")).await?,
@@ -120,6 +113,24 @@ impl Client {
                 }
             }
         }
+    }
+
+    /// An address that is being assigned for the first time, to nobody knows whom: in the list without a droplet,
+    /// or not in it yet.
+    pub(super) async fn unsettled_address(
+        &self,
+        listed: &[ReservedIp],
+        recorded: &BTreeSet<Ipv4Addr>,
+    ) -> Result<Option<Ipv4Addr>, Error> {
+        let fresh = |address: &&ReservedIp| {
+            address.locked && address.holder().is_none() && !recorded.contains(&address.ip)
+        };
+        if let Some(address) = listed.iter().find(fresh) {
+            return Ok(Some(address.ip));
+        }
+        let begun = self.open_actions("assign_ip").await?;
+        let begun = begun.iter().filter_map(|action| u32::try_from(action.resource_id?).ok());
+        Ok(begun.map(Ipv4Addr::from_bits).find(|ip| listed.iter().all(|address| address.ip != *ip)))
     }
 
     /// Addresses that tags of the cluster record, be the tags on its droplets or, with those gone, on nothing.
