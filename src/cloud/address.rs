@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 
 use crate::cloud::client::Client;
 use crate::cloud::error::Error;
-use crate::cloud::model::{Droplet, Progress, ReservedIp};
+use crate::cloud::model::{Action, Droplet, Progress, ReservedIp};
 use crate::cloud::pace::{Pace, Watch};
 use crate::cloud::{Ensured, names};
 
@@ -78,8 +78,9 @@ impl Client {
             let ours: BTreeSet<u64> =
                 tagged.iter().map(|droplet| droplet.id).chain(droplets.iter().copied()).collect();
             let recorded = self.recorded_addresses(cluster, &tagged).await?;
+            let open = self.open_actions().await?;
             let all = self.reserved_ips().await?;
-            let unsettled = self.unsettled_address(&all, &recorded).await?;
+            let unsettled = unsettled_address(&open, &all, &recorded);
             let mut candidates = Vec::new();
             for address in all {
                 match address.holder() {
@@ -113,24 +114,6 @@ impl Client {
                 }
             }
         }
-    }
-
-    /// An address that is being assigned for the first time, to nobody knows whom: in the list without a droplet,
-    /// or not in it yet.
-    pub(super) async fn unsettled_address(
-        &self,
-        listed: &[ReservedIp],
-        recorded: &BTreeSet<Ipv4Addr>,
-    ) -> Result<Option<Ipv4Addr>, Error> {
-        let fresh = |address: &&ReservedIp| {
-            address.locked && address.holder().is_none() && !recorded.contains(&address.ip)
-        };
-        if let Some(address) = listed.iter().find(fresh) {
-            return Ok(Some(address.ip));
-        }
-        let begun = self.open_actions("assign_ip").await?;
-        let begun = begun.iter().filter_map(|action| u32::try_from(action.resource_id?).ok());
-        Ok(begun.map(Ipv4Addr::from_bits).find(|ip| listed.iter().all(|address| address.ip != *ip)))
     }
 
     /// Addresses that tags of the cluster record, be the tags on its droplets or, with those gone, on nothing.
@@ -241,4 +224,20 @@ enum Assign {
 
 fn settled_on(address: &ReservedIp, droplet: u64) -> bool {
     address.holder() == Some(droplet) && !address.locked
+}
+
+/// An address that is being assigned for the first time, to nobody knows whom: in the list without a droplet, or
+/// not in it yet, by the actions that were open before the list was asked for.
+pub(super) fn unsettled_address(
+    open: &[Action],
+    listed: &[ReservedIp],
+    recorded: &BTreeSet<Ipv4Addr>,
+) -> Option<Ipv4Addr> {
+    let fresh = |address: &&ReservedIp| {
+        address.locked && address.holder().is_none() && !recorded.contains(&address.ip)
+    };
+    let assigns = open.iter().filter(|action| action.kind == "assign_ip");
+    let begun = assigns.filter_map(|action| u32::try_from(action.resource_id?).ok()).map(Ipv4Addr::from_bits);
+    let mut unlisted = begun.filter(|ip| listed.iter().all(|address| address.ip != *ip));
+    listed.iter().find(fresh).map(|address| address.ip).or_else(|| unlisted.next())
 }

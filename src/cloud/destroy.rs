@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
+use crate::cloud::address::unsettled_address;
 use crate::cloud::client::Client;
 use crate::cloud::error::Error;
 use crate::cloud::model::{Droplet, ReservedIp, SshKey};
@@ -50,8 +51,9 @@ impl Client {
         let cluster_tag = names::cluster_tag(cluster);
         let mut watch = Watch::new(self, pace, "what is being made in the account");
         loop {
+            let open = self.open_actions().await?;
             let mut droplets = self.droplets(&cluster_tag).await?;
-            let unlisted = self.unlisted_droplets(&cluster_tag, &droplets).await?;
+            let unlisted = self.unlisted_droplets(&cluster_tag, &open, &droplets).await?;
             droplets.extend(unlisted.ours);
             let tags = self.tags().await?.into_iter().map(|tag| tag.name);
             let is_ours =
@@ -62,7 +64,7 @@ impl Client {
                 tags.iter().chain(on_droplets).filter_map(|tag| names::recorded_address(cluster, tag));
             let known: BTreeSet<Ipv4Addr> = recorded.chain(memory.addresses.iter().copied()).collect();
             let mut addresses = self.reserved_ips().await?;
-            let unsettled = self.unsettled_address(&addresses, &known).await?;
+            let unsettled = unsettled_address(&open, &addresses, &known);
             if watch.in_grace() {
                 if let Some(id) = unlisted.unknown {
                     watch.pause(format!("droplet {id} may be ours")).await?;

@@ -64,10 +64,11 @@ impl Client {
         let tag = names::cluster_tag(cluster);
         let mut watch = Watch::new(self, pace, "droplets that are being created");
         loop {
+            let open = self.open_actions().await?;
             let mut droplets = self.droplets(&tag).await?;
             let mut unknown = None;
             if droplets.iter().all(|droplet| droplet.name != name) {
-                let unlisted = self.unlisted_droplets(&tag, &droplets).await?;
+                let unlisted = self.unlisted_droplets(&tag, &open, &droplets).await?;
                 droplets.extend(unlisted.ours);
                 unknown = unlisted.unknown;
             }
@@ -84,11 +85,17 @@ impl Client {
         }
     }
 
-    /// What is being created in the account and is not in `listed`.
-    pub(super) async fn unlisted_droplets(&self, tag: &str, listed: &[Droplet]) -> Result<Unlisted, Error> {
+    /// What is being created in the account, by the actions that were open before `listed` was asked for, and is
+    /// not in it.
+    pub(super) async fn unlisted_droplets(
+        &self,
+        tag: &str,
+        open: &[Action],
+        listed: &[Droplet],
+    ) -> Result<Unlisted, Error> {
         let mut unlisted = Unlisted { ours: Vec::new(), unknown: None };
-        let begun = self.open_actions("create").await?;
-        let begun = begun.iter().filter_map(|action| action.resource_id);
+        let creates = open.iter().filter(|action| action.kind == "create");
+        let begun = creates.filter_map(|action| action.resource_id);
         for id in begun.filter(|id| listed.iter().all(|droplet| droplet.id != *id)) {
             match self.droplet(id).await? {
                 Some(droplet) if droplet.tags.iter().any(|has| has == tag) => unlisted.ours.push(droplet),

@@ -9,7 +9,7 @@ use cluster::lab::api::fault::{Fault, Rule};
 use proptest::prelude::*;
 use serde_json::json;
 
-use crate::bench::{Bench, KEY, config, millis, pace, spec};
+use crate::bench::{Bench, KEY, config, hasty, millis, pace, spec};
 
 #[tokio::test]
 async fn a_droplet_is_made_once_and_found_after() {
@@ -39,16 +39,15 @@ async fn a_lost_answer_makes_one_droplet() {
     for fault in [
         Fault::LoseReply,
         Fault::Drop,
-        Fault::Delay { ms: 500 },
+        Fault::Delay { ms: 250 },
         Fault::Status { code: 500, body: None },
         Fault::Status { code: 504, body: Some(json!("gateway timeout")) },
     ] {
         let bench = Bench::new().await;
         bench.once("POST", "/v2/droplets", fault.clone());
-        let made = bench.client.ensure_droplet(&spec("pg1"), pace()).await.unwrap();
+        let client = bench.client.clone().with_policy(hasty());
+        let made = client.ensure_droplet(&spec("pg1"), pace()).await.unwrap();
         bench.client.wait_droplet_ready(made.value.id, pace()).await.unwrap();
-        // Long enough for a request that was delayed beyond its client's patience.
-        tokio::time::sleep(millis(150)).await;
         assert_eq!(bench.lab.state().droplets.len(), 1, "{fault:?}");
     }
 }

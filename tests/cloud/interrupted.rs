@@ -2,7 +2,7 @@
 
 use cluster::cloud::destroy::Memory;
 use cluster::cloud::key::fingerprint;
-use cluster::cloud::{Client, Error};
+use cluster::cloud::{Client, Error, Pace};
 use cluster::lab::api::fault::{Fault, Rule};
 
 use tokio::task::JoinSet;
@@ -10,21 +10,21 @@ use tokio::task::JoinSet;
 use crate::bench::{Bench, KEY, brittle, millis, pace, spec};
 
 /// What `up` does with the API.
-async fn up(client: &Client) -> Result<(), Error> {
+async fn up(client: &Client, pace: Pace) -> Result<(), Error> {
     client.ensure_ssh_key("demo", KEY).await?;
     let mut ids = Vec::new();
     for name in ["pg1", "pg2", "pg3"] {
-        let id = client.ensure_droplet(&spec(name), pace()).await?.value.id;
-        ids.push(client.wait_droplet_ready(id, pace()).await?.id);
+        let id = client.ensure_droplet(&spec(name), pace).await?.value.id;
+        ids.push(client.wait_droplet_ready(id, pace).await?.id);
     }
-    let address = client.ensure_reserved_ip("demo", &ids, ids[0], pace()).await?.value;
-    client.assign(address.ip, ids[0], pace()).await.map(drop)
+    let address = client.ensure_reserved_ip("demo", &ids, ids[0], pace).await?.value;
+    client.assign(address.ip, ids[0], pace).await.map(drop)
 }
 
-async fn down(client: &Client) -> Result<(), Error> {
+async fn down(client: &Client, pace: Pace) -> Result<(), Error> {
     let memory = Memory { addresses: Vec::new(), fingerprint: fingerprint(KEY) };
-    let belongings = client.belongings("demo", &memory, pace()).await?;
-    client.destroy(&belongings, pace()).await
+    let belongings = client.belongings("demo", &memory, pace).await?;
+    client.destroy(&belongings, pace).await
 }
 
 /// Kills the API for good after `after` requests: the request then under way is lost before or after its work.
@@ -55,26 +55,32 @@ async fn at_every_request<F: Future<Output = bool> + Send + 'static>(case: impl 
     }
 }
 
-/// Begins `run` with a client that dies at a request; tells whether it ended by itself.
+/// Begins `run` with a client that dies at a request; tells whether it ended before that.
 async fn die<F: Future<Output = Result<(), Error>>>(
     bench: &Bench,
     after: u32,
     last: Fault,
     run: impl FnOnce(Client) -> F,
 ) -> bool {
-    kill(bench, after, last);
-    let dead = bench.client.clone().with_policy(brittle());
-    let ended = tokio::time::timeout(millis(500), run(dead)).await;
+    kill(bench, after, last.clone());
+    let result = run(bench.client.clone().with_policy(brittle())).await;
+    let ended = bench.is_waiting(&last);
     bench.heal();
-    matches!(ended, Ok(Ok(())))
+    assert_eq!(result.is_ok(), ended, "{result:?}");
+    ended
+}
+
+/// The patience of a run that is about to die: it gives up soon, and with nothing under way.
+fn dying() -> Pace {
+    Pace { deadline: millis(1000), ..pace() }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn up_killed_at_any_request_is_finished_by_the_next() {
     at_every_request(|after, last| async move {
         let bench = Bench::new().await;
-        let ended = die(&bench, after, last.clone(), async |client| up(&client).await).await;
-        up(&bench.client).await.unwrap();
+        let ended = die(&bench, after, last.clone(), async |client| up(&client, dying()).await).await;
+        up(&bench.client, pace()).await.unwrap();
         let state = bench.lab.state();
         let counts = (state.droplets.len(), state.addresses.len(), state.keys.len());
         assert_eq!(counts, (3, 1, 1), "{last:?} at {after}");
@@ -87,9 +93,9 @@ async fn up_killed_at_any_request_is_finished_by_the_next() {
 async fn down_killed_at_any_request_is_finished_by_the_next() {
     at_every_request(|after, last| async move {
         let bench = Bench::new().await;
-        up(&bench.client).await.unwrap();
-        let ended = die(&bench, after, last.clone(), async |client| down(&client).await).await;
-        down(&bench.client).await.unwrap();
+        up(&bench.client, pace()).await.unwrap();
+        let ended = die(&bench, after, last.clone(), async |client| down(&client, dying()).await).await;
+        down(&bench.client, pace()).await.unwrap();
         assert_empty(&bench, &format!("{last:?} at {after}"));
         ended
     })
@@ -100,8 +106,8 @@ async fn down_killed_at_any_request_is_finished_by_the_next() {
 async fn down_leaves_nothing_of_an_up_killed_at_any_request() {
     at_every_request(|after, last| async move {
         let bench = Bench::new().await;
-        let ended = die(&bench, after, last.clone(), async |client| up(&client).await).await;
-        down(&bench.client).await.unwrap();
+        let ended = die(&bench, after, last.clone(), async |client| up(&client, dying()).await).await;
+        down(&bench.client, pace()).await.unwrap();
         assert_empty(&bench, &format!("{last:?} at {after}"));
         ended
     })

@@ -86,8 +86,8 @@ async fn one_thing_at_a_time_happens_to_a_droplet_or_an_address() {
     let bench = Bench::new().await;
     let id = bench.ready("pg1").await.id;
     bench.lab.set(|settings| {
-        settings.times.power = 200;
-        settings.times.assign = 200;
+        settings.times.power = 60_000;
+        settings.times.assign = 60_000;
     });
     let ip = bench.client.create_reserved_ip(id).await.unwrap().ip;
     let (droplet, address) = (format!("/v2/droplets/{id}"), format!("/v2/reserved_ips/{ip}"));
