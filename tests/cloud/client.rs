@@ -215,6 +215,9 @@ async fn plain_http_is_for_loopback_only() {
     assert!(Client::new("http://127.0.0.1:1", OPERATOR.into()).is_ok());
     assert!(Client::new("https://api.digitalocean.com", OPERATOR.into()).is_ok());
     assert!(matches!(Client::new("https://api.digitalocean.com", "".into()), Err(Error::Token)));
+    let bench = Bench::new().await;
+    let by_name = bench.url.replace("127.0.0.1", "localhost");
+    client(&by_name, OPERATOR).account().await.unwrap();
 }
 
 /// The operations can be spawned: their futures are `Send`.

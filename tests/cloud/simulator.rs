@@ -76,6 +76,7 @@ async fn an_address_outlives_its_droplet() {
     bench.client.destroy_droplets(&[id], pace()).await.unwrap();
     let left = bench.client.reserved_ip(ip).await.unwrap().unwrap();
     assert_eq!((left.holder(), left.locked), (None, false));
+    bench.until("no longer routed", |_| bench.machines.routes().is_empty()).await;
     let (status, _) =
         bench.raw("POST", &format!("/v2/reserved_ips/{ip}/actions"), json!({ "type": "unassign" })).await;
     assert_eq!(status, 422);
