@@ -77,9 +77,9 @@ pub async fn start(
 }
 
 async fn begin(settings: &LabSettings, resume: bool) -> Result<()> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, settings.port))
-        .map(drop)
-        .with_context(|| format!("port {} is not free\nhint: choose another with --port", settings.port))?;
+    if let Err(error) = TcpListener::bind((Ipv4Addr::LOCALHOST, settings.port)) {
+        bail!("port {} is not free: {error}\nhint: choose another with --port", settings.port);
+    }
     let home = Home::of(&settings.name);
     if !resume {
         fs::create_dir_all(home.path()).with_context(|| format!("cannot make {}", home.path().display()))?;

@@ -91,8 +91,13 @@ impl Network<'_> {
 /// `ip` or `nft` fails.
 pub(crate) async fn down(lab: &LabName) -> Result<()> {
     for link in home::list(Path::new("/sys/class/net"))? {
-        if link.starts_with(&lab.link_prefix()) && Path::new("/sys/class/net").join(&link).exists() {
-            program::run("ip", &["link", "delete", &link]).await?;
+        let exists = || Path::new("/sys/class/net").join(&link).exists();
+        if link.starts_with(&lab.link_prefix()) && exists() {
+            let gone = program::run("ip", &["link", "delete", &link]).await;
+            // The kernel may have been faster: links go with their namespace.
+            if exists() {
+                gone?;
+            }
         }
     }
     for family in ["ip", "bridge"] {

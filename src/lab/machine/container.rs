@@ -16,6 +16,7 @@ use super::cgroup::Cgroup;
 use super::disk::Disk;
 use super::wire::{self, Wire};
 use super::{MachineSpec, Machines, seed};
+use crate::lab::fault::Faults;
 use crate::lab::{LabName, Subnets, floating, home::Home, image, program};
 
 /// How long systemd-nspawn may take until the droplet's init runs.
@@ -43,6 +44,15 @@ impl Containers {
         Cgroup::of(&self.lab, id)
     }
 
+    fn faults(&self) -> Faults<'_> {
+        Faults { lab: &self.lab, subnets: &self.subnets, port: self.port }
+    }
+
+    /// What a droplet was made from, if it was made.
+    fn spec(&self, id: u64) -> Result<Option<MachineSpec>> {
+        Ok(Home::of(&self.lab).specs()?.into_iter().find(|spec| spec.id == id))
+    }
+
     /// Starts the supervisor and returns when the droplet's init runs.
     async fn boot(&self, spec: &MachineSpec) -> Result<()> {
         let cgroup = self.cgroup(spec.id)?;
@@ -52,6 +62,7 @@ impl Containers {
         let disk = Disk::of(&self.lab, spec.id);
         disk.mount().await?;
         cgroup.create()?;
+        self.faults().melt(spec).await?;
         Wire { lab: &self.lab, subnets: &self.subnets, spec }.plug().await?;
 
         let console = File::create(disk.console()).context("cannot write the console's log")?;
@@ -112,8 +123,7 @@ impl Machines for Containers {
     async fn power_off(&self, id: u64) -> Result<()> {
         let cgroup = self.cgroup(id)?;
         if cgroup.is_populated() {
-            let specs = Home::of(&self.lab).specs()?;
-            if let Some(spec) = specs.iter().find(|spec| spec.id == id) {
+            if let Some(spec) = self.spec(id)? {
                 wire::cut(&self.lab, self.subnets.index(spec.public_ip)).await?;
             }
             cgroup.kill().await?;
@@ -136,6 +146,9 @@ impl Machines for Containers {
 
     async fn destroy(&self, id: u64) -> Result<()> {
         self.power_off(id).await?;
+        if let Some(spec) = self.spec(id)? {
+            self.faults().forget(&spec).await?;
+        }
         Disk::of(&self.lab, id).destroy().await
     }
 
