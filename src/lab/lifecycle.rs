@@ -11,7 +11,7 @@ use super::home::{Exclusive, Home};
 use super::machine::{cgroup, wire};
 use super::network::{self, Network};
 use super::settings::LabSettings;
-use super::{LabName, daemon, home, image, mounts, prerequisites};
+use super::{LabName, daemon, firewall, home, image, mounts, prerequisites};
 
 /// How a start went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +73,11 @@ pub async fn start(
         clear(name).await?;
         tidy(name, exclusive).await?;
     }
-    begun.map(|()| Started::Now)
+    begun?;
+    if let Some(warning) = firewall::warning(name).await? {
+        say(&warning);
+    }
+    Ok(Started::Now)
 }
 
 async fn begin(settings: &LabSettings, resume: bool) -> Result<()> {

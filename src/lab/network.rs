@@ -36,7 +36,7 @@ impl Network<'_> {
         forward()
     }
 
-    /// Whether it is set up: the bridges come with the last thing that can go wrong but the rules.
+    /// Whether it has been set up since this machine started.
     pub(crate) fn is_up(&self) -> bool {
         Path::new("/sys/class/net").join(self.lab.public_bridge()).exists()
     }
