@@ -1,3 +1,106 @@
-//! What the operator's program can be told to do, one module a command.
+//! The commands, one a file: what each reads, does and prints.
 
+mod down;
 pub mod lab;
+mod plan;
+mod render;
+mod status;
+mod up;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Result;
+use clap::CommandFactory as _;
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::{Cli, Command};
+use crate::error::{Advice, Exit};
+use crate::inventory::Inventory;
+use crate::report::{self, Format};
+use crate::state::State;
+use crate::world::World;
+
+/// Runs one command.
+///
+/// # Errors
+/// Whatever the command cannot mend; [`crate::error::exit_of`] has its exit code.
+pub async fn run(cli: Cli) -> Result<ExitCode> {
+    let exit = match cli.command {
+        Command::Lab(args) => return lab::run(args, cli.json).await,
+        Command::Up { inventory } => up::run(&inventory.inventory, cli.json).await,
+        Command::Plan { inventory, check } => plan::run(&inventory.inventory, check, cli.json).await,
+        Command::Status { inventory } => status::run(&inventory.inventory, cli.json).await,
+        Command::Down { inventory, yes } => down::run(&inventory.inventory, yes, cli.json).await,
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "cluster", &mut std::io::stdout());
+            Ok(Exit::Done)
+        }
+        Command::Render { directory } => render::run(&directory),
+        Command::Play => {
+            let (reporter, consumers) = report::start(Format::choose(cli.json), None);
+            report::play(&reporter);
+            drop(reporter);
+            consumers.finish();
+            Ok(Exit::Done)
+        }
+    };
+    exit.map(ExitCode::from)
+}
+
+fn read(path: &Path) -> Result<Inventory> {
+    Inventory::read(path).map_err(|problems| Advice::usage(problems.to_string()).into())
+}
+
+/// Does `work` in a world of its own, and tells everything that was reported before it returns.
+async fn in_world<T, F, W>(inventory: Inventory, format: Format, log: Option<&str>, work: F) -> Result<T>
+where
+    F: FnOnce(Arc<World>) -> W,
+    W: Future<Output = Result<T>>,
+{
+    let state = State::open(&inventory.cluster)?;
+    let log = log.map(|command| state.new_log(command));
+    let (reporter, consumers) = report::start(format, log.as_deref());
+    let result = match World::new(inventory, state, reporter) {
+        Ok(world) => {
+            let world = Arc::new(world);
+            let result = work(world.clone()).await;
+            world.close().await;
+            result
+        }
+        Err(error) => Err(error),
+    };
+    consumers.finish();
+    result.map_err(|error| match log {
+        Some(log) => crate::error::with_log(error, &log),
+        None => error,
+    })
+}
+
+/// Cancelled by the first Ctrl-C or SIGTERM; the second ends the program at once.
+fn interruptible() -> CancellationToken {
+    let token = CancellationToken::new();
+    let stop = token.clone();
+    tokio::spawn(async move {
+        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).ok();
+        for count in 0.. {
+            let terminated = async {
+                match &mut terminate {
+                    Some(terminate) => terminate.recv().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminated => {}
+            }
+            if count > 0 {
+                std::process::exit(Exit::Interrupted as i32);
+            }
+            eprintln!("stopping after the steps that are under way; once more to stop at once");
+            stop.cancel();
+        }
+    });
+    token
+}

@@ -1,35 +1,28 @@
-//! The operator's program.
+//! The operator's program: parse, dispatch, exit code.
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
-use cluster::commands::lab::{self, LabArgs};
+use clap::Parser as _;
+use cluster::cli::Cli;
+use cluster::{commands, error};
 
-#[derive(Parser)]
-#[command(version, about)]
-struct Cli {
-    /// Write data as JSON.
-    #[arg(long, global = true)]
-    json: bool,
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// A cloud on this machine.
-    Lab(LabArgs),
-}
-
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let cli = Cli::parse();
-    let Command::Lab(args) = cli.command;
-    match lab::run(args, cli.json).await {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: cannot start: {error}");
+            return error::Exit::Failed.into();
+        }
+    };
+    let result = runtime.block_on(commands::run(cli));
+    // A question that is still waiting on standard input must not keep the program alive.
+    runtime.shutdown_background();
+    match result {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
+            anstream::eprint!("{}", error::render(&error));
+            error::exit_of(&error).into()
         }
     }
 }

@@ -61,7 +61,8 @@ impl Client {
     }
 
     /// The cluster's address, if it has one. While any address of the account is in the middle of its first
-    /// assignment, which may be to one of our droplets, this waits, for at most `pace.grace`.
+    /// assignment, which may be to one of our droplets, this waits, for at most `pace.grace`. A list can lack
+    /// such an address, so the assignments that are under way are looked at too.
     ///
     /// # Errors
     /// As [`Client::ensure_reserved_ip`].
@@ -78,6 +79,7 @@ impl Client {
                 tagged.iter().map(|droplet| droplet.id).chain(droplets.iter().copied()).collect();
             let recorded = self.recorded_addresses(cluster, &tagged).await?;
             let all = self.reserved_ips().await?;
+            let listed: BTreeSet<Ipv4Addr> = all.iter().map(|address| address.ip).collect();
             let mut candidates = Vec::new();
             let mut unsettled = None;
             for address in all {
@@ -98,6 +100,11 @@ impl Client {
             }
             if let Some(address) = candidates.pop() {
                 return Ok(Some(address));
+            }
+            if unsettled.is_none() {
+                let begun = self.open_actions("assign_ip").await?;
+                let begun = begun.iter().filter_map(|action| u32::try_from(action.resource_id?).ok());
+                unsettled = begun.map(Ipv4Addr::from_bits).find(|ip| !listed.contains(ip));
             }
             match unsettled {
                 Some(ip) if watch.in_grace() => watch.pause(format!("{ip} may be ours")).await?,

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::cloud::error::{Answer, Call, Error};
 use crate::cloud::page::{self, Envelope, PER_PAGE};
-use crate::cloud::retry::{Policy, asked_wait};
+use crate::cloud::retry::{Policy, asked};
 
 /// What a client tells while it waits.
 #[derive(Clone, Debug)]
@@ -209,6 +209,17 @@ impl Client {
         }
     }
 
+    /// The first page of the list under `key`, for lists that are long and begin with what is latest.
+    pub(super) async fn first_page<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        key: &str,
+    ) -> Result<Vec<T>, Error> {
+        let mut request = self.request("GET", path, None, Repeat::Freely);
+        request.url.query_pairs_mut().append_pair("per_page", &PER_PAGE.to_string());
+        self.send(request).await?.take(key)
+    }
+
     /// How many items the list at `path` has, without fetching them.
     pub(super) async fn count(&self, path: &str) -> Result<Option<u64>, Error> {
         let mut request = self.request("GET", path, None, Repeat::Freely);
@@ -242,7 +253,8 @@ impl Client {
             })
             .adjust(|error, own| {
                 let own = own?;
-                let wait = error.answer().and_then(|answer| answer.wait).map_or(own, |asked| asked.max(own));
+                let asked = error.answer().and_then(|answer| answer.wait);
+                let wait = asked.map_or(own, |asked| asked.under(&self.policy).max(own));
                 (started.elapsed() + wait <= self.policy.deadline).then_some(wait)
             })
             .notify(|error, wait| {
@@ -345,7 +357,7 @@ fn refusal(call: Call, status: u16, headers: &HeaderMap, body: &[u8]) -> Answer 
     }
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs().cast_signed());
-    let wait = asked_wait(status, header("retry-after"), header("ratelimit-reset"), now);
+    let wait = asked(status, header("retry-after"), header("ratelimit-reset"), now);
     let parsed: Body = serde_json::from_slice(body).unwrap_or_default();
     let message = [parsed.message, parsed.error]
         .into_iter()

@@ -21,7 +21,7 @@ impl Client {
     /// [`Error::Duplicate`] if several droplets of the cluster have the name.
     pub async fn ensure_droplet(&self, spec: &DropletSpec, pace: Pace) -> Result<Ensured<Droplet>, Error> {
         spec.check()?;
-        if let Some(value) = self.find_droplet(&spec.cluster, &spec.name).await? {
+        if let Some(value) = self.find_droplet(&spec.cluster, &spec.name, pace).await? {
             return Ok(Ensured { value, made: false });
         }
         let mut watch = Watch::new(self, pace, format!("droplet {} to be accepted", spec.name));
@@ -35,7 +35,7 @@ impl Client {
             };
             let mut look = Watch::new(self, pace, format!("droplet {} to show", spec.name));
             while look.in_grace() {
-                if let Some(value) = self.find_droplet(&spec.cluster, &spec.name).await? {
+                if let Some(value) = self.find_droplet(&spec.cluster, &spec.name, pace).await? {
                     return Ok(Ensured { value, made: true });
                 }
                 look.pause("the answer to its creation was lost").await?;
@@ -47,15 +47,49 @@ impl Client {
         }
     }
 
-    /// The cluster's droplet of this name.
-    async fn find_droplet(&self, cluster: &str, name: &str) -> Result<Option<Droplet>, Error> {
-        let mut found = self.droplets(&names::cluster_tag(cluster)).await?;
-        found.retain(|droplet| droplet.name == name);
-        if found.len() > 1 {
-            let ids = found.iter().map(|droplet| droplet.id).collect();
-            return Err(Error::Duplicate { name: name.to_owned(), ids });
+    /// The cluster's droplet of this name, if it has one.
+    ///
+    /// A list can lack a droplet that was asked for a moment ago, by a run that has been killed since. So what
+    /// is being created in the account is looked at too, one by one; while the API does not say what it is,
+    /// this waits, for at most `pace.grace`.
+    ///
+    /// # Errors
+    /// [`Error::Duplicate`].
+    pub async fn find_droplet(
+        &self,
+        cluster: &str,
+        name: &str,
+        pace: Pace,
+    ) -> Result<Option<Droplet>, Error> {
+        let tag = names::cluster_tag(cluster);
+        let mut watch = Watch::new(self, pace, "droplets that are being created");
+        loop {
+            let listed = self.droplets(&tag).await?;
+            let mut found: Vec<Droplet> =
+                listed.iter().filter(|droplet| droplet.name == name).cloned().collect();
+            let mut unknown = None;
+            if found.is_empty() {
+                let begun = self.open_actions("create").await?;
+                let begun = begun.iter().filter_map(|action| action.resource_id);
+                for id in begun.filter(|id| listed.iter().all(|droplet| droplet.id != *id)) {
+                    match self.droplet(id).await? {
+                        Some(droplet) if droplet.name == name && droplet.tags.contains(&tag) => {
+                            found.push(droplet)
+                        }
+                        Some(_) => {}
+                        None => unknown = Some(id),
+                    }
+                }
+            }
+            match (found.len(), unknown) {
+                (0, Some(id)) if watch.in_grace() => watch.pause(format!("{id} may be ours")).await?,
+                (0 | 1, _) => return Ok(found.pop()),
+                _ => {
+                    let ids = found.iter().map(|droplet| droplet.id).collect();
+                    return Err(Error::Duplicate { name: name.to_owned(), ids });
+                }
+            }
         }
-        Ok(found.pop())
     }
 
     /// Waits until a droplet is active, has a public and a private address, and is not locked. That it has

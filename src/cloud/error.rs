@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use crate::cloud::retry::Asked;
 use crate::cloud::scope;
 
 /// A request, as errors and notices name it.
@@ -35,7 +36,7 @@ pub struct Answer {
     /// What DigitalOcean's support asks for.
     pub request_id: Option<String>,
     /// How long the answer asked us to wait, if it did.
-    pub wait: Option<Duration>,
+    pub wait: Option<Asked>,
     /// Where the wanted size can be had, when the refusal is about capacity.
     pub available_regions: Vec<String>,
 }
@@ -251,7 +252,7 @@ impl Answer {
                 Some(scope) => format!("the token needs the scope {scope}"),
                 None => "the token may not do this".into(),
             }),
-            429 => self.wait.map(|wait| format!("the rate limit frees up in {} s", wait.as_secs())),
+            429 => self.wait.map(|wait| format!("the rate limit frees up in {} s", wait.time().as_secs())),
             _ if !self.available_regions.is_empty() => {
                 Some(format!("available in: {}", self.available_regions.join(", ")))
             }

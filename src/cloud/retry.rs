@@ -83,25 +83,46 @@ fn fraction() -> f64 {
     getrandom::u32().map_or(0.5, |n| f64::from(n) / (f64::from(u32::MAX) + 1.0))
 }
 
-/// How long an answer asks us to wait: `retry-after` (seconds or a date), or for want of it, on a 429 only, the
-/// time until `ratelimit-reset` (Unix seconds), when the first request of the sliding window expires.
-pub(super) fn asked_wait(
-    status: u16,
-    retry_after: Option<&str>,
-    reset: Option<&str>,
-    now: i64,
-) -> Option<Duration> {
+/// How long an answer asks us to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// `retry-after`: no sooner than this.
+    For(Duration),
+    /// `ratelimit-reset`: by then the first of our requests leaves the sliding window. Others may leave it
+    /// earlier for all we know, so this is shortened to the longest wait that the policy has.
+    About(Duration),
+}
+
+impl Asked {
+    /// The wait, as the answer has it.
+    pub fn time(self) -> Duration {
+        match self {
+            Asked::For(time) | Asked::About(time) => time,
+        }
+    }
+
+    /// The wait that a policy makes of it.
+    pub(super) fn under(self, policy: &Policy) -> Duration {
+        match self {
+            Asked::For(time) => time,
+            Asked::About(time) => time.min(policy.cap),
+        }
+    }
+}
+
+/// Reads `retry-after` (seconds or a date) or, for want of it and on a 429 only, `ratelimit-reset` (Unix seconds).
+pub(super) fn asked(status: u16, retry_after: Option<&str>, reset: Option<&str>, now: i64) -> Option<Asked> {
     let until = |at: i64| Duration::from_secs(u64::try_from(at - now).unwrap_or(0));
     if let Some(text) = retry_after {
         if let Ok(seconds) = text.trim().parse() {
-            return Some(Duration::from_secs(seconds));
+            return Some(Asked::For(Duration::from_secs(seconds)));
         }
         if let Ok(date) = jiff::fmt::rfc2822::parse(text) {
-            return Some(until(date.timestamp().as_second()));
+            return Some(Asked::For(until(date.timestamp().as_second())));
         }
     }
     let reset = reset.filter(|_| status == 429)?.trim().parse().ok()?;
-    Some(until(reset))
+    Some(Asked::About(until(reset)))
 }
 
 #[cfg(test)]
@@ -130,22 +151,21 @@ mod tests {
 
     #[test]
     fn the_wait_asked_for_is_read() {
+        let (exact, about) = (|s| Some(Asked::For(secs(s))), |s| Some(Asked::About(secs(s))));
         let cases = [
-            (429, Some("7"), Some("1000"), Some(7)),
-            (503, Some("7"), None, Some(7)),
-            (429, Some("Thu, 01 Jan 1970 00:16:45 GMT"), None, Some(105)),
-            (429, None, Some("960"), Some(60)),
-            (429, None, Some("800"), Some(0)),
+            (429, Some("7"), Some("1000"), exact(7)),
+            (503, Some("7"), None, exact(7)),
+            (429, Some("Thu, 01 Jan 1970 00:16:45 GMT"), None, exact(105)),
+            (429, None, Some("960"), about(60)),
+            (429, None, Some("800"), about(0)),
             (503, None, Some("960"), None),
             (429, Some("soon"), None, None),
             (429, None, None, None),
         ];
         for (status, retry_after, reset, want) in cases {
-            assert_eq!(
-                asked_wait(status, retry_after, reset, 900),
-                want.map(secs),
-                "{status} {retry_after:?}"
-            );
+            assert_eq!(asked(status, retry_after, reset, 900), want, "{status} {retry_after:?}");
         }
+        assert_eq!(Asked::About(secs(3600)).under(&Policy::default()), secs(30));
+        assert_eq!(Asked::For(secs(3600)).under(&Policy::default()), secs(3600));
     }
 }

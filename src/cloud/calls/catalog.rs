@@ -3,13 +3,20 @@
 use super::segment;
 use crate::cloud::client::{Client, Repeat};
 use crate::cloud::error::Error;
-use crate::cloud::model::{Account, Image, Region, Size, Vpc};
+use crate::cloud::model::{Account, Action, Image, Progress, Region, Size, Vpc};
 
 impl Client {
     /// The account that the token belongs to.
     pub async fn account(&self) -> Result<Account, Error> {
         let request = self.request("GET", "/v2/account", None, Repeat::Freely);
         self.send(request).await?.take("account")
+    }
+
+    /// Actions of one type (`create`, `assign_ip`) that are under way anywhere in the account.
+    pub async fn open_actions(&self, kind: &str) -> Result<Vec<Action>, Error> {
+        let mut actions: Vec<Action> = self.first_page("/v2/actions", "actions").await?;
+        actions.retain(|action| action.kind == kind && action.progress() == Progress::Running);
+        Ok(actions)
     }
 
     /// A public image by its slug; `None` if it is not offered.

@@ -103,7 +103,10 @@ async fn handle<M: Machines>(
     if !request.path.starts_with("/v2/") {
         return respond(&lab, Reply::not_found(), None);
     }
-    answer(&lab, &cord, &request).await
+    // In a task of its own: it is carried out even if the client does not wait for it.
+    let late = lab.clone();
+    let answered = tokio::spawn(async move { answer(&late, &cord, &request).await }).await;
+    answered.unwrap_or_else(|error| respond(&lab, Reply::error(500, &error.to_string()), None))
 }
 
 /// Answers a request to `/v2`, or fails to, as ordered.
@@ -120,13 +123,8 @@ async fn answer<M: Machines>(lab: &Lab<M>, cord: &Cord, request: &Request) -> Re
         _ if standing.exceeded => Reply::too_many(standing.retry_after),
         None => lab.with(|world| world.answer(request)),
         Some(Fault::Delay { ms }) => {
-            // In a task of its own: it is carried out even if the client does not wait for it.
-            let (lab, request) = (lab.clone(), request.clone());
-            let late = tokio::spawn(async move {
-                tokio::time::sleep(Duration::from_millis(ms)).await;
-                lab.with(|world| world.answer(&request))
-            });
-            late.await.unwrap_or_else(|error| Reply::error(500, &error.to_string()))
+            tokio::time::sleep(Duration::from_millis(ms)).await;
+            lab.with(|world| world.answer(request))
         }
         Some(Fault::LoseReply) => {
             lost = true;

@@ -1,0 +1,172 @@
+//! Doing what a plan says: one phase on all hosts at once, then look again, then plan again, until nothing is left.
+
+mod command;
+mod host;
+mod provider;
+pub mod script;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Result;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{Advice, Exit};
+use crate::facts::Facts;
+use crate::plan::{Phase, Plan, Step, Trouble, plan};
+use crate::report::Event;
+use crate::world::World;
+
+/// A plan has fewer phases than this; more rounds mean that something undoes what is done.
+const MOST_ROUNDS: usize = 40;
+
+/// What a run came to.
+pub struct Outcome {
+    /// How many steps were done.
+    pub steps: usize,
+    /// What is wrong and could not be mended.
+    pub troubles: Vec<Trouble>,
+    /// The world at the end.
+    pub facts: Facts,
+}
+
+/// Makes the world as the inventory wants it.
+///
+/// # Errors
+/// The first phase in which a step fails, with every failure of that phase; a refusal; an interruption.
+pub async fn converge(world: &Arc<World>, stop: &CancellationToken) -> Result<Outcome> {
+    let mut done: BTreeSet<String> = BTreeSet::new();
+    let mut steps = 0;
+    let mut looked_before_leaping = false;
+    for _ in 0..MOST_ROUNDS {
+        let facts = world.observe().await?;
+        let means = world.means(&facts).await?;
+        let plan = plan(&world.inventory, &facts, &means);
+        refuse(&plan)?;
+        remember(world, &facts)?;
+        let Some((phase, list)) = plan.first_phase() else {
+            return Ok(Outcome { steps, troubles: plan.troubles, facts });
+        };
+        if !looked_before_leaping {
+            world.preflight(&facts).await?;
+            looked_before_leaping = true;
+        }
+        let identities: Vec<String> = list.iter().map(|step| step.identity()).collect();
+        if let Some(again) = identities.iter().find(|identity| done.contains(*identity)) {
+            return Err(Advice::failed(format!("`{again}` was done and did not take effect"))
+                .hint("the log of this run has what the host said; look at the host, then run this again")
+                .into());
+        }
+        steps += list.len();
+        run_phase(world, &facts, phase, list, stop).await?;
+        // Waiting may have to be done again: a host can reboot in the middle of its first boot.
+        if phase != Phase::Reach {
+            done.extend(identities);
+        }
+    }
+    Err(Advice::failed("the plan does not become empty")
+        .hint("please report this, with the log of this run")
+        .into())
+}
+
+fn refuse(plan: &Plan) -> Result<()> {
+    let Some(first) = plan.refusals.first() else { return Ok(()) };
+    let place = |trouble: &Trouble| trouble.node.as_ref().map_or(String::new(), |node| format!("{node} "));
+    let text: Vec<String> =
+        plan.refusals.iter().map(|refusal| format!("{}{}", place(refusal), refusal.message)).collect();
+    Err(Advice::refused(text.join("\n         ")).hint(first.hint.clone()).into())
+}
+
+/// What must not be forgotten: that this cluster exists.
+fn remember(world: &World, facts: &Facts) -> Result<()> {
+    let mut memory = world.state.memory()?;
+    let before = memory.clone();
+    if let crate::plan::roles::Primary::One(name) = crate::plan::roles::primary(&world.inventory, facts)
+        && let Some(postgres) = facts.hosts.get(&name).and_then(|host| host.up()?.postgres.as_ref())
+    {
+        memory.system_identifier = Some(postgres.system_identifier.clone());
+    }
+    if let Some(address) = facts.cloud.as_ref().and_then(|cloud| cloud.floating_ip.as_ref()) {
+        memory.floating_ip = Some(address.address);
+    }
+    if memory != before { world.state.remember(&memory) } else { Ok(()) }
+}
+
+async fn run_phase(
+    world: &Arc<World>,
+    facts: &Facts,
+    phase: Phase,
+    steps: Vec<&Step>,
+    stop: &CancellationToken,
+) -> Result<()> {
+    world.report.send(Event::Phase { title: phase.title().to_owned(), steps: steps.len() });
+    let mut lanes: BTreeMap<String, Vec<Step>> = BTreeMap::new();
+    for step in steps {
+        lanes.entry(step.node.clone().unwrap_or_else(|| "provider".into())).or_default().push(step.clone());
+    }
+    let facts = Arc::new(facts.clone());
+    let mut tasks = JoinSet::new();
+    for (lane, steps) in lanes {
+        let (world, facts, stop) = (world.clone(), facts.clone(), stop.clone());
+        tasks.spawn(async move { run_lane(&world, &facts, &lane, steps, &stop).await });
+    }
+    let mut errors = Vec::new();
+    for result in tasks.join_all().await {
+        errors.extend(result.err());
+    }
+    if stop.is_cancelled() {
+        return Err(Advice::failed("interrupted")
+            .hint("what was begun was finished, nothing else was; run `cluster up` again to go on")
+            .exit(Exit::Interrupted)
+            .into());
+    }
+    match errors.len() {
+        0 => Ok(()),
+        1 => Err(errors.remove(0)),
+        _ => {
+            let text: Vec<String> = errors.iter().map(|error| format!("{error:#}")).collect();
+            let hint = errors.iter().find_map(|error| {
+                error.chain().find_map(|cause| cause.downcast_ref::<Advice>()?.hint.clone())
+            });
+            let mut advice = Advice::failed(text.join("\n  and: "));
+            advice.hint = hint;
+            Err(advice.into())
+        }
+    }
+}
+
+/// Does the steps of one lane, one after the other.
+async fn run_lane(
+    world: &Arc<World>,
+    facts: &Facts,
+    lane: &str,
+    steps: Vec<Step>,
+    stop: &CancellationToken,
+) -> Result<()> {
+    for step in steps {
+        if stop.is_cancelled() {
+            return Ok(());
+        }
+        let summary = step.action.summary();
+        let lane = lane.to_owned();
+        world.report.send(Event::Started { lane: lane.clone(), step: summary.clone() });
+        let begun = Instant::now();
+        let result = match &step.node {
+            None => provider::run(world, facts, &step).await,
+            Some(node) => host::run(world, facts, node, &step).await,
+        };
+        match result {
+            Ok(()) => {
+                let seconds = begun.elapsed().as_secs_f64();
+                world.report.send(Event::Done { lane, step: summary, seconds });
+            }
+            Err(error) => {
+                world.report.send(Event::Failed { lane: lane.clone(), step: summary.clone() });
+                return Err(error.context(format!("{lane}: cannot {summary}")));
+            }
+        }
+    }
+    Ok(())
+}

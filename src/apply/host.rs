@@ -1,0 +1,142 @@
+//! Steps that happen on a host, or wait for one.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::{command, provider, script};
+use crate::error::Advice;
+use crate::facts::Facts;
+use crate::plan::{Action, Step};
+use crate::remote::{Command, Output, Remote as _, RemoteError};
+use crate::report::Event;
+use crate::world::World;
+
+/// A droplet answers within a minute; one that has not after ten never will.
+const REACH_DEADLINE: Duration = Duration::from_secs(600);
+/// How long a reloading sshd may refuse connections.
+const RELOAD_PATIENCE: Duration = Duration::from_secs(20);
+/// cloud-init of a plain image needs a minute at most; user data of other tools may do more.
+const CLOUD_INIT_SECONDS: u64 = 1200;
+
+pub(super) async fn run(world: &World, facts: &Facts, node: &str, step: &Step) -> Result<()> {
+    match &step.action {
+        Action::CreateDroplet => provider::create_droplet(world, facts, node).await,
+        Action::PowerOn { droplet } => provider::power_on(world, facts, *droplet).await,
+        Action::Reach => reach(world, node).await,
+        Action::ReplaceHostKey => replace_host_key(world, node).await,
+        action => {
+            let command = command::of(&world.inventory, action, &world.program.bytes)
+                .with_context(|| format!("`{}` needs something that is not known yet", action.summary()))?;
+            run_command(world, node, &command).await?;
+            Ok(())
+        }
+    }
+}
+
+/// Runs a command, and tells what the host prints.
+async fn run_command(world: &World, node: &str, command: &Command) -> Result<Output> {
+    let host = world.connect(node).await?;
+    let tell = |text: &str| {
+        world.report.send(Event::Output { lane: node.to_owned(), text: text.to_owned() });
+        // What apt waits for is what a person wants to know.
+        if text.starts_with("waiting:") || text.starts_with("Waiting for cache lock") {
+            world.report.progress(node, text);
+        }
+    };
+    match host.run(command, &tell).await {
+        Ok(output) => Ok(output),
+        Err(error @ RemoteError::Lost { .. }) => {
+            drop(host);
+            world.disconnect(node).await;
+            Err(error.into())
+        }
+        Err(error) => Err(explain(error)),
+    }
+}
+
+/// Adds a hint to what is known to go wrong.
+fn explain(error: RemoteError) -> anyhow::Error {
+    let RemoteError::Failed { output, code, .. } = &error else { return error.into() };
+    let hint =
+        if output.contains("No space left on device") || output.contains("don't have enough free space") {
+            "the disk is full: make room, or choose a larger size"
+        } else if output.contains("Could not get lock") {
+            "another program holds apt's lock; wait for it to end, and run this again"
+        } else if output.contains("Temporary failure resolving") || output.contains("Could not resolve") {
+            "the host cannot resolve names: look at its DNS and at the firewall's outbound rules"
+        } else if output.contains("Failed to fetch") || output.contains("Unable to locate package") {
+            "look at the host's apt sources and at its way out"
+        } else if *code == 124 || *code == 137 {
+            "it took too long and was stopped; run this again to go on"
+        } else {
+            "run this again to go on from here; the log of this run has everything that the host said"
+        };
+    let message = error.to_string();
+    Advice::failed(message).hint(hint).into()
+}
+
+/// Waits until SSH gets in and cloud-init is done.
+async fn reach(world: &World, node: &str) -> Result<()> {
+    let begun = Instant::now();
+    loop {
+        let why = match world.connect(node).await {
+            Ok(_) => {
+                let command = Command::new("wait for cloud-init", script::REACH).limit(CLOUD_INIT_SECONDS);
+                let host = world.connect(node).await?;
+                let tell = |text: &str| {
+                    if !text.starts_with("ready-") {
+                        world.report.progress(node, text);
+                    }
+                    world.report.send(Event::Output { lane: node.to_owned(), text: text.to_owned() });
+                };
+                match host.run(&command, &tell).await {
+                    Ok(output) if output.stdout.starts_with("ready-42") => return Ok(()),
+                    Ok(_) => "it lets us in, and runs nothing yet".to_owned(),
+                    // sshd restarts in the middle of many first boots.
+                    Err(error) => error.to_string(),
+                }
+            }
+            Err(RemoteError::Connect { message, .. }) => message,
+            Err(error) => error.to_string(),
+        };
+        world.disconnect(node).await;
+        if begun.elapsed() > REACH_DEADLINE {
+            return Err(Advice::failed(format!("not reached within {} s: {why}", REACH_DEADLINE.as_secs()))
+                .hint("look at its console; run this again to go on waiting")
+                .into());
+        }
+        world.report.progress(node, format!("{why} ({} s)", begun.elapsed().as_secs()));
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+/// Replaces the host key that user data carried. Both keys are pinned while it is done, so that a run that is killed
+/// in between still knows the host.
+async fn replace_host_key(world: &World, node: &str) -> Result<()> {
+    let made = run_command(world, node, &Command::new("make host key", script::HOST_KEY_MAKE)).await?;
+    let key = made.stdout.trim().to_owned();
+    if key.split(' ').count() != 2 || !key.starts_with("ssh-ed25519 ") {
+        bail!("the host made a key that is none: {key:?}");
+    }
+    let node = world.inventory.node(node).context("no such node")?;
+    let mut both = world.pinned(node);
+    if !both.contains(&key) {
+        both.push(key.clone());
+    }
+    world.pin(node, &both)?;
+    run_command(world, &node.name, &Command::new("use host key", script::HOST_KEY_USE)).await?;
+    // The proof: a new connection, with the new key alone.
+    world.pin(node, std::slice::from_ref(&key))?;
+    world.disconnect(&node.name).await;
+    // sshd starts itself anew when it reloads, and refuses connections for a moment.
+    let begun = Instant::now();
+    while let Err(error) = world.connect(&node.name).await {
+        if begun.elapsed() > RELOAD_PATIENCE {
+            world.pin(node, &both)?;
+            return Err(error.into());
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    world.replaced(node, &key)
+}

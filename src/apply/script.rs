@@ -1,0 +1,52 @@
+//! The scripts that run on hosts. Those that know of PostgreSQL take CLUSTER, VERSION and PORT first and have the
+//! shared functions of `lib.sh` in front of them.
+
+/// A script that stands alone.
+macro_rules! plain {
+    ($name:literal) => {
+        include_str!(concat!("scripts/", $name, ".sh"))
+    };
+}
+
+/// A script with the shared functions in front of it.
+macro_rules! with_lib {
+    ($name:literal) => {
+        concat!(
+            "cluster=$1 version=$2 port=$3\n",
+            include_str!("scripts/lib.sh"),
+            include_str!(concat!("scripts/", $name, ".sh"))
+        )
+    };
+}
+
+macro_rules! scripts {
+    ($($constant:ident = $kind:ident $name:literal;)*) => {
+        $(pub(crate) const $constant: &str = $kind!($name);)*
+        /// Every script by name, whole, as it runs on a host: for shellcheck.
+        pub const ALL: &[(&str, &str)] = &[$(($name, $constant)),*];
+    };
+}
+
+scripts! {
+    WRITE_FILES = plain "write-files";
+    UPDATE_LISTS = plain "update-lists";
+    ADD_REPOSITORY = plain "add-repository";
+    INSTALL = plain "install";
+    PROGRAM = plain "program";
+    REACH = plain "reach";
+    HOST_KEY_MAKE = plain "host-key-make";
+    HOST_KEY_USE = plain "host-key-use";
+    SERVICE = plain "service";
+    CREATE_DATA = with_lib "create-data";
+    START_NEW = with_lib "start-new";
+    PSQL = with_lib "psql";
+    REGISTER_PRIMARY = with_lib "register-primary";
+    REGISTER_STANDBY = with_lib "register-standby";
+    REGISTER_WITNESS = with_lib "register-witness";
+    CLONE = with_lib "clone";
+    CLONE_UNIT = with_lib "clone-unit";
+    START_STANDBY = with_lib "start-standby";
+    RELOAD = with_lib "reload";
+    RESTART = with_lib "restart";
+    STOP_ALL = with_lib "stop-all";
+}

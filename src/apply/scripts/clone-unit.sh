@@ -1,0 +1,14 @@
+set -eu
+# The clone itself. Only a directory that this program made and that was never started is deleted for it.
+if [ -e "$data" ] && [ -n "$(ls -A "$data")" ]; then
+    belongs || die "$data is not this cluster's"
+    case $(made) in
+        cloning) ;;
+        virgin) grep -q "\"system_identifier\":\"$(identifier)\"" "$marker" || die "$data is not what its marker says" ;;
+        *) die "$data holds data ($(made)); it is not deleted" ;;
+    esac
+fi
+mark cloning
+rm -rf "$data"
+repmgr -h "$4" -p "$port" -U repmgr -d repmgr standby clone --fast-checkpoint
+mark standby "$(identifier)"

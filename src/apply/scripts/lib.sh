@@ -1,0 +1,47 @@
+#!/bin/sh
+# What the scripts share; put in front of those that need it. They set cluster, version and port.
+data=/var/lib/postgresql/$version/main
+bin=/usr/lib/postgresql/$version/bin
+marker=/etc/cluster/data.json
+
+# The marker says what the data directory is, before and after each change of it.
+made() { sed -n 's/.*"made":"\([a-z]*\)".*/\1/p' "$marker" 2>/dev/null || :; }
+belongs() { grep -q "\"cluster\":\"$cluster\"" "$marker" 2>/dev/null; }
+mark() {
+    install -d -m 755 /etc/cluster
+    printf '{"cluster":"%s","made":"%s"%s}\n' "$cluster" "$1" "${2:+,\"system_identifier\":\"$2\"}" >"$marker.new"
+    sync "$marker.new"
+    mv -f "$marker.new" "$marker"
+    sync /etc/cluster
+}
+identifier() { "$bin/pg_controldata" -D "$data" | sed -n 's/^Database system identifier: *//p'; }
+
+# Runs SQL as postgres; more arguments of psql may follow.
+sql() { (cd / && runuser -u postgres -- "$bin/psql" -XAtqw -v ON_ERROR_STOP=1 -p "$port" "$@"); }
+repmgr() { (cd / && runuser -u postgres -- "$bin/repmgr" -f /etc/repmgr.conf "$@"); }
+
+# repmgr's database; its role is there already.
+repmgr_database() {
+    if [ -z "$(sql -d postgres -c "select 1 from pg_database where datname = 'repmgr'")" ]; then
+        sql -d postgres -c 'create database repmgr owner repmgr'
+    fi
+}
+
+# Waits until PostgreSQL answers; if it does not, its log says why.
+ready() {
+    tries=0
+    until "$bin/pg_isready" -q -p "$port"; do
+        tries=$((tries + 1))
+        if [ "$tries" -gt 600 ] || ! systemctl -q is-active "postgresql@$version-main"; then
+            echo "PostgreSQL does not answer on port $port" >&2
+            tail -n 12 "/var/log/postgresql/postgresql-$version-main.log" >&2 || :
+            exit 1
+        fi
+        sleep 0.1
+    done
+}
+
+die() {
+    echo "$1" >&2
+    exit 1
+}

@@ -1,0 +1,4 @@
+set -eu
+# Registers the primary.
+repmgr_database
+repmgr primary register --force

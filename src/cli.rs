@@ -1,0 +1,82 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Makes and keeps a PostgreSQL cluster that survives the loss of a server
+///
+/// Everything follows from one inventory file: `cluster up` makes the world as the file says, and running it again
+/// changes only what differs.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+    /// Print JSON, for programs
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed (run it again), 2 wrong command line or inventory, \
+                          3 refused (nothing was changed), 4 unhealthy, 5 another run is at work, 130 interrupted";
+
+/// Where the inventory is.
+#[derive(Debug, Args)]
+pub struct InventoryArg {
+    /// The inventory
+    #[arg(short, long, value_name = "FILE", env = "CLUSTER_INVENTORY")]
+    pub inventory: PathBuf,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make the cluster as the inventory says, or finish what an earlier run began
+    Up {
+        /// The inventory
+        #[command(flatten)]
+        inventory: InventoryArg,
+    },
+    /// Show what `up` would do, and why
+    Plan {
+        /// The inventory
+        #[command(flatten)]
+        inventory: InventoryArg,
+        /// Exit with 4 if there is anything to do
+        #[arg(long)]
+        check: bool,
+    },
+    /// Show the nodes, their live roles, and what is wrong
+    Status {
+        /// The inventory
+        #[command(flatten)]
+        inventory: InventoryArg,
+    },
+    /// Delete what `up` made at the provider; stop it on hosts that exist
+    Down {
+        /// The inventory
+        #[command(flatten)]
+        inventory: InventoryArg,
+        /// Do not ask
+        #[arg(short, long)]
+        yes: bool,
+    },
+    /// A cloud on this machine, for trials and tests
+    Lab(crate::commands::lab::LabArgs),
+    /// Print a completion script
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write every script and rendered template into a directory, for linters
+    #[command(hide = true)]
+    Render {
+        /// The directory
+        directory: PathBuf,
+    },
+    /// Play a made-up run
+    #[command(hide = true)]
+    Play,
+}

@@ -1,0 +1,84 @@
+//! `cluster status`.
+
+use std::path::Path;
+
+use anstream::println;
+use anyhow::Result;
+use comfy_table::{Table, presets};
+use owo_colors::OwoColorize as _;
+
+use super::{in_world, read};
+use crate::error::Exit;
+use crate::health::{Health, health};
+use crate::inventory::Role;
+use crate::report::Format;
+
+pub(super) async fn run(path: &Path, json: bool) -> Result<Exit> {
+    let inventory = read(path)?;
+    in_world(inventory, Format::Quiet, None, |world| async move {
+        let facts = world.observe().await?;
+        let health = health(&world.inventory, &facts, &world.public_addresses(&facts));
+        if json {
+            println!("{}", serde_json::to_string_pretty(&health)?);
+        } else {
+            print(&health);
+        }
+        Ok(if health.healthy { Exit::Done } else { Exit::Unhealthy })
+    })
+    .await
+}
+
+fn print(health: &Health) {
+    let primary = health.primary.as_deref().unwrap_or("none");
+    println!("{}  primary {}", health.cluster.bold(), primary.bold());
+    if let Some(floating_ip) = &health.floating_ip {
+        println!(
+            "floating IP {} leads to {}",
+            floating_ip.address,
+            floating_ip.node.as_deref().unwrap_or("nowhere")
+        );
+    }
+    let mut table = Table::new();
+    table
+        .load_style(presets::NOTHING)
+        .set_header(["NODE", "ROLE", "STATE", "ADDRESS", "TIMELINE", "LAG", "REPMGRD", "GUARD", "VERSION"]);
+    for node in &health.nodes {
+        let role = if node.role == node.inventory_role.to_string() || node.role == "none" {
+            node.role.clone()
+        } else {
+            // A failover happened; that is what it is for.
+            let first = if node.inventory_role == Role::Primary { "primary" } else { "standby" };
+            format!("{} (began as {first})", node.role)
+        };
+        let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".into());
+        table.add_row([
+            node.name.clone(),
+            role,
+            node.state.clone(),
+            text(&node.address),
+            node.timeline.map_or("-".into(), |timeline| timeline.to_string()),
+            node.lag_bytes.map_or("-".into(), bytes),
+            text(&node.repmgrd),
+            text(&node.guard),
+            node.version
+                .as_deref()
+                .map_or("-".into(), |version| version.split(' ').next().unwrap_or("-").to_owned()),
+        ]);
+    }
+    println!("\n{table}\n");
+    if health.healthy {
+        println!("{}", "healthy".green().bold());
+    }
+    for problem in &health.problems {
+        println!("{} {problem}", "problem:".red().bold());
+    }
+}
+
+/// `0 B`, `12 KiB`, `3 MiB`.
+fn bytes(bytes: u64) -> String {
+    match bytes {
+        0..=1023 => format!("{bytes} B"),
+        1024..=1_048_575 => format!("{} KiB", bytes >> 10),
+        _ => format!("{} MiB", bytes >> 20),
+    }
+}

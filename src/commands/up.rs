@@ -1,0 +1,79 @@
+//! `cluster up`.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+
+use super::{in_world, interruptible, read};
+use crate::apply;
+use crate::check;
+use crate::error::Exit;
+use crate::inventory::{Inventory, Provider};
+use crate::plan::roles::{self, Primary};
+use crate::report::{Event, Format};
+use crate::world::World;
+
+/// An address that was just assigned needs a moment before it leads anywhere.
+const ADDRESS_PATIENCE: Duration = Duration::from_secs(30);
+
+pub(super) async fn run(path: &Path, json: bool) -> Result<Exit> {
+    let inventory = read(path)?;
+    let begun = Instant::now();
+    in_world(inventory, Format::choose(json), Some("up"), |world| async move {
+        let _lock = world.state.lock("up")?;
+        world.report.send(Event::Run { command: "up".into(), cluster: world.inventory.cluster.clone() });
+        let outcome = apply::converge(&world, &interruptible()).await?;
+        let primary = roles::primary(&world.inventory, &outcome.facts);
+        let mut text = match outcome.steps {
+            0 => format!("{}: nothing to do", world.inventory.cluster),
+            steps => format!("{}: {steps} steps done", world.inventory.cluster),
+        };
+        if let Primary::One(name) = &primary {
+            let address = entry_point(&world.inventory, &outcome.facts, name);
+            let port = world.inventory.postgresql.port;
+            let password = world.state.password("cluster")?;
+            let written = check::write_through(&address, port, &password, ADDRESS_PATIENCE)
+                .await
+                .with_context(|| format!("cannot write through {address}:{port}"))?;
+            text.push_str(&format!("; {address}:{port} leads to {}, which takes writes", written.node));
+        }
+        for trouble in &outcome.troubles {
+            let place = trouble.node.as_ref().map_or(String::new(), |node| format!("{node} "));
+            world.report.warning(format!("{place}{} ({})", trouble.message, trouble.hint));
+        }
+        let seconds = begun.elapsed().as_secs_f64();
+        world.report.send(Event::Finished { steps: outcome.steps, text, seconds });
+        Ok(if outcome.troubles.is_empty() { Exit::Done } else { Exit::Failed })
+    })
+    .await
+}
+
+/// Where applications write: the floating IP, or the primary itself.
+pub(super) fn entry_point(inventory: &Inventory, facts: &crate::facts::Facts, primary: &str) -> String {
+    let floating = match &inventory.provider {
+        Provider::Existing(it) => it.floating_ip.as_ref().map(|it| it.address.to_string()),
+        Provider::DigitalOcean(_) => {
+            facts.cloud.as_ref().and_then(|cloud| cloud.floating_ip.as_ref()).map(|it| it.address.to_string())
+        }
+    };
+    let own = || {
+        let public = facts
+            .cloud
+            .as_ref()
+            .and_then(|cloud| cloud.droplets.get(primary)?.public)
+            .map(|it| it.to_string());
+        inventory.node(primary).and_then(|node| node.address.clone()).or(public).unwrap_or_default()
+    };
+    floating.unwrap_or_else(own)
+}
+
+impl World {
+    /// Where SSH goes, from the facts.
+    pub(super) fn public_addresses(
+        &self,
+        facts: &crate::facts::Facts,
+    ) -> std::collections::BTreeMap<String, String> {
+        self.addresses(facts.cloud.as_ref())
+    }
+}

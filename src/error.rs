@@ -1,0 +1,135 @@
+//! What the program tells the outside when it cannot go on: exit codes, and errors that carry a hint.
+
+use std::fmt;
+use std::process::ExitCode;
+
+/// The exit codes of `cluster`, part of its interface (see `docs/exit-codes.md`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Everything asked for was done, or there was nothing to do.
+    Done = 0,
+    /// The run failed: a host, the API or a step said no. Running it again is safe.
+    Failed = 1,
+    /// The command line or the inventory is wrong; nothing was touched.
+    Usage = 2,
+    /// The world is not as it must be for this: a foreign database, a missing token, a limit. Nothing was changed.
+    Refused = 3,
+    /// `status` found something wrong, or `plan --check` found something to do.
+    Unhealthy = 4,
+    /// Another run holds the cluster's lock.
+    Locked = 5,
+    /// Interrupted by the operator between two steps.
+    Interrupted = 130,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit as u8)
+    }
+}
+
+/// An error that knows what to do next and which exit code it deserves.
+#[derive(Debug)]
+pub struct Advice {
+    /// What went wrong, as a lowercase fragment.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+    /// The exit code.
+    pub exit: Exit,
+}
+
+impl fmt::Display for Advice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Advice {}
+
+impl Advice {
+    /// A failure in the middle of work.
+    pub fn failed(message: impl Into<String>) -> Self {
+        Advice { message: message.into(), hint: None, exit: Exit::Failed }
+    }
+
+    /// A mistake in what the operator wrote.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Advice { message: message.into(), hint: None, exit: Exit::Usage }
+    }
+
+    /// A state of the world in which the right thing is to do nothing.
+    pub fn refused(message: impl Into<String>) -> Self {
+        Advice { message: message.into(), hint: None, exit: Exit::Refused }
+    }
+
+    /// Adds what to do next.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Sets the exit code.
+    #[must_use]
+    pub fn exit(mut self, exit: Exit) -> Self {
+        self.exit = exit;
+        self
+    }
+}
+
+/// The first exit code named in the chain of `error`; `Failed` if there is none.
+pub fn exit_of(error: &anyhow::Error) -> Exit {
+    error.chain().find_map(|cause| cause.downcast_ref::<Advice>()).map_or(Exit::Failed, |advice| advice.exit)
+}
+
+/// Says where the log of a run is that failed in the middle of its work.
+pub fn with_log(error: anyhow::Error, log: &std::path::Path) -> anyhow::Error {
+    if exit_of(&error) != Exit::Failed || !log.exists() {
+        return error;
+    }
+    let message = error.to_string();
+    let mut advice = Advice::failed(message);
+    advice.hint = Some(format!("everything that was seen is in {}", log.display()));
+    error.context(advice)
+}
+
+/// The chain of `error` and its hints, as they are shown to a person: one cause a line, hints last.
+pub fn render(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    // A cause that was put on top only for its hint repeats the words below it.
+    let mut causes: Vec<String> =
+        error.chain().map(|cause| cause.to_string().trim_end().to_owned()).collect();
+    causes.dedup();
+    for (depth, cause) in causes.iter().enumerate() {
+        let lead = if depth == 0 { "error: " } else { "  because: " };
+        text.push_str(lead);
+        text.push_str(cause);
+        text.push('\n');
+    }
+    let hints: Vec<&str> =
+        error.chain().filter_map(|it| it.downcast_ref::<Advice>()?.hint.as_deref()).collect();
+    for hint in hints.iter().rev() {
+        text.push_str("hint: ");
+        text.push_str(hint);
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hints_come_after_the_whole_chain_and_the_inner_exit_code_counts() {
+        let inner = Advice::refused("pg1 holds somebody else's database").hint("choose another host");
+        let error = anyhow::Error::new(inner).context("cannot plan");
+        assert_eq!(exit_of(&error), Exit::Refused);
+        assert_eq!(
+            render(&error),
+            "error: cannot plan\n  because: pg1 holds somebody else's database\nhint: choose another host\n"
+        );
+    }
+}

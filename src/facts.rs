@@ -1,0 +1,104 @@
+//! What the world looks like: plain values, read once, changed by nobody. `probe` reads a host.
+
+pub mod host;
+pub mod probe;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+pub use host::HostFacts;
+use serde::{Deserialize, Serialize};
+
+/// Everything that a plan is made from, apart from the inventory.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Facts {
+    /// What the provider's API lists; none where hosts are named by address.
+    pub cloud: Option<Cloud>,
+    /// The hosts, by node name. Every node of the inventory has an entry.
+    pub hosts: BTreeMap<String, Host>,
+    /// What this machine remembers of the cluster.
+    pub local: Local,
+}
+
+/// The cluster's resources at the provider.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Cloud {
+    /// Whether the operator's public key is known to the account.
+    pub ssh_key: bool,
+    /// Droplets with the cluster's tag, by name.
+    pub droplets: BTreeMap<String, Droplet>,
+    /// The cluster's floating IP.
+    pub floating_ip: Option<FloatingIp>,
+}
+
+/// A droplet.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Droplet {
+    /// Its id.
+    pub id: u64,
+    /// `new`, `active`, `off` or `archive`.
+    pub status: String,
+    /// Public address, once there is one.
+    pub public: Option<Ipv4Addr>,
+    /// Private address, once there is one.
+    pub private: Option<Ipv4Addr>,
+    /// Whether it carries the tag that names the floating IP.
+    #[serde(default)]
+    pub records_floating_ip: bool,
+}
+
+/// A floating IP.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FloatingIp {
+    /// The address.
+    pub address: Ipv4Addr,
+    /// The droplet that it leads to.
+    pub droplet: Option<u64>,
+}
+
+/// A host, as far as it can be reached.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Host {
+    /// There is no droplet for it yet.
+    Missing,
+    /// Its droplet is switched off.
+    Off,
+    /// SSH does not get in.
+    Unreachable {
+        /// What ssh said.
+        why: String,
+        /// Whether waiting can help: nobody has ever logged in to it, so that it may still be booting.
+        young: bool,
+    },
+    /// SSH gets in.
+    Up(Box<HostFacts>),
+}
+
+impl Host {
+    /// The facts of a host that can be reached.
+    pub fn up(&self) -> Option<&HostFacts> {
+        match self {
+            Host::Up(facts) => Some(facts),
+            _ => None,
+        }
+    }
+}
+
+/// What this machine remembers.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Local {
+    /// The cluster's system identifier, once a primary was made.
+    pub system_identifier: Option<String>,
+    /// Public host keys that user data carried, by node: to be replaced as soon as a host is up.
+    pub bootstrap_keys: BTreeMap<String, String>,
+    /// Hash of the node's program that belongs to this operator's program.
+    pub node_program: String,
+    /// Where each node is reached by the others, when the provider knows.
+    pub connection_hosts: BTreeMap<String, IpAddr>,
+}

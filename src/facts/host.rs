@@ -1,0 +1,283 @@
+//! What one host looks like.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// A host that can be reached.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HostFacts {
+    /// Whether commands run as root.
+    pub root: bool,
+    /// The host's own name.
+    pub hostname: String,
+    /// Distribution, for instance `debian`.
+    pub os: String,
+    /// Its release, for instance `12`.
+    pub os_version: String,
+    /// Its code name, for instance `bookworm`.
+    pub codename: String,
+    /// Machine, for instance `x86_64`.
+    pub arch: String,
+    /// The operator's address, as the host sees it.
+    pub client: String,
+    /// Public SSH host key (type and key).
+    pub host_key: String,
+    /// cloud-init's word: `running`, `done`, `error`, …; empty without cloud-init.
+    pub cloud_init: String,
+    /// Free space below `/var`, in KiB.
+    pub disk_free_kib: u64,
+    /// The host's global IPv4 addresses.
+    pub addresses: Vec<String>,
+    /// apt and dpkg.
+    pub packages: Packages,
+    /// Files that were asked for and are there, by path.
+    pub files: BTreeMap<String, FileFacts>,
+    /// systemd units, by name.
+    pub units: BTreeMap<String, UnitFacts>,
+    /// Whether a service has read its present configuration: unit name to yes or no.
+    pub loaded: BTreeMap<String, bool>,
+    /// What this program has written down about the data directory.
+    pub marker: Option<Marker>,
+    /// PostgreSQL clusters that Debian's tools know: version, name, port, status, data directory.
+    pub pg_clusters: Vec<PgCluster>,
+    /// The data directory, if it exists.
+    pub data: Option<DataFacts>,
+    /// PostgreSQL, if it answers.
+    pub postgres: Option<PostgresFacts>,
+    /// Why PostgreSQL does not answer, if its socket is there.
+    pub postgres_error: Option<String>,
+    /// Rows of `repmgr.nodes`, as this node sees them; none without repmgr's database.
+    pub repmgr: Option<Vec<RepmgrNode>>,
+    /// What the guard says of itself.
+    pub guard: Option<serde_json::Value>,
+}
+
+/// apt and dpkg.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Packages {
+    /// Installed versions of the packages that matter.
+    pub installed: BTreeMap<String, String>,
+    /// What apt could install, asked only when something is missing.
+    pub candidates: BTreeMap<String, String>,
+    /// Age of apt's lists in seconds; none if there are no lists.
+    pub lists_age: Option<u64>,
+    /// dpkg was interrupted.
+    pub interrupted: bool,
+    /// Whether postgresql-common has brought the key of the PostgreSQL project's repository.
+    pub pgdg_key: bool,
+    /// Source lines of the PostgreSQL project's repository.
+    pub pgdg: Vec<String>,
+}
+
+/// A file.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FileFacts {
+    /// Mode in octal, for instance `640`.
+    pub mode: String,
+    /// `user:group`.
+    pub owner: String,
+    /// SHA-256 in hexadecimal.
+    pub sha256: String,
+    /// Time of the last change, in seconds since 1970.
+    pub modified: f64,
+    /// The text; none for a secret.
+    pub content: Option<String>,
+}
+
+/// A systemd unit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct UnitFacts {
+    /// `loaded`, `not-found`, `masked`, …
+    pub load: String,
+    /// `active`, `inactive`, `failed`, `activating`, …
+    pub active: String,
+    /// The finer state, for instance `running` or `auto-restart`.
+    pub sub: String,
+    /// `enabled`, `disabled`, …
+    pub enabled: String,
+    /// Whether its file changed since systemd read it.
+    pub need_reload: bool,
+}
+
+/// Written before a data directory is made and after each stage of it, so that what a killed run left can be told
+/// from what somebody else put there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Marker {
+    /// The cluster that it belongs to.
+    pub cluster: String,
+    /// How far it has come.
+    pub made: Made,
+    /// The data's system identifier, once known.
+    #[serde(default)]
+    pub system_identifier: Option<String>,
+}
+
+/// The stages of a data directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Made {
+    /// `pg_createcluster` was begun; what it left is worth nothing.
+    Creating,
+    /// A new, empty cluster that was never started.
+    Virgin,
+    /// Started as the cluster's first primary.
+    Primary,
+    /// Started as the witness.
+    Witness,
+    /// A clone was begun; what it left is worth nothing.
+    Cloning,
+    /// Cloned.
+    Standby,
+}
+
+/// A PostgreSQL cluster that Debian's tools know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PgCluster {
+    /// Major version.
+    pub version: String,
+    /// Name, for instance `main`.
+    pub name: String,
+    /// Port.
+    pub port: u16,
+    /// `online`, `down`, …
+    pub status: String,
+    /// Data directory.
+    pub data: String,
+}
+
+/// A data directory.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DataFacts {
+    /// Number of entries in it.
+    pub entries: u64,
+    /// Whether it holds `standby.signal`.
+    pub standby_signal: bool,
+    /// What identifies the data, from `pg_controldata`.
+    pub system_identifier: Option<String>,
+    /// `in production`, `shut down`, …
+    pub state: Option<String>,
+    /// Timeline of the last checkpoint.
+    pub timeline: Option<u32>,
+    /// When `pg_control` was last written, as PostgreSQL prints it.
+    pub modified: Option<String>,
+}
+
+/// A PostgreSQL that answers.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PostgresFacts {
+    /// Full version.
+    pub version: String,
+    /// A standby, or on its way up.
+    pub in_recovery: bool,
+    /// What identifies the data.
+    pub system_identifier: String,
+    /// Current timeline.
+    pub timeline: u32,
+    /// Where WAL stands: written on a primary, received on a standby.
+    pub lsn: Option<String>,
+    /// How far a standby has replayed.
+    pub replayed: Option<String>,
+    /// When the postmaster started, in seconds since 1970.
+    pub started: f64,
+    /// When the configuration was last read, in seconds since 1970.
+    pub conf_loaded: f64,
+    /// Settings that wait for a restart.
+    pub pending_restart: Vec<String>,
+    /// Mistakes in the configuration files.
+    pub file_errors: Vec<String>,
+    /// Mistakes in `pg_hba.conf`.
+    pub hba_errors: Vec<String>,
+    /// Settings that must not be lower on a standby than on its primary: as they are in force.
+    pub hot_standby_settings: BTreeMap<String, String>,
+    /// The same, as the files have them.
+    pub file_settings: BTreeMap<String, String>,
+    /// Roles.
+    pub roles: Vec<RoleFacts>,
+    /// Databases.
+    pub databases: Vec<DatabaseFacts>,
+    /// Who streams from it.
+    pub replication: Vec<Replica>,
+    /// Whom it streams from.
+    pub receiver: Option<Receiver>,
+}
+
+/// A role.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RoleFacts {
+    /// Its name.
+    pub name: String,
+    /// Whether it is a superuser.
+    pub superuser: bool,
+    /// Whether it may replicate.
+    pub replication: bool,
+    /// Whether it may log in.
+    pub login: bool,
+    /// The verifier of its password.
+    pub password: Option<String>,
+}
+
+/// A verifier is not the password, but is worth guessing at.
+impl std::fmt::Debug for RoleFacts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RoleFacts").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// A database.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DatabaseFacts {
+    /// Its name.
+    pub name: String,
+    /// Its owner.
+    pub owner: String,
+}
+
+/// Somebody who streams from this node.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Replica {
+    /// `application_name`: the node's name.
+    pub name: String,
+    /// `streaming`, `catchup`, …
+    pub state: String,
+    /// How much it has still to replay.
+    pub lag_bytes: Option<f64>,
+}
+
+/// Whom this node streams from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Receiver {
+    /// `streaming`, `waiting`, …
+    pub status: String,
+    /// The sender's address.
+    pub host: Option<String>,
+}
+
+/// A row of `repmgr.nodes`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RepmgrNode {
+    /// repmgr's node id.
+    pub id: u32,
+    /// The node's name.
+    pub name: String,
+    /// `primary`, `standby` or `witness`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Whether repmgr takes it for alive.
+    pub active: bool,
+    /// The node that it follows.
+    pub upstream: Option<i64>,
+    /// How it is reached.
+    pub conninfo: String,
+}

@@ -1,0 +1,156 @@
+//! The probe: one script that reads a host, and the parser of what it prints.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::host::{FileFacts, HostFacts, PgCluster, UnitFacts};
+
+/// The script; its arguments are PostgreSQL's version, its port, and the files to look at.
+pub const SCRIPT: &str = include_str!("probe.sh");
+
+/// What is wrong with a probe's output.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    /// The script was cut off, or something else answered.
+    #[error("the probe ended before its end; it printed {lines} lines")]
+    Truncated {
+        /// Lines seen.
+        lines: usize,
+    },
+    /// A line that the script does not print.
+    #[error("the probe printed a line that makes no sense: {0:?}")]
+    Line(String),
+}
+
+/// Reads what the script printed.
+///
+/// # Errors
+/// [`ProbeError`], if the output is not whole.
+pub fn parse(output: &str) -> Result<HostFacts, ProbeError> {
+    let mut facts = HostFacts::default();
+    let mut unit = (String::new(), UnitFacts::default());
+    let mut ended = false;
+    for line in output.lines() {
+        let nonsense = || ProbeError::Line(line.chars().take(120).collect());
+        let (name, value) = line.split_once('\t').ok_or_else(nonsense)?;
+        let words: Vec<&str> = value.split(' ').collect();
+        let word = |index: usize| words.get(index).copied().unwrap_or_default().to_owned();
+        match name {
+            "uid" => facts.root = value == "0",
+            "hostname" => facts.hostname = value.to_owned(),
+            "os" => (facts.os, facts.os_version, facts.codename) = (word(0), word(1), word(2)),
+            "arch" => facts.arch = value.to_owned(),
+            "client" => facts.client = value.to_owned(),
+            "host_key" => facts.host_key = value.to_owned(),
+            "cloud_init" => facts.cloud_init = value.to_owned(),
+            "disk" => facts.disk_free_kib = word(1).parse().map_err(|_| nonsense())?,
+            "address" => facts.addresses.push(value.to_owned()),
+            "package" => drop(facts.packages.installed.insert(word(0), word(1))),
+            "candidate" => drop(facts.packages.candidates.insert(word(0), word(1))),
+            "apt_lists" => facts.packages.lists_age = value.parse().ok(),
+            "audit" => facts.packages.interrupted = !value.is_empty(),
+            "pgdg_key" => facts.packages.pgdg_key = true,
+            "pgdg" => facts.packages.pgdg.push(value.to_owned()),
+            "file" => {
+                let (path, file) = parse_file(value).ok_or_else(nonsense)?;
+                facts.files.insert(path, file);
+            }
+            "loaded" => drop(facts.loaded.insert(word(0), word(1) == "current")),
+            "unit" => parse_unit(value, &mut unit, &mut facts),
+            "marker" => facts.marker = serde_json::from_str(value).ok(),
+            "pg_cluster" => facts.pg_clusters.push(PgCluster {
+                version: word(0),
+                name: word(1),
+                port: word(2).parse().map_err(|_| nonsense())?,
+                status: word(3),
+                data: word(4),
+            }),
+            "data" => facts.data.get_or_insert_default().entries = value.parse().map_err(|_| nonsense())?,
+            "standby_signal" => facts.data.get_or_insert_default().standby_signal = true,
+            "control" => {
+                let (key, rest) = value.split_once(' ').ok_or_else(nonsense)?;
+                let data = facts.data.get_or_insert_default();
+                match key {
+                    "system_identifier" => data.system_identifier = Some(rest.to_owned()),
+                    "state" => data.state = Some(rest.to_owned()),
+                    "timeline" => data.timeline = rest.parse().ok(),
+                    "modified" => data.modified = Some(rest.to_owned()),
+                    _ => return Err(nonsense()),
+                }
+            }
+            "postgres" => facts.postgres = Some(serde_json::from_str(value).map_err(|_| nonsense())?),
+            "postgres_error" => facts.postgres_error = Some(value.to_owned()),
+            "repmgr" => facts.repmgr = Some(serde_json::from_str(value).map_err(|_| nonsense())?),
+            "guard" => facts.guard = serde_json::from_str(value).ok(),
+            "end" => ended = true,
+            _ => return Err(nonsense()),
+        }
+    }
+    finish_unit(&mut unit, &mut facts);
+    if ended { Ok(facts) } else { Err(ProbeError::Truncated { lines: output.lines().count() }) }
+}
+
+fn parse_file(value: &str) -> Option<(String, FileFacts)> {
+    let [path, mode, owner, sha256, modified, content] =
+        value.split('\t').collect::<Vec<_>>().try_into().ok()?;
+    let content = match content {
+        "-" => None,
+        encoded => Some(String::from_utf8_lossy(&STANDARD.decode(encoded).ok()?).into_owned()),
+    };
+    let (mode, owner, sha256) = (mode.to_owned(), owner.to_owned(), sha256.to_owned());
+    Some((path.to_owned(), FileFacts { mode, owner, sha256, modified: modified.parse().ok()?, content }))
+}
+
+/// `systemctl show` prints a block of properties a unit, in an order of its own; `Id` may come anywhere in it.
+fn parse_unit(value: &str, unit: &mut (String, UnitFacts), facts: &mut HostFacts) {
+    let Some((key, value)) = value.split_once('=') else {
+        return finish_unit(unit, facts);
+    };
+    match key {
+        "Id" => value.clone_into(&mut unit.0),
+        "LoadState" => value.clone_into(&mut unit.1.load),
+        "ActiveState" => value.clone_into(&mut unit.1.active),
+        "SubState" => value.clone_into(&mut unit.1.sub),
+        "UnitFileState" => value.clone_into(&mut unit.1.enabled),
+        "NeedDaemonReload" => unit.1.need_reload = value == "yes",
+        _ => {}
+    }
+}
+
+fn finish_unit(unit: &mut (String, UnitFacts), facts: &mut HostFacts) {
+    let (name, unit) = std::mem::take(unit);
+    if !name.is_empty() {
+        facts.units.insert(name.trim_end_matches(".service").to_owned(), unit);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_that_was_cut_off_is_an_error_and_not_a_host_without_data() {
+        assert!(matches!(parse("uid\t0\nhostname\tpg1\n"), Err(ProbeError::Truncated { lines: 2 })));
+        assert!(matches!(parse("Please wait while we get your droplet ready..."), Err(ProbeError::Line(_))));
+    }
+
+    #[test]
+    fn units_are_told_apart_whatever_the_order_of_their_properties() {
+        let facts = parse(
+            "unit\tLoadState=loaded\nunit\tId=repmgrd.service\nunit\tActiveState=active\nunit\t\n\
+             unit\tId=cluster-node.service\nunit\tLoadState=not-found\nend\tok\n",
+        )
+        .unwrap();
+        assert_eq!(facts.units["repmgrd"].active, "active");
+        assert_eq!(facts.units["cluster-node"].load, "not-found");
+    }
+
+    #[test]
+    fn a_secret_file_has_a_hash_and_no_content() {
+        let facts =
+            parse("file\t/a b\t600\troot:root\tabc\t1.5\t-\nfile\t/c\t644\troot:root\td\t2\taGk=\nend\tok")
+                .unwrap();
+        assert_eq!(facts.files["/a b"].content, None);
+        assert_eq!(facts.files["/c"].content.as_deref(), Some("hi"));
+    }
+}

@@ -1,0 +1,127 @@
+#!/bin/sh
+# Reads one host, changes nothing. Usage: probe.sh VERSION PORT FILE...
+# A FILE that begins with ! is a secret: only its hash is told. One fact a line: name, tab, values.
+set -u
+export LC_ALL=C
+version=$1 port=$2
+shift 2
+data=/var/lib/postgresql/$version/main
+bin=/usr/lib/postgresql/$version/bin
+t=$(printf '\t')
+
+say() { printf '%s\t%s\n' "$1" "$2"; }
+as_postgres() { runuser -u postgres -- "$@"; }
+
+say uid "$(id -u)"
+say hostname "$(hostname)"
+# shellcheck source=/dev/null
+say os "$(. /etc/os-release && echo "$ID $VERSION_ID ${VERSION_CODENAME:-}")"
+say arch "$(uname -m)"
+say client "${SSH_CONNECTION%% *}"
+say host_key "$(cut -d' ' -f1,2 /etc/ssh/ssh_host_ed25519_key.pub 2>/dev/null)"
+if command -v cloud-init >/dev/null; then
+    say cloud_init "$(cloud-init status 2>/dev/null | sed -n 's/^status: //p')"
+fi
+say disk "$(df -Pk /var | awk 'NR == 2 { print $2, $4 }')"
+ip -o -4 addr show scope global 2>/dev/null | awk '{ split($4, a, "/"); print "address\t" a[1] }'
+
+# Packages: what is there, and, if something is missing, what apt could install.
+missing=
+for package in "postgresql-$version" "postgresql-$version-repmgr" sudo; do
+    installed=$(dpkg-query -W -f '${db:Status-Status} ${Version}' "$package" 2>/dev/null)
+    case $installed in
+        "installed "*) say package "$package ${installed#installed }" ;;
+        *) missing="$missing $package" ;;
+    esac
+done
+if [ -n "$missing" ]; then
+    newest=$(find /var/lib/apt/lists -maxdepth 1 -name '*_Packages*' -printf '%T@\n' 2>/dev/null | sort -n | tail -n 1)
+    say apt_lists "$([ -n "$newest" ] && echo $(($(date +%s) - ${newest%.*})))"
+    # shellcheck disable=SC2086
+    apt-cache policy $missing 2>/dev/null | awk '/^[^ ].*:$/ { sub(":", ""); p = $0 } /Candidate:/ && $2 != "(none)" { print "candidate\t" p " " $2 }'
+    say audit "$(dpkg --audit 2>/dev/null | head -c 1)"
+    if [ -e /usr/share/postgresql-common/pgdg/apt.postgresql.org.asc ]; then say pgdg_key yes; fi
+fi
+grep -rhs '^[^#]*apt\(-archive\)\?\.postgresql\.org' /etc/apt/sources.list.d/ | sed 's/^/pgdg\t/'
+
+for file; do
+    path=${file#!}
+    if [ -f "$path" ]; then
+        hash=$(sha256sum <"$path")
+        content=-
+        if [ "$path" = "$file" ]; then content=$(base64 -w 0 <"$path"); fi
+        say file "$path$t$(stat -c '%a' "$path")$t$(stat -c '%U:%G' "$path")$t${hash%% *}$t$(stat -c '%.Y' "$path")$t$content"
+    fi
+done
+
+for unit in repmgrd cluster-node; do
+    if [ -e "/run/cluster/$unit.loaded" ]; then
+        if sha256sum -c --status "/run/cluster/$unit.loaded" 2>/dev/null; then say loaded "$unit current"; else say loaded "$unit stale"; fi
+    fi
+done
+systemctl show -p Id,LoadState,ActiveState,SubState,UnitFileState,NeedDaemonReload \
+    "postgresql@$version-main.service" repmgrd.service cluster-node.service cluster-clone.service 2>/dev/null | sed 's/^/unit\t/'
+
+# Data: ours, somebody else's, or none.
+if [ -e /etc/cluster/data.json ]; then say marker "$(tr -d '\n' </etc/cluster/data.json)"; fi
+pg_lsclusters -h 2>/dev/null | awk '{ print "pg_cluster\t" $1 " " $2 " " $3 " " $4 " " $6 }'
+if [ -e "$data" ]; then
+    say data "$(find "$data" -mindepth 1 -maxdepth 1 2>/dev/null | wc -l)"
+    [ -e "$data/standby.signal" ] && say standby_signal yes
+    if [ -x "$bin/pg_controldata" ]; then
+        "$bin/pg_controldata" -D "$data" 2>/dev/null | sed -n \
+            -e 's/^Database system identifier: */control\tsystem_identifier /p' \
+            -e 's/^Database cluster state: */control\tstate /p' \
+            -e "s/^Latest checkpoint's TimeLineID: */control\ttimeline /p" \
+            -e 's/^pg_control last modified: */control\tmodified /p'
+    fi
+fi
+if [ -S "/var/run/postgresql/.s.PGSQL.$port" ] && [ -x "$bin/psql" ]; then
+    if ! result=$(as_postgres env PGCONNECT_TIMEOUT=3 "$bin/psql" -XAtqw -v ON_ERROR_STOP=1 -p "$port" -d postgres -f - 2>&1 <<'SQL'
+select 'postgres' || E'\t' || json_build_object(
+  'version', current_setting('server_version'),
+  'in_recovery', pg_is_in_recovery(),
+  'system_identifier', (select system_identifier::text from pg_control_system()),
+  'timeline', case when pg_is_in_recovery()
+    then coalesce((select received_tli from pg_stat_wal_receiver), (select timeline_id from pg_control_checkpoint()))
+    else ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int end,
+  'lsn', case when pg_is_in_recovery() then coalesce(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn())
+    else pg_current_wal_lsn() end,
+  'replayed', pg_last_wal_replay_lsn(),
+  'started', extract(epoch from pg_postmaster_start_time()),
+  'conf_loaded', extract(epoch from pg_conf_load_time()),
+  'pending_restart', (select coalesce(json_agg(s.name order by s.name), '[]') from pg_settings s where pending_restart),
+  'file_errors', (select coalesce(json_agg(coalesce(f.name, '') || ': ' || f.error), '[]') from pg_file_settings f
+    where f.error is not null and f.error <> 'setting could not be applied'),
+  'hot_standby_settings', (select json_object_agg(s.name, s.setting) from pg_settings s where s.name in
+    ('max_connections', 'max_worker_processes', 'max_wal_senders', 'max_prepared_transactions', 'max_locks_per_transaction')),
+  'file_settings', (select coalesce(json_object_agg(f.name, f.setting), '{}') from
+    (select distinct on (name) name, setting from pg_file_settings
+      where error is null or error = 'setting could not be applied' order by name, seqno desc) f
+    where f.name in ('max_connections', 'max_worker_processes', 'max_wal_senders', 'max_prepared_transactions', 'max_locks_per_transaction')),
+  'hba_errors', (select coalesce(json_agg(line_number || ': ' || error), '[]') from pg_hba_file_rules where error is not null),
+  'roles', (select json_agg(json_build_object('name', rolname, 'superuser', rolsuper, 'replication', rolreplication,
+    'login', rolcanlogin, 'password', rolpassword)) from pg_authid where rolname !~ '^pg_'),
+  'databases', (select json_agg(json_build_object('name', datname, 'owner', pg_get_userbyid(datdba))) from pg_database),
+  'replication', (select coalesce(json_agg(json_build_object('name', application_name, 'state', state,
+    'lag_bytes', pg_wal_lsn_diff(case when pg_is_in_recovery() then null else pg_current_wal_lsn() end, replay_lsn))), '[]')
+    from pg_stat_replication),
+  'receiver', (select json_build_object('status', status, 'host', sender_host) from pg_stat_wal_receiver)
+);
+select exists(select from pg_database where datname = 'repmgr') as has_repmgr \gset
+\if :has_repmgr
+\c repmgr
+select (to_regclass('repmgr.nodes') is not null) as has_nodes \gset
+\if :has_nodes
+select 'repmgr' || E'\t' || (select coalesce(json_agg(json_build_object('id', node_id, 'name', node_name, 'type', type,
+  'active', active, 'upstream', upstream_node_id, 'conninfo', conninfo) order by node_id), '[]') from repmgr.nodes);
+\endif
+\endif
+SQL
+    ); then
+        say postgres_error "$(printf '%s' "$result" | tail -n 1)"
+    fi
+    printf '%s\n' "$result" | grep -P '^(postgres|repmgr)\t'
+fi
+if [ -e /run/cluster/guard.sock ]; then say guard "$(timeout 2 /usr/local/bin/cluster-node status --json 2>/dev/null | tr -d '\n')"; fi
+say end ok

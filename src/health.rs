@@ -1,0 +1,241 @@
+//! From facts to a report a person can act on: pure.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::facts::{Facts, Host, HostFacts};
+use crate::inventory::{Inventory, Provider, Role};
+use crate::plan::roles::{self, Data, Primary};
+
+/// The state of a cluster.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Health {
+    /// The cluster's name.
+    pub cluster: String,
+    /// Whether nothing is wrong.
+    pub healthy: bool,
+    /// The node that takes writes.
+    pub primary: Option<String>,
+    /// The floating IP and the node that has it.
+    pub floating_ip: Option<FloatingIp>,
+    /// The nodes, in the inventory's order.
+    pub nodes: Vec<Node>,
+    /// What is wrong, in words.
+    pub problems: Vec<String>,
+}
+
+/// The floating IP.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FloatingIp {
+    /// The address.
+    pub address: String,
+    /// The node that it leads to.
+    pub node: Option<String>,
+}
+
+/// One node.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Node {
+    /// Its name.
+    pub name: String,
+    /// Its live role: `primary`, `standby`, `witness`, or `none`.
+    pub role: String,
+    /// The role that the inventory starts it with.
+    pub inventory_role: Role,
+    /// `running`, `streaming`, `stopped`, `unreachable`, `off`, `missing`, …
+    pub state: String,
+    /// Where SSH goes.
+    pub address: Option<String>,
+    /// PostgreSQL's timeline.
+    pub timeline: Option<u32>,
+    /// How much WAL it has still to replay, in bytes.
+    pub lag_bytes: Option<u64>,
+    /// repmgrd's state in systemd.
+    pub repmgrd: Option<String>,
+    /// The guard's state in systemd.
+    pub guard: Option<String>,
+    /// PostgreSQL's version.
+    pub version: Option<String>,
+}
+
+/// A standby that has more to replay is worth a word.
+const LAG_WORTH_A_WORD: u64 = 16 << 20;
+
+/// Looks at everything.
+pub fn health(inventory: &Inventory, facts: &Facts, addresses: &BTreeMap<String, String>) -> Health {
+    let primary = roles::primary(inventory, facts);
+    let mut problems = Vec::new();
+    let name = match &primary {
+        Primary::One(name) => Some(name.clone()),
+        Primary::Never => {
+            problems.push("there is no cluster yet: `cluster up` makes it".into());
+            None
+        }
+        Primary::Several(names) => {
+            problems.push(format!("SPLIT BRAIN: {} take writes at the same time", names.join(" and ")));
+            None
+        }
+        Primary::Lost(why) => {
+            problems.push(format!("no node takes writes: {why}"));
+            None
+        }
+    };
+    let upstream = name.as_deref().and_then(|name| facts.hosts.get(name)?.up());
+    let nodes = inventory
+        .nodes
+        .iter()
+        .map(|node| look_at(inventory, facts, node, name.as_deref(), upstream, addresses, &mut problems))
+        .collect();
+    let floating_ip = floating_ip(inventory, facts, name.as_deref(), &mut problems);
+    Health {
+        cluster: inventory.cluster.clone(),
+        healthy: problems.is_empty(),
+        primary: name,
+        floating_ip,
+        nodes,
+        problems,
+    }
+}
+
+fn floating_ip(
+    inventory: &Inventory,
+    facts: &Facts,
+    primary: Option<&str>,
+    problems: &mut Vec<String>,
+) -> Option<FloatingIp> {
+    if let Provider::Existing(existing) = &inventory.provider {
+        // No API is asked: the guard of the primary knows.
+        let address = existing.floating_ip.as_ref()?.address.to_string();
+        let has = |name: &&str| -> Option<bool> {
+            facts.hosts.get(*name)?.up()?.guard.as_ref()?.get("has_address")?.as_bool()
+        };
+        let node = primary.filter(|name| has(name) == Some(true)).map(str::to_owned);
+        return Some(FloatingIp { address, node });
+    }
+    let cloud = facts.cloud.as_ref()?;
+    let found = cloud.floating_ip.as_ref();
+    let wanted = matches!(&inventory.provider, Provider::DigitalOcean(it) if it.floating_ip);
+    let Some(found) = found else {
+        if wanted && !cloud.droplets.is_empty() {
+            problems.push("the cluster has no floating IP: `cluster up` makes one".into());
+        }
+        return None;
+    };
+    let holder = cloud
+        .droplets
+        .iter()
+        .find(|(_, droplet)| Some(droplet.id) == found.droplet)
+        .map(|(name, _)| name.clone());
+    if let Some(primary) = primary
+        && holder.as_deref() != Some(primary)
+    {
+        let where_to = holder.as_deref().unwrap_or("nowhere");
+        problems.push(format!("the floating IP {} leads to {where_to}, not to {primary}", found.address));
+    }
+    Some(FloatingIp { address: found.address.to_string(), node: holder })
+}
+
+fn look_at(
+    inventory: &Inventory,
+    facts: &Facts,
+    node: &crate::inventory::Node,
+    primary: Option<&str>,
+    upstream: Option<&HostFacts>,
+    addresses: &BTreeMap<String, String>,
+    problems: &mut Vec<String>,
+) -> Node {
+    let mut seen = Node {
+        name: node.name.clone(),
+        role: "none".into(),
+        inventory_role: node.role,
+        state: String::new(),
+        address: addresses.get(&node.name).cloned(),
+        timeline: None,
+        lag_bytes: None,
+        repmgrd: None,
+        guard: None,
+        version: None,
+    };
+    let mut wrong = |text: String| problems.push(format!("{}: {text}", node.name));
+    let host = match facts.hosts.get(&node.name) {
+        Some(Host::Up(host)) => host,
+        Some(Host::Off) => {
+            seen.state = "off".into();
+            wrong("its droplet is off".into());
+            return seen;
+        }
+        Some(Host::Unreachable { why, .. }) => {
+            seen.state = "unreachable".into();
+            wrong(format!("cannot be reached: {why}"));
+            return seen;
+        }
+        Some(Host::Missing) | None => {
+            seen.state = "missing".into();
+            if primary.is_some() {
+                wrong("has no droplet: `cluster up` makes it anew".into());
+            }
+            return seen;
+        }
+    };
+    let unit = |name: &str| host.units.get(name).map(|unit| unit.active.clone());
+    (seen.repmgrd, seen.guard) = (unit("repmgrd"), unit("cluster-node"));
+    let data = roles::data(inventory, facts, host);
+    let Some(postgres) = &host.postgres else {
+        seen.state = "stopped".into();
+        match data {
+            Data::Foreign(whose) => wrong(whose),
+            Data::None | Data::HalfMade | Data::Virgin => {
+                seen.state = "bare".into();
+                if primary.is_some() {
+                    wrong("has no data yet: `cluster up` makes it".into());
+                }
+            }
+            Data::Ours => {
+                let why = host.guard.as_ref().and_then(|guard| guard.get("last")?.as_str());
+                let why = why.map_or(String::new(), |why| format!(" (its guard {why})"));
+                wrong(format!("PostgreSQL does not run{why}"));
+            }
+        }
+        return seen;
+    };
+    seen.version = Some(postgres.version.clone());
+    if node.role == Role::Witness {
+        seen.role = "witness".into();
+        seen.state = "running".into();
+        let follows = primary.and_then(|name| inventory.node(name)).map(|node| i64::from(node.id));
+        let row = host.repmgr.iter().flatten().find(|row| row.id == node.id);
+        if row.is_none_or(|row| !row.active || row.upstream != follows) && primary.is_some() {
+            wrong("repmgr's record of the witness is not right: it would not count in an election".into());
+        }
+    } else if postgres.in_recovery {
+        seen.role = "standby".into();
+        seen.timeline = Some(postgres.timeline);
+        let replica = upstream
+            .and_then(|host| host.postgres.as_ref()?.replication.iter().find(|it| it.name == node.name));
+        seen.lag_bytes = replica.and_then(|replica| replica.lag_bytes).map(|bytes| bytes.max(0.0) as u64);
+        seen.state = replica.map_or("not streaming".to_owned(), |replica| replica.state.clone());
+        if seen.state != "streaming" && primary.is_some() {
+            wrong(format!("does not stream from {} ({})", primary.unwrap_or_default(), seen.state));
+        }
+        if let Some(lag) = seen.lag_bytes.filter(|lag| *lag > LAG_WORTH_A_WORD) {
+            wrong(format!("is {} MiB behind", lag >> 20));
+        }
+    } else {
+        seen.role = "primary".into();
+        seen.state = "running".into();
+        seen.timeline = Some(postgres.timeline);
+    }
+    if !postgres.pending_restart.is_empty() {
+        wrong(format!("settings wait for a restart: {}", postgres.pending_restart.join(", ")));
+    }
+    for (unit, state) in [("repmgrd", &seen.repmgrd), ("cluster-node", &seen.guard)] {
+        if state.as_deref() != Some("active") {
+            wrong(format!("{unit} is {}", state.as_deref().unwrap_or("not there")));
+        }
+    }
+    if let Some(trouble) = host.guard.as_ref().and_then(|guard| guard.get("trouble")?.as_str()) {
+        wrong(format!("its guard says: {trouble}"));
+    }
+    seen
+}

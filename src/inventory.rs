@@ -1,0 +1,307 @@
+//! The inventory: what the operator wants, read from one YAML file and checked before anything is touched.
+//!
+//! `file` is the YAML as it is written, `check` what makes it valid, `position` where in the text a key stands.
+//! Everything else in the program sees only the types in this file, which cannot be wrong.
+
+mod check;
+mod file;
+mod position;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use ipnet::IpNet;
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+
+/// PostgreSQL major versions that this program can set up.
+pub const VERSIONS: std::ops::RangeInclusive<u32> = 12..=17;
+
+/// A cluster as the operator wants it.
+#[derive(Clone, Debug)]
+pub struct Inventory {
+    /// The file that it was read from, for messages.
+    pub file: PathBuf,
+    /// The cluster's name: lower case letters, digits and dashes.
+    pub cluster: String,
+    /// Where the hosts come from.
+    pub provider: Provider,
+    /// PostgreSQL's version and settings.
+    pub postgresql: Postgresql,
+    /// Databases that applications need.
+    pub databases: Vec<Database>,
+    /// Roles that applications log in with.
+    pub users: Vec<User>,
+    /// Who may connect.
+    pub clients: Clients,
+    /// The nodes, in the file's order: one primary, any number of standbys, at most one witness.
+    pub nodes: Vec<Node>,
+    /// Mistakes that are not worth a refusal.
+    pub warnings: Vec<String>,
+}
+
+impl Inventory {
+    /// Reads and checks the file at `path`.
+    ///
+    /// # Errors
+    /// [`Problems`], with every mistake found, or one for a file that cannot be read.
+    pub fn read(path: &Path) -> Result<Inventory, Problems> {
+        let text = std::fs::read_to_string(path).map_err(|error| Problems {
+            file: path.to_owned(),
+            list: vec![Problem {
+                key: String::new(),
+                line: None,
+                message: format!("cannot be read: {error}"),
+                hint: Some(
+                    "name an inventory with -i FILE; inventories/lab.yaml is one to start from".into(),
+                ),
+            }],
+        })?;
+        Inventory::parse(path, &text)
+    }
+
+    /// Checks `text`, which came from `path`.
+    ///
+    /// # Errors
+    /// [`Problems`], with every mistake found.
+    pub fn parse(path: &Path, text: &str) -> Result<Inventory, Problems> {
+        let positions = position::Positions::of(text);
+        let raw = file::parse(text).map_err(|problem| Problems {
+            file: path.to_owned(),
+            list: vec![Problem { line: problem.line.or_else(|| positions.line(&problem.key)), ..problem }],
+        })?;
+        check::check(path, raw).map_err(|mut list| {
+            for problem in &mut list {
+                problem.line = problem.line.or_else(|| positions.line(&problem.key));
+            }
+            Problems { file: path.to_owned(), list }
+        })
+    }
+
+    /// The node with this name.
+    pub fn node(&self, name: &str) -> Option<&Node> {
+        self.nodes.iter().find(|node| node.name == name)
+    }
+
+    /// The node that the cluster starts with as primary.
+    ///
+    /// # Panics
+    /// Never: an inventory without a primary is refused.
+    pub fn primary(&self) -> &Node {
+        self.nodes.iter().find(|node| node.role == Role::Primary).expect("checked: exactly one primary")
+    }
+
+    /// The witness, if there is one.
+    pub fn witness(&self) -> Option<&Node> {
+        self.nodes.iter().find(|node| node.role == Role::Witness)
+    }
+
+    /// Nodes that hold the data: all but the witness.
+    pub fn data_nodes(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.iter().filter(|node| node.role != Role::Witness)
+    }
+}
+
+/// Where the hosts come from.
+#[derive(Clone, Debug)]
+pub enum Provider {
+    /// Droplets, made through the API of DigitalOcean or of anything that speaks it.
+    DigitalOcean(Box<DigitalOcean>),
+    /// Hosts that are there already, named by address.
+    Existing(Existing),
+}
+
+impl Provider {
+    /// The SSH private key to log in with, if the inventory names one.
+    pub fn ssh_key(&self) -> Option<&Path> {
+        match self {
+            Provider::DigitalOcean(it) => it.ssh_key.as_deref(),
+            Provider::Existing(it) => it.ssh_key.as_deref(),
+        }
+    }
+
+    /// The user to log in as.
+    pub fn ssh_user(&self) -> &str {
+        match self {
+            Provider::DigitalOcean(_) => "root",
+            Provider::Existing(it) => &it.ssh_user,
+        }
+    }
+}
+
+/// Droplets.
+#[derive(Clone, Debug)]
+pub struct DigitalOcean {
+    /// Base URL of the API; the environment or the public one if absent.
+    pub api_url: Option<String>,
+    /// File with the operator's token; the environment if absent.
+    pub token_file: Option<PathBuf>,
+    /// File with the nodes' token, which can move the floating IP; `DIGITALOCEAN_FAILOVER_TOKEN` if absent.
+    pub failover_token_file: Option<PathBuf>,
+    /// Region slug.
+    pub region: String,
+    /// Size slug.
+    pub size: String,
+    /// Image slug.
+    pub image: String,
+    /// Private key file whose public half is beside it; a key of the cluster's own is made if absent.
+    pub ssh_key: Option<PathBuf>,
+    /// VPC by id; the region's default if absent.
+    pub vpc: Option<String>,
+    /// Whether the cluster has a floating IP.
+    pub floating_ip: bool,
+}
+
+/// Hosts that are there already.
+#[derive(Clone, Debug)]
+pub struct Existing {
+    /// User to log in as: root, or one that may `sudo -n`.
+    pub ssh_user: String,
+    /// Private key file; ssh's own choice if absent.
+    pub ssh_key: Option<PathBuf>,
+    /// The floating IP that leads to these hosts, if there is one.
+    pub floating_ip: Option<ExistingFloatingIp>,
+}
+
+/// A floating IP that was made by somebody else, and how the nodes may move it.
+#[derive(Clone, Debug)]
+pub struct ExistingFloatingIp {
+    /// The address.
+    pub address: IpAddr,
+    /// Base URL of the API that moves it, as the nodes see it.
+    pub api_url: Option<String>,
+    /// File with the token that may move it.
+    pub failover_token_file: Option<PathBuf>,
+}
+
+/// PostgreSQL's version and settings.
+#[derive(Clone, Debug)]
+pub struct Postgresql {
+    /// Major version.
+    pub version: u32,
+    /// TCP port.
+    pub port: u16,
+    /// The operator's settings, on top of ours.
+    pub settings: BTreeMap<String, String>,
+}
+
+/// A database that applications need.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Database {
+    /// Its name.
+    pub name: String,
+    /// The role that owns it.
+    pub owner: String,
+}
+
+/// A role that applications log in with.
+#[derive(Clone, Debug)]
+pub struct User {
+    /// Its name.
+    pub name: String,
+    /// The declared password; one is generated if absent.
+    pub password: Option<SecretString>,
+    /// Whether it is a superuser. The tutorial's `postgres` is.
+    pub superuser: bool,
+}
+
+/// Who may connect to PostgreSQL, apart from the nodes themselves.
+#[derive(Clone, Debug)]
+pub struct Clients {
+    /// Addresses and networks.
+    pub networks: Vec<IpNet>,
+    /// Whether the operator's own address, as the nodes see it, is let in.
+    pub auto: bool,
+    /// Whether a connection must use TLS.
+    pub require_tls: bool,
+}
+
+/// One node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Host name and repmgr's node name.
+    pub name: String,
+    /// repmgr's node id.
+    pub id: u32,
+    /// The role that it starts with; after a failover the live role is the truth.
+    pub role: Role,
+    /// Where SSH goes; a droplet's public address if absent.
+    pub address: Option<String>,
+    /// Where replication goes; a droplet's private address, or `address`, if absent.
+    pub connection_host: Option<IpAddr>,
+    /// The host's public SSH key, pinned; `~/.ssh/known_hosts` if absent.
+    pub host_key: Option<String>,
+    /// The droplet's id, where hosts are named by address and a floating IP is to be moved.
+    pub droplet_id: Option<u64>,
+}
+
+/// A role in the inventory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Takes writes.
+    Primary,
+    /// Streams from the primary and can take over.
+    Standby,
+    /// Holds no data, but has a voice.
+    Witness,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Role::Primary => "primary",
+            Role::Standby => "standby",
+            Role::Witness => "witness",
+        })
+    }
+}
+
+/// One mistake in an inventory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Path of the key, for instance `nodes[1].role`; empty for the file as a whole.
+    pub key: String,
+    /// Line in the file, from 1, where it is known.
+    pub line: Option<u64>,
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+/// Everything that is wrong with an inventory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problems {
+    /// The file.
+    pub file: PathBuf,
+    /// At least one.
+    pub list: Vec<Problem>,
+}
+
+impl std::error::Error for Problems {}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.list.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            write!(f, "{}", self.file.display())?;
+            if let Some(line) = problem.line {
+                write!(f, ":{line}")?;
+            }
+            f.write_str(": ")?;
+            if !problem.key.is_empty() {
+                write!(f, "{}: ", problem.key)?;
+            }
+            f.write_str(&problem.message)?;
+            if let Some(hint) = &problem.hint {
+                write!(f, "\n  hint: {hint}")?;
+            }
+        }
+        Ok(())
+    }
+}

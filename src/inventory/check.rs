@@ -1,0 +1,500 @@
+//! What makes an inventory valid. Every mistake is collected, so that one run shows them all.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use ipnet::IpNet;
+use secrecy::SecretString;
+
+use super::{
+    Clients, Database, DigitalOcean, Existing, ExistingFloatingIp, Inventory, Node, Postgresql, Problem,
+    Provider, Role, User, VERSIONS, file,
+};
+
+/// Settings that are the cluster's own, and why they cannot be set by hand.
+const OWNED: &[(&str, &str)] = &[
+    ("archive_mode", "changing it by hand on one node breaks a failover; WAL archiving is not supported yet"),
+    ("cluster_name", "it is the node's name"),
+    ("config_file", "the packages decide where files are"),
+    ("data_directory", "the packages decide where files are"),
+    ("fsync", "a cluster that loses data on power failure cannot promise anything"),
+    ("full_page_writes", "a cluster that loses data on power failure cannot promise anything"),
+    ("hba_file", "pg_hba.conf is written by this program"),
+    ("hot_standby", "readers and repmgr need it"),
+    ("listen_addresses", "who may connect is said under `clients`"),
+    ("password_encryption", "passwords are SCRAM everywhere"),
+    ("port", "set `postgresql.port`"),
+    ("primary_conninfo", "repmgr writes it"),
+    ("primary_slot_name", "repmgr writes it"),
+    ("ssl", "TLS is always on"),
+    ("wal_level", "replication needs `replica`, and `logical` is not tested yet"),
+    ("wal_log_hints", "pg_rewind needs it"),
+];
+
+struct Checker {
+    problems: Vec<Problem>,
+    warnings: Vec<String>,
+    directory: PathBuf,
+}
+
+impl Checker {
+    fn wrong(&mut self, key: impl Into<String>, message: impl Into<String>, hint: impl Into<String>) {
+        let hint = hint.into();
+        let hint = (!hint.is_empty()).then_some(hint);
+        self.problems.push(Problem { key: key.into(), line: None, message: message.into(), hint });
+    }
+
+    /// `~` is the home directory; anything else that is relative, is relative to the inventory.
+    fn path(&self, path: &Path) -> PathBuf {
+        if let Ok(rest) = path.strip_prefix("~")
+            && let Some(home) = std::env::var_os("HOME")
+        {
+            return Path::new(&home).join(rest);
+        }
+        self.directory.join(path)
+    }
+}
+
+pub(super) fn check(path: &Path, raw: file::File) -> Result<Inventory, Vec<Problem>> {
+    let directory = path.parent().map(Path::to_owned).unwrap_or_default();
+    let mut checker = Checker { problems: Vec::new(), warnings: Vec::new(), directory };
+    let c = &mut checker;
+
+    if !is_name(&raw.cluster, 30) {
+        c.wrong(
+            "cluster",
+            format!("`{}` is not a name", raw.cluster),
+            "at most 30 lower case letters, digits and dashes, beginning with a letter; it becomes a tag",
+        );
+    }
+    let postgresql = postgresql(c, raw.postgresql);
+    let provider = provider(c, raw.provider);
+    let nodes = nodes(c, raw.nodes, provider.as_ref());
+    let users = users(c, raw.users);
+    let databases = databases(c, raw.databases, &users);
+    let clients = clients(c, &raw.clients, raw.client_tls);
+
+    match provider {
+        Some(provider) if checker.problems.is_empty() => Ok(Inventory {
+            file: path.to_owned(),
+            cluster: raw.cluster,
+            provider,
+            postgresql,
+            databases,
+            users,
+            clients,
+            nodes,
+            warnings: checker.warnings,
+        }),
+        _ => Err(checker.problems),
+    }
+}
+
+fn postgresql(c: &mut Checker, raw: file::Postgresql) -> Postgresql {
+    if !VERSIONS.contains(&raw.version) {
+        c.wrong(
+            "postgresql.version",
+            format!("PostgreSQL {} is not supported", raw.version),
+            format!("one of {} to {}", VERSIONS.start(), VERSIONS.end()),
+        );
+    }
+    let port = raw.port.unwrap_or(5432);
+    if port < 1024 {
+        c.wrong(
+            "postgresql.port",
+            format!("{port} is a privileged port"),
+            "1024 or higher; 5432 is the usual one",
+        );
+    }
+    let mut settings = BTreeMap::new();
+    for (name, value) in raw.settings {
+        let key = format!("postgresql.settings.{name}");
+        if !name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '.') {
+            c.wrong(&key, "is not the name of a setting", "lower case letters, digits and underscores");
+        } else if let Some((_, why)) = OWNED.iter().find(|(owned, _)| *owned == name) {
+            c.wrong(&key, "is set by this program and cannot be overridden", *why);
+        } else if value.0.contains(['\n', '\0']) {
+            c.wrong(&key, "holds a line break", "");
+        } else {
+            settings.insert(name, value.0);
+        }
+    }
+    Postgresql { version: raw.version, port, settings }
+}
+
+fn provider(c: &mut Checker, raw: file::Provider) -> Option<Provider> {
+    match (raw.digitalocean, raw.existing) {
+        (Some(_), Some(_)) => {
+            c.wrong("provider", "names two providers", "keep one of `digitalocean` and `existing`");
+            None
+        }
+        (None, None) => {
+            c.wrong("provider", "names no provider", "add `digitalocean:` or `existing:` below it");
+            None
+        }
+        (Some(raw), None) => Some(Provider::DigitalOcean(Box::new(digitalocean(c, raw)))),
+        (None, Some(raw)) => Some(Provider::Existing(existing(c, raw))),
+    }
+}
+
+fn digitalocean(c: &mut Checker, raw: file::DigitalOcean) -> DigitalOcean {
+    for (key, value) in [("region", &raw.region), ("size", &raw.size), ("image", &raw.image)] {
+        if value.is_empty() || !value.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_') {
+            c.wrong(
+                format!("provider.digitalocean.{key}"),
+                format!("`{value}` is not a slug"),
+                "for instance fra1, s-1vcpu-1gb or debian-12-x64",
+            );
+        }
+    }
+    if let Some(url) = &raw.api_url {
+        api_url(c, "provider.digitalocean.api_url", url);
+    }
+    if let Some(vpc) = &raw.vpc
+        && !(vpc.len() == 36 && vpc.chars().all(|c| c.is_ascii_hexdigit() || c == '-'))
+    {
+        c.wrong(
+            "provider.digitalocean.vpc",
+            format!("`{vpc}` is not a VPC's id"),
+            "`doctl vpcs list` shows it: a UUID",
+        );
+    }
+    DigitalOcean {
+        token_file: raw.token_file.as_deref().map(|path| c.path(path)),
+        failover_token_file: raw.failover_token_file.as_deref().map(|path| c.path(path)),
+        ssh_key: private_key(c, "provider.digitalocean.ssh_key", raw.ssh_key.as_deref()),
+        api_url: raw.api_url,
+        region: raw.region,
+        size: raw.size,
+        image: raw.image,
+        vpc: raw.vpc,
+        floating_ip: raw.floating_ip,
+    }
+}
+
+fn existing(c: &mut Checker, raw: file::Existing) -> Existing {
+    let floating_ip = raw.floating_ip.and_then(|raw| {
+        if let Some(url) = &raw.api_url {
+            api_url(c, "provider.existing.floating_ip.api_url", url);
+        }
+        let failover_token_file = raw.failover_token_file.as_deref().map(|path| c.path(path));
+        let Ok(address) = raw.address.parse() else {
+            c.wrong(
+                "provider.existing.floating_ip.address",
+                format!("`{}` is not an IP address", raw.address),
+                "the floating IP as it stands in the control panel",
+            );
+            return None;
+        };
+        Some(ExistingFloatingIp { address, api_url: raw.api_url, failover_token_file })
+    });
+    let ssh_user = raw.ssh_user.unwrap_or_else(|| "root".into());
+    if !is_name(&ssh_user.replace('_', "-"), 32) {
+        c.wrong("provider.existing.ssh_user", format!("`{ssh_user}` is not a user name"), "");
+    }
+    Existing {
+        ssh_user,
+        ssh_key: private_key(c, "provider.existing.ssh_key", raw.ssh_key.as_deref()),
+        floating_ip,
+    }
+}
+
+/// A token must not travel in the clear, except within one machine.
+fn api_url(c: &mut Checker, key: &str, url: &str) {
+    let host = url.split_once("://").map(|(_, rest)| rest.split(['/', ':']).next().unwrap_or(""));
+    let loopback = host.is_some_and(|host| host == "localhost" || host.starts_with("127.") || host == "[");
+    if !(url.starts_with("https://") || (url.starts_with("http://") && loopback)) {
+        c.wrong(
+            key,
+            format!("`{url}` would send a token in the clear"),
+            "https://…, or http://127.0.0.1:PORT for a laboratory on this machine",
+        );
+    }
+}
+
+fn private_key(c: &mut Checker, key: &str, path: Option<&Path>) -> Option<PathBuf> {
+    let path = c.path(path?);
+    if !path.is_file() {
+        c.wrong(
+            key,
+            format!("there is no file {}", path.display()),
+            "name a private key, or leave it out; `ssh-keygen -t ed25519` makes one",
+        );
+    } else if path.extension().is_some_and(|it| it == "pub") {
+        c.wrong(
+            key,
+            "names the public half",
+            "leave out `.pub`: the private key is used, its public half is sent",
+        );
+    }
+    Some(path)
+}
+
+fn nodes(c: &mut Checker, raw: Vec<file::Node>, provider: Option<&Provider>) -> Vec<Node> {
+    let mut names = BTreeMap::new();
+    let mut ids = BTreeMap::new();
+    let mut addresses = BTreeMap::new();
+    let mut nodes = Vec::new();
+    for (index, raw) in raw.into_iter().enumerate() {
+        let at = |key: &str| format!("nodes[{index}].{key}");
+        if !is_name(&raw.name, 40) {
+            c.wrong(
+                at("name"),
+                format!("`{}` is not a host name", raw.name),
+                "lower case letters, digits and dashes, beginning with a letter",
+            );
+        }
+        if let Some(first) = names.insert(raw.name.clone(), index) {
+            c.wrong(
+                at("name"),
+                format!("`{}` is also the name of nodes[{first}]", raw.name),
+                "names are unique",
+            );
+        }
+        if raw.id == 0 {
+            c.wrong(at("id"), "0 is not a node id", "repmgr counts from 1");
+        }
+        if let Some(first) = ids.insert(raw.id, index) {
+            c.wrong(
+                at("id"),
+                format!("{} is also the id of nodes[{first}]", raw.id),
+                "ids are unique, and stay for ever",
+            );
+        }
+        let role = match raw.role.as_str() {
+            "primary" => Role::Primary,
+            "standby" => Role::Standby,
+            "witness" => Role::Witness,
+            other => {
+                c.wrong(at("role"), format!("`{other}` is not a role"), "primary, standby or witness");
+                Role::Standby
+            }
+        };
+        if let Some(address) = &raw.address {
+            if !is_host(address) {
+                c.wrong(
+                    at("address"),
+                    format!("`{address}` is not an address"),
+                    "an IP address or a host name",
+                );
+            } else if let Some(first) = addresses.insert(address.clone(), index) {
+                c.wrong(at("address"), format!("`{address}` is also the address of nodes[{first}]"), "");
+            }
+        } else if matches!(provider, Some(Provider::Existing(_))) {
+            c.wrong(at("address"), "is missing", "hosts that exist are named by address");
+        }
+        if raw.connection_host.is_none()
+            && matches!(provider, Some(Provider::Existing(_)))
+            && raw.address.as_deref().is_some_and(|address| address.parse::<IpAddr>().is_err())
+        {
+            c.wrong(
+                at("connection_host"),
+                "is missing, and `address` is a name",
+                "the IP address that the other nodes reach; pg_hba.conf needs an address",
+            );
+        }
+        let connection_host = raw.connection_host.as_deref().and_then(|text| {
+            let parsed = text.parse::<IpAddr>().ok();
+            if parsed.is_none() {
+                c.wrong(
+                    at("connection_host"),
+                    format!("`{text}` is not an IP address"),
+                    "the private address that the other nodes reach; pg_hba.conf needs an address, not a name",
+                );
+            }
+            parsed
+        });
+        if let Some(key) = &raw.host_key
+            && !(key.split_whitespace().count() >= 2
+                && (key.starts_with("ssh-") || key.starts_with("ecdsa-")))
+        {
+            c.wrong(
+                at("host_key"),
+                "is not a public host key",
+                "`ssh-ed25519 AAAA…`, as in /etc/ssh/ssh_host_ed25519_key.pub on the host",
+            );
+        }
+        nodes.push(Node {
+            name: raw.name,
+            id: raw.id,
+            role,
+            address: raw.address,
+            connection_host,
+            host_key: raw.host_key,
+            droplet_id: raw.droplet_id,
+        });
+    }
+    let with = |role| nodes.iter().filter(|node| node.role == role).count();
+    match with(Role::Primary) {
+        1 => {}
+        0 => c.wrong(
+            "nodes",
+            "none is the primary",
+            "give one node `role: primary`: the one that the cluster starts with",
+        ),
+        count => c.wrong(
+            "nodes",
+            format!("{count} nodes are primaries"),
+            "one takes writes, the others are standbys",
+        ),
+    }
+    if with(Role::Witness) > 1 {
+        c.wrong(
+            "nodes",
+            "there are two witnesses",
+            "one voice without data is enough; make the other a standby",
+        );
+    }
+    if with(Role::Standby) == 0 {
+        c.warnings.push("there is no standby: the cluster cannot survive the loss of its primary".into());
+    } else if nodes.len() == 2 {
+        c.warnings.push(
+            "two nodes have no majority when one is lost: there is no automatic failover until a third, \
+             for instance a witness, is added"
+                .into(),
+        );
+    }
+    nodes
+}
+
+fn users(c: &mut Checker, raw: Vec<file::User>) -> Vec<User> {
+    let mut seen = BTreeSet::new();
+    let mut users = Vec::new();
+    for (index, raw) in raw.into_iter().enumerate() {
+        let key = format!("users[{index}]");
+        if !is_identifier(&raw.name) {
+            c.wrong(
+                format!("{key}.name"),
+                format!("`{}` is not a role name", raw.name),
+                "lower case letters, digits and underscores, at most 63",
+            );
+        }
+        if ["repmgr", "cluster"].contains(&raw.name.as_str()) || raw.name.starts_with("pg_") {
+            c.wrong(
+                format!("{key}.name"),
+                format!("`{}` is the program's own", raw.name),
+                "choose another name",
+            );
+        }
+        if !seen.insert(raw.name.clone()) {
+            c.wrong(format!("{key}.name"), format!("`{}` is declared twice", raw.name), "");
+        }
+        if let Some(password) = &raw.password {
+            if password.0.is_empty() || password.0.contains(['\n', '\0']) {
+                c.wrong(
+                    format!("{key}.password"),
+                    "is empty or holds a line break",
+                    "leave it out to have one made",
+                );
+            } else if password.0.len() < 12 {
+                c.warnings.push(format!(
+                    "the password of `{}` is weak ({} characters) and stands in the inventory; \
+                     leave it out and a good one is made and kept with mode 0600",
+                    raw.name,
+                    password.0.len()
+                ));
+            }
+        }
+        users.push(User {
+            superuser: raw.superuser || raw.name == "postgres",
+            name: raw.name,
+            password: raw.password.map(|password| SecretString::from(password.0)),
+        });
+    }
+    users
+}
+
+fn databases(c: &mut Checker, raw: Vec<file::Database>, users: &[User]) -> Vec<Database> {
+    let mut seen = BTreeSet::new();
+    let mut databases = Vec::new();
+    for (index, raw) in raw.into_iter().enumerate() {
+        let key = format!("databases[{index}]");
+        if !is_identifier(&raw.name) {
+            c.wrong(
+                format!("{key}.name"),
+                format!("`{}` is not a database name", raw.name),
+                "lower case letters, digits and underscores, at most 63",
+            );
+        }
+        if ["repmgr", "cluster", "template0", "template1"].contains(&raw.name.as_str()) {
+            c.wrong(format!("{key}.name"), format!("`{}` is taken", raw.name), "choose another name");
+        }
+        if !seen.insert(raw.name.clone()) {
+            c.wrong(format!("{key}.name"), format!("`{}` is declared twice", raw.name), "");
+        }
+        let owner =
+            raw.owner.unwrap_or_else(|| users.first().map_or("postgres", |user| &user.name).to_owned());
+        if owner != "postgres" && !users.iter().any(|user| user.name == owner) {
+            c.wrong(
+                format!("{key}.owner"),
+                format!("no user `{owner}` is declared"),
+                "add it under `users`, or leave the owner out",
+            );
+        }
+        databases.push(Database { name: raw.name, owner });
+    }
+    databases
+}
+
+fn clients(c: &mut Checker, raw: &[String], require_tls: bool) -> Clients {
+    let mut networks = Vec::new();
+    let mut auto = raw.is_empty();
+    for (index, text) in raw.iter().enumerate() {
+        if text == "auto" {
+            auto = true;
+            continue;
+        }
+        let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+        match network {
+            Ok(network) if network.trunc() != network => c.wrong(
+                format!("clients[{index}]"),
+                format!("`{text}` has bits set to the right of its mask"),
+                format!("did you mean {}?", network.trunc()),
+            ),
+            Ok(network) => {
+                if network.prefix_len() == 0 {
+                    c.warnings.push(format!("clients: {text} lets the whole Internet try passwords"));
+                }
+                networks.push(network);
+            }
+            Err(_) => c.wrong(
+                format!("clients[{index}]"),
+                format!("`{text}` is not an address"),
+                "an address, a network such as 203.0.113.0/24, or auto for the machine that you work from",
+            ),
+        }
+    }
+    Clients { networks, auto, require_tls }
+}
+
+/// A name that can be a host name, a tag and a word in a shell command.
+fn is_name(text: &str, longest: usize) -> bool {
+    text.len() <= longest
+        && text.starts_with(|c: char| c.is_ascii_lowercase())
+        && !text.ends_with('-')
+        && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+}
+
+/// A name that SQL takes without quotes.
+fn is_identifier(text: &str) -> bool {
+    text.len() <= 63
+        && text.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
+        && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+}
+
+/// An IP address or a host name.
+fn is_host(text: &str) -> bool {
+    if text.chars().all(|c| c.is_ascii_digit() || c == '.') || text.contains(':') {
+        return text.parse::<IpAddr>().is_ok();
+    }
+    !text.is_empty()
+        && text.len() <= 253
+        && text.split('.').all(|label| {
+            !label.is_empty()
+                && label.len() <= 63
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+                && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+        })
+}

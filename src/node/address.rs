@@ -1,0 +1,32 @@
+//! The floating IP follows the primary, whatever the API says at the moment.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+use secrecy::SecretString;
+
+use super::config::{Config, TOKEN_PATH};
+use crate::cloud::{Client, Pace, Policy};
+
+/// Makes the floating IP lead to this node, if it does not yet.
+///
+/// # Errors
+/// In the API's words. Trying again is the caller's.
+pub async fn take(config: &Config) -> Result<bool> {
+    let Some(floating_ip) = &config.floating_ip else { return Ok(false) };
+    let IpAddr::V4(address) = floating_ip.address else {
+        bail!("{} is not an IPv4 address", floating_ip.address)
+    };
+    let droplet = config.me().droplet_id.context("this node has no droplet id")?;
+    let token = std::fs::read_to_string(Path::new(TOKEN_PATH))
+        .with_context(|| format!("cannot read {TOKEN_PATH}"))?;
+    let client =
+        Client::new(&floating_ip.api_url, SecretString::from(token.trim()))?.with_policy(Policy::urgent());
+    let found = client.reserved_ip(address).await?;
+    if found.as_ref().and_then(crate::cloud::model::ReservedIp::holder) == Some(droplet) {
+        return Ok(false);
+    }
+    client.assign(address, droplet, Pace::urgent()).await?;
+    Ok(true)
+}

@@ -1,0 +1,94 @@
+//! The one configuration file of `cluster-node`, written by `cluster up` and read on the node.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+/// Where it lies on a node.
+pub const PATH: &str = "/etc/cluster/node.json";
+/// The token that may move the floating IP; readable by root alone.
+pub const TOKEN_PATH: &str = "/etc/cluster/failover-token";
+
+/// What a node knows of itself and its cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Config {
+    /// The cluster's name.
+    pub cluster: String,
+    /// This node's name.
+    pub node: String,
+    /// PostgreSQL's major version.
+    pub version: u32,
+    /// PostgreSQL's port.
+    pub port: u16,
+    /// All nodes, this one included, in the inventory's order.
+    pub nodes: Vec<Member>,
+    /// The address that follows the primary.
+    pub floating_ip: Option<FloatingIp>,
+}
+
+/// A node, as the others see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Its name.
+    pub name: String,
+    /// repmgr's node id.
+    pub id: u32,
+    /// Whether it is the witness: a voice without data.
+    pub witness: bool,
+    /// Where the other nodes reach it.
+    pub host: IpAddr,
+    /// Its droplet, where the provider has one.
+    pub droplet_id: Option<u64>,
+}
+
+/// The address that follows the primary.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FloatingIp {
+    /// The address.
+    pub address: IpAddr,
+    /// Base URL of the API that moves it.
+    pub api_url: String,
+}
+
+impl Config {
+    /// This node among the members.
+    ///
+    /// # Panics
+    /// Never, for a file that `cluster up` wrote: `node` is one of `nodes`.
+    pub fn me(&self) -> &Member {
+        self.nodes
+            .iter()
+            .find(|member| member.name == self.node)
+            .expect("a node is a member of its own cluster")
+    }
+
+    /// The other nodes.
+    pub fn peers(&self) -> impl Iterator<Item = &Member> {
+        self.nodes.iter().filter(|member| member.name != self.node)
+    }
+
+    /// Where the data lies.
+    pub fn data_directory(&self) -> String {
+        format!("/var/lib/postgresql/{}/main", self.version)
+    }
+
+    /// PostgreSQL's own programs, past Debian's wrappers.
+    pub fn bin(&self, program: &str) -> String {
+        format!("/usr/lib/postgresql/{}/bin/{program}", self.version)
+    }
+
+    /// PostgreSQL's unit.
+    pub fn unit(&self) -> String {
+        format!("postgresql@{}-main.service", self.version)
+    }
+
+    /// How every node reaches `host`'s PostgreSQL as repmgr: what stands in `repmgr.conf` and in `repmgr.nodes`.
+    /// The time-outs let a connection to a host that vanished be given up within seconds.
+    pub fn conninfo(host: IpAddr, port: u16) -> String {
+        format!(
+            "host={host} port={port} user=repmgr dbname=repmgr connect_timeout=2 keepalives_idle=3 \
+             keepalives_interval=2 keepalives_count=3 tcp_user_timeout=6000 \
+             passfile=/var/lib/postgresql/.pgpass sslmode=require"
+        )
+    }
+}

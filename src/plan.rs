@@ -1,0 +1,149 @@
+//! From what is wanted and what is there to what is to be done: a pure function.
+//!
+//! `files` says what every host should hold, `roles` who is primary now, `steps` what is missing. A plan is made anew
+//! after every phase, so a step need only be right for the world that was seen; success is the empty plan.
+
+pub mod action;
+pub mod files;
+pub mod roles;
+mod steps;
+
+use secrecy::SecretString;
+use std::collections::BTreeMap;
+
+pub use action::{Action, Risk, Unit};
+
+use crate::facts::Facts;
+use crate::inventory::Inventory;
+
+/// What a plan needs beside the inventory and the facts.
+#[derive(Clone, Debug)]
+pub struct Means {
+    /// repmgr's password.
+    pub repmgr_password: SecretString,
+    /// Password of the role `cluster`, which checks that the cluster takes writes.
+    pub check_password: SecretString,
+    /// Passwords of the inventory's users: declared, or made. One that was made elsewhere is not here.
+    pub user_passwords: BTreeMap<String, SecretString>,
+    /// The token with which nodes move the floating IP.
+    pub failover_token: Option<SecretString>,
+    /// Base URL of the API, as the nodes see it.
+    pub api_url: Option<String>,
+}
+
+/// Work that is done at the same time on all hosts; the next phase begins when all have ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// The operator's key at the provider.
+    Keys,
+    /// Droplets.
+    Provide,
+    /// Waiting for hosts; the floating IP is made meanwhile.
+    Reach,
+    /// apt's lists and sources.
+    Lists,
+    /// Packages.
+    Install,
+    /// Data directories and files; the first primary and the witness start.
+    Setup,
+    /// PostgreSQL reads its files again.
+    Reload,
+    /// Standbys are made; roles and databases, meanwhile, on the primary.
+    Follow,
+    /// The witness is registered, when there is something to witness.
+    Witness,
+    /// Settings that need a restart: nodes that go first.
+    RestartFirst,
+    /// Settings that need a restart: nodes that go last.
+    RestartLast,
+    /// Services of the witness.
+    WatchWitness,
+    /// Services of the standbys.
+    WatchStandbys,
+    /// Services of the primary.
+    WatchPrimary,
+    /// The floating IP leads to the primary.
+    Address,
+}
+
+impl Phase {
+    /// What a person reads while it runs.
+    pub fn title(self) -> &'static str {
+        match self {
+            Phase::Keys => "keys",
+            Phase::Provide => "create",
+            Phase::Reach => "wait for hosts",
+            Phase::Lists => "package lists",
+            Phase::Install => "packages",
+            Phase::Setup => "set up",
+            Phase::Reload => "reload",
+            Phase::Follow => "standbys",
+            Phase::Witness => "witness",
+            Phase::RestartFirst | Phase::RestartLast => "restart",
+            Phase::WatchWitness | Phase::WatchStandbys | Phase::WatchPrimary => "services",
+            Phase::Address => "floating IP",
+        }
+    }
+}
+
+/// One thing to do.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// When.
+    pub phase: Phase,
+    /// On which node; none for the provider.
+    pub node: Option<String>,
+    /// What.
+    pub action: Action,
+    /// Why it is there.
+    pub why: String,
+}
+
+impl Step {
+    /// What makes two steps the same wish: if it comes back after it was done, it did not take effect.
+    pub fn identity(&self) -> String {
+        format!("{}: {}", self.node.as_deref().unwrap_or("provider"), self.action.summary())
+    }
+}
+
+/// Something that is wrong and that a plan cannot mend.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Trouble {
+    /// The node, if it is one node's.
+    pub node: Option<String>,
+    /// What is wrong.
+    pub message: String,
+    /// What a person can do about it.
+    pub hint: String,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// Why nothing may be done at all; the steps are empty then.
+    pub refusals: Vec<Trouble>,
+    /// What stays wrong when all steps are done.
+    pub troubles: Vec<Trouble>,
+    /// The steps, in order.
+    pub steps: Vec<Step>,
+}
+
+impl Plan {
+    /// The first phase that has anything to do, and its steps.
+    pub fn first_phase(&self) -> Option<(Phase, Vec<&Step>)> {
+        let phase = self.steps.iter().map(|step| step.phase).min()?;
+        Some((phase, self.steps.iter().filter(|step| step.phase == phase).collect()))
+    }
+}
+
+/// Makes the plan.
+pub fn plan(inventory: &Inventory, facts: &Facts, means: &Means) -> Plan {
+    let mut plan = steps::Planner::new(inventory, facts, means).plan();
+    // Stable: within a phase and a node, the order in which steps were thought of.
+    plan.steps.sort_by_key(|step| step.phase);
+    if !plan.refusals.is_empty() {
+        plan.steps.clear();
+    }
+    plan
+}

@@ -1,0 +1,201 @@
+//! What a step can do. Values only: how it is done is for `apply` to say.
+
+use secrecy::SecretString;
+use serde::Serialize;
+
+use super::files::FileChange;
+use crate::facts::host::Made;
+
+/// What a step may cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Risk {
+    /// Nobody notices.
+    Safe,
+    /// Connections break for a moment.
+    Restart,
+    /// Something is deleted that this program made and that holds nobody's data.
+    Destructive,
+}
+
+/// A service of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unit {
+    /// repmgr's daemon.
+    Repmgrd,
+    /// The guard.
+    ClusterNode,
+}
+
+impl Unit {
+    /// systemd's name for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Unit::Repmgrd => "repmgrd",
+            Unit::ClusterNode => "cluster-node",
+        }
+    }
+}
+
+/// What a step does.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Gives the operator's public key to the account.
+    ImportSshKey,
+    /// Makes a droplet.
+    CreateDroplet,
+    /// Switches a droplet on.
+    PowerOn {
+        /// The droplet's id.
+        droplet: u64,
+    },
+    /// Makes the floating IP, on this node's droplet.
+    CreateFloatingIp {
+        /// The node that it leads to at first.
+        node: String,
+    },
+    /// Writes the floating IP down, as a tag of every droplet.
+    RecordFloatingIp,
+    /// Moves the floating IP.
+    AssignFloatingIp {
+        /// The node that takes writes.
+        node: String,
+        /// Its droplet's id.
+        droplet: u64,
+    },
+    /// Waits until SSH gets in and cloud-init is done.
+    Reach,
+    /// Replaces the host key that user data carried.
+    ReplaceHostKey,
+    /// `apt-get update`.
+    UpdateLists,
+    /// Adds the PostgreSQL project's repository.
+    AddRepository {
+        /// The archive of versions past their end of life.
+        archive: bool,
+    },
+    /// Installs packages.
+    Install {
+        /// Their names.
+        packages: Vec<String>,
+    },
+    /// Writes files.
+    WriteFiles {
+        /// All of one host, in one go.
+        files: Vec<FileChange>,
+    },
+    /// Installs the node's program.
+    InstallProgram {
+        /// Its SHA-256.
+        sha256: String,
+    },
+    /// Makes a data directory, new and empty.
+    CreateData,
+    /// Starts a data directory of ours, for the first time.
+    StartNew {
+        /// As what.
+        made: Made,
+    },
+    /// Registers the primary with repmgr.
+    RegisterPrimary,
+    /// Clones the primary.
+    Clone {
+        /// The primary's node name.
+        from: String,
+        /// How it is reached.
+        conninfo: String,
+    },
+    /// Starts PostgreSQL on a standby.
+    StartStandby,
+    /// Registers a standby.
+    RegisterStandby,
+    /// Registers the witness.
+    RegisterWitness {
+        /// Where the primary is.
+        primary_host: String,
+    },
+    /// Makes a role, or brings it to what is wanted.
+    Role {
+        /// Its name.
+        name: String,
+        /// Its password.
+        password: SecretString,
+        /// Whether it is a superuser.
+        superuser: bool,
+        /// Whether it may replicate.
+        replication: bool,
+        /// Whether it is there already.
+        exists: bool,
+    },
+    /// Makes a database.
+    Database {
+        /// Its name.
+        name: String,
+        /// Its owner.
+        owner: String,
+    },
+    /// PostgreSQL reads its configuration again.
+    Reload,
+    /// Restarts PostgreSQL.
+    Restart {
+        /// The settings that wait for it.
+        settings: Vec<String>,
+    },
+    /// Starts and enables a service, or restarts it so that it reads its configuration.
+    Service {
+        /// The service.
+        unit: Unit,
+        /// Whether it runs already, with an old configuration.
+        restart: bool,
+    },
+}
+
+impl Action {
+    /// What it does, in a line.
+    pub fn summary(&self) -> String {
+        match self {
+            Action::ImportSshKey => "import the SSH key".into(),
+            Action::CreateDroplet => "create the droplet".into(),
+            Action::PowerOn { droplet } => format!("switch droplet {droplet} on"),
+            Action::CreateFloatingIp { node } => format!("create a floating IP that leads to {node}"),
+            Action::RecordFloatingIp => "record the floating IP as a tag of the droplets".into(),
+            Action::AssignFloatingIp { node, .. } => format!("move the floating IP to {node}"),
+            Action::Reach => "wait for SSH and cloud-init".into(),
+            Action::ReplaceHostKey => "replace the host key that user data carried".into(),
+            Action::UpdateLists => "update apt's lists".into(),
+            Action::AddRepository { archive: false } => "add the PostgreSQL project's apt repository".into(),
+            Action::AddRepository { archive: true } => "add the PostgreSQL project's apt archive".into(),
+            Action::Install { packages } => format!("install {}", packages.join(", ")),
+            Action::WriteFiles { files } => match files.as_slice() {
+                [file] => format!("write {}", file.path),
+                files => format!("write {} files", files.len()),
+            },
+            Action::InstallProgram { .. } => "install cluster-node".into(),
+            Action::CreateData => "create a new data directory".into(),
+            Action::StartNew { made: Made::Witness } => "start PostgreSQL as the witness".into(),
+            Action::StartNew { .. } => "start PostgreSQL as the first primary".into(),
+            Action::RegisterPrimary => "register the primary".into(),
+            Action::Clone { from, .. } => format!("clone {from}"),
+            Action::StartStandby => "start the standby".into(),
+            Action::RegisterStandby => "register the standby".into(),
+            Action::RegisterWitness { .. } => "register the witness".into(),
+            Action::Role { name, exists: false, .. } => format!("create the role {name}"),
+            Action::Role { name, exists: true, .. } => format!("change the role {name}"),
+            Action::Database { name, .. } => format!("create the database {name}"),
+            Action::Reload => "reload PostgreSQL".into(),
+            Action::Restart { settings } => format!("restart PostgreSQL for {}", settings.join(", ")),
+            Action::Service { unit, restart: false } => format!("start {}", unit.name()),
+            Action::Service { unit, restart: true } => format!("restart {}", unit.name()),
+        }
+    }
+
+    /// What it may cost.
+    pub fn risk(&self) -> Risk {
+        match self {
+            Action::Restart { .. } => Risk::Restart,
+            Action::Clone { .. } => Risk::Destructive,
+            _ => Risk::Safe,
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! What every host should hold.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use super::Means;
+use crate::facts::host::FileFacts;
+use crate::inventory::{Inventory, Node, Provider, Role};
+use crate::node::config::{self, Config, FloatingIp, Member};
+use crate::templates::Template;
+
+/// Written before PostgreSQL's packages are installed, so that they make no cluster of their own.
+pub const CREATECLUSTER: &str = "/etc/postgresql-common/createcluster.d/90-cluster.conf";
+
+/// A file as it should be.
+#[derive(Clone, Debug)]
+pub struct File {
+    /// Where.
+    pub path: String,
+    /// Mode in octal.
+    pub mode: &'static str,
+    /// `user:group`.
+    pub owner: &'static str,
+    /// What it holds; none while an address that it names is not known yet.
+    pub content: Option<Content>,
+}
+
+/// What a file holds.
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// Anybody may read it in a diff.
+    Plain(String),
+    /// Nobody may.
+    Secret(SecretString),
+}
+
+impl Content {
+    /// The text itself.
+    pub fn expose(&self) -> &str {
+        match self {
+            Content::Plain(text) => text,
+            Content::Secret(text) => text.expose_secret(),
+        }
+    }
+}
+
+/// A file that is not as it should be.
+#[derive(Clone, Debug)]
+pub struct FileChange {
+    /// Where.
+    pub path: String,
+    /// Mode in octal.
+    pub mode: &'static str,
+    /// `user:group`.
+    pub owner: &'static str,
+    /// What it should hold; none while it cannot be known.
+    pub content: Option<Content>,
+    /// What it holds now; none if it is not there or secret.
+    pub before: Option<String>,
+}
+
+impl File {
+    /// Whether `found` is this file.
+    pub fn matches(&self, found: &FileFacts) -> bool {
+        let Some(content) = &self.content else { return false };
+        found.mode == self.mode
+            && found.owner == self.owner
+            && found.sha256 == sha256(content.expose().as_bytes())
+    }
+
+    /// The change that makes it so.
+    pub fn change(self, found: Option<&FileFacts>) -> FileChange {
+        let before = found.and_then(|found| found.content.clone());
+        FileChange { path: self.path, mode: self.mode, owner: self.owner, content: self.content, before }
+    }
+}
+
+/// SHA-256 in hexadecimal.
+pub fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The addresses that files name.
+#[derive(Clone, Debug, Default)]
+pub struct Addresses {
+    /// Where each node is reached by the others.
+    pub hosts: BTreeMap<String, IpAddr>,
+    /// Droplet ids.
+    pub droplets: BTreeMap<String, u64>,
+    /// The floating IP.
+    pub floating_ip: Option<IpAddr>,
+    /// Whether there should be one: its address may not be known yet.
+    pub wants_floating_ip: bool,
+    /// The operator's addresses, as the nodes see them.
+    pub operator: BTreeSet<IpAddr>,
+}
+
+/// Paths of all files that `files` may want, for the probe; secrets are marked with `!`.
+pub fn paths(version: u32) -> Vec<String> {
+    let mut paths = vec![CREATECLUSTER.to_owned(), "/usr/local/bin/cluster-node".to_owned()];
+    paths[1].insert(0, '!');
+    for (path, secret) in all_paths(version) {
+        paths.push(if secret { format!("!{path}") } else { path });
+    }
+    paths
+}
+
+fn all_paths(version: u32) -> Vec<(String, bool)> {
+    vec![
+        (postgresql_conf(version), false),
+        (pg_hba(version), false),
+        ("/etc/repmgr.conf".into(), false),
+        ("/var/lib/postgresql/.pgpass".into(), true),
+        ("/etc/sudoers.d/cluster".into(), false),
+        ("/etc/systemd/system/repmgrd.service".into(), false),
+        ("/etc/systemd/system/cluster-node.service".into(), false),
+        (postgresql_unit(version), false),
+        (config::PATH.into(), false),
+        (config::TOKEN_PATH.into(), true),
+    ]
+}
+
+/// Our settings.
+pub fn postgresql_conf(version: u32) -> String {
+    format!("/etc/postgresql/{version}/main/conf.d/90-cluster.conf")
+}
+
+/// Who may connect.
+pub fn pg_hba(version: u32) -> String {
+    format!("/etc/postgresql/{version}/main/pg_hba.conf")
+}
+
+fn postgresql_unit(version: u32) -> String {
+    format!("/etc/systemd/system/postgresql@{version}-main.service.d/cluster.conf")
+}
+
+/// The file that must be there before packages are installed.
+pub fn before_install() -> File {
+    let content = Some(Content::Plain(Template::CreateCluster.render(&json!({}))));
+    File { path: CREATECLUSTER.into(), mode: "644", owner: "root:root", content }
+}
+
+/// The files of one node.
+pub fn files(inventory: &Inventory, means: &Means, addresses: &Addresses, node: &Node) -> Vec<File> {
+    let version = inventory.postgresql.version;
+    let port = inventory.postgresql.port;
+    let known = inventory.nodes.iter().all(|node| addresses.hosts.contains_key(&node.name))
+        && (!addresses.wants_floating_ip || addresses.floating_ip.is_some());
+    let cluster = &inventory.cluster;
+    let file = |path: String, mode, owner, content: Option<String>| File {
+        path,
+        mode,
+        owner,
+        content: content.map(Content::Plain),
+    };
+    let repmgr = addresses.hosts.get(&node.name).map(|host| {
+        Template::Repmgr.render(&json!({
+            "node": node.name, "cluster": cluster, "id": node.id, "version": version,
+            "witness": node.role == Role::Witness, "conninfo": Config::conninfo(*host, port),
+        }))
+    });
+    let pgpass =
+        Template::Pgpass.render(&json!({"port": port, "password": means.repmgr_password.expose_secret()}));
+    let unit = json!({"cluster": cluster, "version": version});
+    let mut files = vec![
+        file(postgresql_conf(version), "644", "postgres:postgres", Some(settings(inventory, node))),
+        file(pg_hba(version), "640", "postgres:postgres", known.then(|| hba(inventory, addresses, node))),
+        file("/etc/repmgr.conf".into(), "644", "root:root", repmgr),
+        File {
+            path: "/var/lib/postgresql/.pgpass".into(),
+            mode: "600",
+            owner: "postgres:postgres",
+            content: Some(Content::Secret(pgpass.into())),
+        },
+        file("/etc/sudoers.d/cluster".into(), "440", "root:root", Some(Template::Sudoers.render(&unit))),
+        file(
+            "/etc/systemd/system/repmgrd.service".into(),
+            "644",
+            "root:root",
+            Some(Template::RepmgrdService.render(&unit)),
+        ),
+        file(
+            "/etc/systemd/system/cluster-node.service".into(),
+            "644",
+            "root:root",
+            Some(Template::NodeService.render(&unit)),
+        ),
+        file(
+            config::PATH.into(),
+            "644",
+            "root:root",
+            known.then(|| node_config(inventory, means, addresses, node)),
+        ),
+    ];
+    if node.role != Role::Witness {
+        let content = Some(Template::PostgresqlUnit.render(&unit));
+        files.push(file(postgresql_unit(version), "644", "root:root", content));
+    }
+    if addresses.wants_floating_ip && node.role != Role::Witness {
+        files.push(File {
+            path: config::TOKEN_PATH.into(),
+            mode: "600",
+            owner: "root:root",
+            content: means.failover_token.clone().map(Content::Secret),
+        });
+    }
+    files
+}
+
+fn settings(inventory: &Inventory, node: &Node) -> String {
+    let quote = |value: &str| value.replace('\'', "''");
+    let mut preload = vec!["repmgr"];
+    let mut settings = Vec::new();
+    for (name, value) in &inventory.postgresql.settings {
+        if name == "shared_preload_libraries" {
+            preload.extend(value.split(',').map(str::trim).filter(|library| *library != "repmgr"));
+        } else {
+            settings.push(json!({"name": name, "value": quote(value)}));
+        }
+    }
+    Template::Postgresql.render(&json!({
+        "node": node.name, "cluster": inventory.cluster, "port": inventory.postgresql.port,
+        "version": inventory.postgresql.version, "preload": quote(&preload.join(",")), "settings": settings,
+    }))
+}
+
+fn hba(inventory: &Inventory, addresses: &Addresses, node: &Node) -> String {
+    let single = |address: &IpAddr| {
+        format!("{:<22}", format!("{address}/{}", if address.is_ipv4() { 32 } else { 128 }))
+    };
+    let peers: Vec<_> = inventory
+        .nodes
+        .iter()
+        .filter_map(|peer| {
+            let address = addresses.hosts.get(&peer.name)?;
+            Some(json!({"address": single(address), "data": peer.role != Role::Witness}))
+        })
+        .collect();
+    let mut clients: Vec<String> =
+        inventory.clients.networks.iter().map(|network| format!("{:<22}", network.to_string())).collect();
+    if inventory.clients.auto {
+        clients.extend(addresses.operator.iter().map(single));
+    }
+    clients.dedup();
+    Template::PgHba.render(&json!({
+        "node": node.name, "cluster": inventory.cluster, "peers": peers, "clients": clients,
+        "client_type": if inventory.clients.require_tls { "hostssl" } else { "host   " },
+    }))
+}
+
+/// The node program's configuration.
+fn node_config(inventory: &Inventory, means: &Means, addresses: &Addresses, node: &Node) -> String {
+    let nodes = inventory
+        .nodes
+        .iter()
+        .map(|node| Member {
+            name: node.name.clone(),
+            id: node.id,
+            witness: node.role == Role::Witness,
+            host: addresses.hosts[&node.name],
+            droplet_id: addresses.droplets.get(&node.name).copied(),
+        })
+        .collect();
+    let api_url = means.api_url.clone().or_else(|| match &inventory.provider {
+        Provider::Existing(existing) => existing.floating_ip.as_ref()?.api_url.clone(),
+        Provider::DigitalOcean(_) => None,
+    });
+    let floating_ip = addresses.floating_ip.map(|address| FloatingIp {
+        address,
+        api_url: api_url.unwrap_or_else(|| "https://api.digitalocean.com".into()),
+    });
+    let config = Config {
+        cluster: inventory.cluster.clone(),
+        node: node.name.clone(),
+        version: inventory.postgresql.version,
+        port: inventory.postgresql.port,
+        nodes,
+        floating_ip,
+    };
+    let mut text = serde_json::to_string_pretty(&config).expect("a configuration is plain data");
+    text.push('\n');
+    text
+}

@@ -1,0 +1,161 @@
+//! Who is primary now. The inventory says where a cluster starts; after that the hosts are the truth.
+
+use crate::facts::host::Made;
+use crate::facts::{Facts, HostFacts};
+use crate::inventory::{Inventory, Role};
+
+/// Who takes writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Primary {
+    /// Nobody yet: this cluster has never been. The inventory's primary begins.
+    Never,
+    /// This node.
+    One(String),
+    /// More than one: a split brain.
+    Several(Vec<String>),
+    /// Nobody, although the cluster has been: why, in words.
+    Lost(String),
+}
+
+/// What a data directory is to this cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Data {
+    /// There is none.
+    None,
+    /// Left half made by a run that was killed; worth nothing.
+    HalfMade,
+    /// New and empty, never started.
+    Virgin,
+    /// This cluster's.
+    Ours,
+    /// Somebody else's: whose, in words.
+    Foreign(String),
+}
+
+/// Looks at a host's data directory.
+pub fn data(inventory: &Inventory, facts: &Facts, host: &HostFacts) -> Data {
+    let version = inventory.postgresql.version;
+    let port = inventory.postgresql.port;
+    let path = format!("/var/lib/postgresql/{version}/main");
+    if let Some(other) = host.pg_clusters.iter().find(|other| other.port == port && other.data != path) {
+        return Data::Foreign(format!(
+            "PostgreSQL {} cluster `{}` ({}) has port {port}, data in {}",
+            other.version, other.name, other.status, other.data
+        ));
+    }
+    let Some(found) = &host.data else { return Data::None };
+    let marker = host.marker.as_ref();
+    if let Some(marker) = marker
+        && marker.cluster != inventory.cluster
+    {
+        return Data::Foreign(format!("{path} belongs to cluster `{}`", marker.cluster));
+    }
+    match marker.map(|marker| marker.made) {
+        Some(Made::Creating | Made::Cloning) => return Data::HalfMade,
+        None if found.entries == 0 => return Data::None,
+        _ => {}
+    }
+    let identifier =
+        host.postgres.as_ref().map(|it| it.system_identifier.as_str()).or(found.system_identifier.as_deref());
+    let ours = marker.and_then(|marker| marker.system_identifier.as_deref());
+    if marker.is_some() && ours.is_some() && ours == identifier {
+        return if marker.is_some_and(|marker| marker.made == Made::Virgin) {
+            Data::Virgin
+        } else {
+            Data::Ours
+        };
+    }
+    // The marker was lost; the data itself says whose it is.
+    if marker.is_none() && identifier.is_some() && identifier == facts.local.system_identifier.as_deref() {
+        return Data::Ours;
+    }
+    Data::Foreign(describe(&path, host, identifier))
+}
+
+fn describe(path: &str, host: &HostFacts, identifier: Option<&str>) -> String {
+    let mut text = format!("{path} holds a database");
+    if let Some(identifier) = identifier {
+        text.push_str(&format!(" with system identifier {identifier}"));
+    }
+    if let Some(modified) = host.data.as_ref().and_then(|data| data.modified.as_deref()) {
+        text.push_str(&format!(", last written {modified}"));
+    }
+    if let Some(postgres) = &host.postgres {
+        let names: Vec<_> = postgres
+            .databases
+            .iter()
+            .map(|database| database.name.as_str())
+            .filter(|name| !name.starts_with("template"))
+            .collect();
+        text.push_str(&format!("; it runs and has the databases {}", names.join(", ")));
+    }
+    text
+}
+
+/// Looks at all hosts.
+pub fn primary(inventory: &Inventory, facts: &Facts) -> Primary {
+    let mut writable = Vec::new();
+    let mut traces = Vec::new();
+    for node in inventory.data_nodes() {
+        let Some(host) = facts.hosts.get(&node.name).and_then(|host| host.up()) else { continue };
+        let data = data(inventory, facts, host);
+        if data == Data::Ours && host.postgres.as_ref().is_some_and(|postgres| !postgres.in_recovery) {
+            writable.push(node.name.clone());
+        }
+        if data == Data::Ours || host.marker.as_ref().is_some_and(|marker| marker.made == Made::Cloning) {
+            traces.push(node.name.clone());
+        }
+    }
+    match writable.len() {
+        1 => return Primary::One(writable.remove(0)),
+        2.. => return Primary::Several(writable),
+        0 => {}
+    }
+    if let Some(witness) = inventory.witness()
+        && let Some(host) = facts.hosts.get(&witness.name).and_then(|host| host.up())
+        && let Some(rows) = &host.repmgr
+        && rows.iter().any(|row| row.kind != "witness")
+    {
+        traces.push(witness.name.clone());
+    }
+    if begun(inventory, facts, &traces) {
+        return Primary::Never;
+    }
+    if !traces.is_empty() {
+        return Primary::Lost(format!(
+            "{} held this cluster's data, and none of them takes writes",
+            traces.join(", ")
+        ));
+    }
+    if let Some(identifier) = &facts.local.system_identifier {
+        return Primary::Lost(format!(
+            "this machine remembers the cluster (system identifier {identifier}), no host does"
+        ));
+    }
+    Primary::Never
+}
+
+/// Whether the only trace is the inventory's own primary, made and not yet started by a run that was killed: every
+/// other host was looked at and has nothing, so that starting it cannot make a second primary.
+fn begun(inventory: &Inventory, facts: &Facts, traces: &[String]) -> bool {
+    let first = inventory.primary();
+    let made =
+        facts.hosts.get(&first.name).and_then(|host| host.up()?.marker.as_ref()).map(|marker| marker.made);
+    traces == [first.name.clone()]
+        && made == Some(Made::Primary)
+        && facts.local.system_identifier.is_none()
+        && inventory
+            .nodes
+            .iter()
+            .all(|node| facts.hosts.get(&node.name).is_some_and(|host| host.up().is_some()))
+}
+
+/// The role that a node should have: live if there is a primary, the inventory's otherwise.
+pub fn role(inventory: &Inventory, primary: &Primary, node: &crate::inventory::Node) -> Role {
+    match (node.role, primary) {
+        (Role::Witness, _) => Role::Witness,
+        (_, Primary::One(name)) if *name == node.name => Role::Primary,
+        (_, Primary::Never) if inventory.primary().name == node.name => Role::Primary,
+        _ => Role::Standby,
+    }
+}

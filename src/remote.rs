@@ -1,0 +1,57 @@
+//! How commands reach hosts. One seam: `Remote::run`; files, systemctl, psql and repmgr all pass through it.
+
+pub mod command;
+pub mod ssh;
+
+pub use command::{Command, Output};
+
+/// Why a command did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum RemoteError {
+    /// The host is not reached, or its key is not the pinned one, or it lets nobody in.
+    #[error("ssh to {host} failed: {message}")]
+    Connect {
+        /// The node.
+        host: String,
+        /// ssh's own words.
+        message: String,
+    },
+    /// The connection broke while the command ran; it may have done its work.
+    #[error("the connection to {host} was lost during `{command}`: {message}")]
+    Lost {
+        /// The node.
+        host: String,
+        /// The command's label.
+        command: &'static str,
+        /// ssh's own words.
+        message: String,
+    },
+    /// The command ran and said no.
+    #[error("`{command}` on {host} ended with exit code {code}{}", tail(.output))]
+    Failed {
+        /// The node.
+        host: String,
+        /// The command's label.
+        command: &'static str,
+        /// Its exit code; 124 and 137 when its time was up.
+        code: i32,
+        /// The last lines that it printed.
+        output: String,
+    },
+}
+
+fn tail(output: &str) -> String {
+    let lines: Vec<&str> = output.lines().filter(|line| !line.trim().is_empty()).collect();
+    let last = &lines[lines.len().saturating_sub(20)..];
+    last.iter().map(|line| format!("\n    | {line}")).collect()
+}
+
+/// A host on which commands can be run.
+pub trait Remote: Send + Sync {
+    /// Runs `command`, hands every line that it prints to `line`, and waits for its end.
+    fn run(
+        &self,
+        command: &Command,
+        line: &(dyn Fn(&str) + Send + Sync),
+    ) -> impl Future<Output = Result<Output, RemoteError>> + Send;
+}

@@ -1,0 +1,186 @@
+//! Hosts behind SSH: one master connection each, pinned host keys, and nothing of the operator's own ssh files.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use openssh::{ControlPersist, KnownHosts, Session, SessionBuilder, Stdio as SshStdio};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
+
+use super::{Command, Output, Remote, RemoteError};
+
+/// How to reach the hosts of one cluster.
+#[derive(Clone, Debug)]
+pub struct Ssh {
+    /// The cluster's own `ssh_config`: host names, users, keys and known hosts.
+    pub config: PathBuf,
+    /// Where the sockets of master connections are; short, because their paths are.
+    pub control: PathBuf,
+    /// Commands run through `sudo -n`.
+    pub sudo: bool,
+}
+
+/// One host.
+pub struct SshHost {
+    name: String,
+    session: Session,
+    sudo: bool,
+}
+
+impl Ssh {
+    /// Opens a connection to the node `name`, which is a `Host` of the configuration.
+    ///
+    /// # Errors
+    /// [`RemoteError::Connect`], in ssh's own words.
+    pub async fn connect(&self, name: &str, timeout: Duration) -> Result<SshHost, RemoteError> {
+        let failed = |message: String| RemoteError::Connect { host: name.to_owned(), message };
+        let mut builder = SessionBuilder::default();
+        builder
+            .config_file(&self.config)
+            .known_hosts_check(KnownHosts::Strict)
+            .connect_timeout(timeout)
+            .server_alive_interval(Duration::from_secs(5))
+            .control_directory(&self.control)
+            // A run that is killed leaves its master behind: not for long.
+            .control_persist(ControlPersist::IdleFor(30.try_into().expect("not zero")));
+        match builder.connect_mux(name).await {
+            Ok(session) => Ok(SshHost { name: name.to_owned(), session, sudo: self.sudo }),
+            Err(error) => Err(failed(words(&error))),
+        }
+    }
+}
+
+/// The innermost cause, without the noise that ssh puts around it.
+fn words(error: &openssh::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text = cause.to_string();
+        source = cause.source();
+    }
+    let lines: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| {
+            !line.is_empty() && !line.starts_with('@') && !line.starts_with("Warning: Permanently")
+        })
+        .collect();
+    if text.contains("REMOTE HOST IDENTIFICATION HAS CHANGED") {
+        return "the host shows another key than the pinned one; it was made anew, or somebody is in between"
+            .into();
+    }
+    lines.join("; ")
+}
+
+impl Remote for SshHost {
+    async fn run(
+        &self,
+        command: &Command,
+        line: &(dyn Fn(&str) + Send + Sync),
+    ) -> Result<Output, RemoteError> {
+        let lost = |error: &dyn std::fmt::Display| RemoteError::Lost {
+            host: self.name.clone(),
+            command: command.label,
+            message: error.to_string(),
+        };
+        let limit = command.limit.as_secs().to_string();
+        let mut words: Vec<&str> = Vec::new();
+        if self.sudo {
+            words.extend(["sudo", "-n", "--preserve-env=SSH_CONNECTION", "--"]);
+        }
+        // A dropped connection does not end a command: its own time limit does.
+        words.extend(["timeout", "-k", "10", &limit, "sh", "-c", command.script, "sh"]);
+        words.extend(command.args.iter().map(String::as_str));
+        let mut child = self
+            .session
+            .command(words[0])
+            .args(&words[1..])
+            .stdin(SshStdio::piped())
+            .stdout(SshStdio::piped())
+            .stderr(SshStdio::piped())
+            .spawn()
+            .await
+            .map_err(|error| lost(&error))?;
+        let mut stdin = child.stdin().take().expect("piped");
+        let (stdout, stderr) = (child.stdout().take().expect("piped"), child.stderr().take().expect("piped"));
+        let transcript = Mutex::new(String::new());
+        let feed = async {
+            // A command that does not read its input is no error here; its exit code says what happened.
+            let _ = stdin.write_all(&command.stdin).await;
+            let _ = stdin.shutdown().await;
+            drop(stdin);
+        };
+        let ((), stdout, stderr) =
+            tokio::join!(feed, collect(stdout, &transcript, line), collect(stderr, &transcript, line));
+        let status = match child.wait().await {
+            Ok(status) => status,
+            Err(error) => return Err(lost(&error)),
+        };
+        match status.code() {
+            Some(0) => Ok(Output { stdout, stderr }),
+            code => Err(RemoteError::Failed {
+                host: self.name.clone(),
+                command: command.label,
+                code: code.unwrap_or(255),
+                output: transcript.into_inner().unwrap_or_default(),
+            }),
+        }
+    }
+}
+
+impl SshHost {
+    /// Ends the master connection.
+    pub async fn close(self) {
+        // A master that is gone already is as good.
+        let _ = self.session.close().await;
+    }
+}
+
+/// Reads a stream line by line, for the log and for the caller.
+async fn collect(
+    stream: impl AsyncRead + Unpin,
+    transcript: &Mutex<String>,
+    line: &(dyn Fn(&str) + Send + Sync),
+) -> String {
+    let mut lines = BufReader::new(stream);
+    let mut text = String::new();
+    let mut raw = Vec::new();
+    loop {
+        raw.clear();
+        match lines.read_until(b'\n', &mut raw).await {
+            Ok(0) | Err(_) => return text,
+            Ok(_) => {
+                let one = String::from_utf8_lossy(&raw);
+                line(one.trim_end());
+                if let Ok(mut transcript) = transcript.lock() {
+                    transcript.push_str(&one);
+                }
+                text.push_str(&one);
+            }
+        }
+    }
+}
+
+/// Runs `ssh-keygen`, the one program that writes keys.
+///
+/// # Errors
+/// When it is not installed, or says no.
+pub async fn keygen(path: &Path, comment: &str) -> anyhow::Result<()> {
+    let output = tokio::process::Command::new("ssh-keygen")
+        .args(["-q", "-t", "ed25519", "-N", "", "-C", comment, "-f"])
+        .arg(path)
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .map_err(|error| {
+            crate::error::Advice::failed(format!("cannot run ssh-keygen: {error}"))
+                .hint("apt-get install openssh-client")
+        })?;
+    anyhow::ensure!(
+        output.status.success(),
+        "ssh-keygen: {}",
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    Ok(())
+}

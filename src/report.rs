@@ -1,0 +1,188 @@
+//! What the engine tells the outside: one stream of events. The terminal, plain lines, JSON and the run's log file
+//! are its consumers; nothing else prints progress.
+
+mod log;
+mod plain;
+mod terminal;
+
+use std::io::IsTerminal as _;
+use std::path::Path;
+use std::sync::mpsc::{Sender, channel};
+use std::thread::JoinHandle;
+
+use serde::Serialize;
+
+pub use plain::play;
+
+/// Something that happened. `lane` is a node's name, or `provider`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    /// A run begins.
+    Run {
+        /// The command.
+        command: String,
+        /// The cluster.
+        cluster: String,
+    },
+    /// The world is being read.
+    Observing,
+    /// Steps that are done at the same time on all hosts begin.
+    Phase {
+        /// Its title.
+        title: String,
+        /// Number of steps.
+        steps: usize,
+    },
+    /// A step begins.
+    Started {
+        /// Where.
+        lane: String,
+        /// What.
+        step: String,
+    },
+    /// What a step is waiting for, or has come to.
+    Progress {
+        /// Where.
+        lane: String,
+        /// What it says.
+        text: String,
+    },
+    /// A line that a host printed.
+    Output {
+        /// Where.
+        lane: String,
+        /// The line.
+        text: String,
+    },
+    /// A step was done.
+    Done {
+        /// Where.
+        lane: String,
+        /// What.
+        step: String,
+        /// How long it took.
+        seconds: f64,
+    },
+    /// A step failed.
+    Failed {
+        /// Where.
+        lane: String,
+        /// What.
+        step: String,
+    },
+    /// Something that a person should know.
+    Note {
+        /// What.
+        text: String,
+    },
+    /// Something that a person should mend.
+    Warning {
+        /// What.
+        text: String,
+    },
+    /// A run ends well.
+    Finished {
+        /// Number of steps done.
+        steps: usize,
+        /// What came of it.
+        text: String,
+        /// How long it took.
+        seconds: f64,
+    },
+}
+
+/// Who is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// A person at a terminal: one line a host that changes in place.
+    Terminal,
+    /// Lines with the host in front.
+    Plain,
+    /// One JSON object a line, on standard output.
+    Json,
+    /// Nobody.
+    Quiet,
+}
+
+impl Format {
+    /// The format that fits: JSON if asked for, a live display on a terminal, lines elsewhere.
+    pub fn choose(json: bool) -> Format {
+        let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        if json {
+            Format::Json
+        } else if std::io::stderr().is_terminal()
+            && !set("CI")
+            && std::env::var("TERM").as_deref() != Ok("dumb")
+        {
+            Format::Terminal
+        } else {
+            Format::Plain
+        }
+    }
+}
+
+/// Takes events. Cheap to clone; the consumers end when the last clone is gone.
+#[derive(Clone)]
+pub struct Reporter(Sender<Event>);
+
+impl Reporter {
+    /// Tells the consumers.
+    pub fn send(&self, event: Event) {
+        // Consumers are gone only at the very end.
+        let _ = self.0.send(event);
+    }
+
+    /// What a step is waiting for.
+    pub fn progress(&self, lane: &str, text: impl Into<String>) {
+        self.send(Event::Progress { lane: lane.to_owned(), text: text.into() });
+    }
+
+    /// A warning.
+    pub fn warning(&self, text: impl Into<String>) {
+        self.send(Event::Warning { text: text.into() });
+    }
+
+    /// A note.
+    pub fn note(&self, text: impl Into<String>) {
+        self.send(Event::Note { text: text.into() });
+    }
+}
+
+/// The consumers at work.
+pub struct Consumers(JoinHandle<()>);
+
+impl Consumers {
+    /// Waits until everything was told. Every [`Reporter`] must have been dropped.
+    pub fn finish(self) {
+        // A consumer that panicked has nothing more to say.
+        let _ = self.0.join();
+    }
+}
+
+trait Consumer: Send {
+    fn take(&mut self, event: &Event);
+}
+
+/// Starts the consumers: one for people or programs, and the log file if there is one.
+pub fn start(format: Format, log: Option<&Path>) -> (Reporter, Consumers) {
+    let mut consumers: Vec<Box<dyn Consumer>> = Vec::new();
+    match format {
+        Format::Terminal => consumers.push(Box::new(terminal::Terminal::new())),
+        Format::Plain => consumers.push(Box::new(plain::Plain)),
+        Format::Json => consumers.push(Box::new(log::JsonLines::stdout())),
+        Format::Quiet => {}
+    }
+    if let Some(log) = log.and_then(log::JsonLines::file) {
+        consumers.push(Box::new(log));
+    }
+    let (sender, receiver) = channel::<Event>();
+    let thread = std::thread::spawn(move || {
+        for event in receiver {
+            for consumer in &mut consumers {
+                consumer.take(&event);
+            }
+        }
+    });
+    (Reporter(sender), Consumers(thread))
+}

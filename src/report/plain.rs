@@ -1,0 +1,68 @@
+//! Events as lines, with the host in front: for logs of other programs, and for a terminal's scrollback.
+
+use super::{Consumer, Event, Reporter};
+use anstream::eprintln;
+use owo_colors::OwoColorize as _;
+
+pub(super) struct Plain;
+
+impl Consumer for Plain {
+    fn take(&mut self, event: &Event) {
+        if let Some(line) = line(event, true) {
+            eprintln!("{line}");
+        }
+    }
+}
+
+/// What a person reads of an event, if anything.
+pub(super) fn line(event: &Event, starts: bool) -> Option<String> {
+    let lane = |lane: &str| format!("{lane:<8}").bold().to_string();
+    Some(match event {
+        Event::Run { .. } | Event::Observing | Event::Output { .. } => return None,
+        Event::Phase { title, .. } => format!("{} {title}", "==".dimmed()),
+        Event::Started { lane: at, step } if starts => format!("{} {}", lane(at), step.dimmed()),
+        Event::Started { .. } => return None,
+        Event::Progress { lane: at, text } if starts => format!("{}   {}", lane(at), text.dimmed()),
+        Event::Progress { .. } => return None,
+        Event::Done { lane: at, step, seconds } => {
+            format!("{} {} {step} {}", lane(at), "ok".green(), took(*seconds).dimmed())
+        }
+        Event::Failed { lane: at, step } => format!("{} {} {step}", lane(at), "failed".red().bold()),
+        Event::Note { text } => text.clone(),
+        Event::Warning { text } => format!("{} {text}", "warning:".yellow().bold()),
+        Event::Finished { text, seconds, .. } => format!("{text} {}", took(*seconds).dimmed()),
+    })
+}
+
+/// `(2.4 s)`.
+pub(super) fn took(seconds: f64) -> String {
+    if seconds < 60.0 {
+        format!("({seconds:.1} s)")
+    } else {
+        format!("({} min {:.0} s)", (seconds / 60.0) as u64, seconds % 60.0)
+    }
+}
+
+/// Plays a made-up run, so that the display can be looked at without a cluster.
+pub fn play(reporter: &Reporter) {
+    let pause = |ms| std::thread::sleep(std::time::Duration::from_millis(ms));
+    let lanes = ["pg1", "pg2", "pg3"];
+    reporter.send(Event::Run { command: "up".into(), cluster: "demo".into() });
+    for title in ["wait for hosts", "packages"] {
+        reporter.send(Event::Phase { title: title.into(), steps: 3 });
+        for lane in lanes {
+            reporter.send(Event::Started { lane: lane.into(), step: format!("do the {title}") });
+        }
+        for round in 1..6 {
+            for lane in lanes {
+                reporter.progress(lane, format!("line {round} of what it says"));
+            }
+            pause(300);
+        }
+        for lane in lanes {
+            reporter.send(Event::Done { lane: lane.into(), step: format!("do the {title}"), seconds: 1.5 });
+        }
+    }
+    reporter.warning("this was a play");
+    reporter.send(Event::Finished { steps: 6, text: "demo is up".into(), seconds: 3.0 });
+}

@@ -1,0 +1,63 @@
+//! Events on a terminal: one line a host that changes in place, and what was done above it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use super::{Consumer, Event, plain};
+
+pub(super) struct Terminal {
+    all: MultiProgress,
+    bars: BTreeMap<String, Bar>,
+}
+
+struct Bar {
+    bar: ProgressBar,
+    step: String,
+}
+
+impl Terminal {
+    pub(super) fn new() -> Self {
+        Terminal { all: MultiProgress::new(), bars: BTreeMap::new() }
+    }
+
+    fn print(&self, text: &str) {
+        // A terminal that is gone is no reason to stop.
+        let _ = self.all.println(text);
+    }
+
+    fn spinner(&self) -> ProgressBar {
+        let style = ProgressStyle::with_template("{prefix:.bold} {spinner} {wide_msg} {elapsed:.dim}")
+            .unwrap_or_else(|_| ProgressStyle::default_spinner());
+        let bar = self.all.add(ProgressBar::new_spinner().with_style(style));
+        bar.enable_steady_tick(Duration::from_millis(120));
+        bar
+    }
+}
+
+impl Consumer for Terminal {
+    fn take(&mut self, event: &Event) {
+        match event {
+            Event::Started { lane, step } => {
+                let bar = self.spinner().with_prefix(format!("{lane:<8}")).with_message(step.clone());
+                self.bars.insert(lane.clone(), Bar { bar, step: step.clone() });
+            }
+            Event::Progress { lane, text } | Event::Output { lane, text } if !text.trim().is_empty() => {
+                if let Some(bar) = self.bars.get(lane) {
+                    bar.bar.set_message(format!("{}: {}", bar.step, text.trim()));
+                }
+            }
+            Event::Done { lane, .. } | Event::Failed { lane, .. } => {
+                if let Some(bar) = self.bars.remove(lane) {
+                    bar.bar.finish_and_clear();
+                    self.all.remove(&bar.bar);
+                }
+            }
+            _ => {}
+        }
+        if let Some(line) = plain::line(event, false) {
+            self.print(&line);
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Every text that lands on a host, rendered by tera from `templates/`.
+
+use serde::Serialize;
+use tera::{Context, Tera};
+
+/// A template, by the file that it becomes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Template {
+    /// `conf.d/90-cluster.conf`.
+    Postgresql,
+    /// `pg_hba.conf`, the whole of it.
+    PgHba,
+    /// `/etc/repmgr.conf`.
+    Repmgr,
+    /// `~postgres/.pgpass`.
+    Pgpass,
+    /// `/etc/sudoers.d/cluster`.
+    Sudoers,
+    /// repmgrd's unit.
+    RepmgrdService,
+    /// The guard's unit.
+    NodeService,
+    /// Drop-in for PostgreSQL's unit.
+    PostgresqlUnit,
+    /// `createcluster.d/90-cluster.conf`.
+    CreateCluster,
+    /// A droplet's user data.
+    CloudInit,
+}
+
+impl Template {
+    fn name_and_text(self) -> (&'static str, &'static str) {
+        macro_rules! template {
+            ($name:literal) => {
+                ($name, include_str!(concat!("../templates/", $name)))
+            };
+        }
+        match self {
+            Template::Postgresql => template!("postgresql.conf.tera"),
+            Template::PgHba => template!("pg_hba.conf.tera"),
+            Template::Repmgr => template!("repmgr.conf.tera"),
+            Template::Pgpass => template!("pgpass.tera"),
+            Template::Sudoers => template!("sudoers.tera"),
+            Template::RepmgrdService => template!("repmgrd.service.tera"),
+            Template::NodeService => template!("cluster-node.service.tera"),
+            Template::PostgresqlUnit => template!("postgresql-unit.conf.tera"),
+            Template::CreateCluster => template!("createcluster.conf.tera"),
+            Template::CloudInit => template!("cloud-init.yaml.tera"),
+        }
+    }
+
+    /// The text, with `values` in it.
+    ///
+    /// # Panics
+    /// When the template names a value that is not there. Templates are part of the program, and every one of them
+    /// is rendered by the tests.
+    pub fn render(self, values: &impl Serialize) -> String {
+        let (name, text) = self.name_and_text();
+        let mut tera = Tera::default();
+        let context = Context::from_serialize(values).expect("values of a template are a map");
+        tera.add_raw_template(name, text)
+            .and_then(|()| tera.render(name, &context))
+            .unwrap_or_else(|error| panic!("template {name}: {error:?}"))
+    }
+}

@@ -1,0 +1,172 @@
+//! Everything that a command works with: the inventory, this machine's state, the provider's client and the ways to
+//! the hosts. `keys` is about SSH keys and known hosts, `secrets` about tokens and passwords.
+
+pub mod keys;
+pub mod secrets;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use tokio::sync::Mutex;
+
+use crate::cloud::{self, Client, Pace};
+use crate::error::Advice;
+use crate::inventory::{Inventory, Provider};
+use crate::remote::RemoteError;
+use crate::remote::ssh::{Ssh, SshHost};
+use crate::report::Reporter;
+use crate::state::{self, State};
+
+/// How long a host may take to answer before it counts as unreachable.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a command works with.
+pub struct World {
+    /// What is wanted.
+    pub inventory: Inventory,
+    /// What this machine remembers.
+    pub state: State,
+    /// The provider's API, where there is one.
+    pub cloud: Option<Client>,
+    /// How long the provider is waited for.
+    pub pace: Pace,
+    /// Who is told.
+    pub report: Reporter,
+    /// The node's program, and its SHA-256.
+    pub program: Program,
+    ssh: Ssh,
+    connections: Mutex<BTreeMap<String, Arc<SshHost>>>,
+    /// Held while `known_hosts` is read and written: hosts are worked on at the same time.
+    pins: std::sync::Mutex<()>,
+}
+
+/// The node's program, which lies beside this one.
+pub struct Program {
+    /// Its SHA-256 in hexadecimal.
+    pub sha256: String,
+    /// The program.
+    pub bytes: Vec<u8>,
+}
+
+impl World {
+    /// Gets everything ready. Nothing is sent anywhere yet.
+    ///
+    /// # Errors
+    /// When a token, the node's program or the state directory is missing.
+    pub fn new(inventory: Inventory, state: State, report: Reporter) -> Result<World> {
+        let cloud = match &inventory.provider {
+            Provider::DigitalOcean(provider) => {
+                let url = secrets::api_url(provider.api_url.as_deref());
+                let token = secrets::operator_token(provider)?;
+                let teller = report.clone();
+                let client = Client::new(&url, token)
+                    .context("cannot use the provider's API")?
+                    .with_observer(Arc::new(move |notice| teller.progress("provider", notice.to_string())));
+                Some(client)
+            }
+            Provider::Existing(_) => None,
+        };
+        let control = control_directory()?;
+        let sudo = inventory.provider.ssh_user() != "root";
+        let ssh = Ssh { config: state.path("ssh_config"), control, sudo };
+        let program = Program::find()?;
+        for warning in &inventory.warnings {
+            report.warning(warning);
+        }
+        Ok(World {
+            inventory,
+            state,
+            cloud,
+            pace: Pace::default(),
+            report,
+            program,
+            ssh,
+            connections: Mutex::default(),
+            pins: std::sync::Mutex::default(),
+        })
+    }
+
+    /// The connection to a node, opened if there is none.
+    ///
+    /// # Errors
+    /// [`RemoteError::Connect`].
+    pub async fn connect(&self, node: &str) -> Result<Arc<SshHost>, RemoteError> {
+        if let Some(host) = self.connections.lock().await.get(node) {
+            return Ok(host.clone());
+        }
+        let host = Arc::new(self.ssh.connect(node, CONNECT_TIMEOUT).await?);
+        self.connections.lock().await.insert(node.to_owned(), host.clone());
+        Ok(host)
+    }
+
+    /// Forgets a connection that broke.
+    pub async fn disconnect(&self, node: &str) {
+        let host = self.connections.lock().await.remove(node);
+        if let Some(host) = host.and_then(Arc::into_inner) {
+            host.close().await;
+        }
+    }
+
+    /// Ends all connections.
+    pub async fn close(&self) {
+        let connections = std::mem::take(&mut *self.connections.lock().await);
+        let closing = connections.into_values().filter_map(Arc::into_inner).map(SshHost::close);
+        let mut tasks = tokio::task::JoinSet::new();
+        closing.for_each(|closing| drop(tasks.spawn(closing)));
+        tasks.join_all().await;
+    }
+
+    /// Base URL of the API, as the nodes see it.
+    pub fn nodes_api_url(&self) -> Option<String> {
+        match &self.inventory.provider {
+            Provider::DigitalOcean(_) => self.cloud.as_ref().map(|cloud| cloud.base_url().to_owned()),
+            Provider::Existing(existing) => {
+                existing.floating_ip.as_ref().map(|it| secrets::api_url(it.api_url.as_deref()))
+            }
+        }
+    }
+}
+
+impl Program {
+    /// Reads the node's program.
+    fn find() -> Result<Program> {
+        let path = match std::env::var_os("CLUSTER_NODE_PROGRAM") {
+            Some(path) => PathBuf::from(path),
+            None => std::env::current_exe()
+                .context("cannot tell where this program is")?
+                .with_file_name("cluster-node"),
+        };
+        let bytes = std::fs::read(&path).map_err(|error| {
+            Advice::refused(format!("cannot read the node's program {}: {error}", path.display())).hint(
+                "it lies beside `cluster` in a release, and `make` builds both; CLUSTER_NODE_PROGRAM names another place",
+            )
+        })?;
+        Ok(Program { sha256: crate::plan::files::sha256(&bytes), bytes })
+    }
+}
+
+/// A short path for sockets, whose names ssh makes long: 61 bytes are the most.
+fn control_directory() -> Result<PathBuf> {
+    let directory = match std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from) {
+        Some(runtime) if runtime.is_dir() && runtime.as_os_str().len() <= 48 => runtime.join("cluster"),
+        _ => PathBuf::from(format!("/tmp/cluster-{}", rustix::process::getuid().as_raw())),
+    };
+    state::make_private(&directory)?;
+    let metadata = std::fs::metadata(&directory)?;
+    let (owner, mode) = {
+        use std::os::unix::fs::MetadataExt as _;
+        (metadata.uid(), metadata.mode() & 0o777)
+    };
+    if owner != rustix::process::getuid().as_raw() || mode != 0o700 {
+        return Err(Advice::refused(format!("{} belongs to somebody else", directory.display()))
+            .hint("ssh's sockets must be out of others' reach; remove it, or set XDG_RUNTIME_DIR")
+            .into());
+    }
+    Ok(directory)
+}
+
+/// The API's public address; for messages.
+pub const DEFAULT_API: &str = cloud::DEFAULT_URL;

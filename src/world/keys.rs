@@ -1,0 +1,188 @@
+//! SSH keys and known hosts of one cluster, in files of its own. Cloud addresses are used again by others, so a host is
+//! known by `<cluster>-<node>` and never by its address.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use secrecy::SecretString;
+use serde_json::json;
+
+use super::World;
+use crate::error::Advice;
+use crate::inventory::{Node, Provider};
+use crate::remote::ssh::keygen;
+use crate::templates::Template;
+
+impl World {
+    /// The private key that the operator logs in with; made if the inventory names none.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub async fn private_key(&self) -> Result<Option<PathBuf>> {
+        match (&self.inventory.provider, self.inventory.provider.ssh_key()) {
+            (_, Some(path)) => Ok(Some(path.to_owned())),
+            (Provider::Existing(_), None) => Ok(None),
+            (Provider::DigitalOcean(_), None) => {
+                let path = self.state.path("id_ed25519");
+                if !path.exists() {
+                    keygen(&path, &format!("cluster {}", self.inventory.cluster)).await?;
+                }
+                Ok(Some(path))
+            }
+        }
+    }
+
+    /// The public half of the operator's key.
+    ///
+    /// # Errors
+    /// When the file beside the private key is missing.
+    pub async fn public_key(&self) -> Result<String> {
+        let path = self.private_key().await?.context("no key is named")?;
+        let public = with_suffix(&path, "pub");
+        let text = std::fs::read_to_string(&public).map_err(|error| {
+            Advice::refused(format!("cannot read {}: {error}", public.display()))
+                .hint(format!("`ssh-keygen -y -f {}` prints it", path.display()))
+        })?;
+        Ok(text.trim().to_owned())
+    }
+
+    /// Host keys that user data carried and that are not replaced yet, by node.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub fn bootstrap_keys(&self) -> Result<BTreeMap<String, String>> {
+        let mut keys = BTreeMap::new();
+        for node in &self.inventory.nodes {
+            if let Ok(text) = std::fs::read_to_string(with_suffix(&self.bootstrap_key(node), "pub")) {
+                keys.insert(node.name.clone(), first_two_words(&text));
+            }
+        }
+        Ok(keys)
+    }
+
+    fn bootstrap_key(&self, node: &Node) -> PathBuf {
+        self.state.path("bootstrap").join(&node.name)
+    }
+
+    /// User data for a node's droplet: a host key for the first session. The key is pinned before the droplet is asked
+    /// for, and kept until it is replaced, so that a run that was killed knows the host that it made.
+    ///
+    /// # Errors
+    /// When the key cannot be made or written.
+    pub async fn user_data(&self, node: &Node) -> Result<SecretString> {
+        let path = self.bootstrap_key(node);
+        crate::state::make_private(&self.state.path("bootstrap"))?;
+        if !path.exists() || !with_suffix(&path, "pub").exists() {
+            // What a killed ssh-keygen left would stop it.
+            let _ = std::fs::remove_file(&path);
+            keygen(&path, &node.name).await?;
+        }
+        let private = std::fs::read_to_string(&path)?;
+        let public = std::fs::read_to_string(with_suffix(&path, "pub"))?;
+        self.pin(node, &[first_two_words(&public)])?;
+        let indented = private.lines().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n");
+        let values = json!({"host_key": indented, "host_key_public": public.trim()});
+        Ok(Template::CloudInit.render(&values).into())
+    }
+
+    /// The bootstrap key of this node has been replaced by `key`.
+    ///
+    /// # Errors
+    /// When the state cannot be written.
+    pub fn replaced(&self, node: &Node, key: &str) -> Result<()> {
+        self.pin(node, &[key.to_owned()])?;
+        let path = self.bootstrap_key(node);
+        for path in [with_suffix(&path, "pub"), path] {
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(error).with_context(|| format!("cannot delete {}", path.display()));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The only keys that this node may show.
+    ///
+    /// # Errors
+    /// When the state cannot be written.
+    pub fn pin(&self, node: &Node, keys: &[String]) -> Result<()> {
+        let _writing = self.pins.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let alias = self.alias(node);
+        let mut text: String = self
+            .known_hosts()
+            .lines()
+            .filter(|line| line.split(' ').next() != Some(alias.as_str()))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        for key in keys {
+            let _ = writeln!(text, "{alias} {key}");
+        }
+        self.state.write("known_hosts", &text)
+    }
+
+    /// The keys that this node may show.
+    pub fn pinned(&self, node: &Node) -> Vec<String> {
+        let alias = self.alias(node);
+        let lines = self.known_hosts();
+        lines
+            .lines()
+            .filter_map(|line| {
+                line.split_once(' ').filter(|(name, _)| *name == alias).map(|(_, key)| key.to_owned())
+            })
+            .collect()
+    }
+
+    fn known_hosts(&self) -> String {
+        std::fs::read_to_string(self.state.path("known_hosts")).unwrap_or_default()
+    }
+
+    fn alias(&self, node: &Node) -> String {
+        format!("{}-{}", self.inventory.cluster, node.name)
+    }
+
+    /// Writes the cluster's `ssh_config`; `ssh -F` works with it by hand.
+    ///
+    /// # Errors
+    /// When the state cannot be written.
+    pub async fn write_ssh_config(&self, addresses: &BTreeMap<String, String>) -> Result<()> {
+        let mut text = format!("# Of cluster {}; written anew by every run.\n", self.inventory.cluster);
+        let existing = matches!(self.inventory.provider, Provider::Existing(_));
+        let quote = |path: &Path| format!("\"{}\"", path.display());
+        for node in &self.inventory.nodes {
+            let Some(address) = addresses.get(&node.name) else { continue };
+            let _ = write!(text, "Host {}\n  HostName {address}\n", node.name);
+            if let Some(key) = &node.host_key {
+                self.pin(node, &[first_two_words(key)])?;
+            }
+            if !existing || !self.pinned(node).is_empty() {
+                let _ = writeln!(text, "  HostKeyAlias {}", self.alias(node));
+                let _ = writeln!(text, "  UserKnownHostsFile {}", quote(&self.state.path("known_hosts")));
+            }
+        }
+        let _ = write!(text, "Host *\n  User {}\n", self.inventory.provider.ssh_user());
+        if let Some(key) = self.private_key().await? {
+            let _ = write!(text, "  IdentityFile {}\n  IdentitiesOnly yes\n", quote(&key));
+        }
+        text.push_str(
+            "  StrictHostKeyChecking yes\n  UpdateHostKeys no\n  BatchMode yes\n  ForwardAgent no\n  \
+             PasswordAuthentication no\n  ServerAliveInterval 5\n  ServerAliveCountMax 3\n",
+        );
+        self.state.write("ssh_config", &text)
+    }
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(suffix);
+    name.into()
+}
+
+/// A public key without its comment.
+pub(super) fn first_two_words(key: &str) -> String {
+    key.split_whitespace().take(2).collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,149 @@
+//! Tokens and passwords: where they come from. None of them is ever printed.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::Result;
+use secrecy::{ExposeSecret, SecretString};
+
+use super::World;
+use crate::cloud;
+use crate::error::Advice;
+use crate::facts::Facts;
+use crate::inventory::{DigitalOcean, Provider};
+use crate::plan::Means;
+use crate::remote::{Command, Remote as _};
+
+/// The inventory's word, then the environment's, then the public API.
+pub(super) fn api_url(declared: Option<&str>) -> String {
+    let environment = || std::env::var("DIGITALOCEAN_API_URL").ok().filter(|url| !url.is_empty());
+    declared.map(str::to_owned).or_else(environment).unwrap_or_else(|| cloud::DEFAULT_URL.to_owned())
+}
+
+/// The operator's token. A file that the inventory names comes first, so that a token that happens to be in the
+/// environment is not sent to a laboratory.
+pub(super) fn operator_token(provider: &DigitalOcean) -> Result<SecretString> {
+    if let Some(path) = &provider.token_file {
+        return read(path, "provider.digitalocean.token_file");
+    }
+    from_environment(&["DIGITALOCEAN_TOKEN", "DIGITALOCEAN_ACCESS_TOKEN"]).ok_or_else(|| {
+        Advice::refused("there is no token for DigitalOcean")
+            .hint("export DIGITALOCEAN_TOKEN, or name a file as provider.digitalocean.token_file")
+            .into()
+    })
+}
+
+fn from_environment(names: &[&str]) -> Option<SecretString> {
+    names
+        .iter()
+        .find_map(|name| std::env::var(name).ok().filter(|it| !it.trim().is_empty()))
+        .map(|it| it.trim().into())
+}
+
+fn read(path: &Path, key: &str) -> Result<SecretString> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        Advice::refused(format!("{key}: cannot read {}: {error}", path.display())).hint(
+            "a laboratory's tokens are there while it runs: `cluster lab start`; otherwise put the token into that file",
+        )
+    })?;
+    if text.trim().is_empty() {
+        return Err(Advice::refused(format!("{key}: {} is empty", path.display())).into());
+    }
+    Ok(text.trim().into())
+}
+
+impl World {
+    /// What a plan needs beside the inventory and the facts. Passwords that are needed and not there are made, and
+    /// kept with mode 0600; repmgr's is taken back from a node if this machine has lost it.
+    ///
+    /// # Errors
+    /// When a token is missing, or the state cannot be written.
+    pub async fn means(&self, facts: &Facts) -> Result<Means> {
+        let repmgr_password = match self.state.kept_password("repmgr")? {
+            Some(password) => password,
+            None => match self.repmgr_password_of_a_node(facts).await? {
+                Some(password) => {
+                    self.state.keep_password("repmgr", &password)?;
+                    password
+                }
+                None => self.state.password("repmgr")?,
+            },
+        };
+        let mut user_passwords = BTreeMap::new();
+        for user in &self.inventory.users {
+            let exists =
+                facts.hosts.values().filter_map(|host| host.up()?.postgres.as_ref()).any(|postgres| {
+                    postgres.roles.iter().any(|role| role.name == user.name && role.password.is_some())
+                });
+            let password = match (&user.password, self.state.kept_password(&format!("user:{}", user.name))?) {
+                (Some(declared), _) => declared.clone(),
+                (None, Some(kept)) => kept,
+                (None, None) if exists => {
+                    self.report.warning(format!(
+                        "the password of `{}` was made by another machine, or lost; it is left as it is",
+                        user.name
+                    ));
+                    continue;
+                }
+                (None, None) => self.state.password(&format!("user:{}", user.name))?,
+            };
+            user_passwords.insert(user.name.clone(), password);
+        }
+        Ok(Means {
+            repmgr_password,
+            check_password: self.state.password("cluster")?,
+            user_passwords,
+            failover_token: self.failover_token()?,
+            api_url: self.nodes_api_url(),
+        })
+    }
+
+    async fn repmgr_password_of_a_node(&self, facts: &Facts) -> Result<Option<SecretString>> {
+        const PGPASS: &str = "/var/lib/postgresql/.pgpass";
+        for (name, host) in &facts.hosts {
+            if host.up().is_some_and(|host| host.files.contains_key(PGPASS)) {
+                let command = Command::new("read repmgr's password", "cat /var/lib/postgresql/.pgpass");
+                let output = self.connect(name).await?.run(&command, &|_| {}).await?;
+                let line =
+                    output.stdout.lines().find(|line| line.contains(":repmgr:") && !line.starts_with('#'));
+                if let Some(password) = line.and_then(|line| line.rsplit(':').next()) {
+                    return Ok(Some(password.into()));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The token with which nodes move the floating IP. It is not the operator's: that one never reaches a node.
+    fn failover_token(&self) -> Result<Option<SecretString>> {
+        let (file, key) = match &self.inventory.provider {
+            Provider::DigitalOcean(it) if it.floating_ip => {
+                (it.failover_token_file.as_deref(), "provider.digitalocean.failover_token_file")
+            }
+            Provider::Existing(it) => match &it.floating_ip {
+                Some(it) => {
+                    (it.failover_token_file.as_deref(), "provider.existing.floating_ip.failover_token_file")
+                }
+                None => return Ok(None),
+            },
+            Provider::DigitalOcean(_) => return Ok(None),
+        };
+        let token = match file {
+            Some(path) => read(path, key)?,
+            None => from_environment(&["DIGITALOCEAN_FAILOVER_TOKEN"]).ok_or_else(|| {
+                Advice::refused("there is no token with which the nodes could move the floating IP").hint(format!(
+                    "make a second token with the scope reserved_ip:update (and what it requires) and export \
+                     DIGITALOCEAN_FAILOVER_TOKEN, or name a file as {key}; without a floating IP, none is needed"
+                ))
+            })?,
+        };
+        if let Provider::DigitalOcean(provider) = &self.inventory.provider
+            && operator_token(provider)?.expose_secret() == token.expose_secret()
+        {
+            return Err(Advice::refused("the nodes' token is the operator's own")
+                .hint("who steals a node's token must not be able to delete droplets: make a second one with reserved_ip:update")
+                .into());
+        }
+        Ok(Some(token))
+    }
+}

@@ -1,0 +1,128 @@
+//! Teardown, and the proof of it.
+
+use cluster::cloud::destroy::Memory;
+use cluster::cloud::key::fingerprint;
+use cluster::lab::api::fault::{Fault, Rule};
+use serde_json::json;
+
+use crate::bench::{Bench, KEY, pace, spec};
+
+/// Three droplets, an address on the first, a key.
+async fn cluster(bench: &Bench) -> Memory {
+    bench.client.ensure_ssh_key("demo", KEY).await.unwrap();
+    let ids = [bench.ready("pg1").await.id, bench.ready("pg2").await.id, bench.ready("pg3").await.id];
+    let address = bench.client.ensure_reserved_ip("demo", &ids, ids[0], pace()).await.unwrap().value;
+    bench.client.assign(address.ip, ids[0], pace()).await.unwrap();
+    Memory { addresses: vec![address.ip], fingerprint: fingerprint(KEY) }
+}
+
+async fn tear_down(bench: &Bench, memory: &Memory) {
+    let belongings = bench.client.belongings("demo", memory).await.unwrap();
+    bench.client.destroy(&belongings, pace()).await.unwrap();
+}
+
+#[tokio::test]
+async fn everything_of_the_cluster_goes_and_nothing_else() {
+    let bench = Bench::new().await;
+    let memory = cluster(&bench).await;
+    let mut other = spec("web");
+    other.cluster = "other".into();
+    bench.client.ensure_droplet(&other, pace()).await.unwrap();
+    bench.client.create_tag("cluster:demo2").await.unwrap();
+    bench.raw("POST", "/v2/reserved_ips", json!({ "region": "fra1" })).await;
+
+    let belongings = bench.client.belongings("demo", &memory).await.unwrap();
+    let (droplets, addresses, tags) =
+        (belongings.droplets.len(), belongings.addresses.len(), belongings.tags.len());
+    assert_eq!((droplets, addresses, tags, belongings.ssh_key.is_some()), (3, 1, 2, true));
+    bench.client.destroy(&belongings, pace()).await.unwrap();
+    assert!(bench.client.belongings("demo", &memory).await.unwrap().is_empty());
+
+    let state = bench.lab.state();
+    assert_eq!((state.droplets.len(), state.addresses.len(), state.keys.len()), (1, 1, 0));
+    assert_eq!(state.tags.iter().collect::<Vec<_>>(), ["cluster:demo2", "cluster:other"]);
+    assert_eq!(bench.machines.running().len(), 1);
+    // Again: nothing to do, no error.
+    bench.client.destroy(&belongings, pace()).await.unwrap();
+}
+
+#[tokio::test]
+async fn teardown_survives_every_passing_fault() {
+    for rule in [
+        Rule::once("DELETE", "/v2/*", Fault::LoseReply).times(3),
+        Rule::once("DELETE", "/v2/*", Fault::Status { code: 503, body: None }).times(3),
+        Rule::once("DELETE", "/v2/*", Fault::PendingEvent).times(4),
+        Rule::once("DELETE", "/v2/*", Fault::RateLimit { retry_after: None }).times(3),
+        Rule::once("POST", "/v2/reserved_ips/*/actions", Fault::LoseReply),
+        Rule::once("POST", "/v2/reserved_ips/*/actions", Fault::PendingEvent).times(4),
+        Rule::once("POST", "/v2/reserved_ips/*/actions", Fault::Status { code: 422, body: None }),
+        Rule {
+            count: None,
+            ..Rule::once("GET", "/v2/reserved_ips/*/actions/*", Fault::Status { code: 404, body: None })
+        },
+        // Just made, it is in the list and cannot be read: it is not gone.
+        Rule::once("GET", "/v2/reserved_ips/*", Fault::Status { code: 404, body: None }).times(2),
+    ] {
+        let bench = Bench::new().await;
+        let memory = cluster(&bench).await;
+        bench.fault(rule.clone());
+        tear_down(&bench, &memory).await;
+        let state = bench.lab.state();
+        assert!(state.addresses.is_empty() && state.droplets.is_empty() && state.keys.is_empty(), "{rule:?}");
+        assert!(bench.client.belongings("demo", &memory).await.unwrap().is_empty(), "{rule:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_first_delete_that_only_unassigns_is_followed_by_another() {
+    let bench = Bench::new().await;
+    let memory = cluster(&bench).await;
+    bench.lab.set(|settings| settings.quirks.delete_only_unassigns = true);
+    let ip = memory.addresses[0];
+    // Somebody else, or an earlier run, has asked for the deletion without unassigning first.
+    bench.client.delete_reserved_ip(ip).await.unwrap();
+    bench.until("unassigned", |lab| lab.state().addresses[&ip].holder.is_none()).await;
+    tear_down(&bench, &memory).await;
+    assert!(bench.lab.state().addresses.is_empty());
+}
+
+#[tokio::test]
+async fn an_address_whose_droplets_are_gone_is_still_found() {
+    let bench = Bench::new().await;
+    let memory = cluster(&bench).await;
+    let ids: Vec<u64> = bench.lab.state().droplets.keys().copied().collect();
+    bench.client.destroy_droplets(&ids, pace()).await.unwrap();
+    // By its tag, with nothing remembered.
+    let belongings = bench.client.belongings("demo", &Memory::default()).await.unwrap();
+    assert_eq!(belongings.addresses.len(), 1);
+    // By what is remembered, with no tag left.
+    for tag in &belongings.tags {
+        bench.client.delete_tag(tag).await.unwrap();
+    }
+    assert!(bench.client.belongings("demo", &Memory::default()).await.unwrap().is_empty());
+    let belongings = bench.client.belongings("demo", &memory).await.unwrap();
+    assert_eq!(belongings.addresses.len(), 1);
+    tear_down(&bench, &memory).await;
+    assert!(bench.client.belongings("demo", &memory).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_key_that_is_not_ours_stays() {
+    let bench = Bench::new().await;
+    bench.client.create_ssh_key("laptop", KEY).await.unwrap();
+    let memory = cluster(&bench).await;
+    tear_down(&bench, &memory).await;
+    assert!(bench.client.belongings("demo", &memory).await.unwrap().is_empty());
+    assert_eq!(bench.lab.state().keys.len(), 1);
+}
+
+#[tokio::test]
+async fn a_machine_that_cannot_be_destroyed_is_not_called_gone() {
+    let bench = Bench::new().await;
+    let id = bench.ready("pg1").await.id;
+    bench.machines.fail("destroy");
+    let hasty = cluster::cloud::Pace { deadline: crate::bench::millis(100), ..pace() };
+    assert!(bench.client.destroy_droplets(&[id], hasty).await.is_err());
+    bench.machines.heal();
+    bench.client.destroy_droplets(&[id], pace()).await.unwrap();
+}

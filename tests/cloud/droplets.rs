@@ -1,0 +1,241 @@
+//! Droplets and keys that are there, once.
+
+use cluster::cloud::Error;
+use cluster::cloud::droplet::Power;
+use cluster::cloud::key::{fingerprint, is_ours};
+use cluster::cloud::model::DropletStatus;
+use cluster::cloud::names::cluster_tag;
+use cluster::lab::api::fault::{Fault, Rule};
+use proptest::prelude::*;
+use serde_json::json;
+
+use crate::bench::{Bench, KEY, config, millis, pace, spec};
+
+#[tokio::test]
+async fn a_droplet_is_made_once_and_found_after() {
+    let bench = Bench::new().await;
+    let made = bench.client.ensure_droplet(&spec("pg1"), pace()).await.unwrap();
+    assert!(made.made);
+    let ready = bench.client.wait_droplet_ready(made.value.id, pace()).await.unwrap();
+    assert_eq!(ready.tags, [cluster_tag("demo")]);
+    assert!(ready.public_ipv4().is_some() && ready.private_ipv4().is_some());
+    let found = bench.client.ensure_droplet(&spec("pg1"), pace()).await.unwrap();
+    assert_eq!((found.made, found.value.id), (false, ready.id));
+    assert_eq!(bench.count("POST", "/v2/droplets"), 1);
+}
+
+#[tokio::test]
+async fn the_same_name_in_another_cluster_is_another_droplet() {
+    let bench = Bench::new().await;
+    let ours = bench.ready("pg1").await;
+    let mut other = spec("pg1");
+    other.cluster = "other".into();
+    let theirs = bench.client.ensure_droplet(&other, pace()).await.unwrap();
+    assert!(theirs.made && theirs.value.id != ours.id);
+}
+
+#[tokio::test]
+async fn a_lost_answer_makes_one_droplet() {
+    for fault in [
+        Fault::LoseReply,
+        Fault::Drop,
+        Fault::Delay { ms: 500 },
+        Fault::Status { code: 500, body: None },
+        Fault::Status { code: 504, body: Some(json!("gateway timeout")) },
+    ] {
+        let bench = Bench::new().await;
+        bench.once("POST", "/v2/droplets", fault.clone());
+        let made = bench.client.ensure_droplet(&spec("pg1"), pace()).await.unwrap();
+        bench.client.wait_droplet_ready(made.value.id, pace()).await.unwrap();
+        // Long enough for a request that was delayed beyond its client's patience.
+        tokio::time::sleep(millis(150)).await;
+        assert_eq!(bench.lab.state().droplets.len(), 1, "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_list_that_lags_does_not_make_a_second_one() {
+    let mut config = config();
+    config.settings.times.droplet_listed = 100;
+    config.settings.times.droplet_readable = 100;
+    let bench = Bench::with(config, Default::default()).await;
+    bench.once("POST", "/v2/droplets", Fault::LoseReply);
+    let made = bench.client.ensure_droplet(&spec("pg1"), pace()).await.unwrap();
+    bench.client.wait_droplet_ready(made.value.id, pace()).await.unwrap();
+    assert_eq!(bench.count("POST", "/v2/droplets"), 1);
+}
+
+#[tokio::test]
+async fn a_provider_that_only_fails_is_given_up() {
+    let bench = Bench::new().await;
+    bench.fault(Rule {
+        count: None,
+        ..Rule::once("POST", "/v2/droplets", Fault::Status { code: 500, body: None })
+    });
+    let error = bench.client.ensure_droplet(&spec("pg1"), pace()).await.unwrap_err();
+    assert!(matches!(error, Error::MaybeHappened { .. }), "{error}");
+    assert_eq!(bench.count("POST", "/v2/droplets"), 3);
+}
+
+#[tokio::test]
+async fn two_droplets_of_one_name_are_an_error_with_both() {
+    let bench = Bench::new().await;
+    let first = bench.client.create_droplet(&spec("pg1")).await.unwrap();
+    let second = bench.client.create_droplet(&spec("pg1")).await.unwrap();
+    tokio::time::sleep(millis(20)).await;
+    match bench.client.ensure_droplet(&spec("pg1"), pace()).await.unwrap_err() {
+        Error::Duplicate { name, ids } => {
+            assert_eq!((name.as_str(), ids), ("pg1", vec![first.id, second.id]))
+        }
+        error => panic!("{error}"),
+    }
+}
+
+#[tokio::test]
+async fn active_without_addresses_is_not_ready() {
+    let mut config = config();
+    config.settings.times.network = 100;
+    let bench = Bench::with(config, Default::default()).await;
+    let made = bench.client.ensure_droplet(&spec("pg1"), pace()).await.unwrap();
+    bench.until("active", |lab| !lab.state().idle().is_empty()).await;
+    let early = bench.client.droplet(made.value.id).await.unwrap().unwrap();
+    assert_eq!((early.status, early.public_ipv4()), (DropletStatus::Active, None));
+    bench.client.wait_droplet_ready(made.value.id, pace()).await.unwrap();
+    let waits: Vec<String> = bench.notices.lock().unwrap().iter().map(ToString::to_string).collect();
+    assert!(waits.iter().any(|wait| wait.contains("no public address yet")), "{waits:?}");
+}
+
+#[tokio::test]
+async fn a_machine_that_cannot_be_made_is_an_error_and_can_be_cleared_away() {
+    let bench = Bench::new().await;
+    bench.machines.fail("create");
+    let made = bench.client.ensure_droplet(&spec("pg1"), pace()).await.unwrap();
+    let error = bench.client.wait_droplet_ready(made.value.id, pace()).await.unwrap_err();
+    assert!(matches!(error, Error::ActionFailed { .. }), "{error}");
+    let (_, state) = bench.raw("GET", "/lab/state", json!(null)).await;
+    assert!(state["troubles"][0].as_str().unwrap().contains("create was told to fail"), "{state}");
+    bench.client.destroy_droplets(&[made.value.id], pace()).await.unwrap();
+    assert!(bench.lab.state().droplets.is_empty());
+}
+
+#[tokio::test]
+async fn a_droplet_that_never_was_is_gone_after_the_grace() {
+    let bench = Bench::new().await;
+    let error = bench.client.wait_droplet_ready(7, pace()).await.unwrap_err();
+    assert!(matches!(error, Error::Gone { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_wait_ends_at_its_deadline_and_says_what_it_saw() {
+    let bench = Bench::new().await;
+    bench.lab.set(|settings| settings.times.create = 60_000);
+    let made = bench.client.ensure_droplet(&spec("pg1"), pace()).await.unwrap();
+    let hasty = cluster::cloud::Pace { deadline: millis(60), ..pace() };
+    let error = bench.client.wait_droplet_ready(made.value.id, hasty).await.unwrap_err();
+    assert!(error.to_string().ends_with("last seen: being created"), "{error}");
+}
+
+#[tokio::test]
+async fn user_data_that_would_be_refused_is_not_sent() {
+    let bench = Bench::new().await;
+    for (data, complaint) in [
+        ("x".repeat(65_537), "has 65537 bytes; 65536 is the most"),
+        ("#cloud-config\n# caf\u{e9}".into(), "(line 2)"),
+    ] {
+        let mut spec = spec("pg1");
+        spec.user_data = Some(data.into());
+        let error = bench.client.ensure_droplet(&spec, pace()).await.unwrap_err();
+        assert!(error.to_string().contains(complaint), "{error}");
+        assert!(!format!("{spec:?}").contains("cloud-config"));
+    }
+    assert!(bench.lab.journal().is_empty());
+}
+
+#[tokio::test]
+async fn power_is_cut_and_restored() {
+    let bench = Bench::new().await;
+    let id = bench.ready("pg1").await.id;
+    bench.fault(Rule::once("POST", "/v2/droplets/*/actions", Fault::PendingEvent).times(2));
+    for (power, status) in [
+        (Power::Off, DropletStatus::Off),
+        (Power::Off, DropletStatus::Off),
+        (Power::On, DropletStatus::Active),
+        (Power::Shutdown, DropletStatus::Off),
+    ] {
+        bench.client.power(id, power, pace()).await.unwrap();
+        assert_eq!(bench.client.droplet(id).await.unwrap().unwrap().status, status, "{power:?}");
+    }
+    bench.machines.fail("power_on");
+    let error = bench.client.power(id, Power::On, pace()).await.unwrap_err();
+    assert!(matches!(error, Error::ActionFailed { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_key_is_registered_once_and_known_as_ours() {
+    let bench = Bench::new().await;
+    bench.once("POST", "/v2/account/keys", Fault::LoseReply);
+    let key = bench.client.ensure_ssh_key("demo", KEY).await.unwrap();
+    assert!(key.made && is_ours("demo", &key.value));
+    assert_eq!(Some(key.value.fingerprint.clone()), fingerprint(KEY));
+    let again = bench.client.ensure_ssh_key("demo", KEY).await.unwrap();
+    assert!(!again.made && is_ours("demo", &again.value));
+    assert_eq!(bench.lab.state().keys.len(), 1);
+    assert!(matches!(bench.client.ensure_ssh_key("demo", "rsa").await, Err(Error::PublicKey)));
+}
+
+#[tokio::test]
+async fn a_key_that_somebody_else_registered_is_not_ours() {
+    let bench = Bench::new().await;
+    bench.client.create_ssh_key("laptop", KEY).await.unwrap();
+    // As if it had been registered between our look and our request.
+    bench.once(
+        "GET",
+        &format!("/v2/account/keys/{}", fingerprint(KEY).unwrap()),
+        Fault::Status { code: 404, body: None },
+    );
+    let key = bench.client.ensure_ssh_key("demo", KEY).await.unwrap();
+    assert!(!key.made && !is_ours("demo", &key.value));
+    assert_eq!(bench.count("POST", "/v2/account/keys"), 2);
+}
+
+fn any_fault() -> impl Strategy<Value = Option<Fault>> {
+    prop_oneof![
+        Just(None),
+        Just(Some(Fault::LoseReply)),
+        Just(Some(Fault::Drop)),
+        Just(Some(Fault::Status { code: 503, body: None })),
+        Just(Some(Fault::RateLimit { retry_after: None })),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    /// Whatever is lost on the way, and however late lists are: no name is there twice.
+    #[test]
+    fn no_sequence_of_faults_makes_two_droplets_of_one_name(
+        steps in prop::collection::vec((0..3_usize, any_fault(), 0..2_u32), 1..8),
+        listed in 0..80_u64,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut config = config();
+            config.settings.times.droplet_listed = listed;
+            let bench = Bench::with(config, Default::default()).await;
+            for (name, fault, after) in steps {
+                if let Some(fault) = fault {
+                    bench.fault(Rule::once("POST", "/v2/droplets", fault).after(after));
+                }
+                // The list may lag a name that was made a moment ago: the caller knows that one, and so do we.
+                tokio::time::sleep(millis(listed)).await;
+                let _ = bench.client.ensure_droplet(&spec(&format!("pg{name}")), pace()).await;
+            }
+            let mut names: Vec<String> =
+                bench.lab.state().droplets.values().map(|droplet| droplet.spec.name.clone()).collect();
+            let all = names.len();
+            names.sort();
+            names.dedup();
+            assert_eq!(names.len(), all, "{names:?}");
+        });
+    }
+}

@@ -1,0 +1,10 @@
+//! The API client against the simulator, in one process: no root, no network, milliseconds for minutes.
+
+mod addresses;
+mod bench;
+mod client;
+mod destroy;
+mod droplets;
+mod interrupted;
+mod preflight;
+mod simulator;
