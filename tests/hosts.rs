@@ -60,14 +60,18 @@ fn a_cluster_is_made_kept_lost_and_found_again() {
     assert_eq!(node(&status, "pg3")["role"], "witness");
     assert_eq!(lab.count(), (3, 1));
     let write = |seconds| {
-        block_on(check::write_through(&floating(), 5432, &lab.check_password(), Duration::from_secs(seconds))).unwrap()
+        block_on(check::write_through(&floating(), 5432, &lab.check_password(), Duration::from_secs(seconds)))
+            .unwrap()
     };
     assert_eq!(write(5).node, "pg1");
     lab.sql("pg1", "app", "create table t as select 42 as answer");
     std::thread::sleep(Duration::from_secs(1));
     assert_eq!(lab.sql("pg2", "app", "select answer from t"), "42");
     for node in ["pg1", "pg2", "pg3"] {
-        assert_eq!(lab.sql(node, "postgres", "select count(*) from pg_hba_file_rules where auth_method = 'trust'"), "0");
+        assert_eq!(
+            lab.sql(node, "postgres", "select count(*) from pg_hba_file_rules where auth_method = 'trust'"),
+            "0"
+        );
     }
 
     // Again: nothing to do, nothing touched.
@@ -77,7 +81,8 @@ fn a_cluster_is_made_kept_lost_and_found_again() {
     assert_eq!(fingerprint(&lab), before);
 
     // A setting that a reload brings, and one that needs a restart.
-    let changed = demo(15).replace("  version: 15\n", "  version: 15\n  settings: {work_mem: 8MB, max_connections: 120}\n");
+    let changed = demo(15)
+        .replace("  version: 15\n", "  version: 15\n  settings: {work_mem: 8MB, max_connections: 120}\n");
     lab.inventory("demo.yaml", "debian-12-x64", &changed);
     let run = up().ok();
     assert!(run.stderr.contains("restart PostgreSQL for max_connections"), "{}", run.stderr);

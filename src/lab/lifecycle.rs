@@ -127,6 +127,7 @@ pub async fn stop(name: &LabName, purge: bool) -> Result<bool> {
     clear(name).await?;
     let others = others(name)?;
     tidy(name, exclusive).await?;
+    image::sweep()?;
     if purge {
         if !others.is_empty() {
             bail!("the images stay: another laboratory uses them");

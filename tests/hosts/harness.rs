@@ -68,8 +68,17 @@ impl Lab {
         let directory = tempfile::Builder::new().prefix("cluster-test-").tempdir().unwrap();
         let lab = Lab { name: format!("test{number}"), port: 8500 + u16::from(number), directory };
         lab.cluster(&[
-            "lab", "start", "--name", &lab.name, "--port", &lab.port.to_string(),
-            "--subnet", &format!("10.{}.0.0/16", 100 + u16::from(number)), "--image", image, "--no-delays",
+            "lab",
+            "start",
+            "--name",
+            &lab.name,
+            "--port",
+            &lab.port.to_string(),
+            "--subnet",
+            &format!("10.{}.0.0/16", 100 + u16::from(number)),
+            "--image",
+            image,
+            "--no-delays",
         ])
         .ok();
         lab
@@ -94,7 +103,12 @@ impl Lab {
 
     /// Runs the program and kills it (SIGKILL) after a while, unless it ends before. Says whether it was killed.
     pub(crate) fn cluster_killed_after(&self, args: &[&str], limit: Duration) -> bool {
-        let mut child = self.command(args).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
+        let mut child = self
+            .command(args)
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
         let begun = Instant::now();
         while begun.elapsed() < limit {
             if child.try_wait().unwrap().is_some() {
@@ -132,7 +146,12 @@ impl Lab {
 
     /// Waits until the status is as wanted; fails with the last one.
     #[track_caller]
-    pub(crate) fn wait_for_status(&self, inventory: &str, seconds: u64, wanted: impl Fn(&Value) -> bool) -> (Value, Duration) {
+    pub(crate) fn wait_for_status(
+        &self,
+        inventory: &str,
+        seconds: u64,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> (Value, Duration) {
         let begun = Instant::now();
         loop {
             let status = self.status(inventory);
