@@ -253,6 +253,8 @@ impl Lab {
         let token = std::fs::read_to_string(format!("/var/lib/cluster-lab/{}/token", self.name)).unwrap();
         block_on(async {
             let url = format!("http://127.0.0.1:{}/lab/{what}", self.port);
+            // The program's own client has been made before this one, and has chosen the provider of TLS.
+            drop(self.client());
             let client = reqwest::Client::builder().no_proxy().build().unwrap();
             let request = client.request(method.parse().unwrap(), url).bearer_auth(token.trim());
             let request = match body {
