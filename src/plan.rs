@@ -127,6 +127,8 @@ pub struct Plan {
     pub troubles: Vec<Trouble>,
     /// The steps, in order.
     pub steps: Vec<Step>,
+    /// What the nodes will do by themselves, if that is worth waiting for when all steps are done.
+    pub waits: Option<String>,
 }
 
 impl Plan {

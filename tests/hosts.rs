@@ -272,3 +272,116 @@ fn a_lost_answer_to_any_post_makes_no_second_thing() {
     lab.cluster(&["down", "-i", &inventory, "--yes"]).ok();
     lab.stop();
 }
+
+#[test]
+#[ignore = "needs root and a laboratory"]
+fn bare_hosts_are_converged_without_an_api_and_what_stands_in_the_way_is_named() {
+    let lab = Lab::start(6, "debian-12-x64");
+    let hosts = lab.bare_hosts(["pg1", "pg2", "pg3"]);
+    let roles = ["primary", "standby", "witness"];
+    let text = |edit: &dyn Fn(usize, &mut harness::BareHost)| {
+        let mut text = format!(
+            "cluster: demo\nprovider:\n  existing:\n    ssh_key: {}\npostgresql:\n  version: 15\nusers:\n  - name: app\nnodes:\n",
+            lab.directory.path().join("key").display()
+        );
+        for (index, host) in hosts.iter().enumerate() {
+            let mut host = host.clone();
+            edit(index, &mut host);
+            text.push_str(&format!(
+                "  - {{name: {}, id: {}, role: {}, address: {}, connection_host: {}, host_key: {}}}\n",
+                host.name,
+                index + 1,
+                roles[index],
+                host.address,
+                host.private,
+                host.key
+            ));
+        }
+        text
+    };
+    let inventory = lab.write("demo.yaml", &text(&|_, _| ()));
+    // What `up` prints and its exit code, for an inventory or for hosts that something is wrong with.
+    let refused = |file: &str, code: i32, wanted: &[&str]| {
+        let run = lab.cluster(&["up", "-i", file]);
+        let error = run.stderr.find("error: ").map_or("", |at| &run.stderr[at..]);
+        println!("exit {}: {error}", run.code);
+        assert_eq!(run.code, code, "{}", run.stderr);
+        for words in wanted {
+            assert!(error.contains(words), "`{words}` is not in: {}", run.stderr);
+        }
+        assert!(error.contains("hint: "), "{}", run.stderr);
+    };
+
+    let wrong_key = lab.write(
+        "key.yaml",
+        &text(&|index, host| {
+            if index == 0 {
+                host.key = hosts[1].key.clone();
+            }
+        }),
+    );
+    refused(&wrong_key, 3, &["pg1", "another key than the pinned one"]);
+    // Nobody is there, and nobody ever was.
+    let silent = hosts[1].address.rsplit_once('.').unwrap().0.to_owned() + ".250";
+    let unreachable = lab.write(
+        "silent.yaml",
+        &text(&|index, host| {
+            if index == 1 {
+                host.address.clone_from(&silent);
+            }
+        }),
+    );
+    refused(&unreachable, 3, &["pg2 cannot be asked whether this cluster existed before"]);
+
+    // Somebody else's database.
+    lab.bare_ssh(
+        &hosts[0],
+        "apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends install postgresql-15",
+    );
+    lab.bare_ssh(&hosts[0], "cd / && runuser -u postgres -- psql -c 'create database billing'");
+    let control = "/usr/lib/postgresql/15/bin/pg_controldata /var/lib/postgresql/15/main";
+    let identifier =
+        lab.bare_ssh(&hosts[0], &format!("{control} | sed -n 's/^Database system identifier: *//p'"));
+    refused(&inventory, 3, &["pg1", &identifier, "billing", "is left alone"]);
+    let count = "cd / && runuser -u postgres -- psql -XAtc 'select count(*) from pg_database'";
+    assert_eq!(lab.bare_ssh(&hosts[0], count), "4");
+    lab.bare_ssh(&hosts[0], "pg_dropcluster --stop 15 main");
+
+    // apt cannot fetch, on one host of three.
+    let broken = "/etc/apt/sources.list.d/broken.list";
+    lab.bare_ssh(&hosts[1], &format!("echo 'deb http://127.0.0.1:9/ bookworm main' >{broken}"));
+    refused(&inventory, 1, &["pg2: cannot update apt's lists", "127.0.0.1:9", "apt sources"]);
+    lab.bare_ssh(&hosts[1], &format!("rm {broken}"));
+
+    // A disk that is full.
+    let place = "/var/lib/postgresql/15";
+    lab.bare_ssh(&hosts[0], &format!("mkdir -p {place} && mount -t tmpfs -o size=4m tmpfs {place}"));
+    refused(
+        &inventory,
+        1,
+        &["pg1: cannot create a new data directory", "No space left on device", "make room"],
+    );
+    lab.bare_ssh(&hosts[0], &format!("umount {place}"));
+
+    // Nothing stands in the way any more: the next run finishes all of it, and no API was asked for anything.
+    let asked = lab.requests();
+    lab.cluster(&["up", "-i", &inventory]).ok();
+    let (status, _) = lab.wait_for_status(&inventory, 30, |status| status["healthy"] == true);
+    assert_eq!(status["primary"], "pg1");
+    assert!(lab.cluster(&["up", "-i", &inventory]).ok().last_line().contains("nothing to do"));
+    assert_eq!(lab.requests(), asked);
+
+    // Down stops and disables; the data stays, and `up` brings it back.
+    lab.sql("pg1", "postgres", "create table kept as select 7 as seven");
+    lab.cluster(&["down", "-i", &inventory, "--yes"]).ok();
+    for host in &hosts {
+        let look = "systemctl is-active postgresql@15-main repmgrd cluster-node || :; ls -d /var/lib/postgresql/15/main";
+        let state = lab.bare_ssh(host, look);
+        assert_eq!(state.lines().filter(|line| *line == "active").count(), 0, "{state}");
+        assert!(state.ends_with("/var/lib/postgresql/15/main"));
+    }
+    lab.cluster(&["up", "-i", &inventory]).ok();
+    assert_eq!(lab.sql("pg1", "postgres", "select seven from kept"), "7");
+    assert_eq!(lab.wait_for_status(&inventory, 30, |status| status["healthy"] == true).0["primary"], "pg1");
+    lab.stop();
+}

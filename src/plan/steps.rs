@@ -79,6 +79,21 @@ impl<'a> Planner<'a> {
                  before you let it rejoin",
             );
         }
+        if self.primary == Primary::Never {
+            for node in &self.inventory.nodes {
+                if let Host::Unreachable { why, young: false } = self.host(&node.name) {
+                    self.refuse(
+                        Some(&node.name),
+                        format!("cannot be asked whether this cluster existed before: {why}"),
+                        format!(
+                            "no new primary is made until every node has answered; bring {0} back, or correct its \
+                             address or host_key in the inventory",
+                            node.name
+                        ),
+                    );
+                }
+            }
+        }
         for node in &self.inventory.nodes {
             let Some(host) = self.host(&node.name).up() else { continue };
             if !host.root {
@@ -272,7 +287,7 @@ impl<'a> Planner<'a> {
             self.settings(node, host, postgres, role);
         }
         match role {
-            Role::Primary => self.primary(node, host),
+            Role::Primary => self.primary(node, host, &data),
             Role::Standby => self.standby(node, host, &data),
             Role::Witness => self.witness(node, host, &data, running),
         }
@@ -346,31 +361,18 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn primary(&mut self, node: &Node, host: &HostFacts) {
+    fn primary(&mut self, node: &Node, host: &HostFacts, data: &Data) {
         let rows = host.repmgr.as_deref().unwrap_or_default();
-        if self.primary == Primary::Never {
-            if let Some(missing) = self
-                .inventory
-                .nodes
-                .iter()
-                .find(|node| matches!(self.host(&node.name), Host::Unreachable { young: false, .. }))
-            {
-                return self.refuse(
-                    Some(&node.name),
-                    format!(
-                        "no primary is made while {} cannot be asked whether this cluster existed before",
-                        missing.name
-                    ),
-                    format!("bring {} back, or take it out of the inventory", missing.name),
-                );
-            }
-            if host.postgres.is_none() {
-                let why = "this cluster has never been";
-                self.step(Phase::Setup, Some(node), Action::StartNew { made: Made::Primary }, why);
-            }
+        if self.primary == Primary::Never && host.postgres.is_none() {
+            let why = "this cluster has never been";
+            self.step(Phase::Setup, Some(node), Action::StartNew { made: Made::Primary }, why);
         }
         let Some(postgres) = &host.postgres else {
-            // Never seen running: everything below comes with the next look, but a reader of the plan wants to know.
+            if *data == Data::Ours {
+                // Begun by a run that was killed; what it holds is for the next look to say.
+                return;
+            }
+            // Never started: what follows is certain, and a reader of the plan wants to know.
             self.role(node, Phase::Setup, "repmgr", None, "repmgr logs in with it");
             self.step(Phase::Setup, Some(node), Action::RegisterPrimary, "repmgr does not know it");
             self.applications(node, None);
@@ -541,6 +543,10 @@ impl<'a> Planner<'a> {
                  of the nodes is there: bring the missing ones back",
             );
         }
+        let up = self.inventory.nodes.iter().filter(|node| self.host(&node.name).up().is_some()).count();
+        if up * 2 > self.inventory.nodes.len() {
+            self.plan.waits = Some("the guards to agree on a primary".into());
+        }
         if *data == Data::Ours
             && host.postgres.is_none()
             && host.data.as_ref().is_some_and(|data| data.standby_signal)
@@ -555,6 +561,10 @@ impl<'a> Planner<'a> {
             _ if !running => {
                 let why = "it does not run";
                 self.step(Phase::Setup, Some(node), Action::StartNew { made: Made::Witness }, why);
+                if *data == Data::Ours {
+                    // It has run before; what it holds is for the next look to say.
+                    return;
+                }
             }
             _ => {}
         }

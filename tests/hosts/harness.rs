@@ -1,10 +1,14 @@
 //! A laboratory of a test's own, and the program as a person would run it.
 
+#[path = "bare.rs"]
+mod bare;
+
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
+pub(crate) use bare::BareHost;
 use cluster::cloud::{Client, Pace, droplet::Power};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -85,7 +89,10 @@ impl Lab {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_cluster"));
+        // Another program may be named, for a build that must not change while a long test runs.
+        let program =
+            std::env::var_os("CLUSTER_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_cluster").into());
+        let mut command = Command::new(program);
         command
             .args(args)
             .env("CLUSTER_STATE_DIR", self.directory.path().join("state"))
@@ -246,6 +253,11 @@ impl Lab {
             .filter(|request| request["lost"] == true)
             .map(|it| format!("{} {}", it["method"].as_str().unwrap(), it["path"].as_str().unwrap()))
             .collect()
+    }
+
+    /// How many requests that change something the API has had.
+    pub(crate) fn requests(&self) -> usize {
+        self.control("GET", "requests", None)["requests"].as_array().unwrap().len()
     }
 
     /// The laboratory's own end of its API.
