@@ -587,7 +587,7 @@ impl<'a> Planner<'a> {
         if !(right(host.repmgr.as_deref()) && right(primary_rows)) {
             let primary_host = self.addresses.hosts.get(&name).map(IpAddr::to_string).unwrap_or_default();
             let action = Action::RegisterWitness { primary_host };
-            self.step(Phase::Witness, Some(node), action, "repmgr does not know it as it is");
+            self.step(Phase::Follow, Some(node), action, "repmgr does not know it as it is");
         }
     }
 
@@ -597,12 +597,8 @@ impl<'a> Planner<'a> {
             Role::Standby => Phase::WatchStandbys,
             Role::Primary => Phase::WatchPrimary,
         };
-        if self.guard_runs(host) && self.facts.local.node_program != program_hash(host) {
-            let action = Action::InstallProgram { sha256: self.facts.local.node_program.clone() };
-            self.step(phase, Some(node), action, "it is of another version");
-            let action = Action::Service { unit: Unit::ClusterNode, restart: true };
-            return self.step(phase, Some(node), action, "its program is of another version");
-        }
+        let program = self.facts.local.node_program != program_hash(host);
+        let (mut new, mut stale) = (Vec::new(), Vec::new());
         for unit in [Unit::Repmgrd, Unit::ClusterNode] {
             let state = host.units.get(unit.name());
             let runs = state.is_some_and(|state| {
@@ -610,13 +606,25 @@ impl<'a> Planner<'a> {
             });
             // A service that runs and has not said what it read is the package's own, not ours.
             if !runs || !host.loaded.contains_key(unit.name()) {
-                self.step(phase, Some(node), Action::Service { unit, restart: false }, "it does not run");
+                new.push(unit);
             } else if host.loaded.get(unit.name()) == Some(&false)
                 || state.is_some_and(|state| state.need_reload)
+                || (unit == Unit::ClusterNode && program)
             {
-                let why = "its configuration changed since it started";
-                self.step(phase, Some(node), Action::Service { unit, restart: true }, why);
+                stale.push(unit);
             }
+        }
+        if !new.is_empty() {
+            let action = Action::Services { units: new, restart: false };
+            self.step(Phase::Watch, Some(node), action, "they do not run");
+        }
+        if stale.contains(&Unit::ClusterNode) && program {
+            let action = Action::InstallProgram { sha256: self.facts.local.node_program.clone() };
+            self.step(phase, Some(node), action, "it is of another version");
+        }
+        if !stale.is_empty() {
+            let why = "their program or their configuration changed since they started";
+            self.step(phase, Some(node), Action::Services { units: stale, restart: true }, why);
         }
     }
 
