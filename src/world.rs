@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use tokio::sync::Mutex;
 
-use crate::cloud::{self, Client, Pace};
+use crate::cloud::{Client, Pace};
 use crate::error::Advice;
 use crate::inventory::{Inventory, Provider};
 use crate::remote::RemoteError;
@@ -122,7 +122,7 @@ impl World {
     /// Base URL of the API, as the nodes see it.
     pub fn nodes_api_url(&self) -> Option<String> {
         match &self.inventory.provider {
-            Provider::DigitalOcean(_) => self.cloud.as_ref().map(|cloud| cloud.base_url().to_owned()),
+            Provider::DigitalOcean(it) => Some(secrets::api_url(it.api_url.as_deref())),
             Provider::Existing(existing) => {
                 existing.floating_ip.as_ref().map(|it| secrets::api_url(it.api_url.as_deref()))
             }
@@ -167,6 +167,3 @@ fn control_directory() -> Result<PathBuf> {
     }
     Ok(directory)
 }
-
-/// The API's public address; for messages.
-pub const DEFAULT_API: &str = cloud::DEFAULT_URL;

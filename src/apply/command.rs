@@ -79,7 +79,9 @@ pub fn of(inventory: &Inventory, action: &Action, program: &[u8]) -> Option<Comm
         }
         Action::Reload => postgres("reload PostgreSQL", script::RELOAD),
         Action::Restart { .. } => postgres("restart PostgreSQL", script::RESTART).limit(900),
-        Action::Service { unit, .. } => Command::new("start service", script::SERVICE).arg(unit.name()),
+        Action::Services { units, .. } => Command::new("start services", script::SERVICES)
+            .args(units.iter().map(|unit| unit.name()))
+            .limit(120),
         Action::ImportSshKey
         | Action::CreateDroplet
         | Action::AwaitDroplet { .. }

@@ -14,6 +14,8 @@ use crate::world::World;
 
 /// A droplet answers within a minute; one that has not after ten never will.
 const REACH_DEADLINE: Duration = Duration::from_secs(600);
+/// How long a reloading sshd may refuse connections.
+const RELOAD_PATIENCE: Duration = Duration::from_secs(20);
 /// cloud-init of a plain image needs a minute at most; user data of other tools may do more.
 const CLOUD_INIT_SECONDS: u64 = 1200;
 
@@ -128,9 +130,14 @@ async fn replace_host_key(world: &World, node: &str) -> Result<()> {
     // The proof: a new connection, with the new key alone.
     world.pin(node, std::slice::from_ref(&key))?;
     world.disconnect(&node.name).await;
-    if let Err(error) = world.connect(&node.name).await {
-        world.pin(node, &both)?;
-        return Err(error.into());
+    // sshd starts itself anew when it reloads, and refuses connections for a moment.
+    let begun = Instant::now();
+    while let Err(error) = world.connect(&node.name).await {
+        if begun.elapsed() > RELOAD_PATIENCE {
+            world.pin(node, &both)?;
+            return Err(error.into());
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
     world.replaced(node, &key)
 }

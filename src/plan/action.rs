@@ -147,11 +147,11 @@ pub enum Action {
         /// The settings that wait for it.
         settings: Vec<String>,
     },
-    /// Starts and enables a service, or restarts it so that it reads its configuration.
-    Service {
-        /// The service.
-        unit: Unit,
-        /// Whether it runs already, with an old configuration.
+    /// Starts and enables services, or restarts them so that they read their configuration.
+    Services {
+        /// The services.
+        units: Vec<Unit>,
+        /// Whether they run already, with an old configuration.
         restart: bool,
     },
 }
@@ -191,8 +191,10 @@ impl Action {
             Action::Database { name, .. } => format!("create the database {name}"),
             Action::Reload => "reload PostgreSQL".into(),
             Action::Restart { settings } => format!("restart PostgreSQL for {}", settings.join(", ")),
-            Action::Service { unit, restart: false } => format!("start {}", unit.name()),
-            Action::Service { unit, restart: true } => format!("restart {}", unit.name()),
+            Action::Services { units, restart } => {
+                let names: Vec<&str> = units.iter().map(|unit| unit.name()).collect();
+                format!("{} {}", if *restart { "restart" } else { "start" }, names.join(" and "))
+            }
         }
     }
 

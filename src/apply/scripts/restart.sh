@@ -2,7 +2,22 @@ set -eu
 # Restarts PostgreSQL, with a checkpoint before it, so that it is short.
 sql -d postgres -c checkpoint
 install -d -m 755 /run/cluster
-# The node that takes writes may go on taking them.
-if [ ! -e "$data/standby.signal" ]; then touch /run/cluster/first-start; fi
+if [ -e "$data/standby.signal" ]; then
+    # A standby does not start with less than its primary had. Where a value shrinks, the primary was restarted first;
+    # the standby must have heard of it.
+    for pair in max_connections:max_connections max_worker_processes:max_worker_processes max_wal_senders:max_wal_senders \
+        max_prepared_transactions:max_prepared_xacts max_locks_per_transaction:max_locks_per_xact; do
+        wanted=$(cd / && runuser -u postgres -- "$bin/postgres" -C "${pair%:*}" -D "/etc/postgresql/$version/main")
+        tries=0
+        while [ "$("$bin/pg_controldata" -D "$data" | sed -n "s/^${pair#*:} setting: *//p")" -gt "$wanted" ]; do
+            tries=$((tries + 1))
+            [ "$tries" -le 300 ] || die "the primary still allows more ${pair%:*} than $wanted; a standby cannot start with less"
+            sleep 0.1
+        done
+    done
+else
+    # The node that takes writes may go on taking them.
+    touch /run/cluster/first-start
+fi
 systemctl restart "postgresql@$version-main"
 ready
