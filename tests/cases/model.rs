@@ -373,13 +373,15 @@ impl Model {
                 postgres.pending_restart.clear();
                 self.standbys_allow_as_much();
             }
-            Action::Service { unit, .. } if whole => {
+            Action::Services { units, .. } if whole => {
                 let host = self.host(node);
-                let path = format!("/etc/systemd/system/{}.service", unit.name());
-                assert!(host.files.contains_key(&path), "{node} has no {path}");
-                assert!(*unit == Unit::Repmgrd || host.files.contains_key(PROGRAM));
-                host.units.insert(unit.name().into(), active());
-                host.loaded.insert(unit.name().into(), true);
+                for unit in units {
+                    let path = format!("/etc/systemd/system/{}.service", unit.name());
+                    assert!(host.files.contains_key(&path), "{node} has no {path}");
+                    assert!(*unit == Unit::Repmgrd || host.files.contains_key(PROGRAM));
+                    host.units.insert(unit.name().into(), active());
+                    host.loaded.insert(unit.name().into(), true);
+                }
             }
             _ if !whole => {}
             other => panic!("{other:?} is not a host's"),
