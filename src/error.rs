@@ -66,6 +66,20 @@ impl Advice {
         Advice { message: message.into(), hint: None, exit: Exit::Refused }
     }
 
+    /// Several things that stand in the way, each with what to do about it.
+    pub fn refused_for(reasons: impl IntoIterator<Item = (String, String)>) -> Self {
+        let mut reasons: Vec<(String, String)> = reasons.into_iter().collect();
+        if reasons.len() == 1 {
+            let (message, hint) = reasons.remove(0);
+            return Advice::refused(message).hint(hint);
+        }
+        let mut message = format!("{} things stand in the way", reasons.len());
+        for (reason, hint) in reasons {
+            message.push_str(&format!("\n  {reason}\n    hint: {hint}"));
+        }
+        Advice::refused(message)
+    }
+
     /// Adds what to do next.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -106,6 +120,11 @@ fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
     }
 }
 
+/// The first hint in the chain of `error`.
+pub fn hint_of(error: &anyhow::Error) -> Option<String> {
+    error.chain().find_map(hint)
+}
+
 /// Says where the log of a run is that failed in the middle of its work.
 pub fn with_log(error: anyhow::Error, log: &std::path::Path) -> anyhow::Error {
     if exit_of(&error) != Exit::Failed || !log.exists() {
@@ -121,8 +140,15 @@ pub fn with_log(error: anyhow::Error, log: &std::path::Path) -> anyhow::Error {
 pub fn render(error: &anyhow::Error) -> String {
     let mut text = String::new();
     // A cause that was put on top only for its hint repeats the words below it.
-    let mut causes: Vec<String> =
-        error.chain().map(|cause| cause.to_string().trim_end().to_owned()).collect();
+    let mut causes: Vec<String> = Vec::new();
+    let mut chain = error.chain();
+    while let Some(mut cause) = chain.next() {
+        if cause.is::<reqwest::Error>() {
+            // Four layers say that a request failed; the last one says why.
+            cause = chain.by_ref().last().unwrap_or(cause);
+        }
+        causes.push(cause.to_string().trim_end().to_owned());
+    }
     causes.dedup();
     for (depth, cause) in causes.iter().enumerate() {
         let lead = if depth == 0 { "error: " } else { "  because: " };

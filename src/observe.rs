@@ -103,7 +103,11 @@ impl World {
         } else {
             let fingerprint =
                 key::fingerprint(&self.public_key().await?).context("the public key cannot be read")?;
-            client.ssh_key(&fingerprint).await?.is_some()
+            client
+                .ssh_key(&fingerprint)
+                .await
+                .context("cannot look for the SSH key at the provider")?
+                .is_some()
         };
         Ok(Some(Cloud { ssh_key, droplets: by_name, floating_ip }))
     }

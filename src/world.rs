@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use tokio::sync::Mutex;
 
-use crate::cloud::{Client, Pace};
+use crate::cloud::{Client, Pace, Policy};
 use crate::error::Advice;
 use crate::inventory::{Inventory, Provider};
 use crate::remote::RemoteError;
@@ -43,6 +43,25 @@ pub struct World {
     pins: std::sync::Mutex<()>,
 }
 
+/// What a command is for, which says how long it waits for a provider that does not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// It changes the world, and waits rather than leave it half done.
+    Work,
+    /// It only looks, and somebody is waiting for it.
+    Look,
+}
+
+impl Purpose {
+    fn policy(self) -> Policy {
+        let patient = Policy::default();
+        match self {
+            Purpose::Work => patient,
+            Purpose::Look => Policy { retries: 2, ..patient },
+        }
+    }
+}
+
 /// The node's program, which lies beside this one.
 pub struct Program {
     /// Its SHA-256 in hexadecimal.
@@ -56,7 +75,7 @@ impl World {
     ///
     /// # Errors
     /// When a token, the node's program or the state directory is missing.
-    pub fn new(inventory: Inventory, state: State, report: Reporter) -> Result<World> {
+    pub fn new(inventory: Inventory, state: State, report: Reporter, purpose: Purpose) -> Result<World> {
         let cloud = match &inventory.provider {
             Provider::DigitalOcean(provider) => {
                 let url = secrets::api_url(provider.api_url.as_deref());
@@ -64,6 +83,7 @@ impl World {
                 let teller = report.clone();
                 let client = Client::new(&url, token)
                     .context("cannot use the provider's API")?
+                    .with_policy(purpose.policy())
                     .with_observer(Arc::new(move |notice| teller.progress("provider", notice.to_string())));
                 Some(client)
             }

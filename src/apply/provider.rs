@@ -107,9 +107,10 @@ impl World {
             new_addresses: u64::from(provider.floating_ip && cloud.floating_ip.is_none()),
         };
         let problems = client.preflight(&wanted).await?;
-        let Some(first) = problems.first() else { return Ok(()) };
-        let lines: Vec<String> =
-            problems.iter().map(|problem| format!("{}: {}", problem.place, problem.what)).collect();
-        Err(Advice::refused(lines.join("\n         ")).hint(first.hint.clone()).into())
+        if problems.is_empty() {
+            return Ok(());
+        }
+        let reasons = problems.into_iter().map(|it| (format!("{}: {}", it.place, it.what), it.hint));
+        Err(Advice::refused_for(reasons).into())
     }
 }

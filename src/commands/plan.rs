@@ -18,7 +18,7 @@ use crate::report::Format;
 
 pub(super) async fn run(path: &Path, check: bool, json: bool) -> Result<Exit> {
     let inventory = read(path)?;
-    in_world(inventory, Format::Quiet, None, |world| async move {
+    in_world(inventory, Format::beside_result(json), None, |world| async move {
         let facts = world.observe().await?;
         world.preflight(&facts).await?;
         let means = world.means(&facts).await?;
@@ -26,9 +26,6 @@ pub(super) async fn run(path: &Path, check: bool, json: bool) -> Result<Exit> {
         if json {
             println!("{}", serde_json::to_string_pretty(&as_json(&world.inventory.cluster, &plan))?);
         } else {
-            for warning in &world.inventory.warnings {
-                anstream::eprintln!("{} {warning}", "warning:".yellow().bold());
-            }
             print!("{}", text(&plan));
         }
         Ok(match () {

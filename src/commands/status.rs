@@ -17,7 +17,7 @@ use crate::report::Format;
 
 pub(super) async fn run(path: &Path, json: bool) -> Result<Exit> {
     let inventory = read(path)?;
-    in_world(inventory, Format::Quiet, None, |world| async move {
+    in_world(inventory, Format::beside_result(json), None, |world| async move {
         let facts = world.observe().await?;
         let health = health(&world.inventory, &facts, &world.public_addresses(&facts));
         if json {

@@ -1,20 +1,38 @@
 //! Cases that are files: `two-primaries.yaml` is what is given, `two-primaries.txt` what must come out.
 
 use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use similar::TextDiff;
 
 /// Runs `make` on every `.yaml` file of `tests/<directory>`, and compares what it says with the `.txt` beside it.
 /// All cases run, however many fail. `CASE=two-prim` runs those whose name contains that.
-pub(crate) fn each(directory: &str, make: impl Fn(&Path) -> String) {
+pub(crate) fn each(directory: &str, make: impl Fn(&Path) -> String + Sync) {
     let cases = cases(directory);
     let chosen = std::env::var("CASE").unwrap_or_default();
-    let mut failures = String::new();
-    for case in cases.iter().filter(|case| case.to_string_lossy().contains(&chosen)) {
-        println!("{}", case.display());
-        failures += &difference(&case.with_extension("txt"), &make(case));
-    }
+    let next = AtomicUsize::new(0);
+    let failures = Mutex::new(String::new());
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if !case.to_string_lossy().contains(&chosen) {
+                        continue;
+                    }
+                    let made = catch_unwind(AssertUnwindSafe(|| make(case)));
+                    let failure = match made {
+                        Ok(made) => difference(&case.with_extension("txt"), &made),
+                        Err(_) => format!("{}: panicked, see above\n", case.display()),
+                    };
+                    failures.lock().unwrap().push_str(&failure);
+                }
+            });
+        }
+    });
+    let mut failures = failures.into_inner().unwrap();
     for orphan in with_extension(directory, "txt") {
         if !cases.contains(&orphan.with_extension("yaml")) {
             failures += &format!("{} belongs to no case\n", orphan.display());

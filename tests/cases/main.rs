@@ -3,8 +3,12 @@
 //! Most of it is data: a case is a file below `tests/`, what is expected of it the `.txt` beside it.
 //! `UPDATE_EXPECTED=1 cargo test --test cases` writes the expectations anew; read the diff before it is committed.
 
+mod cli;
+mod commands;
+mod docs;
 mod golden;
 mod inventory;
 mod laws;
 mod model;
 mod plan;
+mod probe;
