@@ -136,7 +136,8 @@ impl<'a> Planner<'a> {
                      (pg_lsclusters shows it, pg_dropcluster deletes it)",
                 );
             }
-            if host.packages.installed.is_empty() && host.disk_free_kib < DISK_NEEDED_KIB {
+            let server = format!("postgresql-{}", self.inventory.postgresql.version);
+            if !host.packages.installed.contains_key(&server) && host.disk_free_kib < DISK_NEEDED_KIB {
                 self.refuse(
                     Some(&node.name),
                     format!("has {} MiB free below /var", host.disk_free_kib / 1024),

@@ -77,7 +77,10 @@ fn secrets_travel_on_standard_input_alone() {
 #[test]
 fn scripts_take_values_as_arguments_and_not_as_text() {
     for (node, command) in commands_of_up() {
-        assert!(script::ALL.iter().any(|(_, text)| *text == command.script), "{node}: {command:?} is no script of ours");
+        assert!(
+            script::ALL.iter().any(|(_, text)| *text == command.script),
+            "{node}: {command:?} is no script of ours"
+        );
         assert!(!command.limit.is_zero());
     }
 }
@@ -86,15 +89,25 @@ fn scripts_take_values_as_arguments_and_not_as_text() {
 fn a_step_that_needs_what_is_not_known_yet_is_no_command() {
     let mut model = Model::new(inventory("droplets", 15));
     let plan = model.plan();
-    let early = plan.steps.iter().find(|step| step.phase == Phase::Setup && matches!(step.action, Action::WriteFiles { .. }));
+    let early = plan
+        .steps
+        .iter()
+        .find(|step| step.phase == Phase::Setup && matches!(step.action, Action::WriteFiles { .. }));
     let early = early.expect("files are planned from the start");
-    assert!(command::of(&model.inventory, &early.action, b"").is_none(), "addresses are not known before droplets are");
+    assert!(
+        command::of(&model.inventory, &early.action, b"").is_none(),
+        "addresses are not known before droplets are"
+    );
 }
 
 /// Every file of every node, for one version.
 fn files(version: u32) -> String {
     let mut inventory = inventory("droplets", version);
-    let settings = [("work_mem", "16MB"), ("log_line_prefix", r"%m 'quoted' \back"), ("shared_preload_libraries", "pg_stat_statements")];
+    let settings = [
+        ("work_mem", "16MB"),
+        ("log_line_prefix", r"%m 'quoted' \back"),
+        ("shared_preload_libraries", "pg_stat_statements"),
+    ];
     inventory.postgresql.settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
     let mut model = Model::new(inventory);
     model.up(|_| false);

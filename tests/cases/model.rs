@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use cluster::facts::host::{
-    DataFacts, DatabaseFacts, FileFacts, Made, Marker, PgCluster, PostgresFacts, Receiver, Replica,
+    DataFacts, DatabaseFacts, FileFacts, Made, Marker, Packages, PgCluster, PostgresFacts, Receiver, Replica,
     RepmgrNode, RoleFacts, UnitFacts,
 };
 use cluster::facts::{Cloud, Droplet, Facts, FloatingIp, Host, HostFacts};
@@ -827,6 +827,10 @@ fn bare(name: &str, key: &str) -> HostFacts {
         host_key: key.into(),
         cloud_init: "done".into(),
         disk_free_kib: 20_000_000,
+        packages: Packages {
+            installed: BTreeMap::from([("sudo".into(), "1.9.13p3-1+deb12u4".into())]),
+            ..Packages::default()
+        },
         ..HostFacts::default()
     }
 }
