@@ -62,7 +62,7 @@ where
     let state = State::open(&inventory.cluster)?;
     let log = log.map(|command| state.new_log(command));
     let (reporter, consumers) = report::start(format, log.as_deref());
-    let result = match World::new(inventory, state, reporter) {
+    let result = match World::new(inventory, state, reporter, log.is_some()) {
         Ok(world) => {
             let world = Arc::new(world);
             let result = work(world.clone()).await;
