@@ -1,6 +1,6 @@
 //! Doing what a plan says: one phase on all hosts at once, then look again, then plan again, until nothing is left.
 
-mod command;
+pub mod command;
 mod host;
 mod provider;
 pub mod script;
@@ -88,11 +88,12 @@ pub async fn converge(world: &Arc<World>, stop: &CancellationToken) -> Result<Ou
 }
 
 fn refuse(plan: &Plan) -> Result<()> {
-    let Some(first) = plan.refusals.first() else { return Ok(()) };
+    if plan.refusals.is_empty() {
+        return Ok(());
+    }
     let place = |trouble: &Trouble| trouble.node.as_ref().map_or(String::new(), |node| format!("{node} "));
-    let text: Vec<String> =
-        plan.refusals.iter().map(|refusal| format!("{}{}", place(refusal), refusal.message)).collect();
-    Err(Advice::refused(text.join("\n         ")).hint(first.hint.clone()).into())
+    let reasons = plan.refusals.iter().map(|it| (format!("{}{}", place(it), it.message), it.hint.clone()));
+    Err(Advice::refused_for(reasons).into())
 }
 
 /// What must not be forgotten: that this cluster exists.
@@ -143,9 +144,7 @@ async fn run_phase(
         1 => Err(errors.remove(0)),
         _ => {
             let text: Vec<String> = errors.iter().map(|error| format!("{error:#}")).collect();
-            let hint = errors.iter().find_map(|error| {
-                error.chain().find_map(|cause| cause.downcast_ref::<Advice>()?.hint.clone())
-            });
+            let hint = errors.iter().find_map(crate::error::hint_of);
             let mut advice = Advice::failed(text.join("\n  and: "));
             advice.hint = hint;
             Err(advice.into())

@@ -25,7 +25,7 @@ const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed (run it again), 2 wrong c
 /// Where the inventory is.
 #[derive(Debug, Args)]
 pub struct InventoryArg {
-    /// The inventory
+    /// The inventory file
     #[arg(short, long, value_name = "FILE", env = "CLUSTER_INVENTORY")]
     pub inventory: PathBuf,
 }

@@ -2,9 +2,9 @@
 
 mod down;
 pub mod lab;
-mod plan;
+pub mod plan;
 mod render;
-mod status;
+pub mod status;
 mod up;
 
 use std::path::Path;
@@ -20,7 +20,7 @@ use crate::error::{Advice, Exit};
 use crate::inventory::Inventory;
 use crate::report::{self, Format};
 use crate::state::State;
-use crate::world::World;
+use crate::world::{Purpose, World};
 
 /// Runs one command.
 ///
@@ -60,9 +60,10 @@ where
     W: Future<Output = Result<T>>,
 {
     let state = State::open(&inventory.cluster)?;
+    let purpose = if log.is_some() { Purpose::Work } else { Purpose::Look };
     let log = log.map(|command| state.new_log(command));
     let (reporter, consumers) = report::start(format, log.as_deref());
-    let result = match World::new(inventory, state, reporter, log.is_some()) {
+    let result = match World::new(inventory, state, reporter, purpose) {
         Ok(world) => {
             let world = Arc::new(world);
             let result = work(world.clone()).await;

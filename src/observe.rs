@@ -13,7 +13,7 @@ use crate::facts::{Cloud, Droplet, Facts, FloatingIp, Host, Local, probe};
 use crate::plan::files;
 use crate::remote::{Command, RemoteError};
 use crate::report::Event;
-use crate::world::World;
+use crate::world::{Purpose, World};
 
 impl World {
     /// Reads the provider and all hosts.
@@ -103,7 +103,11 @@ impl World {
         } else {
             let fingerprint =
                 key::fingerprint(&self.public_key().await?).context("the public key cannot be read")?;
-            client.ssh_key(&fingerprint).await?.is_some()
+            client
+                .ssh_key(&fingerprint)
+                .await
+                .context("cannot look for the SSH key at the provider")?
+                .is_some()
         };
         Ok(Some(Cloud { ssh_key, droplets: by_name, floating_ip }))
     }
@@ -127,7 +131,7 @@ impl World {
             .arg(self.inventory.postgresql.port.to_string())
             .args(files::paths(version))
             .limit(30);
-        let command = if self.changes { command.alone() } else { command };
+        let command = if self.purpose == Purpose::Work { command.alone() } else { command };
         // A connection that stood idle may be gone: one more try with a new one.
         for last in [false, true] {
             match self.run(node, &command, &|_| {}).await {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use tokio::sync::Mutex;
 
-use crate::cloud::{Client, Pace};
+use crate::cloud::{Client, Pace, Policy};
 use crate::error::Advice;
 use crate::inventory::{Inventory, Provider};
 use crate::remote::ssh::{Ssh, SshHost};
@@ -40,12 +40,31 @@ pub struct World {
     pub report: Reporter,
     /// The node's program, and its SHA-256.
     pub program: Program,
-    /// Whether this command changes hosts: it waits then for what an earlier one began there.
-    pub changes: bool,
+    /// Whether this command works on hosts: it waits then for what an earlier one began there.
+    pub purpose: Purpose,
     ssh: Ssh,
     connections: Mutex<BTreeMap<String, Arc<SshHost>>>,
     /// Held while `known_hosts` is read and written: hosts are worked on at the same time.
     pins: std::sync::Mutex<()>,
+}
+
+/// What a command is for, which says how long it waits for a provider that does not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// It changes the world, and waits rather than leave it half done.
+    Work,
+    /// It only looks, and somebody is waiting for it.
+    Look,
+}
+
+impl Purpose {
+    fn policy(self) -> Policy {
+        let patient = Policy::default();
+        match self {
+            Purpose::Work => patient,
+            Purpose::Look => Policy { retries: 2, ..patient },
+        }
+    }
 }
 
 /// The node's program, which lies beside this one.
@@ -61,7 +80,7 @@ impl World {
     ///
     /// # Errors
     /// When a token, the node's program or the state directory is missing.
-    pub fn new(inventory: Inventory, state: State, report: Reporter, changes: bool) -> Result<World> {
+    pub fn new(inventory: Inventory, state: State, report: Reporter, purpose: Purpose) -> Result<World> {
         let cloud = match &inventory.provider {
             Provider::DigitalOcean(provider) => {
                 let url = secrets::api_url(provider.api_url.as_deref());
@@ -69,6 +88,7 @@ impl World {
                 let teller = report.clone();
                 let client = Client::new(&url, token)
                     .context("cannot use the provider's API")?
+                    .with_policy(purpose.policy())
                     .with_observer(Arc::new(move |notice| teller.progress("provider", notice.to_string())));
                 Some(client)
             }
@@ -88,7 +108,7 @@ impl World {
             pace: Pace::default(),
             report,
             program,
-            changes,
+            purpose,
             ssh,
             connections: Mutex::default(),
             pins: std::sync::Mutex::default(),

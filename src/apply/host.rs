@@ -22,6 +22,7 @@ const CLOUD_INIT_SECONDS: u64 = 1200;
 pub(super) async fn run(world: &World, facts: &Facts, node: &str, step: &Step) -> Result<()> {
     match &step.action {
         Action::CreateDroplet => provider::create_droplet(world, facts, node).await,
+        Action::AwaitDroplet { droplet } => provider::await_droplet(world, facts, *droplet).await,
         Action::PowerOn { droplet } => provider::power_on(world, facts, *droplet).await,
         Action::Reach => reach(world, node).await,
         Action::ReplaceHostKey => replace_host_key(world, node).await,

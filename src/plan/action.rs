@@ -45,6 +45,11 @@ pub enum Action {
     ImportSshKey,
     /// Makes a droplet.
     CreateDroplet,
+    /// Waits for a droplet that an earlier run asked for: it has no address yet.
+    AwaitDroplet {
+        /// The droplet's id.
+        droplet: u64,
+    },
     /// Switches a droplet on.
     PowerOn {
         /// The droplet's id.
@@ -157,6 +162,7 @@ impl Action {
         match self {
             Action::ImportSshKey => "import the SSH key".into(),
             Action::CreateDroplet => "create the droplet".into(),
+            Action::AwaitDroplet { droplet } => format!("wait for droplet {droplet}"),
             Action::PowerOn { droplet } => format!("switch droplet {droplet} on"),
             Action::CreateFloatingIp { node } => format!("create a floating IP that leads to {node}"),
             Action::RecordFloatingIp => "record the floating IP as a tag of the droplets".into(),

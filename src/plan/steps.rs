@@ -79,6 +79,17 @@ impl<'a> Planner<'a> {
                  before you let it rejoin",
             );
         }
+        if let Primary::Gone(identifier) = &self.primary {
+            let message = format!(
+                "this machine remembers the cluster (system identifier {identifier}), and no host holds any of it"
+            );
+            self.refuse(
+                None,
+                message,
+                "no new cluster is made in its place: name the hosts that hold it; or, if its data is lost for good, \
+                 forget it: `cluster down`, or delete cluster.json in its state directory",
+            );
+        }
         if self.primary == Primary::Never {
             for node in &self.inventory.nodes {
                 if let Host::Unreachable { why, young: false } = self.host(&node.name) {
@@ -152,6 +163,11 @@ impl<'a> Planner<'a> {
             {
                 let action = Action::PowerOn { droplet: droplet.id };
                 self.step(Phase::Provide, Some(node), action, "its droplet is off");
+            } else if let Some(droplet) = cloud.droplets.get(&node.name)
+                && droplet.public.is_none()
+            {
+                let action = Action::AwaitDroplet { droplet: droplet.id };
+                self.step(Phase::Provide, Some(node), action, "it is being made and has no address yet");
             }
         }
         if !self.addresses.wants_floating_ip {
@@ -223,6 +239,14 @@ impl<'a> Planner<'a> {
         }
         let role = roles::role(self.inventory, &self.primary, node);
         self.packages(node, host, known);
+        if let Primary::Lost(why) = &self.primary {
+            let data = roles::data(self.inventory, self.facts, host);
+            if matches!(data, Data::None | Data::HalfMade | Data::Virgin) {
+                // While the cluster's own data is looked for, nothing is made in its place.
+                let why = why.clone();
+                return self.without_primary(node, host, &data, &why);
+            }
+        }
         self.set_up(node, host, role);
         self.services(node, host, role);
     }
@@ -312,10 +336,12 @@ impl<'a> Planner<'a> {
             }
         }
         if !changes.is_empty() {
-            let why = if changes.iter().all(|change| host.files.contains_key(&change.path)) {
-                "they differ from what the inventory makes"
-            } else {
-                "they are missing"
+            let there = changes.iter().all(|change| host.files.contains_key(&change.path));
+            let why = match (there, changes.len()) {
+                (true, 1) => "it differs from what the inventory makes",
+                (true, _) => "they differ from what the inventory makes",
+                (false, 1) => "it is missing",
+                (false, _) => "some or all are missing",
             };
             self.step(Phase::Setup, Some(node), Action::WriteFiles { files: changes }, why);
         }
@@ -458,7 +484,7 @@ impl<'a> Planner<'a> {
         let primary = match &self.primary {
             Primary::One(name) => name.clone(),
             Primary::Never => self.inventory.primary().name.clone(),
-            Primary::Several(_) => return,
+            Primary::Several(_) | Primary::Gone(_) => return,
             Primary::Lost(why) => {
                 let why = why.clone();
                 return self.without_primary(node, host, data, &why);
@@ -572,7 +598,7 @@ impl<'a> Planner<'a> {
         let name = match &self.primary {
             Primary::One(name) => name.clone(),
             Primary::Never => self.inventory.primary().name.clone(),
-            Primary::Several(_) | Primary::Lost(_) => return,
+            Primary::Several(_) | Primary::Lost(_) | Primary::Gone(_) => return,
         };
         let upstream = self.inventory.node(&name).map(|node| i64::from(node.id));
         let right = |rows: Option<&[crate::facts::host::RepmgrNode]>| {
@@ -623,7 +649,7 @@ impl<'a> Planner<'a> {
             self.step(phase, Some(node), action, "it is of another version");
         }
         if !stale.is_empty() {
-            let why = "their program or their configuration changed since they started";
+            let why = "what runs has read an older program or configuration";
             self.step(phase, Some(node), Action::Services { units: stale, restart: true }, why);
         }
     }

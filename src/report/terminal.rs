@@ -27,6 +27,11 @@ impl Terminal {
         let _ = self.all.println(text);
     }
 
+    fn begin(&mut self, lane: &str, step: &str) {
+        let bar = self.spinner().with_prefix(format!("{lane:<8}")).with_message(step.to_owned());
+        self.bars.insert(lane.to_owned(), Bar { bar, step: step.to_owned() });
+    }
+
     fn spinner(&self) -> ProgressBar {
         let style = ProgressStyle::with_template("{prefix:.bold} {spinner} {wide_msg} {elapsed:.dim}")
             .unwrap_or_else(|_| ProgressStyle::default_spinner());
@@ -40,12 +45,21 @@ impl Consumer for Terminal {
     fn take(&mut self, event: &Event) {
         match event {
             Event::Started { lane, step } => {
-                let bar = self.spinner().with_prefix(format!("{lane:<8}")).with_message(step.clone());
-                self.bars.insert(lane.clone(), Bar { bar, step: step.clone() });
+                if let Some(bar) = self.bars.remove(lane) {
+                    bar.bar.finish_and_clear();
+                }
+                self.begin(lane, step);
             }
             Event::Progress { lane, text } | Event::Output { lane, text } if !text.trim().is_empty() => {
-                if let Some(bar) = self.bars.get(lane) {
-                    bar.bar.set_message(format!("{}: {}", bar.step, text.trim()));
+                match self.bars.get(lane) {
+                    Some(bar) => bar.bar.set_message(format!("{}: {}", bar.step, text.trim())),
+                    None if matches!(event, Event::Progress { .. }) => self.begin(lane, text.trim()),
+                    None => {}
+                }
+            }
+            Event::Finished { .. } => {
+                for bar in std::mem::take(&mut self.bars).into_values() {
+                    bar.bar.finish_and_clear();
                 }
             }
             Event::Done { lane, .. } | Event::Failed { lane, .. } => {
