@@ -54,6 +54,45 @@ pub enum Command {
         #[command(flatten)]
         inventory: InventoryArg,
     },
+    /// Print what an application needs to reach the cluster
+    ///
+    /// Writes go to the floating IP, reads to every data node. The password is not printed but named by the file that
+    /// holds it, unless --with-password asks for it.
+    Connect {
+        /// The inventory
+        #[command(flatten)]
+        inventory: InventoryArg,
+        /// What is printed
+        #[command(flatten)]
+        connect: crate::commands::connect::ConnectArgs,
+    },
+    /// Open a psql session on the node that takes writes, or on another
+    Psql {
+        /// The inventory
+        #[command(flatten)]
+        inventory: InventoryArg,
+        /// The session
+        #[command(flatten)]
+        psql: crate::commands::psql::PsqlArgs,
+    },
+    /// Make databases for applications
+    Db {
+        /// The inventory
+        #[command(flatten)]
+        inventory: InventoryArg,
+        /// What to do
+        #[command(subcommand)]
+        command: crate::commands::db::DbCommand,
+    },
+    /// Make and drop roles for applications
+    User {
+        /// The inventory
+        #[command(flatten)]
+        inventory: InventoryArg,
+        /// What to do
+        #[command(subcommand)]
+        command: crate::commands::user::UserCommand,
+    },
     /// Delete what `up` made at the provider; stop it on hosts that exist
     Down {
         /// The inventory

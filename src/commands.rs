@@ -1,11 +1,15 @@
 //! The commands, one a file: what each reads, does and prints.
 
+pub mod connect;
+pub mod db;
 mod down;
 pub mod lab;
 pub mod plan;
+pub mod psql;
 mod render;
 pub mod status;
 mod up;
+pub mod user;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -32,6 +36,12 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Up { inventory } => up::run(&inventory.inventory, cli.json).await,
         Command::Plan { inventory, check } => plan::run(&inventory.inventory, check, cli.json).await,
         Command::Status { inventory } => status::run(&inventory.inventory, cli.json).await,
+        Command::Connect { inventory, connect } => {
+            connect::run(&inventory.inventory, connect, cli.json).await
+        }
+        Command::Psql { inventory, psql } => psql::run(&inventory.inventory, psql).await,
+        Command::Db { inventory, command } => db::run(&inventory.inventory, command).await,
+        Command::User { inventory, command } => user::run(&inventory.inventory, command).await,
         Command::Down { inventory, yes } => down::run(&inventory.inventory, yes, cli.json).await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "cluster", &mut std::io::stdout());

@@ -7,6 +7,8 @@ mod check;
 mod file;
 mod position;
 
+pub(crate) use check::is_identifier;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;

@@ -7,7 +7,7 @@ pub mod secrets;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use tokio::sync::Mutex;
@@ -15,13 +15,16 @@ use tokio::sync::Mutex;
 use crate::cloud::{Client, Pace, Policy};
 use crate::error::Advice;
 use crate::inventory::{Inventory, Provider};
-use crate::remote::RemoteError;
 use crate::remote::ssh::{Ssh, SshHost};
+use crate::remote::{Command, Output, Remote as _, RemoteError};
 use crate::report::Reporter;
 use crate::state::{self, State};
 
 /// How long a host may take to answer before it counts as unreachable.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long what a killed run began may take to end: a package installation, or a clone.
+const BUSY_PATIENCE: Duration = Duration::from_secs(1800);
 
 /// What a command works with.
 pub struct World {
@@ -37,6 +40,8 @@ pub struct World {
     pub report: Reporter,
     /// The node's program, and its SHA-256.
     pub program: Program,
+    /// Whether this command works on hosts: it waits then for what an earlier one began there.
+    pub purpose: Purpose,
     ssh: Ssh,
     connections: Mutex<BTreeMap<String, Arc<SshHost>>>,
     /// Held while `known_hosts` is read and written: hosts are worked on at the same time.
@@ -103,6 +108,7 @@ impl World {
             pace: Pace::default(),
             report,
             program,
+            purpose,
             ssh,
             connections: Mutex::default(),
             pins: std::sync::Mutex::default(),
@@ -120,6 +126,38 @@ impl World {
         let host = Arc::new(self.ssh.connect(node, CONNECT_TIMEOUT).await?);
         self.connections.lock().await.insert(node.to_owned(), host.clone());
         Ok(host)
+    }
+
+    /// Runs a command on a node. While the host is busy with what a killed run began there, it waits.
+    ///
+    /// # Errors
+    /// [`RemoteError`]; a connection that broke is forgotten, so that the next command opens another.
+    pub async fn run(
+        &self,
+        node: &str,
+        command: &Command,
+        line: &(dyn Fn(&str) + Send + Sync),
+    ) -> Result<Output, RemoteError> {
+        let begun = Instant::now();
+        loop {
+            let host = self.connect(node).await?;
+            match host.run(command, line).await {
+                Err(RemoteError::Busy { .. }) if begun.elapsed() < BUSY_PATIENCE => {
+                    let waited = begun.elapsed().as_secs();
+                    self.report.progress(
+                        node,
+                        format!("waiting: an earlier run is still at work there ({waited} s)"),
+                    );
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+                Err(error @ RemoteError::Lost { .. }) => {
+                    drop(host);
+                    self.disconnect(node).await;
+                    return Err(error);
+                }
+                result => return result,
+            }
+        }
     }
 
     /// Forgets a connection that broke.

@@ -37,7 +37,6 @@ pub(super) async fn run(world: &World, facts: &Facts, node: &str, step: &Step) -
 
 /// Runs a command, and tells what the host prints.
 async fn run_command(world: &World, node: &str, command: &Command) -> Result<Output> {
-    let host = world.connect(node).await?;
     let tell = |text: &str| {
         world.report.send(Event::Output { lane: node.to_owned(), text: text.to_owned() });
         // What apt waits for is what a person wants to know.
@@ -45,15 +44,7 @@ async fn run_command(world: &World, node: &str, command: &Command) -> Result<Out
             world.report.progress(node, text);
         }
     };
-    match host.run(command, &tell).await {
-        Ok(output) => Ok(output),
-        Err(error @ RemoteError::Lost { .. }) => {
-            drop(host);
-            world.disconnect(node).await;
-            Err(error.into())
-        }
-        Err(error) => Err(explain(error)),
-    }
+    world.run(node, &command.clone().alone(), &tell).await.map_err(explain)
 }
 
 /// Adds a hint to what is known to go wrong.

@@ -500,7 +500,7 @@ fn is_name(text: &str, longest: usize) -> bool {
 }
 
 /// A name that SQL takes without quotes.
-fn is_identifier(text: &str) -> bool {
+pub(crate) fn is_identifier(text: &str) -> bool {
     text.len() <= 63
         && text.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
         && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')

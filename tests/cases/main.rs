@@ -5,7 +5,6 @@
 
 mod cli;
 mod commands;
-mod docs;
 mod golden;
 mod inventory;
 mod laws;

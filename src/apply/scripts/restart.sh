@@ -20,4 +20,4 @@ else
     touch /run/cluster/first-start
 fi
 systemctl restart "postgresql@$version-main"
-ready
+bring_up
