@@ -3,7 +3,7 @@
 NODE_TARGET := x86_64-unknown-linux-gnu
 NODE_PROGRAM := target/$(NODE_TARGET)/node/cluster-node
 
-.PHONY: build node demo demo-down test test-hosts bench lint clean
+.PHONY: build node demo demo-down story story-pictures test test-hosts bench lint clean
 
 # The operator's program, and beside it the nodes': static, so that it runs on any droplet.
 build: node
@@ -22,6 +22,18 @@ demo:
 
 demo-down:
 	scripts/demo-down.sh
+
+# The cluster as its application sees it: the primary lost, its return, a switchover. About six minutes.
+story:
+	scripts/prerequisites.sh hosts
+	$(MAKE) build
+	scripts/story.sh
+
+# The same, with a browser on the application's page, and pictures of it.
+story-pictures:
+	scripts/prerequisites.sh hosts
+	$(MAKE) build
+	scripts/story.sh --pictures docs/images
 
 # Everything that needs neither root nor a laboratory.
 test:
