@@ -32,7 +32,7 @@ fn a_primary_says_who_streams_from_it() {
         ["primary", "standby", "witness"]
     );
     assert_eq!(facts.units["repmgrd"].active, "active");
-    assert_eq!(facts.loaded["cluster-node"], true);
+    assert!(facts.loaded["cluster-node"]);
     assert!(facts.files["/var/lib/postgresql/.pgpass"].content.is_none(), "a secret's text is told");
     assert!(facts.files["/etc/repmgr.conf"].content.as_deref().unwrap().contains("node_id=1"));
 }
