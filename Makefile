@@ -43,7 +43,7 @@ test:
 # Everything that does. About ten minutes on two cores.
 test-hosts: node
 	scripts/prerequisites.sh hosts
-	cargo test --test hosts --test lab_hosts -- --ignored --nocapture --test-threads=1
+	cargo test --test hosts --test lab_hosts --test postgresql_12 -- --ignored --nocapture --test-threads=1
 
 # `up` against the time that apt takes anyway.
 bench: build
