@@ -3,7 +3,7 @@
 NODE_TARGET := x86_64-unknown-linux-gnu
 NODE_PROGRAM := target/$(NODE_TARGET)/node/cluster-node
 
-.PHONY: build node demo demo-down test test-hosts bench lint clean
+.PHONY: build node demo demo-down story story-pictures test test-hosts bench lint clean
 
 # The operator's program, and beside it the nodes': static, so that it runs on any droplet.
 build: node
@@ -23,6 +23,18 @@ demo:
 demo-down:
 	scripts/demo-down.sh
 
+# The cluster as its application sees it: the primary lost, its return, a switchover. About six minutes.
+story:
+	scripts/prerequisites.sh hosts
+	$(MAKE) build
+	scripts/story.sh
+
+# The same, with a browser on the application's page, and pictures of it.
+story-pictures:
+	scripts/prerequisites.sh hosts
+	$(MAKE) build
+	scripts/story.sh --pictures docs/images
+
 # Everything that needs neither root nor a laboratory.
 test:
 	scripts/prerequisites.sh tests
@@ -31,7 +43,7 @@ test:
 # Everything that does. About ten minutes on two cores.
 test-hosts: node
 	scripts/prerequisites.sh hosts
-	cargo test --test hosts --test lab_hosts -- --ignored --nocapture --test-threads=1
+	cargo test --test hosts --test lab_hosts --test postgresql_12 -- --ignored --nocapture --test-threads=1
 
 # `up` against the time that apt takes anyway.
 bench: build
