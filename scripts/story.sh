@@ -88,10 +88,10 @@ counts() {
     wait "$load" || :
     load=''
     seen=$(cat "$work/load.json")
-    jq -r --arg note "${1:-}" '
+    jq -r '
         def s: . / 100 | round / 10 | tostring + " s";
         def line: "\(.answered) answered, \(.failed) failed, longest gap \(.longest_gap_ms | s) (\(.nodes | to_entries | map("\(.key) \(.value)") | join(", ")))";
-        "   writes  \(.writes | line)\n   reads   \(.reads | line)\n   rows    \(.rows.acknowledged) acknowledged, \(.rows.present) present, \(.rows.lost) lost\($note)"
+        "   writes  \(.writes | line)\n   reads   \(.reads | line)\n   rows    \(.rows.acknowledged) acknowledged, \(.rows.present) present, \(.rows.lost) lost"
     ' <<<"$seen"
     kill -0 "$app" || die "the application has ended: $(tail -n 3 "$work/app.log")"
 }
