@@ -128,7 +128,7 @@ wait_for 30 "the application" curl -sfo "$work/countries.json" "http://127.0.0.1
 cat "$work/app.log"
 if [ -n "$pictures" ]; then
     mkdir -p "$pictures"
-    coproc LOOK { cd examples/sequelize && exec node test/look.js "http://127.0.0.1:$page"; }
+    coproc LOOK { cd examples/sequelize && exec node browser/look.js "http://127.0.0.1:$page"; }
     look=$LOOK_PID look_in=${LOOK[1]} look_out=${LOOK[0]}
 fi
 see see Estonia
