@@ -10,6 +10,7 @@ pub mod config;
 pub mod decision;
 #[cfg(feature = "node")]
 pub mod guard;
+pub mod lease;
 #[cfg(feature = "node")]
 pub mod promote;
 #[cfg(feature = "node")]
