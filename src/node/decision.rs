@@ -86,9 +86,10 @@ impl Seen {
         let raising = matches!(self.job, Some(Job::Promote | Job::HandOver)) || (self.job == Some(Job::Start) && self.holds);
         let beats = self.is_primary()
             && self.look.as_ref().is_some_and(|look| self.now <= look.at + HEARTBEAT_FRESH);
-        let position = if self.processes { self.look.as_ref().and_then(|look| look.position) } else { self.stopped };
+        // A server that is being started has not said yet what it has; at least what it had.
+        let told = self.look.as_ref().filter(|_| self.processes).and_then(|look| look.position);
         Local {
-            position,
+            position: told.or(self.stopped),
             candidate: self.candidate(),
             renew: beats || raising || self.restarting,
             writable: self.is_primary(),

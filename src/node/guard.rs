@@ -226,12 +226,12 @@ impl Guard {
         let data = self.config.data_directory();
         let standby_signal = Path::new(&data).join("standby.signal").exists();
         let restarting = now < self.restarting_until;
-        if processes {
-            self.stopped = None;
-        } else if self.stopped.is_none() && !self.config.me().witness && finished() && self.job.is_none() {
+        let ended = self.had_processes && !processes;
+        let reads = !processes && self.job.is_none() && !self.config.me().witness && finished();
+        if reads && (ended || self.stopped.is_none()) {
             self.stopped = postgres::stopped_position(&self.config).ok();
         }
-        if self.had_processes && !processes && !self.config.me().witness {
+        if ended && !self.config.me().witness {
             memory::note("ended", "PostgreSQL has ended");
             if self.lease.term().is_some() && !restarting && self.job.is_none() {
                 self.unfit_until = self.unfit_until.max(now + YIELD);
@@ -448,7 +448,7 @@ impl Guard {
             }
             Done::Job(job, result) => {
                 // What was seen before it ended says nothing about now.
-                (self.job, self.look, self.job_ended) = (None, None, clock::now());
+                (self.job, self.look, self.stopped, self.job_ended) = (None, None, None, clock::now());
                 let now = clock::now();
                 match result {
                     Ok(text) => {

@@ -48,9 +48,12 @@ const HEARTBEAT: &str = "\
 const TABLE: &str = "\
     create schema if not exists cluster_guard; \
     create table if not exists cluster_guard.heartbeat (node text primary key, at timestamptz not null)";
+/// The timeline is the newest of which it has WAL: the control file learns of a promotion only with the next
+/// checkpoint, and the receiver forgets it when its connection ends.
 const STANDBY: &str = "\
     select greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()), \
-        coalesce((select received_tli from pg_stat_wal_receiver), (select timeline_id from pg_control_checkpoint())), \
+        greatest((select timeline_id from pg_control_checkpoint()), (select received_tli from pg_stat_wal_receiver), \
+            (select max(('x' || substr(name, 1, 8))::bit(32)::int) from pg_ls_waldir() where name ~ '^[0-9A-F]{24}$')), \
         coalesce((select sender_host from pg_stat_wal_receiver where status = 'streaming'), '')";
 
 /// Looks, within [`timing::HEARTBEAT`].
