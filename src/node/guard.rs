@@ -41,6 +41,8 @@ const MEND: Duration = Duration::from_secs(10);
 const YIELD: Millis = 5_000;
 /// For how long a node that could not start or promote lets others try.
 const UNFIT: Millis = 60_000;
+/// How soon a start or a rejoin that failed is tried again.
+const RETRY: Millis = 10_000;
 /// A primary that has not been heard of for so long may be none any more.
 const HEARD: Millis = 4_000;
 /// A primary is believed when it has been heard of for so long.
@@ -81,6 +83,7 @@ struct Guard {
     heir: Option<NodeId>,
     restarting_until: Millis,
     unfit_until: Millis,
+    retry_at: Millis,
     primary: Option<Primary>,
     astray_since: Option<Millis>,
     /// The lease as it is noted in `/run`.
@@ -178,6 +181,7 @@ impl Guard {
             heir: None,
             restarting_until: 0,
             unfit_until: 0,
+            retry_at: 0,
             primary: None,
             astray_since: None,
             noted: memory::held()?,
@@ -367,10 +371,9 @@ impl Guard {
                 // What a job was about is gone; it will say so itself.
                 self.unfit_until = clock::now() + YIELD;
             }
-            Act::Start if seen.unfit => {}
+            Act::Start | Act::Rejoin(_) if seen.now < self.retry_at => {}
             Act::Start => self.begin(Job::Start, why, jobs::start(config)),
             Act::Promote => self.begin(Job::Promote, why, jobs::promote(config)),
-            Act::Rejoin(_) if seen.unfit => {}
             Act::Rejoin(primary) => {
                 if let Some(primary) = self.member(primary).cloned() {
                     self.begin(Job::Rejoin, why, jobs::rejoin(config, primary));
@@ -465,7 +468,12 @@ impl Guard {
                         memory::note("failed", &text);
                         self.trouble = Some(text);
                         self.heir = None;
-                        self.unfit_until = now + if job == Job::HandOver { 0 } else if job == Job::Rejoin { 2 * YIELD } else { UNFIT };
+                        match job {
+                            // It starts again here, with the lease that it still has.
+                            Job::HandOver => {}
+                            Job::Rejoin => self.retry_at = now + RETRY,
+                            Job::Start | Job::Promote => (self.unfit_until, self.retry_at) = (now + UNFIT, now + RETRY),
+                        }
                     }
                 }
                 self.next_look = Instant::now();
