@@ -1,13 +1,13 @@
 //! Doing what a plan says: one phase on all hosts at once, then look again, then plan again, until nothing is left.
 
-mod command;
+pub mod command;
 mod host;
 mod provider;
 pub mod script;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use tokio::task::JoinSet;
@@ -21,6 +21,9 @@ use crate::world::World;
 
 /// A plan has fewer phases than this; more rounds mean that something undoes what is done.
 const MOST_ROUNDS: usize = 40;
+
+/// How long the guards may take to agree on a primary after the last step.
+const GUARD_PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a run came to.
 pub struct Outcome {
@@ -40,15 +43,31 @@ pub async fn converge(world: &Arc<World>, stop: &CancellationToken) -> Result<Ou
     let mut done: BTreeSet<String> = BTreeSet::new();
     let mut steps = 0;
     let mut looked_before_leaping = false;
-    for _ in 0..MOST_ROUNDS {
+    let mut rounds = 0;
+    let mut waiting = None;
+    loop {
         let facts = world.observe().await?;
         let means = world.means(&facts).await?;
         let plan = plan(&world.inventory, &facts, &means);
         refuse(&plan)?;
         remember(world, &facts)?;
         let Some((phase, list)) = plan.first_phase() else {
-            return Ok(Outcome { steps, troubles: plan.troubles, facts });
+            let waits =
+                plan.waits.filter(|_| waiting.is_none_or(|since: Instant| since.elapsed() < GUARD_PATIENCE));
+            let Some(what) = waits else {
+                return Ok(Outcome { steps, troubles: plan.troubles, facts });
+            };
+            let since = *waiting.get_or_insert_with(Instant::now);
+            world.report.progress("cluster", format!("waiting for {what} ({} s)", since.elapsed().as_secs()));
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            continue;
         };
+        rounds += 1;
+        if rounds > MOST_ROUNDS {
+            return Err(Advice::failed("the plan does not become empty")
+                .hint("please report this, with the log of this run")
+                .into());
+        }
         if !looked_before_leaping {
             world.preflight(&facts).await?;
             looked_before_leaping = true;
@@ -66,17 +85,15 @@ pub async fn converge(world: &Arc<World>, stop: &CancellationToken) -> Result<Ou
             done.extend(identities);
         }
     }
-    Err(Advice::failed("the plan does not become empty")
-        .hint("please report this, with the log of this run")
-        .into())
 }
 
 fn refuse(plan: &Plan) -> Result<()> {
-    let Some(first) = plan.refusals.first() else { return Ok(()) };
+    if plan.refusals.is_empty() {
+        return Ok(());
+    }
     let place = |trouble: &Trouble| trouble.node.as_ref().map_or(String::new(), |node| format!("{node} "));
-    let text: Vec<String> =
-        plan.refusals.iter().map(|refusal| format!("{}{}", place(refusal), refusal.message)).collect();
-    Err(Advice::refused(text.join("\n         ")).hint(first.hint.clone()).into())
+    let reasons = plan.refusals.iter().map(|it| (format!("{}{}", place(it), it.message), it.hint.clone()));
+    Err(Advice::refused_for(reasons).into())
 }
 
 /// What must not be forgotten: that this cluster exists.
@@ -127,9 +144,7 @@ async fn run_phase(
         1 => Err(errors.remove(0)),
         _ => {
             let text: Vec<String> = errors.iter().map(|error| format!("{error:#}")).collect();
-            let hint = errors.iter().find_map(|error| {
-                error.chain().find_map(|cause| cause.downcast_ref::<Advice>()?.hint.clone())
-            });
+            let hint = errors.iter().find_map(crate::error::hint_of);
             let mut advice = Advice::failed(text.join("\n  and: "));
             advice.hint = hint;
             Err(advice.into())

@@ -25,7 +25,7 @@ const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed (run it again), 2 wrong c
 /// Where the inventory is.
 #[derive(Debug, Args)]
 pub struct InventoryArg {
-    /// The inventory
+    /// The inventory file
     #[arg(short, long, value_name = "FILE", env = "CLUSTER_INVENTORY")]
     pub inventory: PathBuf,
 }
@@ -53,6 +53,45 @@ pub enum Command {
         /// The inventory
         #[command(flatten)]
         inventory: InventoryArg,
+    },
+    /// Print what an application needs to reach the cluster
+    ///
+    /// Writes go to the floating IP, reads to every data node. The password is not printed but named by the file that
+    /// holds it, unless --with-password asks for it.
+    Connect {
+        /// The inventory
+        #[command(flatten)]
+        inventory: InventoryArg,
+        /// What is printed
+        #[command(flatten)]
+        connect: crate::commands::connect::ConnectArgs,
+    },
+    /// Open a psql session on the node that takes writes, or on another
+    Psql {
+        /// The inventory
+        #[command(flatten)]
+        inventory: InventoryArg,
+        /// The session
+        #[command(flatten)]
+        psql: crate::commands::psql::PsqlArgs,
+    },
+    /// Make databases for applications
+    Db {
+        /// The inventory
+        #[command(flatten)]
+        inventory: InventoryArg,
+        /// What to do
+        #[command(subcommand)]
+        command: crate::commands::db::DbCommand,
+    },
+    /// Make and drop roles for applications
+    User {
+        /// The inventory
+        #[command(flatten)]
+        inventory: InventoryArg,
+        /// What to do
+        #[command(subcommand)]
+        command: crate::commands::user::UserCommand,
     },
     /// Delete what `up` made at the provider; stop it on hosts that exist
     Down {

@@ -22,7 +22,7 @@ pub mod scope;
 
 mod calls;
 
-pub use client::{Client, Notice, Observer};
+pub use client::{Client, Notice, Observer, check_base_url};
 pub use error::Error;
 pub use pace::Pace;
 pub use retry::Policy;

@@ -1,11 +1,15 @@
 //! The commands, one a file: what each reads, does and prints.
 
+pub mod connect;
+pub mod db;
 mod down;
 pub mod lab;
-mod plan;
+pub mod plan;
+pub mod psql;
 mod render;
-mod status;
+pub mod status;
 mod up;
+pub mod user;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -20,7 +24,7 @@ use crate::error::{Advice, Exit};
 use crate::inventory::Inventory;
 use crate::report::{self, Format};
 use crate::state::State;
-use crate::world::World;
+use crate::world::{Purpose, World};
 
 /// Runs one command.
 ///
@@ -32,6 +36,12 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Up { inventory } => up::run(&inventory.inventory, cli.json).await,
         Command::Plan { inventory, check } => plan::run(&inventory.inventory, check, cli.json).await,
         Command::Status { inventory } => status::run(&inventory.inventory, cli.json).await,
+        Command::Connect { inventory, connect } => {
+            connect::run(&inventory.inventory, connect, cli.json).await
+        }
+        Command::Psql { inventory, psql } => psql::run(&inventory.inventory, psql).await,
+        Command::Db { inventory, command } => db::run(&inventory.inventory, command).await,
+        Command::User { inventory, command } => user::run(&inventory.inventory, command).await,
         Command::Down { inventory, yes } => down::run(&inventory.inventory, yes, cli.json).await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "cluster", &mut std::io::stdout());
@@ -60,9 +70,10 @@ where
     W: Future<Output = Result<T>>,
 {
     let state = State::open(&inventory.cluster)?;
+    let purpose = if log.is_some() { Purpose::Work } else { Purpose::Look };
     let log = log.map(|command| state.new_log(command));
     let (reporter, consumers) = report::start(format, log.as_deref());
-    let result = match World::new(inventory, state, reporter) {
+    let result = match World::new(inventory, state, reporter, purpose) {
         Ok(world) => {
             let world = Arc::new(world);
             let result = work(world.clone()).await;

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::process::ExitCode;
 
+use crate::cloud;
+
 /// The exit codes of `cluster`, part of its interface (see `docs/exit-codes.md`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -64,6 +66,20 @@ impl Advice {
         Advice { message: message.into(), hint: None, exit: Exit::Refused }
     }
 
+    /// Several things that stand in the way, each with what to do about it.
+    pub fn refused_for(reasons: impl IntoIterator<Item = (String, String)>) -> Self {
+        let mut reasons: Vec<(String, String)> = reasons.into_iter().collect();
+        if reasons.len() == 1 {
+            let (message, hint) = reasons.remove(0);
+            return Advice::refused(message).hint(hint);
+        }
+        let mut message = format!("{} things stand in the way", reasons.len());
+        for (reason, hint) in reasons {
+            message.push_str(&format!("\n  {reason}\n    hint: {hint}"));
+        }
+        Advice::refused(message)
+    }
+
     /// Adds what to do next.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -81,7 +97,32 @@ impl Advice {
 
 /// The first exit code named in the chain of `error`; `Failed` if there is none.
 pub fn exit_of(error: &anyhow::Error) -> Exit {
-    error.chain().find_map(|cause| cause.downcast_ref::<Advice>()).map_or(Exit::Failed, |advice| advice.exit)
+    error.chain().find_map(exit).unwrap_or(Exit::Failed)
+}
+
+/// What a cause says of the exit code. A token that the provider refuses changed nothing.
+fn exit(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
+    if let Some(advice) = cause.downcast_ref::<Advice>() {
+        return Some(advice.exit);
+    }
+    match cause.downcast_ref::<cloud::Error>()? {
+        cloud::Error::BaseUrl { .. } | cloud::Error::Token => Some(Exit::Refused),
+        error if matches!(error.status(), Some(401 | 403)) => Some(Exit::Refused),
+        _ => None,
+    }
+}
+
+/// What a cause says that one could do.
+fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
+    match cause.downcast_ref::<Advice>() {
+        Some(advice) => advice.hint.clone(),
+        None => cause.downcast_ref::<cloud::Error>()?.hint(),
+    }
+}
+
+/// The first hint in the chain of `error`.
+pub fn hint_of(error: &anyhow::Error) -> Option<String> {
+    error.chain().find_map(hint)
 }
 
 /// Says where the log of a run is that failed in the middle of its work.
@@ -99,8 +140,15 @@ pub fn with_log(error: anyhow::Error, log: &std::path::Path) -> anyhow::Error {
 pub fn render(error: &anyhow::Error) -> String {
     let mut text = String::new();
     // A cause that was put on top only for its hint repeats the words below it.
-    let mut causes: Vec<String> =
-        error.chain().map(|cause| cause.to_string().trim_end().to_owned()).collect();
+    let mut causes: Vec<String> = Vec::new();
+    let mut chain = error.chain();
+    while let Some(mut cause) = chain.next() {
+        if cause.is::<reqwest::Error>() {
+            // Four layers say that a request failed; the last one says why.
+            cause = chain.by_ref().last().unwrap_or(cause);
+        }
+        causes.push(cause.to_string().trim_end().to_owned());
+    }
     causes.dedup();
     for (depth, cause) in causes.iter().enumerate() {
         let lead = if depth == 0 { "error: " } else { "  because: " };
@@ -108,11 +156,12 @@ pub fn render(error: &anyhow::Error) -> String {
         text.push_str(cause);
         text.push('\n');
     }
-    let hints: Vec<&str> =
-        error.chain().filter_map(|it| it.downcast_ref::<Advice>()?.hint.as_deref()).collect();
-    for hint in hints.iter().rev() {
+    let mut hints: Vec<String> = error.chain().filter_map(hint).collect();
+    hints.reverse();
+    hints.dedup();
+    for hint in hints {
         text.push_str("hint: ");
-        text.push_str(hint);
+        text.push_str(&hint);
         text.push('\n');
     }
     text

@@ -76,6 +76,12 @@ pub fn health(inventory: &Inventory, facts: &Facts, addresses: &BTreeMap<String,
             problems.push(format!("SPLIT BRAIN: {} take writes at the same time", names.join(" and ")));
             None
         }
+        Primary::Gone(identifier) => {
+            problems.push(format!(
+                "no host holds any of the cluster that this machine remembers (system identifier {identifier})"
+            ));
+            None
+        }
         Primary::Lost(why) => {
             problems.push(format!("no node takes writes: {why}"));
             None

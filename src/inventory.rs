@@ -7,6 +7,8 @@ mod check;
 mod file;
 mod position;
 
+pub(crate) use check::is_identifier;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
@@ -68,6 +70,18 @@ impl Inventory {
     /// [`Problems`], with every mistake found.
     pub fn parse(path: &Path, text: &str) -> Result<Inventory, Problems> {
         let positions = position::Positions::of(text);
+        if let Some((key, line)) = &positions.twice {
+            let first = positions.line(key).unwrap_or_default();
+            return Err(Problems {
+                file: path.to_owned(),
+                list: vec![Problem {
+                    key: key.clone(),
+                    line: Some(*line),
+                    message: format!("stands here and on line {first}"),
+                    hint: Some("keep one of the two".into()),
+                }],
+            });
+        }
         let raw = file::parse(text).map_err(|problem| Problems {
             file: path.to_owned(),
             list: vec![Problem { line: problem.line.or_else(|| positions.line(&problem.key)), ..problem }],

@@ -7,6 +7,7 @@
 pub mod api;
 pub mod daemon;
 pub mod fault;
+mod firewall;
 mod floating;
 pub mod home;
 mod image;

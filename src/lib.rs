@@ -12,6 +12,8 @@ pub mod cli;
 pub mod cloud;
 #[cfg(feature = "operator")]
 pub mod commands;
+#[cfg(feature = "operator")]
+pub mod connect;
 pub mod error;
 #[cfg(feature = "operator")]
 pub mod facts;

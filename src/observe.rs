@@ -11,9 +11,9 @@ use crate::cloud::model::DropletStatus;
 use crate::cloud::{key, names};
 use crate::facts::{Cloud, Droplet, Facts, FloatingIp, Host, Local, probe};
 use crate::plan::files;
-use crate::remote::{Command, Remote as _, RemoteError};
+use crate::remote::{Command, RemoteError};
 use crate::report::Event;
-use crate::world::World;
+use crate::world::{Purpose, World};
 
 impl World {
     /// Reads the provider and all hosts.
@@ -103,7 +103,11 @@ impl World {
         } else {
             let fingerprint =
                 key::fingerprint(&self.public_key().await?).context("the public key cannot be read")?;
-            client.ssh_key(&fingerprint).await?.is_some()
+            client
+                .ssh_key(&fingerprint)
+                .await
+                .context("cannot look for the SSH key at the provider")?
+                .is_some()
         };
         Ok(Some(Cloud { ssh_key, droplets: by_name, floating_ip }))
     }
@@ -127,32 +131,20 @@ impl World {
             .arg(self.inventory.postgresql.port.to_string())
             .args(files::paths(version))
             .limit(30);
-        // A master that was left idle may be gone: one more try with a new connection.
+        let command = if self.purpose == Purpose::Work { command.alone() } else { command };
+        // A connection that stood idle may be gone: one more try with a new one.
         for last in [false, true] {
-            let host = match self.connect(node).await {
-                Ok(host) => host,
-                Err(RemoteError::Connect { message, .. }) => {
-                    return Ok(Host::Unreachable { why: message, young });
-                }
-                Err(error) => return Err(error.into()),
-            };
-            match host.run(&command, &|_| {}).await {
+            match self.run(node, &command, &|_| {}).await {
                 Ok(output) => {
-                    let facts = match probe::parse(&output.stdout) {
-                        Ok(facts) => facts,
+                    return match probe::parse(&output.stdout) {
+                        Ok(facts) => Ok(Host::Up(Box::new(facts))),
                         // First boots of some images let us in and run nothing.
-                        Err(error) if young => {
-                            return Ok(Host::Unreachable { why: error.to_string(), young });
-                        }
-                        Err(error) => return Err(error).with_context(|| format!("cannot read {node}")),
+                        Err(error) if young => Ok(Host::Unreachable { why: error.to_string(), young }),
+                        Err(error) => Err(error).with_context(|| format!("cannot read {node}")),
                     };
-                    return Ok(Host::Up(Box::new(facts)));
                 }
-                Err(RemoteError::Lost { .. }) if !last => {
-                    drop(host);
-                    self.disconnect(node).await;
-                }
-                Err(RemoteError::Lost { message, .. }) => {
+                Err(RemoteError::Lost { .. }) if !last => {}
+                Err(RemoteError::Connect { message, .. } | RemoteError::Lost { message, .. }) => {
                     return Ok(Host::Unreachable { why: message, young });
                 }
                 Err(error) => return Err(error).with_context(|| format!("cannot read {node}")),

@@ -51,19 +51,19 @@ pub enum Phase {
     Setup,
     /// PostgreSQL reads its files again.
     Reload,
-    /// Standbys are made; roles and databases, meanwhile, on the primary.
+    /// Standbys are made and the witness is registered; roles and databases, meanwhile, on the primary.
     Follow,
-    /// The witness is registered, when there is something to witness.
-    Witness,
     /// Settings that need a restart: nodes that go first.
     RestartFirst,
     /// Settings that need a restart: nodes that go last.
     RestartLast,
-    /// Services of the witness.
+    /// Services that do not run yet.
+    Watch,
+    /// Services of the witness that run and have to read something new.
     WatchWitness,
-    /// Services of the standbys.
+    /// The same of the standbys.
     WatchStandbys,
-    /// Services of the primary.
+    /// The same of the primary.
     WatchPrimary,
     /// The floating IP leads to the primary.
     Address,
@@ -80,10 +80,9 @@ impl Phase {
             Phase::Install => "packages",
             Phase::Setup => "set up",
             Phase::Reload => "reload",
-            Phase::Follow => "standbys",
-            Phase::Witness => "witness",
+            Phase::Follow => "standbys and witness",
             Phase::RestartFirst | Phase::RestartLast => "restart",
-            Phase::WatchWitness | Phase::WatchStandbys | Phase::WatchPrimary => "services",
+            Phase::Watch | Phase::WatchWitness | Phase::WatchStandbys | Phase::WatchPrimary => "services",
             Phase::Address => "floating IP",
         }
     }
@@ -129,6 +128,8 @@ pub struct Plan {
     pub troubles: Vec<Trouble>,
     /// The steps, in order.
     pub steps: Vec<Step>,
+    /// What the nodes will do by themselves, if that is worth waiting for when all steps are done.
+    pub waits: Option<String>,
 }
 
 impl Plan {

@@ -26,6 +26,12 @@ pub enum RemoteError {
         /// ssh's own words.
         message: String,
     },
+    /// Something that this program began is still running on the host; the command was not started.
+    #[error("{host} is still busy with what an earlier run began")]
+    Busy {
+        /// The node.
+        host: String,
+    },
     /// The command ran and said no.
     #[error("`{command}` on {host} ended with exit code {code}{}", tail(.output))]
     Failed {

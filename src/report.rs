@@ -106,6 +106,11 @@ pub enum Format {
 }
 
 impl Format {
+    /// The format for a command whose result goes to standard output: progress is for people only.
+    pub fn beside_result(json: bool) -> Format {
+        if json { Format::Quiet } else { Format::choose(false) }
+    }
+
     /// The format that fits: JSON if asked for, a live display on a terminal, lines elsewhere.
     pub fn choose(json: bool) -> Format {
         let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
@@ -169,7 +174,7 @@ pub fn start(format: Format, log: Option<&Path>) -> (Reporter, Consumers) {
     let mut consumers: Vec<Box<dyn Consumer>> = Vec::new();
     match format {
         Format::Terminal => consumers.push(Box::new(terminal::Terminal::new())),
-        Format::Plain => consumers.push(Box::new(plain::Plain)),
+        Format::Plain => consumers.push(Box::new(plain::Plain::default())),
         Format::Json => consumers.push(Box::new(log::JsonLines::stdout())),
         Format::Quiet => {}
     }

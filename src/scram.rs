@@ -16,7 +16,7 @@ const ITERATIONS: u32 = 4096;
 pub fn verifier(password: &SecretString) -> String {
     let mut salt = [0u8; 16];
     getrandom::fill(&mut salt).expect("the operating system has random numbers");
-    make(password, &salt, ITERATIONS)
+    derive(password, &salt, ITERATIONS)
 }
 
 /// Whether `verifier` is one of `password`.
@@ -26,10 +26,14 @@ pub fn verifies(verifier: &str, password: &SecretString) -> bool {
         let (iterations, salt) = head.split_once(':')?;
         Some((iterations.parse().ok()?, STANDARD.decode(salt).ok()?))
     };
-    parts().is_some_and(|(iterations, salt)| make(password, &salt, iterations) == verifier)
+    parts().is_some_and(|(iterations, salt)| derive(password, &salt, iterations) == verifier)
 }
 
-fn make(password: &SecretString, salt: &[u8], iterations: u32) -> String {
+/// The verifier for `password` with this salt and this many rounds.
+///
+/// # Panics
+/// Never: HMAC takes a key of any length.
+pub fn derive(password: &SecretString, salt: &[u8], iterations: u32) -> String {
     let mut salted = [0u8; 32];
     pbkdf2::pbkdf2_hmac::<Sha256>(password.expose_secret().as_bytes(), salt, iterations, &mut salted);
     let mac = |text: &[u8]| {
@@ -61,7 +65,7 @@ mod tests {
     fn the_salt_of_the_rfc_gives_the_same_verifier_as_postgresql() {
         let salt = STANDARD.decode("W22ZaJ0SNY7soEsUEjb6gQ==").unwrap();
         assert_eq!(
-            make(&"pencil".into(), &salt, 4096),
+            derive(&"pencil".into(), &salt, 4096),
             "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU="
         );
     }

@@ -118,6 +118,32 @@ impl State {
         Ok(password)
     }
 
+    /// Forgets the password kept under `name`.
+    ///
+    /// # Errors
+    /// When the file cannot be read or written.
+    pub fn forget_password(&self, name: &str) -> Result<()> {
+        let mut secrets: Secrets = self.read_json("secrets.json")?;
+        if secrets.passwords.remove(name).is_some() {
+            self.write("secrets.json", &(serde_json::to_string_pretty(&secrets)? + "\n"))?;
+        }
+        Ok(())
+    }
+
+    /// Deletes a file, if it is there.
+    ///
+    /// # Errors
+    /// When it cannot be deleted.
+    pub fn forget_file(&self, name: &str) -> Result<()> {
+        let path = self.path(name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("cannot delete {}", path.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn read_json<T: Default + for<'de> Deserialize<'de>>(&self, name: &str) -> Result<T> {
         let path = self.path(name);
         match fs::read_to_string(&path) {

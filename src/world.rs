@@ -7,21 +7,24 @@ pub mod secrets;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use tokio::sync::Mutex;
 
-use crate::cloud::{self, Client, Pace};
+use crate::cloud::{Client, Pace, Policy};
 use crate::error::Advice;
 use crate::inventory::{Inventory, Provider};
-use crate::remote::RemoteError;
 use crate::remote::ssh::{Ssh, SshHost};
+use crate::remote::{Command, Output, Remote as _, RemoteError};
 use crate::report::Reporter;
 use crate::state::{self, State};
 
 /// How long a host may take to answer before it counts as unreachable.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long what a killed run began may take to end: a package installation, or a clone.
+const BUSY_PATIENCE: Duration = Duration::from_secs(1800);
 
 /// What a command works with.
 pub struct World {
@@ -37,10 +40,31 @@ pub struct World {
     pub report: Reporter,
     /// The node's program, and its SHA-256.
     pub program: Program,
+    /// Whether this command works on hosts: it waits then for what an earlier one began there.
+    pub purpose: Purpose,
     ssh: Ssh,
     connections: Mutex<BTreeMap<String, Arc<SshHost>>>,
     /// Held while `known_hosts` is read and written: hosts are worked on at the same time.
     pins: std::sync::Mutex<()>,
+}
+
+/// What a command is for, which says how long it waits for a provider that does not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// It changes the world, and waits rather than leave it half done.
+    Work,
+    /// It only looks, and somebody is waiting for it.
+    Look,
+}
+
+impl Purpose {
+    fn policy(self) -> Policy {
+        let patient = Policy::default();
+        match self {
+            Purpose::Work => patient,
+            Purpose::Look => Policy { retries: 2, ..patient },
+        }
+    }
 }
 
 /// The node's program, which lies beside this one.
@@ -56,7 +80,7 @@ impl World {
     ///
     /// # Errors
     /// When a token, the node's program or the state directory is missing.
-    pub fn new(inventory: Inventory, state: State, report: Reporter) -> Result<World> {
+    pub fn new(inventory: Inventory, state: State, report: Reporter, purpose: Purpose) -> Result<World> {
         let cloud = match &inventory.provider {
             Provider::DigitalOcean(provider) => {
                 let url = secrets::api_url(provider.api_url.as_deref());
@@ -64,6 +88,7 @@ impl World {
                 let teller = report.clone();
                 let client = Client::new(&url, token)
                     .context("cannot use the provider's API")?
+                    .with_policy(purpose.policy())
                     .with_observer(Arc::new(move |notice| teller.progress("provider", notice.to_string())));
                 Some(client)
             }
@@ -83,6 +108,7 @@ impl World {
             pace: Pace::default(),
             report,
             program,
+            purpose,
             ssh,
             connections: Mutex::default(),
             pins: std::sync::Mutex::default(),
@@ -100,6 +126,38 @@ impl World {
         let host = Arc::new(self.ssh.connect(node, CONNECT_TIMEOUT).await?);
         self.connections.lock().await.insert(node.to_owned(), host.clone());
         Ok(host)
+    }
+
+    /// Runs a command on a node. While the host is busy with what a killed run began there, it waits.
+    ///
+    /// # Errors
+    /// [`RemoteError`]; a connection that broke is forgotten, so that the next command opens another.
+    pub async fn run(
+        &self,
+        node: &str,
+        command: &Command,
+        line: &(dyn Fn(&str) + Send + Sync),
+    ) -> Result<Output, RemoteError> {
+        let begun = Instant::now();
+        loop {
+            let host = self.connect(node).await?;
+            match host.run(command, line).await {
+                Err(RemoteError::Busy { .. }) if begun.elapsed() < BUSY_PATIENCE => {
+                    let waited = begun.elapsed().as_secs();
+                    self.report.progress(
+                        node,
+                        format!("waiting: an earlier run is still at work there ({waited} s)"),
+                    );
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+                Err(error @ RemoteError::Lost { .. }) => {
+                    drop(host);
+                    self.disconnect(node).await;
+                    return Err(error);
+                }
+                result => return result,
+            }
+        }
     }
 
     /// Forgets a connection that broke.
@@ -122,7 +180,7 @@ impl World {
     /// Base URL of the API, as the nodes see it.
     pub fn nodes_api_url(&self) -> Option<String> {
         match &self.inventory.provider {
-            Provider::DigitalOcean(_) => self.cloud.as_ref().map(|cloud| cloud.base_url().to_owned()),
+            Provider::DigitalOcean(it) => Some(secrets::api_url(it.api_url.as_deref())),
             Provider::Existing(existing) => {
                 existing.floating_ip.as_ref().map(|it| secrets::api_url(it.api_url.as_deref()))
             }
@@ -167,6 +225,3 @@ fn control_directory() -> Result<PathBuf> {
     }
     Ok(directory)
 }
-
-/// The API's public address; for messages.
-pub const DEFAULT_API: &str = cloud::DEFAULT_URL;

@@ -11,7 +11,7 @@ use crate::remote::Command;
 use crate::scram;
 
 /// The command for an action that is one command on one host; none for the others.
-pub(super) fn of(inventory: &Inventory, action: &Action, program: &[u8]) -> Option<Command> {
+pub fn of(inventory: &Inventory, action: &Action, program: &[u8]) -> Option<Command> {
     let version = inventory.postgresql.version.to_string();
     let port = inventory.postgresql.port.to_string();
     let postgres = |label, script| {
@@ -79,9 +79,12 @@ pub(super) fn of(inventory: &Inventory, action: &Action, program: &[u8]) -> Opti
         }
         Action::Reload => postgres("reload PostgreSQL", script::RELOAD),
         Action::Restart { .. } => postgres("restart PostgreSQL", script::RESTART).limit(900),
-        Action::Service { unit, .. } => Command::new("start service", script::SERVICE).arg(unit.name()),
+        Action::Services { units, .. } => Command::new("start services", script::SERVICES)
+            .args(units.iter().map(|unit| unit.name()))
+            .limit(120),
         Action::ImportSshKey
         | Action::CreateDroplet
+        | Action::AwaitDroplet { .. }
         | Action::PowerOn { .. }
         | Action::CreateFloatingIp { .. }
         | Action::RecordFloatingIp

@@ -14,12 +14,15 @@ use crate::world::World;
 
 /// A droplet answers within a minute; one that has not after ten never will.
 const REACH_DEADLINE: Duration = Duration::from_secs(600);
+/// How long a reloading sshd may refuse connections.
+const RELOAD_PATIENCE: Duration = Duration::from_secs(20);
 /// cloud-init of a plain image needs a minute at most; user data of other tools may do more.
 const CLOUD_INIT_SECONDS: u64 = 1200;
 
 pub(super) async fn run(world: &World, facts: &Facts, node: &str, step: &Step) -> Result<()> {
     match &step.action {
         Action::CreateDroplet => provider::create_droplet(world, facts, node).await,
+        Action::AwaitDroplet { droplet } => provider::await_droplet(world, facts, *droplet).await,
         Action::PowerOn { droplet } => provider::power_on(world, facts, *droplet).await,
         Action::Reach => reach(world, node).await,
         Action::ReplaceHostKey => replace_host_key(world, node).await,
@@ -34,7 +37,6 @@ pub(super) async fn run(world: &World, facts: &Facts, node: &str, step: &Step) -
 
 /// Runs a command, and tells what the host prints.
 async fn run_command(world: &World, node: &str, command: &Command) -> Result<Output> {
-    let host = world.connect(node).await?;
     let tell = |text: &str| {
         world.report.send(Event::Output { lane: node.to_owned(), text: text.to_owned() });
         // What apt waits for is what a person wants to know.
@@ -42,15 +44,7 @@ async fn run_command(world: &World, node: &str, command: &Command) -> Result<Out
             world.report.progress(node, text);
         }
     };
-    match host.run(command, &tell).await {
-        Ok(output) => Ok(output),
-        Err(error @ RemoteError::Lost { .. }) => {
-            drop(host);
-            world.disconnect(node).await;
-            Err(error.into())
-        }
-        Err(error) => Err(explain(error)),
-    }
+    world.run(node, &command.clone().alone(), &tell).await.map_err(explain)
 }
 
 /// Adds a hint to what is known to go wrong.
@@ -127,9 +121,14 @@ async fn replace_host_key(world: &World, node: &str) -> Result<()> {
     // The proof: a new connection, with the new key alone.
     world.pin(node, std::slice::from_ref(&key))?;
     world.disconnect(&node.name).await;
-    if let Err(error) = world.connect(&node.name).await {
-        world.pin(node, &both)?;
-        return Err(error.into());
+    // sshd starts itself anew when it reloads, and refuses connections for a moment.
+    let begun = Instant::now();
+    while let Err(error) = world.connect(&node.name).await {
+        if begun.elapsed() > RELOAD_PATIENCE {
+            world.pin(node, &both)?;
+            return Err(error.into());
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
     world.replaced(node, &key)
 }

@@ -69,6 +69,13 @@ pub(super) async fn create_droplet(world: &World, facts: &Facts, node: &str) -> 
     Ok(())
 }
 
+/// Waits for a droplet that an earlier run asked for.
+pub(super) async fn await_droplet(world: &World, facts: &Facts, droplet: u64) -> Result<()> {
+    let (client, _, _) = parts(world, facts)?;
+    client.wait_droplet_ready(droplet, world.pace).await?;
+    Ok(())
+}
+
 /// Switches a droplet on.
 pub(super) async fn power_on(world: &World, facts: &Facts, droplet: u64) -> Result<()> {
     let (client, _, _) = parts(world, facts)?;
@@ -100,9 +107,10 @@ impl World {
             new_addresses: u64::from(provider.floating_ip && cloud.floating_ip.is_none()),
         };
         let problems = client.preflight(&wanted).await?;
-        let Some(first) = problems.first() else { return Ok(()) };
-        let lines: Vec<String> =
-            problems.iter().map(|problem| format!("{}: {}", problem.place, problem.what)).collect();
-        Err(Advice::refused(lines.join("\n         ")).hint(first.hint.clone()).into())
+        if problems.is_empty() {
+            return Ok(());
+        }
+        let reasons = problems.into_iter().map(|it| (format!("{}: {}", it.place, it.what), it.hint));
+        Err(Advice::refused_for(reasons).into())
     }
 }

@@ -36,7 +36,7 @@ scripts! {
     REACH = plain "reach";
     HOST_KEY_MAKE = plain "host-key-make";
     HOST_KEY_USE = plain "host-key-use";
-    SERVICE = plain "service";
+    SERVICES = plain "services";
     CREATE_DATA = with_lib "create-data";
     START_NEW = with_lib "start-new";
     PSQL = with_lib "psql";

@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 
 use crate::cloud::client::Client;
 use crate::cloud::error::Error;
-use crate::cloud::model::{Droplet, Progress, ReservedIp};
+use crate::cloud::model::{Action, Droplet, Progress, ReservedIp};
 use crate::cloud::pace::{Pace, Watch};
 use crate::cloud::{Ensured, names};
 
@@ -78,10 +78,10 @@ impl Client {
             let ours: BTreeSet<u64> =
                 tagged.iter().map(|droplet| droplet.id).chain(droplets.iter().copied()).collect();
             let recorded = self.recorded_addresses(cluster, &tagged).await?;
+            let open = self.open_actions().await?;
             let all = self.reserved_ips().await?;
-            let listed: BTreeSet<Ipv4Addr> = all.iter().map(|address| address.ip).collect();
+            let unsettled = unsettled_address(&open, &all, &recorded);
             let mut candidates = Vec::new();
-            let mut unsettled = None;
             for address in all {
                 match address.holder() {
                     Some(holder) if ours.contains(&holder) => candidates.push(address),
@@ -89,7 +89,6 @@ impl Client {
                         return Err(Error::Taken { ip: address.ip, droplet });
                     }
                     None if recorded.contains(&address.ip) => candidates.push(address),
-                    None if address.locked => unsettled = Some(address.ip),
                     _ => {}
                 }
             }
@@ -100,11 +99,6 @@ impl Client {
             }
             if let Some(address) = candidates.pop() {
                 return Ok(Some(address));
-            }
-            if unsettled.is_none() {
-                let begun = self.open_actions("assign_ip").await?;
-                let begun = begun.iter().filter_map(|action| u32::try_from(action.resource_id?).ok());
-                unsettled = begun.map(Ipv4Addr::from_bits).find(|ip| !listed.contains(ip));
             }
             match unsettled {
                 Some(ip) if watch.in_grace() => watch.pause(format!("{ip} may be ours")).await?,
@@ -230,4 +224,20 @@ enum Assign {
 
 fn settled_on(address: &ReservedIp, droplet: u64) -> bool {
     address.holder() == Some(droplet) && !address.locked
+}
+
+/// An address that is being assigned for the first time, to nobody knows whom: in the list without a droplet, or
+/// not in it yet, by the actions that were open before the list was asked for.
+pub(super) fn unsettled_address(
+    open: &[Action],
+    listed: &[ReservedIp],
+    recorded: &BTreeSet<Ipv4Addr>,
+) -> Option<Ipv4Addr> {
+    let fresh = |address: &&ReservedIp| {
+        address.locked && address.holder().is_none() && !recorded.contains(&address.ip)
+    };
+    let assigns = open.iter().filter(|action| action.kind == "assign_ip");
+    let begun = assigns.filter_map(|action| u32::try_from(action.resource_id?).ok()).map(Ipv4Addr::from_bits);
+    let mut unlisted = begun.filter(|ip| listed.iter().all(|address| address.ip != *ip));
+    listed.iter().find(fresh).map(|address| address.ip).or_else(|| unlisted.next())
 }

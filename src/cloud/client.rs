@@ -368,6 +368,14 @@ fn refusal(call: Call, status: u16, headers: &HeaderMap, body: &[u8]) -> Answer 
     Answer { call, status, id: parsed.id, message, request_id, wait, available_regions }
 }
 
+/// Whether `text` can be the API's address: what [`Client::new`] asks.
+///
+/// # Errors
+/// [`Error::BaseUrl`].
+pub fn check_base_url(text: &str) -> Result<(), Error> {
+    checked_base(text).map(drop)
+}
+
 fn checked_base(text: &str) -> Result<Url, Error> {
     let shown = |url: &Url| {
         let mut url = url.clone();

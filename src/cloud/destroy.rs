@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
+use crate::cloud::address::unsettled_address;
 use crate::cloud::client::Client;
 use crate::cloud::error::Error;
 use crate::cloud::model::{Droplet, ReservedIp, SshKey};
@@ -43,29 +44,49 @@ pub struct Memory {
 
 impl Client {
     /// What still exists of a cluster. Used before a teardown, to list it, and after, as the proof.
-    pub async fn belongings(&self, cluster: &str, memory: &Memory) -> Result<Belongings, Error> {
+    ///
+    /// What an earlier run has asked for and the lists do not tell yet is waited for, for at most `pace.grace`:
+    /// droplets that are being created, and addresses on their way to nobody knows which droplet.
+    pub async fn belongings(&self, cluster: &str, memory: &Memory, pace: Pace) -> Result<Belongings, Error> {
         let cluster_tag = names::cluster_tag(cluster);
-        let droplets = self.droplets(&cluster_tag).await?;
-        let ours: BTreeSet<u64> = droplets.iter().map(|droplet| droplet.id).collect();
-        let tags: Vec<String> = self.tags().await?.into_iter().map(|tag| tag.name).collect();
-        let is_ours = |tag: &String| *tag == cluster_tag || names::recorded_address(cluster, tag).is_some();
-        let tags: Vec<String> = tags.into_iter().filter(is_ours).collect();
-        let on_droplets = droplets.iter().flat_map(|droplet| &droplet.tags);
-        let mut known: BTreeSet<Ipv4Addr> =
-            tags.iter().chain(on_droplets).filter_map(|tag| names::recorded_address(cluster, tag)).collect();
-        known.extend(&memory.addresses);
-        let mut addresses = self.reserved_ips().await?;
-        // A remembered address that a stranger's droplet has was given away since: it is not ours any more.
-        addresses.retain(|address| match address.holder() {
-            Some(holder) => ours.contains(&holder),
-            None => known.contains(&address.ip),
-        });
-        let ssh_key = match &memory.fingerprint {
-            Some(fingerprint) => self.ssh_key(fingerprint).await?,
-            None => None,
-        };
-        let ssh_key = ssh_key.filter(|key| key.name == names::ssh_key(cluster));
-        Ok(Belongings { droplets, addresses, tags, ssh_key })
+        let mut watch = Watch::new(self, pace, "what is being made in the account");
+        loop {
+            let open = self.open_actions().await?;
+            let mut droplets = self.droplets(&cluster_tag).await?;
+            let unlisted = self.unlisted_droplets(&cluster_tag, &open, &droplets).await?;
+            droplets.extend(unlisted.ours);
+            let tags = self.tags().await?.into_iter().map(|tag| tag.name);
+            let is_ours =
+                |tag: &String| *tag == cluster_tag || names::recorded_address(cluster, tag).is_some();
+            let tags: Vec<String> = tags.filter(is_ours).collect();
+            let on_droplets = droplets.iter().flat_map(|droplet| &droplet.tags);
+            let recorded =
+                tags.iter().chain(on_droplets).filter_map(|tag| names::recorded_address(cluster, tag));
+            let known: BTreeSet<Ipv4Addr> = recorded.chain(memory.addresses.iter().copied()).collect();
+            let mut addresses = self.reserved_ips().await?;
+            let unsettled = unsettled_address(&open, &addresses, &known);
+            if watch.in_grace() {
+                if let Some(id) = unlisted.unknown {
+                    watch.pause(format!("droplet {id} may be ours")).await?;
+                    continue;
+                }
+                if let Some(ip) = unsettled {
+                    watch.pause(format!("{ip} may be ours")).await?;
+                    continue;
+                }
+            }
+            // A remembered address that a stranger's droplet has was given away since: it is not ours any more.
+            addresses.retain(|address| match address.holder() {
+                Some(holder) => droplets.iter().any(|droplet| droplet.id == holder),
+                None => known.contains(&address.ip),
+            });
+            let ssh_key = match &memory.fingerprint {
+                Some(fingerprint) => self.ssh_key(fingerprint).await?,
+                None => None,
+            };
+            let ssh_key = ssh_key.filter(|key| key.name == names::ssh_key(cluster));
+            return Ok(Belongings { droplets, addresses, tags, ssh_key });
+        }
     }
 
     /// Deletes what is listed, and returns when it is gone: addresses first, since they outlive their droplets

@@ -64,23 +64,16 @@ impl Client {
         let tag = names::cluster_tag(cluster);
         let mut watch = Watch::new(self, pace, "droplets that are being created");
         loop {
-            let listed = self.droplets(&tag).await?;
-            let mut found: Vec<Droplet> =
-                listed.iter().filter(|droplet| droplet.name == name).cloned().collect();
+            let open = self.open_actions().await?;
+            let mut droplets = self.droplets(&tag).await?;
             let mut unknown = None;
-            if found.is_empty() {
-                let begun = self.open_actions("create").await?;
-                let begun = begun.iter().filter_map(|action| action.resource_id);
-                for id in begun.filter(|id| listed.iter().all(|droplet| droplet.id != *id)) {
-                    match self.droplet(id).await? {
-                        Some(droplet) if droplet.name == name && droplet.tags.contains(&tag) => {
-                            found.push(droplet)
-                        }
-                        Some(_) => {}
-                        None => unknown = Some(id),
-                    }
-                }
+            if droplets.iter().all(|droplet| droplet.name != name) {
+                let unlisted = self.unlisted_droplets(&tag, &open, &droplets).await?;
+                droplets.extend(unlisted.ours);
+                unknown = unlisted.unknown;
             }
+            let mut found: Vec<Droplet> =
+                droplets.into_iter().filter(|droplet| droplet.name == name).collect();
             match (found.len(), unknown) {
                 (0, Some(id)) if watch.in_grace() => watch.pause(format!("{id} may be ours")).await?,
                 (0 | 1, _) => return Ok(found.pop()),
@@ -90,6 +83,27 @@ impl Client {
                 }
             }
         }
+    }
+
+    /// What is being created in the account, by the actions that were open before `listed` was asked for, and is
+    /// not in it.
+    pub(super) async fn unlisted_droplets(
+        &self,
+        tag: &str,
+        open: &[Action],
+        listed: &[Droplet],
+    ) -> Result<Unlisted, Error> {
+        let mut unlisted = Unlisted { ours: Vec::new(), unknown: None };
+        let creates = open.iter().filter(|action| action.kind == "create");
+        let begun = creates.filter_map(|action| action.resource_id);
+        for id in begun.filter(|id| listed.iter().all(|droplet| droplet.id != *id)) {
+            match self.droplet(id).await? {
+                Some(droplet) if droplet.tags.iter().any(|has| has == tag) => unlisted.ours.push(droplet),
+                Some(_) => {}
+                None => unlisted.unknown = Some(id),
+            }
+        }
+        Ok(unlisted)
     }
 
     /// Waits until a droplet is active, has a public and a private address, and is not locked. That it has
@@ -145,6 +159,14 @@ impl Client {
             }
         }
     }
+}
+
+/// Droplets that a list does not have yet.
+pub(super) struct Unlisted {
+    /// Those with the tag.
+    pub(super) ours: Vec<Droplet>,
+    /// One of which the API does not say yet what it is.
+    pub(super) unknown: Option<u64>,
 }
 
 /// What a droplet still lacks.

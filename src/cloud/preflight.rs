@@ -91,9 +91,9 @@ impl Client {
                 found.add("account", format!("the account is locked: {}", account.status_message), SUPPORT);
             }
             let droplets = found.answer(droplets)?.flatten();
-            limit(&mut found, "droplets", account.droplet_limit, droplets, wanted.new_droplets);
+            limit(&mut found, "droplet", account.droplet_limit, droplets, wanted.new_droplets);
             let addresses = found.answer(addresses)?.flatten();
-            limit(&mut found, "floating IPs", account.floating_ip_limit, addresses, wanted.new_addresses);
+            limit(&mut found, "floating IP", account.floating_ip_limit, addresses, wanted.new_addresses);
         }
         if let Some(regions) = found.answer(regions)? {
             let offered: Vec<&str> =
@@ -192,7 +192,9 @@ fn limit(found: &mut Findings, what: &str, limit: Option<u64>, have: Option<u64>
     if let (Some(limit), Some(have)) = (limit, have)
         && need > limit.saturating_sub(have)
     {
-        let sentence = format!("{need} more {what} are needed; the account has {have} and may have {limit}");
+        let needed =
+            if need == 1 { format!("a further {what} is") } else { format!("{need} more {what}s are") };
+        let sentence = format!("{needed} needed; the account has {have} and may have {limit}");
         found.add(
             "account",
             sentence,

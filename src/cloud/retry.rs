@@ -28,13 +28,14 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// For a failover: retries 0.5 to 3 s apart for as long as two minutes, five seconds an attempt.
+    /// For a failover: retries 0.5 to 3 s apart within 15 s, five seconds an attempt. Operations that wait for a
+    /// state go on looking after that; what else is asked in a failover is not worth a longer wait.
     pub fn urgent() -> Self {
         Self {
             base: Duration::from_millis(500),
             cap: secs(3),
             retries: usize::MAX,
-            deadline: secs(120),
+            deadline: secs(15),
             timeout: secs(5),
         }
     }

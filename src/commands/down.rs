@@ -36,8 +36,10 @@ async fn at_the_provider(world: &Arc<World>, client: &Client, yes: bool) -> Resu
         addresses: world.state.memory()?.floating_ip.into_iter().collect(),
         fingerprint: key::fingerprint(&world.public_key().await?),
     };
-    let belongings =
-        client.belongings(cluster, &memory).await.context("cannot list what belongs to the cluster")?;
+    let belongings = client
+        .belongings(cluster, &memory, world.pace)
+        .await
+        .context("cannot list what belongs to the cluster")?;
     if belongings.is_empty() {
         world.state.forget()?;
         finished(world, "nothing of it is at the provider", 0);
@@ -47,7 +49,7 @@ async fn at_the_provider(world: &Arc<World>, client: &Client, yes: bool) -> Resu
     list(&belongings);
     confirm(cluster, yes)?;
     client.destroy(&belongings, world.pace).await.context("cannot delete everything")?;
-    let left = client.belongings(cluster, &memory).await.context("cannot ask what is left")?;
+    let left = client.belongings(cluster, &memory, world.pace).await.context("cannot ask what is left")?;
     if !left.is_empty() {
         list(&left);
         return Err(Advice::failed("the provider still lists what is above")

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use anstream::println;
+use std::fmt::Write as _;
+
+use anstream::{print, println};
 use anyhow::Result;
 use owo_colors::OwoColorize as _;
 use serde_json::json;
@@ -16,7 +18,7 @@ use crate::report::Format;
 
 pub(super) async fn run(path: &Path, check: bool, json: bool) -> Result<Exit> {
     let inventory = read(path)?;
-    in_world(inventory, Format::Quiet, None, |world| async move {
+    in_world(inventory, Format::beside_result(json), None, |world| async move {
         let facts = world.observe().await?;
         world.preflight(&facts).await?;
         let means = world.means(&facts).await?;
@@ -24,10 +26,7 @@ pub(super) async fn run(path: &Path, check: bool, json: bool) -> Result<Exit> {
         if json {
             println!("{}", serde_json::to_string_pretty(&as_json(&world.inventory.cluster, &plan))?);
         } else {
-            for warning in &world.inventory.warnings {
-                anstream::eprintln!("{} {warning}", "warning:".yellow().bold());
-            }
-            print(&plan);
+            print!("{}", text(&plan));
         }
         Ok(match () {
             () if !plan.refusals.is_empty() => Exit::Refused,
@@ -38,7 +37,8 @@ pub(super) async fn run(path: &Path, check: bool, json: bool) -> Result<Exit> {
     .await
 }
 
-fn as_json(cluster: &str, plan: &Plan) -> serde_json::Value {
+/// The plan for a program.
+pub fn as_json(cluster: &str, plan: &Plan) -> serde_json::Value {
     let steps: Vec<_> = plan
         .steps
         .iter()
@@ -56,45 +56,54 @@ fn as_json(cluster: &str, plan: &Plan) -> serde_json::Value {
     json!({"cluster": cluster, "refusals": plan.refusals, "problems": plan.troubles, "steps": steps})
 }
 
-fn print(plan: &Plan) {
+/// The plan for a person, coloured.
+pub fn text(plan: &Plan) -> String {
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let _ = write_text(plan, &mut text);
+    text
+}
+
+fn write_text(plan: &Plan, out: &mut String) -> std::fmt::Result {
     for (kind, list) in [("refused:", &plan.refusals), ("problem:", &plan.troubles)] {
         for trouble in list {
             let place = trouble.node.as_ref().map_or(String::new(), |node| format!("{node} "));
-            println!("{} {place}{}\n  hint: {}", kind.red().bold(), trouble.message, trouble.hint);
+            writeln!(out, "{} {place}{}\n  hint: {}", kind.red().bold(), trouble.message, trouble.hint)?;
         }
     }
     if !plan.refusals.is_empty() {
-        return;
+        return Ok(());
     }
     let mut phase = None;
     for step in &plan.steps {
         if phase != Some(step.phase.title()) {
             phase = Some(step.phase.title());
-            println!("{} {}", "==".dimmed(), step.phase.title());
+            writeln!(out, "{} {}", "==".dimmed(), step.phase.title())?;
         }
         let risk = match step.risk() {
             Risk::Safe => String::new(),
             Risk::Restart => format!(" {}", "[restart]".yellow()),
-            Risk::Destructive => format!(" {}", "[replaces data]".red()),
+            Risk::Destructive => format!(" {}", "[replaces an empty data directory]".red()),
         };
         let lane = format!("{:<8}", step.node.as_deref().unwrap_or("provider"));
-        println!("{} {}{risk} {}", lane.bold(), step.action.summary(), format!("({})", step.why).dimmed());
+        let why = format!("({})", step.why);
+        writeln!(out, "{} {}{risk} {}", lane.bold(), step.action.summary(), why.dimmed())?;
         for file in changes(step) {
-            println!("         {} {} {}", file.path, file.mode.dimmed(), file.owner.dimmed());
+            writeln!(out, "         {} {} {}", file.path, file.mode.dimmed(), file.owner.dimmed())?;
             for line in diff(file).lines() {
                 let line = format!("           {line}");
                 match line.trim_start().chars().next() {
-                    Some('+') => println!("{}", line.green()),
-                    Some('-') => println!("{}", line.red()),
-                    _ => println!("{}", line.dimmed()),
+                    Some('+') => writeln!(out, "{}", line.green())?,
+                    Some('-') => writeln!(out, "{}", line.red())?,
+                    _ => writeln!(out, "{}", line.dimmed())?,
                 }
             }
         }
     }
     match plan.steps.len() {
-        0 => println!("nothing to do"),
-        1 => println!("1 step"),
-        count => println!("{count} steps"),
+        0 => writeln!(out, "nothing to do"),
+        1 => writeln!(out, "1 step"),
+        count => writeln!(out, "{count} steps"),
     }
 }
 

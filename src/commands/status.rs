@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use anstream::println;
+use std::fmt::Write as _;
+
+use anstream::{print, println};
 use anyhow::Result;
 use comfy_table::{Table, presets};
 use owo_colors::OwoColorize as _;
@@ -15,28 +17,37 @@ use crate::report::Format;
 
 pub(super) async fn run(path: &Path, json: bool) -> Result<Exit> {
     let inventory = read(path)?;
-    in_world(inventory, Format::Quiet, None, |world| async move {
+    in_world(inventory, Format::beside_result(json), None, |world| async move {
         let facts = world.observe().await?;
         let health = health(&world.inventory, &facts, &world.public_addresses(&facts));
         if json {
             println!("{}", serde_json::to_string_pretty(&health)?);
         } else {
-            print(&health);
+            print!("{}", text(&health));
         }
         Ok(if health.healthy { Exit::Done } else { Exit::Unhealthy })
     })
     .await
 }
 
-fn print(health: &Health) {
+/// The state of a cluster for a person, coloured.
+pub fn text(health: &Health) -> String {
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let _ = write_text(health, &mut text);
+    text
+}
+
+fn write_text(health: &Health, out: &mut String) -> std::fmt::Result {
     let primary = health.primary.as_deref().unwrap_or("none");
-    println!("{}  primary {}", health.cluster.bold(), primary.bold());
+    writeln!(out, "{}  primary {}", health.cluster.bold(), primary.bold())?;
     if let Some(floating_ip) = &health.floating_ip {
-        println!(
+        writeln!(
+            out,
             "floating IP {} leads to {}",
             floating_ip.address,
             floating_ip.node.as_deref().unwrap_or("nowhere")
-        );
+        )?;
     }
     let mut table = Table::new();
     table
@@ -65,13 +76,14 @@ fn print(health: &Health) {
                 .map_or("-".into(), |version| version.split(' ').next().unwrap_or("-").to_owned()),
         ]);
     }
-    println!("\n{table}\n");
+    writeln!(out, "\n{table}\n")?;
     if health.healthy {
-        println!("{}", "healthy".green().bold());
+        writeln!(out, "{}", "healthy".green().bold())?;
     }
     for problem in &health.problems {
-        println!("{} {problem}", "problem:".red().bold());
+        writeln!(out, "{} {problem}", "problem:".red().bold())?;
     }
+    Ok(())
 }
 
 /// `0 B`, `12 KiB`, `3 MiB`.

@@ -96,7 +96,8 @@ select 'postgres' || E'\t' || json_build_object(
   'hot_standby_settings', (select json_object_agg(s.name, s.setting) from pg_settings s where s.name in
     ('max_connections', 'max_worker_processes', 'max_wal_senders', 'max_prepared_transactions', 'max_locks_per_transaction')),
   'file_settings', (select coalesce(json_object_agg(f.name, f.setting), '{}') from
-    (select distinct on (name) name, setting from pg_file_settings where error is null order by name, seqno desc) f
+    (select distinct on (name) name, setting from pg_file_settings
+      where error is null or error = 'setting could not be applied' order by name, seqno desc) f
     where f.name in ('max_connections', 'max_worker_processes', 'max_wal_senders', 'max_prepared_transactions', 'max_locks_per_transaction')),
   'hba_errors', (select coalesce(json_agg(line_number || ': ' || error), '[]') from pg_hba_file_rules where error is not null),
   'roles', (select json_agg(json_build_object('name', rolname, 'superuser', rolsuper, 'replication', rolreplication,

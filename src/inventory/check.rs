@@ -11,6 +11,7 @@ use super::{
     Clients, Database, DigitalOcean, Existing, ExistingFloatingIp, Inventory, Node, Postgresql, Problem,
     Provider, Role, User, VERSIONS, file,
 };
+use crate::cloud;
 
 /// Settings that are the cluster's own, and why they cannot be set by hand.
 const OWNED: &[(&str, &str)] = &[
@@ -110,12 +111,14 @@ fn postgresql(c: &mut Checker, raw: file::Postgresql) -> Postgresql {
     let mut settings = BTreeMap::new();
     for (name, value) in raw.settings {
         let key = format!("postgresql.settings.{name}");
-        if !name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '.') {
+        if name.is_empty()
+            || !name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '.')
+        {
             c.wrong(&key, "is not the name of a setting", "lower case letters, digits and underscores");
         } else if let Some((_, why)) = OWNED.iter().find(|(owned, _)| *owned == name) {
             c.wrong(&key, "is set by this program and cannot be overridden", *why);
         } else if value.0.contains(['\n', '\0']) {
-            c.wrong(&key, "holds a line break", "");
+            c.wrong(&key, "holds a line break", "a setting is one line");
         } else {
             settings.insert(name, value.0);
         }
@@ -191,7 +194,11 @@ fn existing(c: &mut Checker, raw: file::Existing) -> Existing {
     });
     let ssh_user = raw.ssh_user.unwrap_or_else(|| "root".into());
     if !is_name(&ssh_user.replace('_', "-"), 32) {
-        c.wrong("provider.existing.ssh_user", format!("`{ssh_user}` is not a user name"), "");
+        c.wrong(
+            "provider.existing.ssh_user",
+            format!("`{ssh_user}` is not a user name"),
+            "for instance root, debian or ubuntu",
+        );
     }
     Existing {
         ssh_user,
@@ -200,16 +207,10 @@ fn existing(c: &mut Checker, raw: file::Existing) -> Existing {
     }
 }
 
-/// A token must not travel in the clear, except within one machine.
+/// The client's own rule, told before anything is touched: a token must not travel in the clear.
 fn api_url(c: &mut Checker, key: &str, url: &str) {
-    let host = url.split_once("://").map(|(_, rest)| rest.split(['/', ':']).next().unwrap_or(""));
-    let loopback = host.is_some_and(|host| host == "localhost" || host.starts_with("127.") || host == "[");
-    if !(url.starts_with("https://") || (url.starts_with("http://") && loopback)) {
-        c.wrong(
-            key,
-            format!("`{url}` would send a token in the clear"),
-            "https://…, or http://127.0.0.1:PORT for a laboratory on this machine",
-        );
+    if let Err(error) = cloud::check_base_url(url) {
+        c.wrong(key, error.to_string(), error.hint().unwrap_or_default());
     }
 }
 
@@ -235,6 +236,7 @@ fn nodes(c: &mut Checker, raw: Vec<file::Node>, provider: Option<&Provider>) -> 
     let mut names = BTreeMap::new();
     let mut ids = BTreeMap::new();
     let mut addresses = BTreeMap::new();
+    let mut connection_hosts = BTreeMap::new();
     let mut nodes = Vec::new();
     for (index, raw) in raw.into_iter().enumerate() {
         let at = |key: &str| format!("nodes[{index}].{key}");
@@ -279,14 +281,18 @@ fn nodes(c: &mut Checker, raw: Vec<file::Node>, provider: Option<&Provider>) -> 
                     "an IP address or a host name",
                 );
             } else if let Some(first) = addresses.insert(address.clone(), index) {
-                c.wrong(at("address"), format!("`{address}` is also the address of nodes[{first}]"), "");
+                c.wrong(
+                    at("address"),
+                    format!("`{address}` is also the address of nodes[{first}]"),
+                    "every node is a host of its own",
+                );
             }
         } else if matches!(provider, Some(Provider::Existing(_))) {
             c.wrong(at("address"), "is missing", "hosts that exist are named by address");
         }
         if raw.connection_host.is_none()
             && matches!(provider, Some(Provider::Existing(_)))
-            && raw.address.as_deref().is_some_and(|address| address.parse::<IpAddr>().is_err())
+            && raw.address.as_deref().is_some_and(|it| is_host(it) && it.parse::<IpAddr>().is_err())
         {
             c.wrong(
                 at("connection_host"),
@@ -305,6 +311,15 @@ fn nodes(c: &mut Checker, raw: Vec<file::Node>, provider: Option<&Provider>) -> 
             }
             parsed
         });
+        if let Some(host) = connection_host
+            && let Some(first) = connection_hosts.insert(host, index)
+        {
+            c.wrong(
+                at("connection_host"),
+                format!("`{host}` is also the connection_host of nodes[{first}]"),
+                "every node has an address of its own",
+            );
+        }
         if let Some(key) = &raw.host_key
             && !(key.split_whitespace().count() >= 2
                 && (key.starts_with("ssh-") || key.starts_with("ecdsa-")))
@@ -378,7 +393,11 @@ fn users(c: &mut Checker, raw: Vec<file::User>) -> Vec<User> {
             );
         }
         if !seen.insert(raw.name.clone()) {
-            c.wrong(format!("{key}.name"), format!("`{}` is declared twice", raw.name), "");
+            c.wrong(
+                format!("{key}.name"),
+                format!("`{}` is declared twice", raw.name),
+                "keep one of the two",
+            );
         }
         if let Some(password) = &raw.password {
             if password.0.is_empty() || password.0.contains(['\n', '\0']) {
@@ -421,7 +440,11 @@ fn databases(c: &mut Checker, raw: Vec<file::Database>, users: &[User]) -> Vec<D
             c.wrong(format!("{key}.name"), format!("`{}` is taken", raw.name), "choose another name");
         }
         if !seen.insert(raw.name.clone()) {
-            c.wrong(format!("{key}.name"), format!("`{}` is declared twice", raw.name), "");
+            c.wrong(
+                format!("{key}.name"),
+                format!("`{}` is declared twice", raw.name),
+                "keep one of the two",
+            );
         }
         let owner =
             raw.owner.unwrap_or_else(|| users.first().map_or("postgres", |user| &user.name).to_owned());
@@ -477,7 +500,7 @@ fn is_name(text: &str, longest: usize) -> bool {
 }
 
 /// A name that SQL takes without quotes.
-fn is_identifier(text: &str) -> bool {
+pub(crate) fn is_identifier(text: &str) -> bool {
     text.len() <= 63
         && text.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
         && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')

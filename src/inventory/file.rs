@@ -83,7 +83,7 @@ pub(super) struct Database {
 #[serde(deny_unknown_fields)]
 pub(super) struct User {
     pub(super) name: String,
-    pub(super) password: Option<Scalar>,
+    pub(super) password: Option<Password>,
     #[serde(default)]
     pub(super) superuser: bool,
 }
@@ -143,7 +143,29 @@ impl<'de> Deserialize<'de> for Scalar {
     }
 }
 
-/// Reads the YAML. What serde says is kept, with the key's path before it and a hint after it.
+/// A password, which must stand in quotes if it could be read as something else: `012345`, `1e6` and `yes` would
+/// silently become another password. It is neither printed nor quoted in a message.
+#[derive(Clone)]
+pub(super) struct Password(pub(super) String);
+
+impl std::fmt::Debug for Password {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Password(..)")
+    }
+}
+
+impl<'de> Deserialize<'de> for Password {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match serde_yaml::Value::deserialize(deserializer)? {
+            serde_yaml::Value::String(text) => Ok(Password(text)),
+            _ => Err(serde::de::Error::custom(UNQUOTED)),
+        }
+    }
+}
+
+const UNQUOTED: &str = "is something else than a text to YAML";
+
+/// Reads the YAML. What serde says is told with the key's path before it and a hint after it.
 pub(super) fn parse(text: &str) -> Result<File, Problem> {
     let deserializer = serde_yaml::Deserializer::from_str(text);
     serde_path_to_error::deserialize(deserializer).map_err(|error| {
@@ -152,22 +174,62 @@ pub(super) fn parse(text: &str) -> Result<File, Problem> {
         let line = inner.location().map(|location| location.line() as u64);
         let message = inner.to_string();
         // The location is ours to print; the parser repeats it, and the path, in its text.
-        let message = message.split(" at line ").next().unwrap_or(&message).to_owned();
-        let key = if path == "." || path == "?" { String::new() } else { path };
-        let message = message.strip_prefix(&format!("{key}: ")).unwrap_or(&message).to_owned();
-        let hint = hint_for(&message);
-        Problem { key, line, message, hint }
+        let message = message.split(" at line ").next().unwrap_or(&message);
+        let key = path.trim_matches(['.', '?']);
+        let mut above = key;
+        while let Some(end) = above.rfind(['.', '[']) {
+            above = &above[..end];
+            if let Some((_, rest)) = message.split_once(": ").filter(|(path, _)| path.starts_with(above)) {
+                return problem(key, line, rest);
+            }
+        }
+        problem(key, line, message.strip_prefix(&format!("{key}: ")).unwrap_or(message))
     })
 }
 
-fn hint_for(message: &str) -> Option<String> {
-    if message.starts_with("unknown field") {
-        Some("keys are checked so that a typing mistake cannot be taken for a wish".into())
-    } else if message.starts_with("missing field") {
-        Some("inventories/lab.yaml shows every required key".into())
-    } else if message.contains("duplicate entry") || message.contains("duplicate field") {
-        Some("keep one of the two".into())
+/// serde's words, as a person would say them. A value is never repeated: it may be a password in the wrong place.
+fn problem(key: &str, line: Option<u64>, message: &str) -> Problem {
+    let mut key = key.to_owned();
+    let (message, hint) = if message == UNQUOTED {
+        (message.to_owned(), "put the password in quotes, so that it stays as it is written".to_owned())
+    } else if let Some(rest) = message.strip_prefix("unknown field `") {
+        let (unknown, known) = rest.split_once('`').unwrap_or((rest, ""));
+        let known: Vec<&str> = known.split('`').skip(1).step_by(2).collect();
+        ("is not a known key".to_owned(), did_you_mean(unknown, &known))
+    } else if let Some(missing) = message.strip_prefix("missing field ") {
+        (format!("{missing} is missing"), "inventories/lab.yaml shows every required key".to_owned())
+    } else if let Some((_, expected)) =
+        message.strip_prefix("invalid ").and_then(|rest| rest.split_once(", expected "))
+    {
+        let (message, hint) = must_be(expected);
+        (if key.is_empty() { format!("an inventory {message}") } else { message }, hint)
     } else {
-        None
+        key = String::new();
+        let hint = "indent with spaces, close what is opened; inventories/lab.yaml is one to start from";
+        (format!("this is not YAML: {message}"), hint.to_owned())
+    };
+    Problem { key, line, message, hint: Some(hint) }
+}
+
+fn must_be(expected: &str) -> (String, String) {
+    let (what, hint) = match expected {
+        "a sequence" => ("a list", "items that begin with `- `, below the key"),
+        "a string" | "path string" => ("a text", "put it in quotes"),
+        "a boolean" => ("true or false", "without quotes"),
+        "u16" | "u32" | "u64" => ("a whole number", "digits alone, without quotes"),
+        "a text, a number, or on/off" => (expected, "one value on one line"),
+        // The structs of this file.
+        _ => ("keys with values", "`key: value`, one a line and indented below it"),
+    };
+    (format!("must be {what}"), hint.to_owned())
+}
+
+/// The key that was probably meant, or all there are.
+fn did_you_mean(unknown: &str, known: &[&str]) -> String {
+    let likeness = |known: &str| similar::TextDiff::from_chars(unknown, known).ratio();
+    let nearest = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+    match nearest {
+        Some(nearest) if likeness(nearest) > 0.7 => format!("did you mean `{nearest}`?"),
+        _ => format!("the keys here are {}", known.join(", ")),
     }
 }

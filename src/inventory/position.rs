@@ -5,7 +5,11 @@ use std::collections::BTreeMap;
 use saphyr_parser::{Event, Parser};
 
 /// The line of every key, by its path (`nodes[1].role`).
-pub(super) struct Positions(BTreeMap<String, u64>);
+pub(super) struct Positions {
+    lines: BTreeMap<String, u64>,
+    /// A key that stands twice in one mapping, with its second line: serde would silently take the last.
+    pub(super) twice: Option<(String, u64)>,
+}
 
 /// A collection that is being read.
 enum Open {
@@ -17,6 +21,7 @@ impl Positions {
     /// Reads as far as `text` is YAML.
     pub(super) fn of(text: &str) -> Positions {
         let mut lines = BTreeMap::new();
+        let mut twice = None;
         let mut open: Vec<Open> = Vec::new();
         for event in Parser::new_from_str(text) {
             let Ok((event, span)) = event else { break };
@@ -25,6 +30,9 @@ impl Positions {
                 Event::Scalar(value, ..) => {
                     if let Some(Open::Mapping { path, key: key @ None }) = open.last_mut() {
                         let full = join(path, &value);
+                        if lines.contains_key(&full) {
+                            twice.get_or_insert((full.clone(), line));
+                        }
                         lines.entry(full.clone()).or_insert(line);
                         *key = Some(full);
                     } else {
@@ -48,14 +56,14 @@ impl Positions {
                 _ => {}
             }
         }
-        Positions(lines)
+        Positions { lines, twice }
     }
 
     /// The line of `path`, or of the nearest key above it.
     pub(super) fn line(&self, path: &str) -> Option<u64> {
         let mut path = path;
         loop {
-            if let Some(line) = self.0.get(path) {
+            if let Some(line) = self.lines.get(path) {
                 return Some(*line);
             }
             path = &path[..path.rfind(['.', '['])?];

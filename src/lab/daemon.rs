@@ -103,10 +103,10 @@ pub async fn serve(name: &LabName) -> Result<()> {
         log: Some(Arc::new(say)),
         ..Config::new(Tokens { operator: read(home.token())?, failover: read(home.failover_token())? })
     };
-    let containers = Containers::new(name.clone(), subnets, settings.port);
+    let stop = CancellationToken::new();
+    let containers = Containers::new(name.clone(), subnets, settings.port, stop.clone());
     let lab = Lab::open(config, containers)?;
 
-    let stop = CancellationToken::new();
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let stopping = stop.clone();
     tokio::spawn(async move {

@@ -6,7 +6,8 @@
 
 use std::net::Ipv4Addr;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use serde_json::Value;
 
 use super::machine::MachineSpec;
 use super::machine::cgroup::Cgroup;
@@ -149,6 +150,29 @@ impl Faults<'_> {
         Cgroup::of(self.lab, droplet.id)?.freeze(false).await
     }
 
+    /// Forgets that a droplet was frozen: it boots anew.
+    pub(crate) async fn melt(&self, droplet: &MachineSpec) -> Result<()> {
+        self.ports("frozen", "delete", droplet).await
+    }
+
+    /// Forgets everything about a droplet that is no more: the next one may get its addresses.
+    pub(crate) async fn forget(&self, droplet: &MachineSpec) -> Result<()> {
+        for set in ["mute", "deaf", "frozen", "no_api"] {
+            self.ports(set, "delete", droplet).await?;
+        }
+        let table = self.lab.table();
+        let listing = program::run("nft", &["-j", "list", "set", "bridge", &table, "pairs"]).await?;
+        let (ports, addresses) =
+            (self.port_names(droplet), addresses(droplet).map(|address| address.to_string()));
+        for (port, address) in pairs(&listing).context("cannot understand what `nft -j list set` says")? {
+            if ports.contains(&port) || addresses.contains(&address) {
+                let command = format!("delete element bridge {table} pairs {{ \"{port}\" . {address} }}\n");
+                program::feed("nft", &["-f", "-"], &command).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// What `droplet` sends to these addresses is lost.
     async fn lose(&self, droplet: &MachineSpec, addresses: &[Ipv4Addr]) -> Result<()> {
         let pairs: Vec<_> = self
@@ -193,6 +217,35 @@ fn addresses(droplet: &MachineSpec) -> [Ipv4Addr; 3] {
     [droplet.public_ip, droplet.private_ip, droplet.anchor_ip]
 }
 
+/// The elements of a set of pairs: `{"set": {…, "elem": [{"concat": ["port", "10.0.0.1"]}, …]}}`
+/// (libnftables-json(5)); `elem` is left out of an empty set.
+fn pairs(listing: &str) -> Result<Vec<(String, String)>> {
+    let listing: Value = serde_json::from_str(listing)?;
+    let objects = listing["nftables"].as_array().context("no `nftables`")?;
+    let set = objects.iter().find_map(|object| object.get("set")).context("no `set`")?;
+    let Some(elements) = set.get("elem").and_then(Value::as_array) else { return Ok(Vec::new()) };
+    elements
+        .iter()
+        .map(|element| {
+            let part = |side: usize| element["concat"][side].as_str().context("an element that is no pair");
+            Ok((part(0)?.to_owned(), part(1)?.to_owned()))
+        })
+        .collect()
+}
+
 fn to(addresses: &[Ipv4Addr]) -> String {
     format!("ip daddr {{ {} }}", addresses.iter().map(Ipv4Addr::to_string).collect::<Vec<_>>().join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs_are_read() {
+        let head = r#"{"nftables": [{"metainfo": {}}, {"set": {"family": "bridge", "name": "pairs""#;
+        assert_eq!(pairs(&format!("{head}}}}}]}}")).unwrap(), []);
+        let one = format!(r#"{head}, "elem": [{{"concat": ["clabcdefp10", "10.99.0.11"]}}]}}}}]}}"#);
+        assert_eq!(pairs(&one).unwrap(), [("clabcdefp10".to_owned(), "10.99.0.11".to_owned())]);
+    }
 }

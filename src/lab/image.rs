@@ -54,6 +54,17 @@ pub(crate) async fn ensure(slug: &str) -> Result<PathBuf> {
     Ok(image)
 }
 
+/// Deletes what a killed run has left half made, unless an image is being made now.
+///
+/// # Errors
+/// A file cannot be deleted.
+pub(crate) fn sweep() -> Result<()> {
+    match File::open(CACHE) {
+        Ok(cache) if cache.try_lock().is_ok() => remove_unfinished(),
+        _ => Ok(()),
+    }
+}
+
 /// Deletes all images.
 ///
 /// # Errors

@@ -11,7 +11,7 @@ use super::home::{Exclusive, Home};
 use super::machine::{cgroup, wire};
 use super::network::{self, Network};
 use super::settings::LabSettings;
-use super::{LabName, daemon, home, image, mounts, prerequisites};
+use super::{LabName, daemon, firewall, home, image, mounts, prerequisites};
 
 /// How a start went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,13 +73,17 @@ pub async fn start(
         clear(name).await?;
         tidy(name, exclusive).await?;
     }
-    begun.map(|()| Started::Now)
+    begun?;
+    if let Some(warning) = firewall::warning(name).await? {
+        say(&warning);
+    }
+    Ok(Started::Now)
 }
 
 async fn begin(settings: &LabSettings, resume: bool) -> Result<()> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, settings.port))
-        .map(drop)
-        .with_context(|| format!("port {} is not free\nhint: choose another with --port", settings.port))?;
+    if let Err(error) = TcpListener::bind((Ipv4Addr::LOCALHOST, settings.port)) {
+        bail!("port {} is not free: {error}\nhint: choose another with --port", settings.port);
+    }
     let home = Home::of(&settings.name);
     if !resume {
         fs::create_dir_all(home.path()).with_context(|| format!("cannot make {}", home.path().display()))?;
@@ -123,6 +127,7 @@ pub async fn stop(name: &LabName, purge: bool) -> Result<bool> {
     clear(name).await?;
     let others = others(name)?;
     tidy(name, exclusive).await?;
+    image::sweep()?;
     if purge {
         if !others.is_empty() {
             bail!("the images stay: another laboratory uses them");

@@ -13,6 +13,8 @@ pub(crate) struct Mount {
     pub(crate) target: PathBuf,
     /// The kind of file system, for instance `overlay`.
     pub(crate) kind: String,
+    /// The file system's own options, separated by commas.
+    pub(crate) options: String,
 }
 
 /// All mounts that this process sees, oldest first.
@@ -45,8 +47,9 @@ pub(crate) async fn unmount_below(directory: &Path) -> Result<()> {
 fn parse(line: &str) -> Option<Mount> {
     let (left, right) = line.split_once(" - ")?;
     let target = left.split(' ').nth(4)?;
-    let kind = right.split(' ').next()?;
-    Some(Mount { target: unescape(target).into(), kind: kind.to_owned() })
+    let mut right = right.split(' ');
+    let (kind, options) = (right.next()?, right.nth(1)?);
+    Some(Mount { target: unescape(target).into(), kind: kind.to_owned(), options: options.to_owned() })
 }
 
 /// Spaces, tabs, newlines and backslashes are written as three octal digits.
@@ -64,8 +67,11 @@ mod tests {
     fn optional_fields_do_not_matter() {
         let with = "36 35 98:0 / /mnt/a\\040b rw,noatime shared:1 master:2 - ext4 /dev/sda rw";
         let without = "36 35 98:0 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw";
-        assert_eq!(parse(with), Some(Mount { target: "/mnt/a b".into(), kind: "ext4".into() }));
-        assert_eq!(parse(without), Some(Mount { target: "/sys/fs/cgroup".into(), kind: "cgroup2".into() }));
+        let mount = |target: &str, kind: &str| {
+            Some(Mount { target: target.into(), kind: kind.into(), options: "rw".into() })
+        };
+        assert_eq!(parse(with), mount("/mnt/a b", "ext4"));
+        assert_eq!(parse(without), mount("/sys/fs/cgroup", "cgroup2"));
         assert_eq!(parse("nonsense"), None);
     }
 }

@@ -36,7 +36,7 @@ impl Network<'_> {
         forward()
     }
 
-    /// Whether it is set up: the bridges come with the last thing that can go wrong but the rules.
+    /// Whether it has been set up since this machine started.
     pub(crate) fn is_up(&self) -> bool {
         Path::new("/sys/class/net").join(self.lab.public_bridge()).exists()
     }
@@ -91,8 +91,13 @@ impl Network<'_> {
 /// `ip` or `nft` fails.
 pub(crate) async fn down(lab: &LabName) -> Result<()> {
     for link in home::list(Path::new("/sys/class/net"))? {
-        if link.starts_with(&lab.link_prefix()) && Path::new("/sys/class/net").join(&link).exists() {
-            program::run("ip", &["link", "delete", &link]).await?;
+        let exists = || Path::new("/sys/class/net").join(&link).exists();
+        if link.starts_with(&lab.link_prefix()) && exists() {
+            let gone = program::run("ip", &["link", "delete", &link]).await;
+            // The kernel may have been faster: links go with their namespace.
+            if exists() {
+                gone?;
+            }
         }
     }
     for family in ["ip", "bridge"] {

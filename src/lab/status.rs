@@ -12,7 +12,7 @@ use super::api::state::{Power, State};
 use super::home::Home;
 use super::machine::cgroup::Cgroup;
 use super::settings::LabSettings;
-use super::{LabName, daemon};
+use super::{LabName, daemon, prerequisites};
 
 /// A laboratory, running or not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -63,6 +63,10 @@ pub struct FloatingStatus {
 /// Its files cannot be read.
 pub fn look(name: &LabName) -> Result<Status> {
     let settings = LabSettings::load(name)?;
+    if settings.is_some() {
+        // What it is made of is not for everybody to read.
+        prerequisites::root()?;
+    }
     let home = Home::of(name);
     let state = match std::fs::read(home.state()) {
         Ok(json) => serde_json::from_slice(&json)

@@ -45,6 +45,11 @@ pub enum Action {
     ImportSshKey,
     /// Makes a droplet.
     CreateDroplet,
+    /// Waits for a droplet that an earlier run asked for: it has no address yet.
+    AwaitDroplet {
+        /// The droplet's id.
+        droplet: u64,
+    },
     /// Switches a droplet on.
     PowerOn {
         /// The droplet's id.
@@ -142,11 +147,11 @@ pub enum Action {
         /// The settings that wait for it.
         settings: Vec<String>,
     },
-    /// Starts and enables a service, or restarts it so that it reads its configuration.
-    Service {
-        /// The service.
-        unit: Unit,
-        /// Whether it runs already, with an old configuration.
+    /// Starts and enables services, or restarts them so that they read their configuration.
+    Services {
+        /// The services.
+        units: Vec<Unit>,
+        /// Whether they run already, with an old configuration.
         restart: bool,
     },
 }
@@ -157,6 +162,7 @@ impl Action {
         match self {
             Action::ImportSshKey => "import the SSH key".into(),
             Action::CreateDroplet => "create the droplet".into(),
+            Action::AwaitDroplet { droplet } => format!("wait for droplet {droplet}"),
             Action::PowerOn { droplet } => format!("switch droplet {droplet} on"),
             Action::CreateFloatingIp { node } => format!("create a floating IP that leads to {node}"),
             Action::RecordFloatingIp => "record the floating IP as a tag of the droplets".into(),
@@ -185,8 +191,10 @@ impl Action {
             Action::Database { name, .. } => format!("create the database {name}"),
             Action::Reload => "reload PostgreSQL".into(),
             Action::Restart { settings } => format!("restart PostgreSQL for {}", settings.join(", ")),
-            Action::Service { unit, restart: false } => format!("start {}", unit.name()),
-            Action::Service { unit, restart: true } => format!("restart {}", unit.name()),
+            Action::Services { units, restart } => {
+                let names: Vec<&str> = units.iter().map(|unit| unit.name()).collect();
+                format!("{} {}", if *restart { "restart" } else { "start" }, names.join(" and "))
+            }
         }
     }
 

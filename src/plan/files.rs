@@ -220,7 +220,8 @@ pub fn files(inventory: &Inventory, means: &Means, addresses: &Addresses, node: 
 }
 
 fn settings(inventory: &Inventory, node: &Node) -> String {
-    let quote = |value: &str| value.replace('\'', "''");
+    // Between quotes PostgreSQL takes a backslash for an escape; what the operator wrote is meant as it stands.
+    let quote = |value: &str| value.replace('\\', "\\\\").replace('\'', "''");
     let mut preload = vec!["repmgr"];
     let mut settings = Vec::new();
     for (name, value) in &inventory.postgresql.settings {

@@ -1,7 +1,7 @@
 //! Who is primary now. The inventory says where a cluster starts; after that the hosts are the truth.
 
 use crate::facts::host::Made;
-use crate::facts::{Facts, HostFacts};
+use crate::facts::{Facts, Host, HostFacts};
 use crate::inventory::{Inventory, Role};
 
 /// Who takes writes.
@@ -15,6 +15,8 @@ pub enum Primary {
     Several(Vec<String>),
     /// Nobody, although the cluster has been: why, in words.
     Lost(String),
+    /// Nobody, and no host holds anything of the cluster that this machine remembers: its system identifier.
+    Gone(String),
 }
 
 /// What a data directory is to this cluster.
@@ -73,10 +75,11 @@ pub fn data(inventory: &Inventory, facts: &Facts, host: &HostFacts) -> Data {
 }
 
 fn describe(path: &str, host: &HostFacts, identifier: Option<&str>) -> String {
-    let mut text = format!("{path} holds a database");
-    if let Some(identifier) = identifier {
-        text.push_str(&format!(" with system identifier {identifier}"));
-    }
+    let mut text = match (identifier, &host.data) {
+        (Some(identifier), _) => format!("{path} holds a database with system identifier {identifier}"),
+        (None, Some(data)) => format!("{path} holds {} files or directories of somebody's", data.entries),
+        (None, None) => format!("{path} is somebody's"),
+    };
     if let Some(modified) = host.data.as_ref().and_then(|data| data.modified.as_deref()) {
         text.push_str(&format!(", last written {modified}"));
     }
@@ -128,8 +131,11 @@ pub fn primary(inventory: &Inventory, facts: &Facts) -> Primary {
         ));
     }
     if let Some(identifier) = &facts.local.system_identifier {
+        if facts.hosts.values().all(|host| matches!(host, Host::Up(_) | Host::Missing)) {
+            return Primary::Gone(identifier.clone());
+        }
         return Primary::Lost(format!(
-            "this machine remembers the cluster (system identifier {identifier}), no host does"
+            "this machine remembers the cluster (system identifier {identifier}), no host that answers does"
         ));
     }
     Primary::Never

@@ -79,6 +79,32 @@ impl<'a> Planner<'a> {
                  before you let it rejoin",
             );
         }
+        if let Primary::Gone(identifier) = &self.primary {
+            let message = format!(
+                "this machine remembers the cluster (system identifier {identifier}), and no host holds any of it"
+            );
+            self.refuse(
+                None,
+                message,
+                "no new cluster is made in its place: name the hosts that hold it; or, if its data is lost for good, \
+                 forget it: `cluster down`, or delete cluster.json in its state directory",
+            );
+        }
+        if self.primary == Primary::Never {
+            for node in &self.inventory.nodes {
+                if let Host::Unreachable { why, young: false } = self.host(&node.name) {
+                    self.refuse(
+                        Some(&node.name),
+                        format!("cannot be asked whether this cluster existed before: {why}"),
+                        format!(
+                            "no new primary is made until every node has answered; bring {0} back, or correct its \
+                             address or host_key in the inventory",
+                            node.name
+                        ),
+                    );
+                }
+            }
+        }
         for node in &self.inventory.nodes {
             let Some(host) = self.host(&node.name).up() else { continue };
             if !host.root {
@@ -110,7 +136,8 @@ impl<'a> Planner<'a> {
                      (pg_lsclusters shows it, pg_dropcluster deletes it)",
                 );
             }
-            if host.packages.installed.is_empty() && host.disk_free_kib < DISK_NEEDED_KIB {
+            let server = format!("postgresql-{}", self.inventory.postgresql.version);
+            if !host.packages.installed.contains_key(&server) && host.disk_free_kib < DISK_NEEDED_KIB {
                 self.refuse(
                     Some(&node.name),
                     format!("has {} MiB free below /var", host.disk_free_kib / 1024),
@@ -137,6 +164,11 @@ impl<'a> Planner<'a> {
             {
                 let action = Action::PowerOn { droplet: droplet.id };
                 self.step(Phase::Provide, Some(node), action, "its droplet is off");
+            } else if let Some(droplet) = cloud.droplets.get(&node.name)
+                && droplet.public.is_none()
+            {
+                let action = Action::AwaitDroplet { droplet: droplet.id };
+                self.step(Phase::Provide, Some(node), action, "it is being made and has no address yet");
             }
         }
         if !self.addresses.wants_floating_ip {
@@ -208,6 +240,14 @@ impl<'a> Planner<'a> {
         }
         let role = roles::role(self.inventory, &self.primary, node);
         self.packages(node, host, known);
+        if let Primary::Lost(why) = &self.primary {
+            let data = roles::data(self.inventory, self.facts, host);
+            if matches!(data, Data::None | Data::HalfMade | Data::Virgin) {
+                // While the cluster's own data is looked for, nothing is made in its place.
+                let why = why.clone();
+                return self.without_primary(node, host, &data, &why);
+            }
+        }
         self.set_up(node, host, role);
         self.services(node, host, role);
     }
@@ -272,7 +312,7 @@ impl<'a> Planner<'a> {
             self.settings(node, host, postgres, role);
         }
         match role {
-            Role::Primary => self.primary(node, host),
+            Role::Primary => self.primary(node, host, &data),
             Role::Standby => self.standby(node, host, &data),
             Role::Witness => self.witness(node, host, &data, running),
         }
@@ -297,10 +337,12 @@ impl<'a> Planner<'a> {
             }
         }
         if !changes.is_empty() {
-            let why = if changes.iter().all(|change| host.files.contains_key(&change.path)) {
-                "they differ from what the inventory makes"
-            } else {
-                "they are missing"
+            let there = changes.iter().all(|change| host.files.contains_key(&change.path));
+            let why = match (there, changes.len()) {
+                (true, 1) => "it differs from what the inventory makes",
+                (true, _) => "they differ from what the inventory makes",
+                (false, 1) => "it is missing",
+                (false, _) => "some or all are missing",
             };
             self.step(Phase::Setup, Some(node), Action::WriteFiles { files: changes }, why);
         }
@@ -346,31 +388,18 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn primary(&mut self, node: &Node, host: &HostFacts) {
+    fn primary(&mut self, node: &Node, host: &HostFacts, data: &Data) {
         let rows = host.repmgr.as_deref().unwrap_or_default();
-        if self.primary == Primary::Never {
-            if let Some(missing) = self
-                .inventory
-                .nodes
-                .iter()
-                .find(|node| matches!(self.host(&node.name), Host::Unreachable { young: false, .. }))
-            {
-                return self.refuse(
-                    Some(&node.name),
-                    format!(
-                        "no primary is made while {} cannot be asked whether this cluster existed before",
-                        missing.name
-                    ),
-                    format!("bring {} back, or take it out of the inventory", missing.name),
-                );
-            }
-            if host.postgres.is_none() {
-                let why = "this cluster has never been";
-                self.step(Phase::Setup, Some(node), Action::StartNew { made: Made::Primary }, why);
-            }
+        if self.primary == Primary::Never && host.postgres.is_none() {
+            let why = "this cluster has never been";
+            self.step(Phase::Setup, Some(node), Action::StartNew { made: Made::Primary }, why);
         }
         let Some(postgres) = &host.postgres else {
-            // Never seen running: everything below comes with the next look, but a reader of the plan wants to know.
+            if *data == Data::Ours {
+                // Begun by a run that was killed; what it holds is for the next look to say.
+                return;
+            }
+            // Never started: what follows is certain, and a reader of the plan wants to know.
             self.role(node, Phase::Setup, "repmgr", None, "repmgr logs in with it");
             self.step(Phase::Setup, Some(node), Action::RegisterPrimary, "repmgr does not know it");
             self.applications(node, None);
@@ -456,7 +485,7 @@ impl<'a> Planner<'a> {
         let primary = match &self.primary {
             Primary::One(name) => name.clone(),
             Primary::Never => self.inventory.primary().name.clone(),
-            Primary::Several(_) => return,
+            Primary::Several(_) | Primary::Gone(_) => return,
             Primary::Lost(why) => {
                 let why = why.clone();
                 return self.without_primary(node, host, data, &why);
@@ -541,6 +570,10 @@ impl<'a> Planner<'a> {
                  of the nodes is there: bring the missing ones back",
             );
         }
+        let up = self.inventory.nodes.iter().filter(|node| self.host(&node.name).up().is_some()).count();
+        if up * 2 > self.inventory.nodes.len() {
+            self.plan.waits = Some("the guards to agree on a primary".into());
+        }
         if *data == Data::Ours
             && host.postgres.is_none()
             && host.data.as_ref().is_some_and(|data| data.standby_signal)
@@ -555,6 +588,10 @@ impl<'a> Planner<'a> {
             _ if !running => {
                 let why = "it does not run";
                 self.step(Phase::Setup, Some(node), Action::StartNew { made: Made::Witness }, why);
+                if *data == Data::Ours {
+                    // It has run before; what it holds is for the next look to say.
+                    return;
+                }
             }
             _ => {}
         }
@@ -562,7 +599,7 @@ impl<'a> Planner<'a> {
         let name = match &self.primary {
             Primary::One(name) => name.clone(),
             Primary::Never => self.inventory.primary().name.clone(),
-            Primary::Several(_) | Primary::Lost(_) => return,
+            Primary::Several(_) | Primary::Lost(_) | Primary::Gone(_) => return,
         };
         let upstream = self.inventory.node(&name).map(|node| i64::from(node.id));
         let right = |rows: Option<&[crate::facts::host::RepmgrNode]>| {
@@ -577,7 +614,7 @@ impl<'a> Planner<'a> {
         if !(right(host.repmgr.as_deref()) && right(primary_rows)) {
             let primary_host = self.addresses.hosts.get(&name).map(IpAddr::to_string).unwrap_or_default();
             let action = Action::RegisterWitness { primary_host };
-            self.step(Phase::Witness, Some(node), action, "repmgr does not know it as it is");
+            self.step(Phase::Follow, Some(node), action, "repmgr does not know it as it is");
         }
     }
 
@@ -587,12 +624,8 @@ impl<'a> Planner<'a> {
             Role::Standby => Phase::WatchStandbys,
             Role::Primary => Phase::WatchPrimary,
         };
-        if self.guard_runs(host) && self.facts.local.node_program != program_hash(host) {
-            let action = Action::InstallProgram { sha256: self.facts.local.node_program.clone() };
-            self.step(phase, Some(node), action, "it is of another version");
-            let action = Action::Service { unit: Unit::ClusterNode, restart: true };
-            return self.step(phase, Some(node), action, "its program is of another version");
-        }
+        let program = self.facts.local.node_program != program_hash(host);
+        let (mut new, mut stale) = (Vec::new(), Vec::new());
         for unit in [Unit::Repmgrd, Unit::ClusterNode] {
             let state = host.units.get(unit.name());
             let runs = state.is_some_and(|state| {
@@ -600,13 +633,25 @@ impl<'a> Planner<'a> {
             });
             // A service that runs and has not said what it read is the package's own, not ours.
             if !runs || !host.loaded.contains_key(unit.name()) {
-                self.step(phase, Some(node), Action::Service { unit, restart: false }, "it does not run");
+                new.push(unit);
             } else if host.loaded.get(unit.name()) == Some(&false)
                 || state.is_some_and(|state| state.need_reload)
+                || (unit == Unit::ClusterNode && program)
             {
-                let why = "its configuration changed since it started";
-                self.step(phase, Some(node), Action::Service { unit, restart: true }, why);
+                stale.push(unit);
             }
+        }
+        if !new.is_empty() {
+            let action = Action::Services { units: new, restart: false };
+            self.step(Phase::Watch, Some(node), action, "they do not run");
+        }
+        if stale.contains(&Unit::ClusterNode) && program {
+            let action = Action::InstallProgram { sha256: self.facts.local.node_program.clone() };
+            self.step(phase, Some(node), action, "it is of another version");
+        }
+        if !stale.is_empty() {
+            let why = "what runs has read an older program or configuration";
+            self.step(phase, Some(node), Action::Services { units: stale, restart: true }, why);
         }
     }
 

@@ -17,12 +17,21 @@ pub struct Command {
     pub stdin: Vec<u8>,
     /// It is killed on the host after this long.
     pub limit: Duration,
+    /// It runs only while nothing else of this program runs on the host: what a killed run began goes on there.
+    pub alone: bool,
 }
 
 impl Command {
     /// A command with a minute to run.
     pub fn new(label: &'static str, script: &'static str) -> Self {
-        Command { label, script, args: Vec::new(), stdin: Vec::new(), limit: Duration::from_secs(60) }
+        Command {
+            label,
+            script,
+            args: Vec::new(),
+            stdin: Vec::new(),
+            limit: Duration::from_secs(60),
+            alone: false,
+        }
     }
 
     /// Adds an argument.
@@ -43,6 +52,13 @@ impl Command {
     #[must_use]
     pub fn stdin(mut self, stdin: impl Into<Vec<u8>>) -> Self {
         self.stdin = stdin.into();
+        self
+    }
+
+    /// Runs only while nothing else of this program runs on the host.
+    #[must_use]
+    pub fn alone(mut self) -> Self {
+        self.alone = true;
         self
     }
 

@@ -10,6 +10,12 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
 
 use super::{Command, Output, Remote, RemoteError};
 
+/// Held on a host while a command runs that must be alone.
+const LOCK: &str = "/run/lock/cluster.lock";
+/// What flock ends with when somebody holds the lock.
+const BUSY: i32 = 75;
+const BUSY_TEXT: &str = "75";
+
 /// How to reach the hosts of one cluster.
 #[derive(Clone, Debug)]
 pub struct Ssh {
@@ -89,6 +95,9 @@ impl Remote for SshHost {
         if self.sudo {
             words.extend(["sudo", "-n", "--preserve-env=SSH_CONNECTION", "--"]);
         }
+        if command.alone {
+            words.extend(["flock", "-o", "-n", "-E", BUSY_TEXT, LOCK]);
+        }
         // A dropped connection does not end a command: its own time limit does.
         words.extend(["timeout", "-k", "10", &limit, "sh", "-c", command.script, "sh"]);
         words.extend(command.args.iter().map(String::as_str));
@@ -119,6 +128,7 @@ impl Remote for SshHost {
         };
         match status.code() {
             Some(0) => Ok(Output { stdout, stderr }),
+            Some(BUSY) if command.alone => Err(RemoteError::Busy { host: self.name.clone() }),
             code => Err(RemoteError::Failed {
                 host: self.name.clone(),
                 command: command.label,

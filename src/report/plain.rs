@@ -1,14 +1,51 @@
 //! Events as lines, with the host in front: for logs of other programs, and for a terminal's scrollback.
 
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
 use super::{Consumer, Event, Reporter};
 use anstream::eprintln;
 use owo_colors::OwoColorize as _;
 
-pub(super) struct Plain;
+/// A line that says the same as the last one of its host, but for a count of seconds, is told this seldom.
+const REPEAT: Duration = Duration::from_secs(15);
+
+#[derive(Default)]
+pub(super) struct Plain {
+    /// What each host is waiting for, and since when that has been on screen.
+    waiting: BTreeMap<String, (String, Instant)>,
+}
+
+impl Plain {
+    /// Whether this has just been said.
+    fn repeats(&mut self, event: &Event) -> bool {
+        let (lane, text) = match event {
+            Event::Progress { lane, text } => (lane, without_numbers(text)),
+            Event::Started { lane, .. } | Event::Done { lane, .. } | Event::Failed { lane, .. } => {
+                self.waiting.remove(lane);
+                return false;
+            }
+            _ => return false,
+        };
+        match self.waiting.get(lane) {
+            Some((last, told)) if *last == text && told.elapsed() < REPEAT => true,
+            _ => {
+                self.waiting.insert(lane.clone(), (text, Instant::now()));
+                false
+            }
+        }
+    }
+}
+
+fn without_numbers(text: &str) -> String {
+    text.chars().filter(|c| !c.is_ascii_digit()).collect()
+}
 
 impl Consumer for Plain {
     fn take(&mut self, event: &Event) {
-        if let Some(line) = line(event, true) {
+        if !self.repeats(event)
+            && let Some(line) = line(event, true)
+        {
             eprintln!("{line}");
         }
     }

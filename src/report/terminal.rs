@@ -14,7 +14,8 @@ pub(super) struct Terminal {
 
 struct Bar {
     bar: ProgressBar,
-    step: String,
+    /// None for what is waited for outside any step.
+    step: Option<String>,
 }
 
 impl Terminal {
@@ -25,6 +26,11 @@ impl Terminal {
     fn print(&self, text: &str) {
         // A terminal that is gone is no reason to stop.
         let _ = self.all.println(text);
+    }
+
+    fn begin(&mut self, lane: &str, message: &str, step: Option<String>) {
+        let bar = self.spinner().with_prefix(format!("{lane:<8}")).with_message(message.to_owned());
+        self.bars.insert(lane.to_owned(), Bar { bar, step });
     }
 
     fn spinner(&self) -> ProgressBar {
@@ -40,12 +46,33 @@ impl Consumer for Terminal {
     fn take(&mut self, event: &Event) {
         match event {
             Event::Started { lane, step } => {
-                let bar = self.spinner().with_prefix(format!("{lane:<8}")).with_message(step.clone());
-                self.bars.insert(lane.clone(), Bar { bar, step: step.clone() });
+                if let Some(bar) = self.bars.remove(lane) {
+                    bar.bar.finish_and_clear();
+                }
+                self.begin(lane, step, Some(step.clone()));
             }
             Event::Progress { lane, text } | Event::Output { lane, text } if !text.trim().is_empty() => {
-                if let Some(bar) = self.bars.get(lane) {
-                    bar.bar.set_message(format!("{}: {}", bar.step, text.trim()));
+                match self.bars.get(lane) {
+                    Some(Bar { bar, step: Some(step) }) => {
+                        bar.set_message(format!("{step}: {}", text.trim()))
+                    }
+                    Some(Bar { bar, step: None }) => bar.set_message(text.trim().to_owned()),
+                    // Something is waited for outside any step.
+                    None if matches!(event, Event::Progress { .. }) => self.begin(lane, text.trim(), None),
+                    None => {}
+                }
+            }
+            Event::Phase { .. } => {
+                self.bars.retain(|_, bar| {
+                    if bar.step.is_none() {
+                        bar.bar.finish_and_clear();
+                    }
+                    bar.step.is_some()
+                });
+            }
+            Event::Finished { .. } => {
+                for bar in std::mem::take(&mut self.bars).into_values() {
+                    bar.bar.finish_and_clear();
                 }
             }
             Event::Done { lane, .. } | Event::Failed { lane, .. } => {

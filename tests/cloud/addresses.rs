@@ -8,7 +8,7 @@ use cluster::cloud::{Error, Pace};
 use cluster::lab::api::fault::{Fault, Rule};
 use serde_json::json;
 
-use crate::bench::{Bench, FAILOVER, client, config, millis, pace, policy, spec};
+use crate::bench::{Bench, FAILOVER, client, config, hasty, millis, pace, policy, spec};
 
 async fn ensure(bench: &Bench, preferred: u64) -> Result<ReservedIp, Error> {
     bench
@@ -49,7 +49,7 @@ async fn a_lost_answer_makes_one_address() {
     for fault in [
         Fault::LoseReply,
         Fault::Drop,
-        Fault::Delay { ms: 500 },
+        Fault::Delay { ms: 250 },
         Fault::Status { code: 500, body: None },
         Fault::PendingEvent,
         Fault::RateLimit { retry_after: None },
@@ -57,9 +57,9 @@ async fn a_lost_answer_makes_one_address() {
         let bench = Bench::new().await;
         let id = bench.ready("pg1").await.id;
         bench.once("POST", "/v2/reserved_ips", fault.clone());
-        let address = ensure(&bench, id).await.unwrap();
+        let client = bench.client.clone().with_policy(hasty());
+        let address = client.ensure_reserved_ip("demo", &[id], id, pace()).await.unwrap().value;
         bench.client.assign(address.ip, id, pace()).await.unwrap();
-        tokio::time::sleep(millis(150)).await;
         assert_eq!(bench.lab.state().addresses.len(), 1, "{fault:?}");
     }
 }
@@ -187,7 +187,7 @@ async fn the_move_survives_every_passing_fault() {
         Rule::once("POST", actions, Fault::PendingEvent).times(5),
         Rule::once("POST", actions, Fault::Status { code: 500, body: None }).times(9),
         Rule::once("POST", actions, Fault::RateLimit { retry_after: None }).times(2),
-        Rule::once("POST", actions, Fault::Delay { ms: 500 }),
+        Rule::once("POST", actions, Fault::Delay { ms: 250 }),
         Rule { count: None, ..Rule::once("GET", poll, Fault::Status { code: 404, body: None }) },
         Rule::once("GET", poll, Fault::Drop).times(8),
         Rule::once("GET", "/v2/reserved_ips/*", Fault::Status { code: 404, body: None }).times(4),
@@ -198,7 +198,7 @@ async fn the_move_survives_every_passing_fault() {
         let ip = ensure(&bench, one).await.unwrap().ip;
         bench.client.assign(ip, one, pace()).await.unwrap();
         bench.fault(rule.clone());
-        let address = bench.client.assign(ip, two, pace()).await.unwrap();
+        let address = bench.client.clone().with_policy(hasty()).assign(ip, two, pace()).await.unwrap();
         assert_eq!(address.holder(), Some(two), "{rule:?}");
     }
 }

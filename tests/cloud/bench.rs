@@ -24,14 +24,19 @@ pub(crate) const FAILOVER: &str = "dop_v1_fa1l0ver5ecret";
 pub(crate) const KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMnGVnuFY03xwlYQ0fy5mjru7MQ00s7lXvh1vqKmuDpm test";
 
-/// Looks every few milliseconds, gives up after three seconds.
+/// Looks every few milliseconds, gives up after twenty seconds: longer than any wait on a busy machine.
 pub(crate) fn pace() -> Pace {
-    Pace { first: millis(2), poll: millis(8), grace: millis(150), deadline: millis(3000) }
+    Pace { first: millis(2), poll: millis(8), grace: millis(500), deadline: millis(20_000) }
 }
 
 /// Retries after a few milliseconds.
 pub(crate) fn policy() -> Policy {
-    Policy { base: millis(1), cap: millis(8), retries: 6, deadline: millis(3000), timeout: millis(400) }
+    Policy { base: millis(1), cap: millis(8), retries: 6, deadline: millis(20_000), timeout: millis(10_000) }
+}
+
+/// Waits for no answer longer than a moment.
+pub(crate) fn hasty() -> Policy {
+    Policy { timeout: millis(150), ..policy() }
 }
 
 /// No retries at all: every fault is the end.
@@ -96,6 +101,15 @@ impl Bench {
         self.fault(Rule::once(method, path, fault));
     }
 
+    /// Whether an ordered fault has not struck yet.
+    pub(crate) fn is_waiting(&self, fault: &Fault) -> bool {
+        let mut waiting = false;
+        self.lab.faults(|faults| {
+            waiting = faults.rules.iter().any(|rule| rule.count.is_some() && rule.fault == *fault)
+        });
+        waiting
+    }
+
     pub(crate) fn heal(&self) {
         self.lab.faults(|faults| *faults = Default::default());
     }
@@ -134,7 +148,7 @@ impl Bench {
 
     /// Waits until the lab is in a state.
     pub(crate) async fn until(&self, what: &str, seen: impl Fn(&Lab<FakeMachines>) -> bool) {
-        for _ in 0..400 {
+        for _ in 0..2000 {
             if seen(&self.lab) {
                 return;
             }

@@ -10,7 +10,9 @@ use cluster::lab::api::fault::{Fault, Rule};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use crate::bench::{Bench, FAILOVER, OPERATOR, brittle, client, everything, millis, pace, policy, spec};
+use crate::bench::{
+    Bench, FAILOVER, OPERATOR, brittle, client, everything, hasty, millis, pace, policy, spec,
+};
 
 #[tokio::test]
 async fn all_pages_of_a_list_are_read() {
@@ -146,11 +148,11 @@ async fn the_simulators_own_rate_limit_is_waited_out() {
 async fn creating_is_repeated_only_where_nothing_can_have_happened() {
     let bench = Bench::new().await;
     for fault in
-        [Fault::Status { code: 503, body: None }, Fault::LoseReply, Fault::Drop, Fault::Delay { ms: 600 }]
+        [Fault::Status { code: 503, body: None }, Fault::LoseReply, Fault::Drop, Fault::Delay { ms: 250 }]
     {
         let before = bench.count("POST", "/v2/droplets");
         bench.once("POST", "/v2/droplets", fault.clone());
-        let error = bench.client.create_droplet(&spec("pg1")).await.unwrap_err();
+        let error = bench.client.clone().with_policy(hasty()).create_droplet(&spec("pg1")).await.unwrap_err();
         assert!(matches!(error, Error::MaybeHappened { .. }), "{fault:?}: {error}");
         tokio::time::sleep(millis(300)).await;
         assert_eq!(bench.count("POST", "/v2/droplets"), before + 1, "{fault:?}");
@@ -213,6 +215,9 @@ async fn plain_http_is_for_loopback_only() {
     assert!(Client::new("http://127.0.0.1:1", OPERATOR.into()).is_ok());
     assert!(Client::new("https://api.digitalocean.com", OPERATOR.into()).is_ok());
     assert!(matches!(Client::new("https://api.digitalocean.com", "".into()), Err(Error::Token)));
+    let bench = Bench::new().await;
+    let by_name = bench.url.replace("127.0.0.1", "localhost");
+    client(&by_name, OPERATOR).account().await.unwrap();
 }
 
 /// The operations can be spawned: their futures are `Send`.

@@ -17,7 +17,7 @@ async fn cluster(bench: &Bench) -> Memory {
 }
 
 async fn tear_down(bench: &Bench, memory: &Memory) {
-    let belongings = bench.client.belongings("demo", memory).await.unwrap();
+    let belongings = bench.client.belongings("demo", memory, pace()).await.unwrap();
     bench.client.destroy(&belongings, pace()).await.unwrap();
 }
 
@@ -31,12 +31,12 @@ async fn everything_of_the_cluster_goes_and_nothing_else() {
     bench.client.create_tag("cluster:demo2").await.unwrap();
     bench.raw("POST", "/v2/reserved_ips", json!({ "region": "fra1" })).await;
 
-    let belongings = bench.client.belongings("demo", &memory).await.unwrap();
+    let belongings = bench.client.belongings("demo", &memory, pace()).await.unwrap();
     let (droplets, addresses, tags) =
         (belongings.droplets.len(), belongings.addresses.len(), belongings.tags.len());
     assert_eq!((droplets, addresses, tags, belongings.ssh_key.is_some()), (3, 1, 2, true));
     bench.client.destroy(&belongings, pace()).await.unwrap();
-    assert!(bench.client.belongings("demo", &memory).await.unwrap().is_empty());
+    assert!(bench.client.belongings("demo", &memory, pace()).await.unwrap().is_empty());
 
     let state = bench.lab.state();
     assert_eq!((state.droplets.len(), state.addresses.len(), state.keys.len()), (1, 1, 0));
@@ -69,7 +69,7 @@ async fn teardown_survives_every_passing_fault() {
         tear_down(&bench, &memory).await;
         let state = bench.lab.state();
         assert!(state.addresses.is_empty() && state.droplets.is_empty() && state.keys.is_empty(), "{rule:?}");
-        assert!(bench.client.belongings("demo", &memory).await.unwrap().is_empty(), "{rule:?}");
+        assert!(bench.client.belongings("demo", &memory, pace()).await.unwrap().is_empty(), "{rule:?}");
     }
 }
 
@@ -93,17 +93,17 @@ async fn an_address_whose_droplets_are_gone_is_still_found() {
     let ids: Vec<u64> = bench.lab.state().droplets.keys().copied().collect();
     bench.client.destroy_droplets(&ids, pace()).await.unwrap();
     // By its tag, with nothing remembered.
-    let belongings = bench.client.belongings("demo", &Memory::default()).await.unwrap();
+    let belongings = bench.client.belongings("demo", &Memory::default(), pace()).await.unwrap();
     assert_eq!(belongings.addresses.len(), 1);
     // By what is remembered, with no tag left.
     for tag in &belongings.tags {
         bench.client.delete_tag(tag).await.unwrap();
     }
-    assert!(bench.client.belongings("demo", &Memory::default()).await.unwrap().is_empty());
-    let belongings = bench.client.belongings("demo", &memory).await.unwrap();
+    assert!(bench.client.belongings("demo", &Memory::default(), pace()).await.unwrap().is_empty());
+    let belongings = bench.client.belongings("demo", &memory, pace()).await.unwrap();
     assert_eq!(belongings.addresses.len(), 1);
     tear_down(&bench, &memory).await;
-    assert!(bench.client.belongings("demo", &memory).await.unwrap().is_empty());
+    assert!(bench.client.belongings("demo", &memory, pace()).await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -112,7 +112,7 @@ async fn a_key_that_is_not_ours_stays() {
     bench.client.create_ssh_key("laptop", KEY).await.unwrap();
     let memory = cluster(&bench).await;
     tear_down(&bench, &memory).await;
-    assert!(bench.client.belongings("demo", &memory).await.unwrap().is_empty());
+    assert!(bench.client.belongings("demo", &memory, pace()).await.unwrap().is_empty());
     assert_eq!(bench.lab.state().keys.len(), 1);
 }
 

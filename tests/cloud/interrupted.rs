@@ -2,27 +2,29 @@
 
 use cluster::cloud::destroy::Memory;
 use cluster::cloud::key::fingerprint;
-use cluster::cloud::{Client, Error};
+use cluster::cloud::{Client, Error, Pace};
 use cluster::lab::api::fault::{Fault, Rule};
 
-use crate::bench::{Bench, KEY, brittle, pace, spec};
+use tokio::task::JoinSet;
+
+use crate::bench::{Bench, KEY, brittle, millis, pace, spec};
 
 /// What `up` does with the API.
-async fn up(client: &Client) -> Result<(), Error> {
+async fn up(client: &Client, pace: Pace) -> Result<(), Error> {
     client.ensure_ssh_key("demo", KEY).await?;
     let mut ids = Vec::new();
     for name in ["pg1", "pg2", "pg3"] {
-        let id = client.ensure_droplet(&spec(name), pace()).await?.value.id;
-        ids.push(client.wait_droplet_ready(id, pace()).await?.id);
+        let id = client.ensure_droplet(&spec(name), pace).await?.value.id;
+        ids.push(client.wait_droplet_ready(id, pace).await?.id);
     }
-    let address = client.ensure_reserved_ip("demo", &ids, ids[0], pace()).await?.value;
-    client.assign(address.ip, ids[0], pace()).await.map(drop)
+    let address = client.ensure_reserved_ip("demo", &ids, ids[0], pace).await?.value;
+    client.assign(address.ip, ids[0], pace).await.map(drop)
 }
 
-async fn down(client: &Client) -> Result<(), Error> {
+async fn down(client: &Client, pace: Pace) -> Result<(), Error> {
     let memory = Memory { addresses: Vec::new(), fingerprint: fingerprint(KEY) };
-    let belongings = client.belongings("demo", &memory).await?;
-    client.destroy(&belongings, pace()).await
+    let belongings = client.belongings("demo", &memory, pace).await?;
+    client.destroy(&belongings, pace).await
 }
 
 /// Kills the API for good after `after` requests: the request then under way is lost before or after its work.
@@ -37,49 +39,84 @@ fn kill(bench: &Bench, after: u32, last: Fault) {
     });
 }
 
-#[tokio::test]
-async fn up_killed_at_any_request_is_finished_by_the_next() {
-    for last in [Fault::Drop, Fault::LoseReply] {
-        for after in 0.. {
-            let bench = Bench::new().await;
-            kill(&bench, after, last.clone());
-            // The killed run asks nothing twice and looks for nothing: it is dead.
-            let dead = bench.client.clone().with_policy(brittle());
-            let hasty = tokio::time::timeout(crate::bench::millis(400), up(&dead)).await;
-            bench.heal();
-            if matches!(hasty, Ok(Ok(()))) {
-                assert!(after > 15, "the whole run took {after} requests");
-                break;
-            }
-            up(&bench.client).await.unwrap();
-            let state = bench.lab.state();
-            assert_eq!(
-                (state.droplets.len(), state.addresses.len(), state.keys.len()),
-                (3, 1, 1),
-                "{last:?} at {after}"
-            );
+/// Runs `case` for every request that a run could be killed at, several at a time. `case` tells whether the run
+/// had ended by itself before; then all requests have had their turn.
+async fn at_every_request<F: Future<Output = bool> + Send + 'static>(case: impl Fn(u32, Fault) -> F) {
+    for first in (0..).step_by(8) {
+        let mut cases = JoinSet::new();
+        for after in first..first + 8 {
+            cases.spawn(case(after, Fault::Drop));
+            cases.spawn(case(after, Fault::LoseReply));
+        }
+        if cases.join_all().await.into_iter().any(|ended| ended) {
+            assert!(first > 0, "a whole run in eight requests");
+            return;
         }
     }
 }
 
-#[tokio::test]
+/// Begins `run` with a client that dies at a request; tells whether it ended before that.
+async fn die<F: Future<Output = Result<(), Error>>>(
+    bench: &Bench,
+    after: u32,
+    last: Fault,
+    run: impl FnOnce(Client) -> F,
+) -> bool {
+    kill(bench, after, last.clone());
+    let result = run(bench.client.clone().with_policy(brittle())).await;
+    let ended = bench.is_waiting(&last);
+    bench.heal();
+    assert_eq!(result.is_ok(), ended, "{result:?}");
+    ended
+}
+
+/// The patience of a run that is about to die: it gives up soon, and with nothing under way.
+fn dying() -> Pace {
+    Pace { deadline: millis(1000), ..pace() }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn up_killed_at_any_request_is_finished_by_the_next() {
+    at_every_request(|after, last| async move {
+        let bench = Bench::new().await;
+        let ended = die(&bench, after, last.clone(), async |client| up(&client, dying()).await).await;
+        up(&bench.client, pace()).await.unwrap();
+        let state = bench.lab.state();
+        let counts = (state.droplets.len(), state.addresses.len(), state.keys.len());
+        assert_eq!(counts, (3, 1, 1), "{last:?} at {after}");
+        ended
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn down_killed_at_any_request_is_finished_by_the_next() {
-    for last in [Fault::Drop, Fault::LoseReply] {
-        for after in 0.. {
-            let bench = Bench::new().await;
-            up(&bench.client).await.unwrap();
-            kill(&bench, after, last.clone());
-            let dead = bench.client.clone().with_policy(brittle());
-            let hasty = tokio::time::timeout(crate::bench::millis(400), down(&dead)).await;
-            bench.heal();
-            if matches!(hasty, Ok(Ok(()))) {
-                assert!(after > 10, "the whole run took {after} requests");
-                break;
-            }
-            down(&bench.client).await.unwrap();
-            let state = bench.lab.state();
-            assert!(state.droplets.is_empty() && state.addresses.is_empty(), "{last:?} at {after}");
-            assert!(state.keys.is_empty() && state.tags.is_empty(), "{last:?} at {after}");
-        }
-    }
+    at_every_request(|after, last| async move {
+        let bench = Bench::new().await;
+        up(&bench.client, pace()).await.unwrap();
+        let ended = die(&bench, after, last.clone(), async |client| down(&client, dying()).await).await;
+        down(&bench.client, pace()).await.unwrap();
+        assert_empty(&bench, &format!("{last:?} at {after}"));
+        ended
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn down_leaves_nothing_of_an_up_killed_at_any_request() {
+    at_every_request(|after, last| async move {
+        let bench = Bench::new().await;
+        let ended = die(&bench, after, last.clone(), async |client| up(&client, dying()).await).await;
+        down(&bench.client, pace()).await.unwrap();
+        assert_empty(&bench, &format!("{last:?} at {after}"));
+        ended
+    })
+    .await;
+}
+
+fn assert_empty(bench: &Bench, when: &str) {
+    let state = bench.lab.state();
+    assert!(state.droplets.is_empty() && state.addresses.is_empty(), "{when}: {state:#?}");
+    assert!(state.keys.is_empty() && state.tags.is_empty(), "{when}: {state:#?}");
+    assert!(bench.machines.running().is_empty() && bench.machines.routes().is_empty(), "{when}");
 }

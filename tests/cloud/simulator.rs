@@ -76,6 +76,7 @@ async fn an_address_outlives_its_droplet() {
     bench.client.destroy_droplets(&[id], pace()).await.unwrap();
     let left = bench.client.reserved_ip(ip).await.unwrap().unwrap();
     assert_eq!((left.holder(), left.locked), (None, false));
+    bench.until("no longer routed", |_| bench.machines.routes().is_empty()).await;
     let (status, _) =
         bench.raw("POST", &format!("/v2/reserved_ips/{ip}/actions"), json!({ "type": "unassign" })).await;
     assert_eq!(status, 422);
@@ -86,8 +87,8 @@ async fn one_thing_at_a_time_happens_to_a_droplet_or_an_address() {
     let bench = Bench::new().await;
     let id = bench.ready("pg1").await.id;
     bench.lab.set(|settings| {
-        settings.times.power = 200;
-        settings.times.assign = 200;
+        settings.times.power = 60_000;
+        settings.times.assign = 60_000;
     });
     let ip = bench.client.create_reserved_ip(id).await.unwrap().ip;
     let (droplet, address) = (format!("/v2/droplets/{id}"), format!("/v2/reserved_ips/{ip}"));

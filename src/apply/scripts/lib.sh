@@ -27,13 +27,21 @@ repmgr_database() {
     fi
 }
 
-# Waits until PostgreSQL answers; if it does not, its log says why.
-ready() {
+# Starts PostgreSQL and waits until it answers; if it does not, its log says why. It answers some two
+# seconds before Debian's wrapper has satisfied itself that it does.
+bring_up() {
+    unit="postgresql@$version-main"
+    systemctl reset-failed "$unit" 2>/dev/null || :
+    systemctl --no-block start "$unit"
     tries=0
     until "$bin/pg_isready" -q -p "$port"; do
         tries=$((tries + 1))
-        if [ "$tries" -gt 600 ] || ! systemctl -q is-active "postgresql@$version-main"; then
+        case $(systemctl is-active "$unit" || :) in
+            failed | inactive) [ "$tries" -gt 10 ] && tries=9999 ;;
+        esac
+        if [ "$tries" -gt 6000 ]; then
             echo "PostgreSQL does not answer on port $port" >&2
+            journalctl -q --no-pager -u "$unit" -n 3 -o cat >&2 || :
             tail -n 12 "/var/log/postgresql/postgresql-$version-main.log" >&2 || :
             exit 1
         fi

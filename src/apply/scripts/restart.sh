@@ -2,10 +2,23 @@ set -eu
 # Restarts PostgreSQL, with a checkpoint before it, so that it is short.
 sql -d postgres -c checkpoint
 install -d -m 755 /run/cluster
-# The node that takes writes may go on taking them: its guard keeps the lease meanwhile. Where there is no guard yet,
-# this is still a new cluster.
-if [ ! -e "$data/standby.signal" ] && [ "$(made)" != witness ]; then
+if [ -e "$data/standby.signal" ]; then
+    # A standby does not start with less than its primary had. Where a value shrinks, the primary was restarted first;
+    # the standby must have heard of it.
+    for pair in max_connections:max_connections max_worker_processes:max_worker_processes max_wal_senders:max_wal_senders \
+        max_prepared_transactions:max_prepared_xacts max_locks_per_transaction:max_locks_per_xact; do
+        wanted=$(cd / && runuser -u postgres -- "$bin/postgres" -C "${pair%:*}" -D "/etc/postgresql/$version/main")
+        tries=0
+        while [ "$("$bin/pg_controldata" -D "$data" | sed -n "s/^${pair#*:} setting: *//p")" -gt "$wanted" ]; do
+            tries=$((tries + 1))
+            [ "$tries" -le 300 ] || die "the primary still allows more ${pair%:*} than $wanted; a standby cannot start with less"
+            sleep 0.1
+        done
+    done
+elif [ "$(made)" != witness ]; then
+    # The node that takes writes may go on taking them: its guard keeps the lease meanwhile. Where there is no guard
+    # yet, this is still a new cluster.
     if systemctl -q is-active cluster-node; then /usr/local/bin/cluster-node restart; else touch /run/cluster/first-start; fi
 fi
 systemctl restart "postgresql@$version-main"
-ready
+bring_up

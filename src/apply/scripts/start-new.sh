@@ -10,7 +10,5 @@ mark "$as" "$(identifier)"
 # The start check asks for a reason to start what is not a standby. This is one, for this start.
 install -d -m 755 /run/cluster
 touch /run/cluster/first-start
-systemctl reset-failed "postgresql@$version-main" 2>/dev/null || :
-systemctl start "postgresql@$version-main"
-ready
+bring_up
 identifier

@@ -12,10 +12,11 @@ impl Client {
         self.send(request).await?.take("account")
     }
 
-    /// Actions of one type (`create`, `assign_ip`) that are under way anywhere in the account.
-    pub async fn open_actions(&self, kind: &str) -> Result<Vec<Action>, Error> {
+    /// Actions that are under way anywhere in the account. Ask before a list that is to lack nothing: what is
+    /// missing here has ended, so the list has it.
+    pub async fn open_actions(&self) -> Result<Vec<Action>, Error> {
         let mut actions: Vec<Action> = self.first_page("/v2/actions", "actions").await?;
-        actions.retain(|action| action.kind == kind && action.progress() == Progress::Running);
+        actions.retain(|action| action.progress() == Progress::Running);
         Ok(actions)
     }
 

@@ -237,7 +237,7 @@ impl<M: Machines> Lab<M> {
         let mut work = JoinSet::new();
         let (mut look, mut looking) = (tokio::time::interval(LOOK), JoinSet::new());
         // What was routed when the state was saved is to be routed again.
-        self.start(&mut work, Job { action: 0, task: Task::Route });
+        self.start(&mut work, Job { action: Job::NOBODYS, task: Task::Route });
         self.with(|_| ());
         loop {
             let due = self.lock().state.next_due();
@@ -245,7 +245,11 @@ impl<M: Machines> Lab<M> {
             tokio::select! {
                 () = stop.cancelled() => break,
                 Some(job) = queue.recv() => self.start(&mut work, job),
-                Some(_) = work.join_next() => {}
+                Some(ended) = work.join_next() => {
+                    if let Err(error) = ended {
+                        self.trouble(&mut self.lock(), format!("work on a machine broke off: {error}"));
+                    }
+                }
                 () = tokio::time::sleep(left.max(Duration::from_millis(1))) => self.with(|_| ()),
                 () = self.shared.wake.notified() => {}
                 _ = look.tick(), if looking.is_empty() => {

@@ -1,7 +1,10 @@
 //! What a droplet's metadata service would say about it.
 
+use std::net::Ipv4Addr;
+
 use serde_json::{Value, json};
 
+use super::layout::Range;
 use super::route::World;
 
 impl World<'_> {
@@ -11,19 +14,16 @@ impl World<'_> {
         let (spec, layout) = (&droplet.spec, self.layout);
         let address = self.state.addresses.values().find(|address| address.holder == Some(id)).map(|a| a.ip);
         let reserved = json!({ "ipv4": { "active": address.is_some(), "ip_address": address } });
+        let on = |net: Range, ip: Ipv4Addr| json!({ "ip_address": ip, "netmask": net.netmask, "gateway": net.gateway });
         Some(json!({
             "droplet_id": id, "hostname": spec.name, "region": spec.region, "public_keys": spec.ssh_keys,
             "user_data": spec.user_data, "vendor_data": "", "tags": droplet.tags,
             "interfaces": {
                 "public": [{
-                    "ipv4": { "ip_address": spec.public_ip, "netmask": layout.public.netmask, "gateway": layout.public.gateway },
-                    "anchor_ipv4": { "ip_address": spec.anchor_ip, "netmask": layout.anchor.netmask, "gateway": layout.anchor.gateway },
+                    "ipv4": on(layout.public, spec.public_ip), "anchor_ipv4": on(layout.anchor, spec.anchor_ip),
                     "type": "public",
                 }],
-                "private": [{
-                    "ipv4": { "ip_address": spec.private_ip, "netmask": layout.private.netmask, "gateway": layout.private.gateway },
-                    "type": "private",
-                }],
+                "private": [{ "ipv4": on(layout.private, spec.private_ip), "type": "private" }],
             },
             "floating_ip": reserved, "reserved_ip": reserved,
             "dns": { "nameservers": [] }, "features": { "dhcp_enabled": false },

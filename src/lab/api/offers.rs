@@ -6,7 +6,7 @@ use super::catalog::{REGIONS, Region, SIZES};
 use super::render;
 use super::route::World;
 use super::state::Power;
-use super::wire::{Reply, Request};
+use super::wire::{Reply, Request, stamp};
 
 impl World<'_> {
     pub(super) fn account(&self) -> Reply {
@@ -61,7 +61,7 @@ impl World<'_> {
             [id, "members"] if Region::of_vpc(id).is_some() => {
                 let inside = self.state.droplets.values();
                 let inside = inside.filter(|droplet| droplet.vpc == *id && droplet.power != Power::New);
-                let member = |id: u64, name: &str, at| json!({ "urn": format!("do:droplet:{id}"), "name": name, "created_at": super::wire::stamp(at) });
+                let member = |id: u64, name: &str, at| json!({ "urn": format!("do:droplet:{id}"), "name": name, "created_at": stamp(at) });
                 let members =
                     inside.map(|droplet| member(droplet.spec.id, &droplet.spec.name, droplet.created));
                 Reply::page(request, "members", members.collect())

@@ -54,10 +54,10 @@ pub(super) fn image(offered: &[Image], slug: &str) -> Value {
 pub(super) fn vpc(world: &World<'_>, region: &Region) -> Value {
     let net = world.layout.private;
     let prefix = net.netmask.to_bits().leading_ones();
-    let base = net.first.to_bits() & net.netmask.to_bits();
+    let base = std::net::Ipv4Addr::from_bits(net.first.to_bits() & net.netmask.to_bits());
     json!({
         "id": region.vpc(), "urn": format!("do:vpc:{}", region.vpc()), "name": format!("default-{}", region.slug),
-        "description": "", "region": region.slug, "ip_range": format!("{}/{prefix}", std::net::Ipv4Addr::from_bits(base)),
+        "description": "", "region": region.slug, "ip_range": format!("{base}/{prefix}"),
         "default": true, "created_at": ALWAYS,
     })
 }
@@ -99,7 +99,8 @@ fn networks(world: &World<'_>, droplet: &Droplet) -> Value {
     json!({
         "v4": [
             { "ip_address": droplet.spec.private_ip, "netmask": private.netmask, "gateway": "nil", "type": "private" },
-            { "ip_address": droplet.spec.public_ip, "netmask": public.netmask, "gateway": public.gateway, "type": "public" },
+            { "ip_address": droplet.spec.public_ip, "netmask": public.netmask, "gateway": public.gateway,
+              "type": "public" },
         ],
         "v6": [],
     })
@@ -150,13 +151,14 @@ pub(super) fn tag(world: &World<'_>, access: Access, name: &str) -> Value {
     let last = tagged.last().map(|last| droplet(world, access, last));
     let droplets = match &last {
         Some(last) => json!({
-            "count": tagged.len(), "last_tagged_uri": format!("https://api.digitalocean.com/v2/droplets/{}", last["id"]),
-            "last_tagged": last,
+            "count": tagged.len(), "last_tagged": last,
+            "last_tagged_uri": format!("https://api.digitalocean.com/v2/droplets/{}", last["id"]),
         }),
         None => none.clone(),
     };
     let mut resources = json!({
-        "count": tagged.len(), "droplets": droplets, "images": none, "volumes": none, "volume_snapshots": none, "databases": none,
+        "count": tagged.len(), "droplets": droplets, "images": none, "volumes": none, "volume_snapshots": none,
+        "databases": none,
     });
     if last.is_some() {
         resources["last_tagged_uri"] = droplets["last_tagged_uri"].clone();

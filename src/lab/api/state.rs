@@ -265,7 +265,13 @@ impl State {
                     }
                     None => self.end(id, Status::Errored, now),
                 },
-                Stage::Done if due => self.complete(&action, now),
+                Stage::Done if due => {
+                    self.complete(&action, now);
+                    // An address may have led there, and the anchor address will be given out again.
+                    if action.kind == Kind::Destroy {
+                        jobs.push(Job { action: Job::NOBODYS, task: Task::Route });
+                    }
+                }
                 _ => {}
             }
         }

@@ -179,9 +179,8 @@ impl Reply {
         add("prev", page > 1, page - 1);
         add("next", page < pages, page + 1);
         add("last", page < pages, pages);
-        let links = if links.is_empty() { json!({}) } else { json!({ "pages": links }) };
         let items: Vec<Value> = items.into_iter().skip((page - 1) * per_page).take(per_page).collect();
-        Self::ok(200, json!({ key: items, "links": links, "meta": { "total": total } }))
+        Self::ok(200, json!({ key: items, "links": { "pages": links }, "meta": { "total": total } }))
     }
 }
 
@@ -203,7 +202,10 @@ mod tests {
 
     #[test]
     fn pages_link_to_their_neighbours() {
-        assert_eq!(list(3, &[]), json!({ "things": [0, 1, 2], "links": {}, "meta": { "total": 3 } }));
+        assert_eq!(
+            list(3, &[]),
+            json!({ "things": [0, 1, 2], "links": { "pages": {} }, "meta": { "total": 3 } })
+        );
         let middle = list(50, &[("page", "2"), ("tag_name", "a:b")]);
         assert_eq!(middle["things"].as_array().map(Vec::len), Some(20));
         let links = &middle["links"]["pages"];

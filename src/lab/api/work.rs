@@ -39,6 +39,11 @@ pub struct Job {
     pub task: Task,
 }
 
+impl Job {
+    /// In place of an action: nothing waits for the job.
+    pub const NOBODYS: u64 = 0;
+}
+
 /// Carries out a task on one machine. Routes are the lab's own business: they need the whole state.
 pub(super) async fn carry_out<M: Machines>(machines: &M, task: &Task) -> Result<()> {
     match task {

@@ -4,8 +4,9 @@
 //! no controller is enabled in it: it serves to tell processes apart. systemd-nspawn puts itself into `supervisor`
 //! and the droplet into `payload` below it. Only what is in this group is ever killed or frozen.
 //!
-//! Works with cgroup v2 wherever it is mounted: at `/sys/fs/cgroup`, or beside the v1 controllers. `cgroup.kill`
-//! needs Linux 5.14.
+//! Works with cgroup v2 wherever it is mounted: at `/sys/fs/cgroup`, or beside the v1 controllers; there
+//! systemd-nspawn mirrors the group in v1's own tree for systemd, where it is removed as well. `cgroup.kill` needs
+//! Linux 5.14.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -24,16 +25,28 @@ const GLANCE: Duration = Duration::from_millis(10);
 
 /// A droplet's control group, which may not exist.
 #[derive(Debug)]
-pub(crate) struct Cgroup(PathBuf);
+pub(crate) struct Cgroup {
+    path: PathBuf,
+    mirror: Option<PathBuf>,
+}
 
 /// The parent of the groups of all of a laboratory's droplets.
 ///
 /// # Errors
 /// cgroup v2 is not mounted.
-pub(crate) fn of_lab(name: &LabName) -> Result<PathBuf> {
+fn of_lab(name: &LabName) -> Result<PathBuf> {
     let all = mounts::all()?;
     let mount = all.iter().find(|mount| mount.kind == "cgroup2").context("cgroup v2 is not mounted")?;
     Ok(mount.target.join("cluster-lab").join(name.as_str()))
+}
+
+/// The same in the tree that systemd has to itself beside the v1 controllers, if there is one.
+fn mirror_of_lab(name: &LabName) -> Result<Option<PathBuf>> {
+    let is_mirror = |mount: &mounts::Mount| {
+        mount.kind == "cgroup" && mount.options.split(',').any(|option| option == "name=systemd")
+    };
+    let mount = mounts::all()?.into_iter().find(is_mirror);
+    Ok(mount.map(|mount| mount.target.join("cluster-lab").join(name.as_str())))
 }
 
 /// The ids of the droplets that have a group.
@@ -44,12 +57,13 @@ pub(crate) fn droplets(name: &LabName) -> Result<Vec<u64>> {
 /// Removes the laboratory's own group, and the parent of all laboratories' if this was the last one.
 ///
 /// # Errors
-/// A droplet's group is still in it.
+/// A process is still in it.
 pub(crate) fn remove_lab(name: &LabName) -> Result<()> {
-    let lab = of_lab(name)?;
-    remove_directory(&lab)?;
-    // Not empty while another laboratory is there: then it stays.
-    let _ = lab.parent().map(fs::remove_dir);
+    for lab in std::iter::once(of_lab(name)?).chain(mirror_of_lab(name)?) {
+        remove_tree(&lab)?;
+        // Not empty while another laboratory is there: then it stays.
+        let _ = lab.parent().map(fs::remove_dir);
+    }
     Ok(())
 }
 
@@ -59,35 +73,37 @@ impl Cgroup {
     /// # Errors
     /// cgroup v2 is not mounted.
     pub(crate) fn of(name: &LabName, id: u64) -> Result<Self> {
-        Ok(Self(of_lab(name)?.join(id.to_string())))
+        let id = id.to_string();
+        let mirror = mirror_of_lab(name)?.map(|lab| lab.join(&id));
+        Ok(Self { path: of_lab(name)?.join(id), mirror })
     }
 
     /// Makes the group anew: one that has been killed once must not be used again, since Linux (seen with 6.18)
     /// then also kills what systemd 257 starts in groups below it.
     pub(crate) fn create(&self) -> Result<()> {
         self.remove()?;
-        fs::create_dir_all(&self.0).with_context(|| format!("cannot make {}", self.0.display()))
+        fs::create_dir_all(&self.path).with_context(|| format!("cannot make {}", self.path.display()))
     }
 
     /// The file by which a process enters the group.
     pub(crate) fn entrance(&self) -> PathBuf {
-        self.0.join("cgroup.procs")
+        self.path.join("cgroup.procs")
     }
 
     /// Whether a process is in the group or below it.
     pub(crate) fn is_populated(&self) -> bool {
-        fs::read_to_string(self.0.join("cgroup.events"))
+        fs::read_to_string(self.path.join("cgroup.events"))
             .is_ok_and(|events| events.lines().any(|line| line == "populated 1"))
     }
 
     /// The droplet's init, as this machine numbers it.
     pub(crate) fn init(&self) -> Option<Pid> {
-        first_process(&self.0.join("payload/init.scope"))
+        first_process(&self.path.join("payload/init.scope"))
     }
 
     /// The systemd-nspawn that holds the droplet.
     pub(crate) fn supervisor(&self) -> Option<Pid> {
-        first_process(&self.0.join("supervisor"))
+        first_process(&self.path.join("supervisor"))
     }
 
     /// Kills every process of the droplet at the same instant, and returns when all are gone.
@@ -106,7 +122,7 @@ impl Cgroup {
         if self.wait_empty(GONE).await {
             return Ok(());
         }
-        bail!("processes in {} outlived their being killed", self.0.display())
+        bail!("processes in {} outlived their being killed", self.path.display())
     }
 
     /// Stops every process of the droplet where it is, or lets all go on; returns when that is so.
@@ -114,7 +130,7 @@ impl Cgroup {
     /// # Errors
     /// The droplet does not run, or does not come to a halt within ten seconds.
     pub(crate) async fn freeze(&self, frozen: bool) -> Result<()> {
-        let payload = self.0.join("payload");
+        let payload = self.path.join("payload");
         let wanted = if frozen { "1" } else { "0" };
         fs::write(payload.join("cgroup.freeze"), wanted).context("the droplet does not run")?;
         let state = format!("frozen {wanted}");
@@ -134,7 +150,7 @@ impl Cgroup {
 
     /// Whether the droplet's processes are stopped by [`Self::freeze`].
     pub(crate) fn is_frozen(&self) -> bool {
-        fs::read_to_string(self.0.join("payload/cgroup.freeze")).is_ok_and(|state| state.trim() == "1")
+        fs::read_to_string(self.path.join("payload/cgroup.freeze")).is_ok_and(|state| state.trim() == "1")
     }
 
     /// Removes the group and those below it, if there.
@@ -142,7 +158,8 @@ impl Cgroup {
     /// # Errors
     /// A process is still in one of them.
     pub(crate) fn remove(&self) -> Result<()> {
-        remove_tree(&self.0)
+        remove_tree(&self.path)?;
+        self.mirror.as_deref().map_or(Ok(()), remove_tree)
     }
 
     /// Waits until no process is left. False if that did not happen in time.
@@ -158,7 +175,7 @@ impl Cgroup {
     }
 
     fn kill_below(&self, group: &str) -> Result<()> {
-        let file = self.0.join(group).join("cgroup.kill");
+        let file = self.path.join(group).join("cgroup.kill");
         match fs::write(&file, "1") {
             // It is not there (any more): nothing to kill. A group without the file is an old kernel's.
             Err(error) if error.kind() == ErrorKind::NotFound && !file.with_file_name("").exists() => Ok(()),

@@ -11,12 +11,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Signal, kill_process};
+use tokio_util::sync::CancellationToken;
 
 use super::cgroup::Cgroup;
 use super::disk::Disk;
 use super::wire::{self, Wire};
 use super::{MachineSpec, Machines, seed};
-use crate::lab::{LabName, Subnets, floating, home::Home, image, program};
+use crate::lab::fault::Faults;
+use crate::lab::{LabName, Subnets, floating, home, image, program};
 
 /// How long systemd-nspawn may take until the droplet's init runs.
 const BOOTS: Duration = Duration::from_secs(10);
@@ -31,16 +33,27 @@ pub struct Containers {
     lab: LabName,
     subnets: Subnets,
     port: u16,
+    stop: CancellationToken,
 }
 
 impl Containers {
-    /// The droplets of this laboratory, whose API listens on this port.
-    pub fn new(lab: LabName, subnets: Subnets, port: u16) -> Self {
-        Self { lab, subnets, port }
+    /// The droplets of this laboratory, whose API listens on this port. When `stop` is cancelled, no more images
+    /// are made.
+    pub fn new(lab: LabName, subnets: Subnets, port: u16, stop: CancellationToken) -> Self {
+        Self { lab, subnets, port, stop }
     }
 
     fn cgroup(&self, id: u64) -> Result<Cgroup> {
         Cgroup::of(&self.lab, id)
+    }
+
+    fn faults(&self) -> Faults<'_> {
+        Faults { lab: &self.lab, subnets: &self.subnets, port: self.port }
+    }
+
+    /// What a droplet was made from, if it was made.
+    fn spec(&self, id: u64) -> Result<Option<MachineSpec>> {
+        Ok(home::Home::of(&self.lab).specs()?.into_iter().find(|spec| spec.id == id))
     }
 
     /// Starts the supervisor and returns when the droplet's init runs.
@@ -52,11 +65,15 @@ impl Containers {
         let disk = Disk::of(&self.lab, spec.id);
         disk.mount().await?;
         cgroup.create()?;
+        self.faults().melt(spec).await?;
         Wire { lab: &self.lab, subnets: &self.subnets, spec }.plug().await?;
 
+        let script = include_str!("../../../templates/lab/supervisor.sh");
+        home::write(&disk.supervisor(), 0o600, script.as_bytes())?;
         let console = File::create(disk.console()).context("cannot write the console's log")?;
         let mut supervisor = program::command("setsid")
-            .args(["sh", "-c", include_str!("../../../templates/lab/droplet.sh"), "cluster-lab-droplet"])
+            .arg("sh")
+            .arg(disk.supervisor())
             .arg(cgroup.entrance())
             .arg(self.lab.machine(spec.id))
             .arg(format!("--directory={}", disk.root().display()))
@@ -93,7 +110,10 @@ impl Machines for Containers {
     async fn create(&self, spec: &MachineSpec) -> Result<()> {
         let disk = Disk::of(&self.lab, spec.id);
         if !disk.is_complete() {
-            let image = image::ensure(&spec.image).await?;
+            let image = tokio::select! {
+                image = image::ensure(&spec.image) => image?,
+                () = self.stop.cancelled() => bail!("the laboratory is being stopped"),
+            };
             disk.create(&image).await?;
             seed::plant(&disk.root(), spec, self.subnets.gateway(), self.port)?;
             disk.complete(spec)?;
@@ -112,8 +132,7 @@ impl Machines for Containers {
     async fn power_off(&self, id: u64) -> Result<()> {
         let cgroup = self.cgroup(id)?;
         if cgroup.is_populated() {
-            let specs = Home::of(&self.lab).specs()?;
-            if let Some(spec) = specs.iter().find(|spec| spec.id == id) {
+            if let Some(spec) = self.spec(id)? {
                 wire::cut(&self.lab, self.subnets.index(spec.public_ip)).await?;
             }
             cgroup.kill().await?;
@@ -136,6 +155,9 @@ impl Machines for Containers {
 
     async fn destroy(&self, id: u64) -> Result<()> {
         self.power_off(id).await?;
+        if let Some(spec) = self.spec(id)? {
+            self.faults().forget(&spec).await?;
+        }
         Disk::of(&self.lab, id).destroy().await
     }
 

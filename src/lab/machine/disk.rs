@@ -29,6 +29,11 @@ impl Disk {
         self.directory.join("root")
     }
 
+    /// The script that holds the droplet while it is on.
+    pub(crate) fn supervisor(&self) -> PathBuf {
+        self.directory.join("supervisor.sh")
+    }
+
     /// What the droplet's console said since it last booted.
     pub(crate) fn console(&self) -> PathBuf {
         self.directory.join("console.log")

@@ -25,6 +25,16 @@ impl Wire<'_> {
     /// `ip` fails, for instance since a bridge is gone.
     pub(crate) async fn plug(&self) -> Result<()> {
         unplug(self.lab, self.spec.id).await?;
+        // The kernel takes its time over a namespace's links; names must be free now.
+        let index = self.subnets.index(self.spec.public_ip);
+        for port in [self.lab.public_port(index), self.lab.private_port(index)] {
+            if exists(&port) {
+                let gone = program::run("ip", &["link", "delete", &port]).await;
+                if exists(&port) {
+                    gone?;
+                }
+            }
+        }
         let namespace = self.lab.machine(self.spec.id);
         program::feed("ip", &["-batch", "-"], &self.outside(&namespace)).await?;
         program::feed("ip", &["-n", &namespace, "-batch", "-"], &self.inside()).await?;

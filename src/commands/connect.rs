@@ -1,0 +1,113 @@
+//! `cluster connect`: what an application needs.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use anstream::eprintln;
+use anyhow::{Context as _, Result};
+use clap::Args;
+use owo_colors::OwoColorize as _;
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::{in_world, read};
+use crate::connect::format::Format;
+use crate::connect::{self, Connection, Password};
+use crate::error::{Advice, Exit};
+use crate::health::health;
+use crate::inventory::Inventory;
+use crate::report;
+use crate::state::State;
+
+/// Who logs in, and where.
+#[derive(Debug, Args)]
+pub struct Login {
+    /// The role to log in as; the inventory's first that is no superuser if left out
+    #[arg(short, long)]
+    pub user: Option<String>,
+    /// The database; that role's own if left out
+    #[arg(short, long)]
+    pub database: Option<String>,
+}
+
+/// `cluster connect`.
+#[derive(Debug, Args)]
+pub struct ConnectArgs {
+    /// Who is to read it
+    #[arg(short, long, value_enum, default_value = "libpq")]
+    format: Format,
+    #[command(flatten)]
+    login: Login,
+    /// Write the password out, instead of naming the file that holds it; never to a terminal
+    #[arg(long)]
+    with_password: bool,
+    /// Write into FILE, which nobody else can read
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+pub(super) async fn run(path: &Path, args: ConnectArgs, json: bool) -> Result<Exit> {
+    let format = if json { Format::Json } else { args.format };
+    if args.with_password && args.output.is_none() && std::io::stdout().is_terminal() {
+        return Err(Advice::refused("a password is not shown on a terminal")
+            .hint("--output FILE writes a file that nobody else can read; a pipe works too")
+            .into());
+    }
+    let mut connection = connection(path, &args.login).await?;
+    if args.with_password {
+        connection.password = Password::Plain(password(&read(path)?, &connection.user)?);
+    }
+    let text = format.render(&connection);
+    match &args.output {
+        Some(file) => write_private(file, &text)?,
+        None => std::io::stdout().write_all(text.as_bytes())?,
+    }
+    if let Some(note) = connection.warning() {
+        eprintln!("{} {note}", "warning:".yellow().bold());
+    }
+    if let Some(note) = format.password_note(&connection) {
+        eprintln!("{} {note}", "note:".bold());
+    }
+    Ok(Exit::Done)
+}
+
+/// How an application reaches the cluster as it is now, with a password file that was just written.
+pub(super) async fn connection(path: &Path, login: &Login) -> Result<Connection> {
+    let inventory = read(path)?;
+    let login = connect::login(&inventory, login.user.as_deref(), login.database.as_deref())?;
+    let password = password(&inventory, &login.0)?;
+    in_world(inventory, report::Format::Quiet, None, |world| async move {
+        let facts = world.observe().await?;
+        let health = health(&world.inventory, &facts, &world.public_addresses(&facts));
+        let name = format!("pgpass-{}", login.0);
+        let file = Password::In(std::path::absolute(world.state.path(&name))?);
+        let connection = connect::connection(&world.inventory, &health, login, file)?;
+        world.state.write(&name, &connection.pgpass(password.expose_secret()))?;
+        Ok(connection)
+    })
+    .await
+}
+
+/// The password of a role: the declared one, or the one that was made on this machine.
+fn password(inventory: &Inventory, user: &str) -> Result<SecretString> {
+    let declared = inventory.users.iter().find(|it| it.name == user).and_then(|it| it.password.clone());
+    let kept = || State::open(&inventory.cluster)?.kept_password(&format!("user:{user}"));
+    match declared.map_or_else(kept, |password| Ok(Some(password)))? {
+        Some(password) => Ok(password),
+        None => Err(Advice::refused(format!("this machine has no password of `{user}`"))
+            .hint(format!("`cluster user create {user}` makes a role; passwords stay where they were made"))
+            .into()),
+    }
+}
+
+/// Writes a file that nobody else can read, whole or not at all.
+fn write_private(path: &Path, text: &str) -> Result<()> {
+    let directory = path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let write = || -> std::io::Result<()> {
+        // Made with mode 0600.
+        let mut file = tempfile::NamedTempFile::new_in(directory)?;
+        file.write_all(text.as_bytes())?;
+        file.persist(path)?;
+        Ok(())
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}

@@ -1,0 +1,150 @@
+//! What an application needs to reach the cluster: values from the inventory, the live health and a password. Pure;
+//! `format` writes them down the way each driver reads them.
+
+pub mod format;
+
+use std::path::PathBuf;
+
+use secrecy::SecretString;
+
+use crate::error::Advice;
+use crate::health::{Health, Node};
+use crate::inventory::{Inventory, Role};
+
+/// A server that does not answer is given up after this long. libpq rounds one second up to two.
+pub const CONNECT_SECONDS: u32 = 2;
+/// A server that has stopped answering on an open connection is given up after this long.
+pub const SILENCE_SECONDS: u32 = 3;
+/// An idle connection asks this often whether the other end is still there.
+pub const KEEPALIVE_SECONDS: u32 = 2;
+
+/// How an application reaches the cluster.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// The cluster's name.
+    pub cluster: String,
+    /// PostgreSQL's major version.
+    pub version: u32,
+    /// The role.
+    pub user: String,
+    /// The database.
+    pub database: String,
+    /// The port, the same everywhere.
+    pub port: u16,
+    /// Where writes go: the floating IP; without one, every data node, today's primary first.
+    pub write: Vec<Server>,
+    /// Where reads go: every data node, standbys first, the dead last.
+    pub read: Vec<Server>,
+    /// The password, or where it is.
+    pub password: Password,
+}
+
+/// One address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// The address.
+    pub host: String,
+    /// The node behind it; none behind a floating IP, which moves.
+    pub node: Option<String>,
+}
+
+/// The password, or where it is.
+#[derive(Clone, Debug)]
+pub enum Password {
+    /// In this file, which libpq and most drivers read if `PGPASSFILE` names it.
+    In(PathBuf),
+    /// Written out.
+    Plain(SecretString),
+}
+
+/// The role and the database that are meant when none is named: the inventory's first role that is not a superuser,
+/// and the first database that it owns.
+///
+/// # Errors
+/// When the inventory declares no role.
+pub fn login(
+    inventory: &Inventory,
+    user: Option<&str>,
+    database: Option<&str>,
+) -> Result<(String, String), Advice> {
+    let first = || inventory.users.iter().find(|user| !user.superuser).or(inventory.users.first());
+    let user = match user {
+        Some(user) => user.to_owned(),
+        None => first().map(|user| user.name.clone()).ok_or_else(|| {
+            Advice::refused("the inventory declares no user to log in as")
+                .hint("name one with --user; `cluster user create` makes one")
+        })?,
+    };
+    let own = || inventory.databases.iter().find(|database| database.owner == user);
+    let database = database
+        .or_else(|| own().or(inventory.databases.first()).map(|database| database.name.as_str()))
+        .unwrap_or("postgres");
+    Ok((user, database.to_owned()))
+}
+
+/// Everything that an application needs, for the cluster as it is now.
+///
+/// # Errors
+/// When there is nothing to connect to yet.
+pub fn connection(
+    inventory: &Inventory,
+    health: &Health,
+    (user, database): (String, String),
+    password: Password,
+) -> Result<Connection, Advice> {
+    let servers = |rank: fn(&Node) -> u8| -> Vec<Server> {
+        let mut nodes: Vec<&Node> =
+            health.nodes.iter().filter(|node| node.inventory_role != Role::Witness).collect();
+        nodes.sort_by_key(|node| rank(node));
+        let server =
+            |node: &Node| Some(Server { host: node.address.clone()?, node: Some(node.name.clone()) });
+        nodes.into_iter().filter_map(server).collect()
+    };
+    let read = servers(|node| match (node.role.as_str(), node.state.as_str()) {
+        ("standby", "streaming") => 0,
+        ("primary", _) => 1,
+        _ => 2,
+    });
+    let write = match &health.floating_ip {
+        Some(floating_ip) => vec![Server { host: floating_ip.address.clone(), node: None }],
+        None => servers(|node| if node.role == "primary" { 0 } else { 1 }),
+    };
+    if read.is_empty() {
+        return Err(Advice::refused(format!("cluster `{}` has no data node yet", inventory.cluster))
+            .hint("`cluster up` makes it"));
+    }
+    Ok(Connection {
+        cluster: inventory.cluster.clone(),
+        version: inventory.postgresql.version,
+        user,
+        database,
+        port: inventory.postgresql.port,
+        write,
+        read,
+        password,
+    })
+}
+
+impl Connection {
+    /// A password file for every address that an application may dial.
+    pub fn pgpass(&self, password: &str) -> String {
+        let escape = |text: &str| text.replace('\\', "\\\\").replace(':', "\\:");
+        self.write
+            .iter()
+            .chain(self.read.iter().filter(|server| !self.write.iter().any(|it| it.host == server.host)))
+            .map(|server| {
+                let (host, user, password) = (escape(&server.host), escape(&self.user), escape(password));
+                format!("{host}:{}:*:{user}:{password}\n", self.port)
+            })
+            .collect()
+    }
+
+    /// What to do about the writes, if no address follows the primary.
+    pub fn warning(&self) -> Option<String> {
+        (self.write.len() > 1).then(|| {
+            "there is no floating IP: drivers that cannot look for the primary among several hosts \
+             will not find it after a failover"
+                .to_owned()
+        })
+    }
+}

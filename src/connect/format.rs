@@ -1,0 +1,320 @@
+//! A connection, written down the way each driver reads it.
+
+use std::fmt::Write as _;
+
+use clap::ValueEnum;
+use secrecy::ExposeSecret as _;
+use serde_json::{Value, json};
+
+use super::{CONNECT_SECONDS, Connection, KEEPALIVE_SECONDS, Password, SILENCE_SECONDS, Server};
+
+/// Who is to read it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Options of `new Sequelize()`, version 6
+    Sequelize,
+    /// Options of `new pg.Pool()`, for writes and for each node to read from
+    NodePostgres,
+    /// A service file: `PGSERVICEFILE=FILE psql service=write`
+    Libpq,
+    /// Java properties, with URLs of the PostgreSQL JDBC driver
+    Jdbc,
+    /// Arguments of `create_engine()`, with psycopg
+    Sqlalchemy,
+    /// Variables, for a shell, systemd or dotenv
+    Env,
+    /// The values themselves
+    Json,
+}
+
+/// Reads and writes differ in little more than in this.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Use {
+    Write,
+    Read,
+}
+
+impl Format {
+    /// The whole text.
+    pub fn render(self, connection: &Connection) -> String {
+        match self {
+            Format::Sequelize => pretty(&sequelize(connection)),
+            Format::NodePostgres => pretty(&node_postgres(connection)),
+            Format::Libpq => libpq(connection),
+            Format::Jdbc => jdbc(connection),
+            Format::Sqlalchemy => pretty(&sqlalchemy(connection)),
+            Format::Env => env(connection),
+            Format::Json => pretty(&values(connection)),
+        }
+    }
+
+    /// How an application learns the password when it is not written out.
+    pub fn password_note(self, connection: &Connection) -> Option<String> {
+        let Password::In(file) = &connection.password else { return None };
+        let file = file.display();
+        Some(match self {
+            Format::Libpq | Format::Sqlalchemy | Format::Env | Format::Json => {
+                format!("the password is in {file}, and named as such; --with-password writes it out")
+            }
+            Format::Sequelize | Format::NodePostgres | Format::Jdbc => {
+                format!(
+                    "the password is in {file}: `export PGPASSFILE={file}`; --with-password writes it out"
+                )
+            }
+        })
+    }
+}
+
+/// The conninfo string with which psql is started; the password file is part of it, the password never.
+pub fn conninfo(connection: &Connection, servers: &[Server], writable: bool) -> String {
+    let target = if writable { Use::Write } else { Use::Read };
+    parameters(connection, servers, target)
+        .iter()
+        .map(|(name, value)| format!("{name}='{}'", value.replace('\\', "\\\\").replace('\'', "\\'")))
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// libpq's parameters; the password, or its file, last.
+fn parameters(connection: &Connection, servers: &[Server], target: Use) -> Vec<(&'static str, String)> {
+    let mut parameters = vec![
+        ("host", hosts(servers)),
+        ("port", connection.port.to_string()),
+        ("dbname", connection.database.clone()),
+        ("user", connection.user.clone()),
+        ("target_session_attrs", if target == Use::Write { "read-write" } else { "any" }.into()),
+        ("sslmode", "require".into()),
+        ("connect_timeout", CONNECT_SECONDS.to_string()),
+        ("keepalives_idle", KEEPALIVE_SECONDS.to_string()),
+        ("keepalives_interval", "1".into()),
+        ("keepalives_count", SILENCE_SECONDS.to_string()),
+        ("tcp_user_timeout", milliseconds(SILENCE_SECONDS).to_string()),
+    ];
+    parameters.push(match &connection.password {
+        Password::In(file) => ("passfile", file.display().to_string()),
+        Password::Plain(password) => ("password", password.expose_secret().to_owned()),
+    });
+    parameters
+}
+
+fn libpq(connection: &Connection) -> String {
+    let mut text = format!(
+        "# Cluster {}, as it is now. PGSERVICEFILE=THIS_FILE psql service=write\n",
+        connection.cluster
+    );
+    for (name, servers, target) in
+        [("write", &connection.write, Use::Write), ("read", &connection.read, Use::Read)]
+    {
+        let _ = writeln!(text, "\n[{name}]");
+        for (name, value) in parameters(connection, servers, target) {
+            let _ = writeln!(text, "{name}={value}");
+        }
+    }
+    text
+}
+
+fn env(connection: &Connection) -> String {
+    let url = |servers, target| {
+        let mut url = format!("postgresql://{}", encode(&connection.user));
+        let mut query = Vec::new();
+        for (name, value) in parameters(connection, servers, target) {
+            match name {
+                "password" => {
+                    let _ = write!(url, ":{}", encode(&value));
+                }
+                "host" | "port" | "dbname" | "user" | "passfile" => {}
+                _ => query.push(format!("{name}={}", encode(&value))),
+            }
+        }
+        let hosts: Vec<_> = servers.iter().map(|server| authority(server, connection.port)).collect();
+        format!("{url}@{}/{}?{}", hosts.join(","), encode(&connection.database), query.join("&"))
+    };
+    let mut text = format!(
+        "DATABASE_URL={}\nDATABASE_READ_URL={}\n",
+        quote(&url(&connection.write, Use::Write)),
+        quote(&url(&connection.read, Use::Read))
+    );
+    if let Password::In(file) = &connection.password {
+        let _ = writeln!(text, "PGPASSFILE={}", quote(&file.display().to_string()));
+    }
+    text
+}
+
+fn sqlalchemy(connection: &Connection) -> Value {
+    let engine = |servers: &[Server], target| {
+        let mut arguments = serde_json::Map::new();
+        let mut password = String::new();
+        for (name, value) in parameters(connection, servers, target) {
+            match name {
+                "password" => password = format!(":{}", encode(&value)),
+                "host" => drop(arguments.insert(name.into(), value.into())),
+                "port" | "user" | "dbname" => {}
+                _ => drop(arguments.insert(name.into(), value.into())),
+            }
+        }
+        let url = format!(
+            "postgresql+psycopg://{}{password}@:{}/{}",
+            encode(&connection.user),
+            connection.port,
+            encode(&connection.database)
+        );
+        json!({"url": url, "pool_pre_ping": true, "connect_args": arguments})
+    };
+    json!({
+        "write": engine(&connection.write, Use::Write),
+        "read": engine(&connection.read, Use::Read),
+    })
+}
+
+fn jdbc(connection: &Connection) -> String {
+    let url = |servers: &[Server], target: &str| {
+        let hosts: Vec<_> = servers.iter().map(|server| authority(server, connection.port)).collect();
+        format!(
+            "jdbc:postgresql://{}/{}?targetServerType={target}&sslmode=require&connectTimeout={CONNECT_SECONDS}\
+             &socketTimeout={SILENCE_SECONDS}&tcpKeepAlive=true&hostRecheckSeconds={KEEPALIVE_SECONDS}",
+            hosts.join(","),
+            encode(&connection.database)
+        )
+    };
+    let mut text = format!(
+        "write.url={}\nread.url={}&loadBalanceHosts=true\nuser={}\n",
+        url(&connection.write, "primary"),
+        url(&connection.read, "any"),
+        connection.user
+    );
+    if let Password::Plain(password) = &connection.password {
+        let _ = writeln!(text, "password={}", password.expose_secret().replace('\\', "\\\\"));
+    }
+    text
+}
+
+/// Encrypted, and nobody is authenticated: the nodes' certificates are their own.
+fn node_tls() -> Value {
+    json!({"rejectUnauthorized": false})
+}
+
+fn node_postgres(connection: &Connection) -> Value {
+    let pool = |server: &Server| {
+        let mut pool = json!({
+            "host": server.host,
+            "port": connection.port,
+            "user": connection.user,
+            "database": connection.database,
+            "ssl": node_tls(),
+            "max": 10,
+            "connectionTimeoutMillis": milliseconds(CONNECT_SECONDS),
+            "query_timeout": milliseconds(SILENCE_SECONDS),
+            "keepAlive": true,
+            "keepAliveInitialDelayMillis": milliseconds(KEEPALIVE_SECONDS),
+        });
+        with_password(&mut pool, connection);
+        pool
+    };
+    json!({
+        "write": pool(&connection.write[0]),
+        "read": connection.read.iter().map(pool).collect::<Vec<_>>(),
+    })
+}
+
+fn sequelize(connection: &Connection) -> Value {
+    let host = |server: &Server| json!({"host": server.host});
+    let mut options = json!({
+        "dialect": "postgres",
+        // Sequelize would ask the server that takes writes before the first read, which may be away.
+        "databaseVersion": format!("{}.0.0", connection.version),
+        "port": connection.port,
+        "username": connection.user,
+        "database": connection.database,
+        "replication": {
+            "write": host(&connection.write[0]),
+            "read": connection.read.iter().map(host).collect::<Vec<_>>(),
+        },
+        "pool": {"max": 10, "acquire": milliseconds(CONNECT_SECONDS + SILENCE_SECONDS)},
+        "dialectOptions": {
+            "ssl": node_tls(),
+            "connectionTimeoutMillis": milliseconds(CONNECT_SECONDS),
+            "query_timeout": milliseconds(SILENCE_SECONDS),
+            "keepAlive": true,
+        },
+    });
+    with_password(&mut options, connection);
+    options
+}
+
+fn values(connection: &Connection) -> Value {
+    let servers = |servers: &[Server]| -> Vec<Value> {
+        servers
+            .iter()
+            .map(|server| match &server.node {
+                Some(node) => json!({"host": server.host, "node": node}),
+                None => json!({"host": server.host}),
+            })
+            .collect()
+    };
+    let mut values = json!({
+        "cluster": connection.cluster,
+        "version": connection.version,
+        "user": connection.user,
+        "database": connection.database,
+        "port": connection.port,
+        "write": servers(&connection.write),
+        "read": servers(&connection.read),
+        "tls": "require",
+        "connect_timeout_seconds": CONNECT_SECONDS,
+        "silence_timeout_seconds": SILENCE_SECONDS,
+        "keepalive_seconds": KEEPALIVE_SECONDS,
+    });
+    with_password(&mut values, connection);
+    if let Password::In(file) = &connection.password {
+        values["password_file"] = file.display().to_string().into();
+    }
+    values
+}
+
+fn with_password(values: &mut Value, connection: &Connection) {
+    if let Password::Plain(password) = &connection.password {
+        values["password"] = password.expose_secret().into();
+    }
+}
+
+fn pretty(value: &Value) -> String {
+    let mut text = serde_json::to_string_pretty(value).expect("plain data");
+    text.push('\n');
+    text
+}
+
+fn milliseconds(seconds: u32) -> u32 {
+    seconds * 1000
+}
+
+fn hosts(servers: &[Server]) -> String {
+    servers.iter().map(|server| server.host.as_str()).collect::<Vec<_>>().join(",")
+}
+
+/// `host:port`, with brackets around what has colons of its own.
+fn authority(server: &Server, port: u16) -> String {
+    if server.host.contains(':') {
+        format!("[{}]:{port}", server.host)
+    } else {
+        format!("{}:{port}", server.host)
+    }
+}
+
+/// Percent-encodes all that a URL could take for its own.
+fn encode(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if plain(byte) {
+            encoded.push(char::from(byte));
+        } else {
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+    }
+    encoded
+}
+
+/// Quotes for a shell; dotenv and systemd read it the same way.
+fn quote(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
+}

@@ -1,0 +1,161 @@
+//! What the documentation says is what the program does: its examples are read, its tables are made from the cases.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use cluster::inventory::Inventory;
+
+use crate::{cli, golden, inventory};
+
+/// All pages.
+fn pages() -> Vec<PathBuf> {
+    let mut pages: Vec<PathBuf> = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"].map(PathBuf::from).into();
+    for directory in ["docs", "docs/decisions"] {
+        let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+        pages.extend(entries.filter(|path| path.extension().is_some_and(|it| it == "md")));
+    }
+    pages.sort();
+    pages
+}
+
+/// The fenced blocks of a page in a language.
+fn blocks(page: &Path, language: &str) -> Vec<String> {
+    let text = fs::read_to_string(page).unwrap();
+    let fence = format!("```{language}\n");
+    text.split(&fence).skip(1).map(|rest| rest.split("```").next().unwrap_or(rest).to_owned()).collect()
+}
+
+#[test]
+fn every_inventory_in_the_documentation_is_valid() {
+    let mut seen = 0;
+    for page in pages() {
+        for block in blocks(&page, "yaml") {
+            if block.lines().any(|line| line.starts_with("cluster:")) {
+                let path = page.with_file_name("an-example.yaml");
+                Inventory::parse(&path, &block)
+                    .unwrap_or_else(|problems| panic!("{}: {problems}", page.display()));
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen >= 3, "the documentation has {seen} whole inventories");
+}
+
+/// The program's own lists of keys: each mapping is given one that it does not know.
+#[test]
+fn every_key_of_an_inventory_is_documented() {
+    let page = fs::read_to_string("docs/inventory.md").unwrap();
+    let digitalocean = "provider: {digitalocean: {region: a, size: b, image: c";
+    let rest = "postgresql: {version: 15}\nnodes: []\n";
+    let cases = [
+        format!("cluster: a\nxxxxxxxx: 1\n{digitalocean}}}}}\n{rest}"),
+        format!("cluster: a\nprovider: {{xxxxxxxx: 1}}\n{rest}"),
+        format!("cluster: a\n{digitalocean}, xxxxxxxx: 1}}}}\n{rest}"),
+        format!("cluster: a\nprovider: {{existing: {{xxxxxxxx: 1}}}}\n{rest}"),
+        format!("cluster: a\nprovider: {{existing: {{floating_ip: {{xxxxxxxx: 1}}}}}}\n{rest}"),
+        format!("cluster: a\n{digitalocean}}}}}\npostgresql: {{xxxxxxxx: 1}}\nnodes: []\n"),
+        format!("cluster: a\n{digitalocean}}}}}\nusers: [{{xxxxxxxx: 1}}]\n{rest}"),
+        format!("cluster: a\n{digitalocean}}}}}\ndatabases: [{{xxxxxxxx: 1}}]\n{rest}"),
+        format!("cluster: a\n{digitalocean}}}}}\npostgresql: {{version: 15}}\nnodes: [{{xxxxxxxx: 1}}]\n"),
+    ];
+    let mut count = 0;
+    for text in cases {
+        let problems = Inventory::parse(Path::new("x.yaml"), &text).unwrap_err();
+        let hint = problems.list[0].hint.clone().unwrap_or_default();
+        let keys = hint.strip_prefix("the keys here are ").unwrap_or_else(|| panic!("{problems}"));
+        for key in keys.split(", ") {
+            assert!(page.contains(&format!("`{key}`")), "docs/inventory.md does not explain `{key}`");
+            count += 1;
+        }
+    }
+    assert!(count > 30, "{count} keys");
+}
+
+#[test]
+fn every_exit_code_is_documented() {
+    use cluster::error::Exit;
+    let page = fs::read_to_string("docs/exit-codes.md").unwrap();
+    let all = [
+        Exit::Done,
+        Exit::Failed,
+        Exit::Usage,
+        Exit::Refused,
+        Exit::Unhealthy,
+        Exit::Locked,
+        Exit::Interrupted,
+    ];
+    for exit in all {
+        assert!(page.contains(&format!("| {} |", exit as u8)), "{exit:?}");
+    }
+}
+
+#[test]
+fn links_between_pages_lead_somewhere() {
+    for page in pages() {
+        let text = fs::read_to_string(&page).unwrap();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let target = link.split('#').next().unwrap_or_default();
+            if target.is_empty() || target.contains("://") {
+                continue;
+            }
+            let path = page.parent().unwrap_or(Path::new("")).join(target);
+            assert!(path.exists(), "{} links to {target}", page.display());
+        }
+    }
+}
+
+const BEGIN: &str =
+    "<!-- Made from tests/inventory and tests/cli by `UPDATE_EXPECTED=1 cargo test --test cases`. -->\n";
+const END: &str = "<!-- End of what is made. -->\n";
+
+/// Every mistake that the cases make, what is printed, and the exit code. What stands outside the marks is kept.
+#[test]
+fn the_table_of_errors_is_what_the_program_prints() {
+    let mut table = String::from("| What is wrong | What is printed | Exit code |\n|---|---|---|\n");
+    let mut rows = 0;
+    let mut row = |about: &str, told: &str, code: &str| {
+        let lines: Vec<String> = told.lines().map(|line| format!("<code>{}</code>", escaped(line))).collect();
+        table += &format!("| {about} | {} | {code} |\n", lines.join("<br>"));
+        rows += 1;
+    };
+    for case in golden::cases("inventory") {
+        let told = inventory::told(&case).replace("tests/inventory/", "");
+        if !told.starts_with("accepted") {
+            row(&about(&case), &format!("error: {told}"), "2");
+        }
+    }
+    for case in golden::cases("cli") {
+        let expected =
+            fs::read_to_string(case.with_extension("txt")).unwrap_or_else(|_| cli::transcript(&case));
+        let (code, rest) = expected.split_once('\n').unwrap_or_default();
+        if let (code @ ("1" | "2" | "3" | "5"), Some((_, told))) =
+            (code.trim_start_matches("exit code "), rest.split_once("-- stderr\n"))
+        {
+            let told: Vec<&str> = told.lines().take_while(|line| !line.starts_with("Usage")).collect();
+            row(&about(&case), told.join("\n").trim(), code);
+        }
+    }
+    assert!(rows > 60, "{rows} rows");
+    let page = fs::read_to_string("docs/errors.md").unwrap();
+    let (before, rest) = page.split_once(BEGIN).expect("the page has the first mark");
+    let (_, after) = rest.split_once(END).expect("the page has the second mark");
+    golden::check("docs/errors.md", &format!("{before}{BEGIN}\n{table}\n{END}{after}"));
+}
+
+/// The first line of a case, which says what it is about.
+fn about(case: &Path) -> String {
+    let text = fs::read_to_string(case).unwrap();
+    let first = text.lines().next().unwrap_or_default();
+    first.strip_prefix("# ").unwrap_or("An empty file.").to_owned()
+}
+
+fn escaped(line: &str) -> String {
+    let mut text = String::new();
+    for c in line.replace("  ", "\u{a0}\u{a0}").chars() {
+        match c {
+            '`' | '|' | '<' | '>' | '*' | '_' | '[' | ']' | '&' => text += &format!("&#{};", u32::from(c)),
+            c => text.push(c),
+        }
+    }
+    text
+}

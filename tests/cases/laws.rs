@@ -1,0 +1,205 @@
+//! Laws that hold in every world: runs that are killed anywhere, hosts that come and go, and no data lost.
+
+use std::path::Path;
+
+use cluster::facts::Host;
+use cluster::facts::host::Made;
+use cluster::inventory::Inventory;
+use cluster::plan::roles::{self, Data};
+use cluster::plan::{Action, Plan, Step, plan};
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+use crate::model::{How, Model};
+use crate::plan::base;
+
+fn inventory(name: &str) -> Inventory {
+    let text = serde_yaml::to_string(&base(name)).unwrap();
+    Inventory::parse(Path::new("inventory.yaml"), &text).unwrap()
+}
+
+/// What must be true of a plan, whatever the world.
+fn obey(model: &Model, plan: &Plan) {
+    assert!(plan.refusals.is_empty() || plan.steps.is_empty(), "a refused plan has steps");
+    let trace = |name: &str| {
+        let host = model.facts.hosts.get(name).and_then(Host::up)?;
+        Some(roles::data(&model.inventory, &model.facts, host))
+    };
+    let existed = model.facts.local.system_identifier.is_some()
+        || model.inventory.data_nodes().any(|node| {
+            let runs = || model.facts.hosts[&node.name].up().is_some_and(|host| host.postgres.is_some());
+            trace(&node.name) == Some(Data::Ours) && (runs() || node.name != model.inventory.primary().name)
+        });
+    let mut seen = std::collections::BTreeSet::new();
+    for step in &plan.steps {
+        assert!(seen.insert(step.identity()), "`{}` is planned twice", step.identity());
+        assert!(!step.why.is_empty(), "`{}` does not say why", step.identity());
+        let data = step.node.as_deref().and_then(trace);
+        match &step.action {
+            Action::StartNew { made: Made::Primary } => {
+                assert!(!existed, "a new primary where the cluster existed");
+            }
+            Action::Clone { .. } | Action::CreateData => {
+                assert!(!matches!(data, Some(Data::Ours | Data::Foreign(_))), "{data:?} is replaced");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The identities of all steps, phase by phase; within a phase, lanes are worked on at the same time.
+fn wishes(plan: &Plan) -> Vec<(cluster::plan::Phase, String)> {
+    let mut wishes: Vec<_> = plan.steps.iter().map(|step| (step.phase, step.identity())).collect();
+    wishes.sort();
+    wishes
+}
+
+/// A run that is killed: how many phases it does in full, then how far each lane comes in the next.
+#[derive(Clone, Debug)]
+struct Killed {
+    phases: usize,
+    lanes: Vec<(Index, bool)>,
+}
+
+fn killed() -> impl Strategy<Value = Killed> {
+    (0..13usize, proptest::collection::vec((any::<Index>(), any::<bool>()), 4))
+        .prop_map(|(phases, lanes)| Killed { phases, lanes })
+}
+
+/// Does what a killed run has done.
+fn suffer(model: &mut Model, run: &Killed) {
+    for round in 0..=run.phases {
+        let plan = model.plan();
+        obey(model, &plan);
+        let Some((_, steps)) = plan.first_phase() else { return };
+        let steps: Vec<Step> = steps.into_iter().cloned().collect();
+        let mut lanes: Vec<Option<String>> = steps.iter().map(|step| step.node.clone()).collect();
+        lanes.sort();
+        lanes.dedup();
+        for (lane, (stop, half)) in lanes.iter().zip(&run.lanes) {
+            let steps: Vec<&Step> = steps.iter().filter(|step| step.node == *lane).collect();
+            let end = if round < run.phases { steps.len() } else { stop.index(steps.len() + 1) };
+            steps[..end].iter().for_each(|step| model.act(step, How::Whole));
+            if let Some(step) = steps.get(end).filter(|_| *half) {
+                model.act(step, How::Half);
+            }
+        }
+    }
+}
+
+/// What happens between two runs, to a cluster that stands.
+#[derive(Clone, Copy, Debug)]
+enum Mishap {
+    PrimaryLost,
+    PrimaryLostAndBack,
+    StandbyOff,
+    StandbyStopped,
+    WitnessOff,
+    MemoryLost,
+    MarkerLost,
+    NewProgram,
+}
+
+fn mishap() -> impl Strategy<Value = Mishap> {
+    prop_oneof![
+        Just(Mishap::PrimaryLost),
+        Just(Mishap::PrimaryLostAndBack),
+        Just(Mishap::StandbyOff),
+        Just(Mishap::StandbyStopped),
+        Just(Mishap::WitnessOff),
+        Just(Mishap::MemoryLost),
+        Just(Mishap::MarkerLost),
+        Just(Mishap::NewProgram),
+    ]
+}
+
+fn befall(model: &mut Model, mishap: Mishap) {
+    let primary = model.writers().first().cloned();
+    let standby = ["pg1", "pg2"]
+        .into_iter()
+        .find(|name| model.host(name).postgres.as_ref().is_some_and(|postgres| postgres.in_recovery));
+    match mishap {
+        Mishap::PrimaryLost | Mishap::PrimaryLostAndBack => {
+            if let (Some(primary), Some(standby)) = (primary, standby) {
+                model.power_off(&primary);
+                model.promote(standby);
+                if matches!(mishap, Mishap::PrimaryLostAndBack) {
+                    model.power_on(&primary);
+                }
+            }
+        }
+        Mishap::StandbyOff => standby.into_iter().for_each(|standby| model.power_off(standby)),
+        Mishap::StandbyStopped => standby.into_iter().for_each(|standby| model.stop(standby)),
+        Mishap::WitnessOff => model.power_off("pg3"),
+        // Either says whose the data is; with both gone, a person has to.
+        Mishap::MemoryLost if model.host("pg1").marker.is_some() => {
+            model.facts.local.system_identifier = None
+        }
+        Mishap::MarkerLost if model.facts.local.system_identifier.is_some() => {
+            model.host("pg1").marker = None
+        }
+        Mishap::MemoryLost | Mishap::MarkerLost => {}
+        Mishap::NewProgram => model.facts.local.node_program.push('+'),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
+
+    /// However often a run is killed, and wherever, the next one finishes the job.
+    #[test]
+    fn a_run_that_was_killed_is_finished_by_the_next(
+        base in prop_oneof![Just("droplets"), Just("existing")],
+        runs in proptest::collection::vec(killed(), 1..4),
+    ) {
+        let mut model = Model::new(inventory(base));
+        for run in &runs {
+            suffer(&mut model, run);
+        }
+        let end = model.up(|_| false);
+        prop_assert!(end.refusals.is_empty() && end.troubles.is_empty(), "{end:?}");
+        prop_assert_eq!(model.writers(), ["pg1"]);
+    }
+
+    /// Whatever befalls a cluster, `up` mends what it may, touches no data, and leaves the live primary what it is.
+    #[test]
+    fn up_after_a_mishap_keeps_the_primary_and_all_data(
+        mishaps in proptest::collection::vec((mishap(), killed()), 1..4),
+    ) {
+        let mut model = Model::new(inventory("droplets"));
+        model.up(|_| false);
+        for (mishap, run) in &mishaps {
+            befall(&mut model, *mishap);
+            let primary = model.writers();
+            let plan = model.plan();
+            obey(&model, &plan);
+            prop_assert!(plan.refusals.is_empty(), "{:?}", plan.refusals);
+            let harm = plan.steps.iter().find(|step| matches!(
+                step.action,
+                Action::Clone { .. } | Action::CreateData | Action::StartNew { .. } | Action::Restart { .. }
+            ));
+            prop_assert!(harm.is_none(), "{harm:?}");
+            suffer(&mut model, run);
+            model.up(|_| false);
+            prop_assert_eq!(model.writers(), primary);
+            prop_assert!(model.plan().steps.is_empty());
+        }
+    }
+
+    /// The order of the nodes in the file says nothing.
+    #[test]
+    fn the_order_of_nodes_does_not_matter(run in killed(), rotate in 1..3usize) {
+        let mut model = Model::new(inventory("droplets"));
+        suffer(&mut model, &run);
+        let mut turned = model.inventory.clone();
+        turned.nodes.rotate_left(rotate);
+        let (a, b) = (model.plan(), plan(&turned, &model.facts, &model.means));
+        // Files name the nodes in the inventory's order; that they are written is the same wish.
+        let without_files = |plan: &Plan| {
+            let mut wishes = wishes(plan);
+            wishes.retain(|(_, identity)| !identity.contains(": write "));
+            wishes
+        };
+        prop_assert_eq!(without_files(&a), without_files(&b));
+    }
+}

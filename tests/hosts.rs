@@ -1,0 +1,387 @@
+//! The whole way on real hosts. Every test makes a laboratory, which needs root: they are ignored unless asked for
+//! (`make test-hosts`), and in CI they are.
+
+#[path = "hosts/harness.rs"]
+mod harness;
+
+use std::time::{Duration, Instant};
+
+use cluster::check;
+use cluster::cloud::droplet::Power;
+use harness::{Lab, block_on};
+use serde_json::{Value, json};
+
+const NODES: &str = "nodes:
+  - {name: pg1, id: 1, role: primary}
+  - {name: pg2, id: 2, role: standby}
+  - {name: pg3, id: 3, role: witness}
+";
+
+fn demo(version: u32) -> String {
+    format!("postgresql:\n  version: {version}\nusers:\n  - name: app\ndatabases:\n  - name: app\n{NODES}")
+}
+
+/// Everything of a node that a run with nothing to do must leave as it is.
+fn fingerprint(lab: &Lab) -> Vec<String> {
+    ["pg1", "pg2", "pg3"]
+        .iter()
+        .map(|node| {
+            lab.ssh(
+                node,
+                "cd /; stat -c '%n %.Y %a %U' /etc/postgresql/*/main/* /etc/postgresql/*/main/conf.d/* /etc/repmgr.conf \
+                 /etc/cluster/* /var/lib/postgresql/.pgpass /usr/local/bin/cluster-node /etc/systemd/system/*.service; \
+                 systemctl show -p MainPID,ActiveEnterTimestampMonotonic repmgrd cluster-node; \
+                 runuser -u postgres -- psql -XAtqw -d repmgr -c 'select pg_postmaster_start_time()' \
+                 -c 'select * from repmgr.nodes order by 1'",
+            )
+        })
+        .collect()
+}
+
+fn node<'a>(status: &'a Value, name: &str) -> &'a Value {
+    status["nodes"].as_array().unwrap().iter().find(|node| node["name"] == name).unwrap()
+}
+
+#[test]
+#[ignore = "needs root and a laboratory"]
+fn a_cluster_is_made_kept_lost_and_found_again() {
+    let lab = Lab::start(1, "debian-12-x64");
+    let inventory = lab.inventory("demo.yaml", "debian-12-x64", &demo(15));
+    let floating = || lab.floating_ip().to_string();
+    let up = || lab.cluster(&["up", "-i", &inventory]);
+
+    // From nothing to three hosts; a write through the floating IP, a read on the standby.
+    up().ok();
+    let status = lab.status(&inventory);
+    assert_eq!(status["healthy"], true, "{status:#}");
+    assert_eq!(status["primary"], "pg1");
+    assert_eq!(status["floating_ip"], json!({"address": floating(), "node": "pg1"}));
+    assert_eq!(node(&status, "pg2")["state"], "streaming");
+    assert_eq!(node(&status, "pg3")["role"], "witness");
+    assert_eq!(lab.count(), (3, 1));
+    let write = |seconds| {
+        block_on(check::write_through(&floating(), 5432, &lab.check_password(), Duration::from_secs(seconds)))
+            .unwrap()
+    };
+    assert_eq!(write(5).node, "pg1");
+    lab.sql("pg1", "app", "create table t as select 42 as answer");
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(lab.sql("pg2", "app", "select answer from t"), "42");
+    for node in ["pg1", "pg2", "pg3"] {
+        assert_eq!(
+            lab.sql(node, "postgres", "select count(*) from pg_hba_file_rules where auth_method = 'trust'"),
+            "0"
+        );
+    }
+
+    // Again: nothing to do, nothing touched.
+    let before = fingerprint(&lab);
+    let again = up().ok();
+    assert!(again.last_line().contains("nothing to do"), "{}", again.stderr);
+    assert_eq!(fingerprint(&lab), before);
+
+    // A setting that a reload brings, and one that needs a restart.
+    let changed = demo(15)
+        .replace("  version: 15\n", "  version: 15\n  settings: {work_mem: 8MB, max_connections: 120}\n");
+    lab.inventory("demo.yaml", "debian-12-x64", &changed);
+    let run = up().ok();
+    assert!(run.stderr.contains("restart PostgreSQL for max_connections"), "{}", run.stderr);
+    for node in ["pg1", "pg2"] {
+        assert_eq!(lab.sql(node, "postgres", "show work_mem"), "8MB");
+        assert_eq!(lab.sql(node, "postgres", "show max_connections"), "120");
+    }
+    let (status, _) = lab.wait_for_status(&inventory, 30, |status| status["healthy"] == true);
+    assert_eq!(status["primary"], "pg1", "a restart is no failover");
+    lab.inventory("demo.yaml", "debian-12-x64", &demo(15));
+    up().ok();
+    assert_eq!(lab.sql("pg1", "postgres", "show max_connections"), "100");
+    assert_eq!(lab.wait_for_status(&inventory, 30, |status| status["healthy"] == true).0["primary"], "pg1");
+
+    // The same hosts by address, with no API at all: converged.
+    let existing = existing_inventory(&lab, &inventory);
+    let found = lab.cluster(&["up", "-i", &existing]);
+    assert_eq!(found.code, 0, "{}", found.stderr);
+    assert!(found.last_line().contains("nothing to do"), "{}", found.stderr);
+    // And back: the state of both is this machine's.
+    assert!(up().ok().last_line().contains("nothing to do"));
+
+    // The plug is pulled: the other node takes over, and the address follows.
+    let cut = Instant::now();
+    lab.power("pg1", Power::Off);
+    lab.wait_for_status(&inventory, 60, |status| {
+        status["primary"] == "pg2" && status["floating_ip"]["node"] == "pg2"
+    });
+    println!("power off to pg2 with the address: {:.1} s", cut.elapsed().as_secs_f64());
+    assert_eq!(write(30).node, "pg2");
+    assert_eq!(lab.sql("pg2", "app", "select answer from t"), "42");
+
+    // The old primary comes back, and is never a second one.
+    lab.power("pg1", Power::On);
+    let back = Instant::now();
+    while back.elapsed() < Duration::from_secs(25) {
+        let status = lab.status(&inventory);
+        assert_eq!(status["primary"], "pg2", "{status:#}");
+        assert_ne!(node(&status, "pg1")["role"], "primary", "{status:#}");
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    let after = up();
+    assert_eq!(lab.status(&inventory)["primary"], "pg2", "up never demotes: {}", after.stderr);
+
+    // Down: exactly what was made, and the provider says so.
+    let refused = lab.cluster(&["down", "-i", &inventory]);
+    assert_eq!(refused.code, 3, "nobody to ask: {}", refused.stderr);
+    assert_eq!(lab.count(), (3, 1));
+    lab.cluster(&["down", "-i", &inventory, "--yes"]).ok();
+    assert_eq!(lab.count(), (0, 0));
+    lab.stop();
+}
+
+/// An inventory of the same hosts, by address.
+fn existing_inventory(lab: &Lab, inventory: &str) -> String {
+    let status = lab.status(inventory);
+    let state = lab.directory.path().join("state/demo");
+    let known = std::fs::read_to_string(state.join("known_hosts")).unwrap();
+    let config: Value = serde_json::from_str(&lab.ssh("pg1", "cat /etc/cluster/node.json")).unwrap();
+    let mut nodes = String::new();
+    for member in config["nodes"].as_array().unwrap() {
+        let name = member["name"].as_str().unwrap();
+        let key = known.lines().find_map(|line| line.strip_prefix(&format!("demo-{name} "))).unwrap();
+        nodes.push_str(&format!(
+            "  - {{name: {name}, id: {}, role: {}, address: {}, connection_host: {}, host_key: {key}, droplet_id: {}}}\n",
+            member["id"],
+            node(&status, name)["inventory_role"].as_str().unwrap(),
+            node(&status, name)["address"].as_str().unwrap(),
+            member["host"].as_str().unwrap(),
+            member["droplet_id"],
+        ));
+    }
+    let text = std::fs::read_to_string(inventory).unwrap();
+    let line = |key: &str| text.lines().find(|line| line.trim().starts_with(key)).unwrap().trim().to_owned();
+    lab.write(
+        "existing.yaml",
+        &format!(
+            "cluster: demo\nprovider:\n  existing:\n    ssh_key: {}\n    floating_ip:\n      address: {}\n      {}\n      {}\n\
+             postgresql:\n  version: 15\nusers:\n  - name: app\ndatabases:\n  - name: app\nnodes:\n{nodes}",
+            state.join("id_ed25519").display(),
+            status["floating_ip"]["address"].as_str().unwrap(),
+            line("api_url"),
+            line("failover_token_file"),
+        ),
+    )
+}
+
+fn whole_way_with(number: u8, image: &str, version: u32) {
+    let lab = Lab::start(number, image);
+    let inventory = lab.inventory("demo.yaml", image, &demo(version));
+    let up = || lab.cluster(&["up", "-i", &inventory]);
+    up().ok();
+    assert!(up().ok().last_line().contains("nothing to do"));
+    let (status, _) = lab.wait_for_status(&inventory, 30, |status| status["healthy"] == true);
+    let running = node(&status, "pg1")["version"].as_str().unwrap().to_owned();
+    assert!(running.starts_with(&format!("{version}.")), "{running}");
+    lab.power("pg1", Power::Off);
+    let (status, took) = lab.wait_for_status(&inventory, 60, |status| {
+        status["primary"] == "pg2" && status["floating_ip"]["node"] == "pg2"
+    });
+    println!("PostgreSQL {running}: failover {:.1} s; {}", took.as_secs_f64(), status["floating_ip"]);
+    lab.cluster(&["down", "-i", &inventory, "--yes"]).ok();
+    lab.stop();
+}
+
+#[test]
+#[ignore = "needs root and a laboratory"]
+fn postgresql_13_on_bullseye() {
+    whole_way_with(2, "debian-11-x64", 13);
+}
+
+#[test]
+#[ignore = "needs root and a laboratory"]
+fn postgresql_17_on_trixie() {
+    whole_way_with(3, "debian-13-x64", 17);
+}
+
+/// Which of the ten moments are tried: all, or those that `CLUSTER_TEST_MOMENTS` names (`3,7`).
+fn moments(all: std::ops::RangeInclusive<u32>) -> Vec<u32> {
+    match std::env::var("CLUSTER_TEST_MOMENTS") {
+        Ok(list) => list.split(',').map(|moment| moment.trim().parse().unwrap()).collect(),
+        Err(_) => all.collect(),
+    }
+}
+
+#[test]
+#[ignore = "needs root and a laboratory"]
+fn a_run_that_was_killed_is_finished_by_the_next() {
+    let lab = Lab::start(4, "debian-12-x64");
+    let inventory = lab.inventory("demo.yaml", "debian-12-x64", &demo(15));
+    let up = ["up", "-i", &inventory];
+    let down = ["down", "-i", &inventory, "--yes"];
+    let begun = Instant::now();
+    lab.cluster(&up).ok();
+    let whole = begun.elapsed();
+    lab.cluster(&down).ok();
+    for moment in moments(1..=10) {
+        let limit = whole.mul_f64(f64::from(moment) / 11.0);
+        let killed = lab.cluster_killed_after(&up, limit);
+        let before = lab.count();
+        lab.cluster(&up).ok();
+        assert_eq!(lab.count(), (3, 1), "killed after {limit:?}");
+        let (status, _) = lab.wait_for_status(&inventory, 30, |status| status["healthy"] == true);
+        assert_eq!(status["primary"], "pg1");
+        assert!(lab.cluster(&up).ok().last_line().contains("nothing to do"));
+        println!(
+            "moment {moment} of 10 ({:.1} s of {:.1} s, killed: {killed}): {before:?} before, three droplets and one address after",
+            limit.as_secs_f64(),
+            whole.as_secs_f64()
+        );
+        lab.cluster(&down).ok();
+        assert_eq!(lab.count(), (0, 0));
+    }
+    lab.stop();
+}
+
+#[test]
+#[ignore = "needs root and a laboratory"]
+fn a_lost_answer_to_any_post_makes_no_second_thing() {
+    let lab = Lab::start(5, "debian-12-x64");
+    let inventory = lab.inventory("demo.yaml", "debian-12-x64", &demo(15));
+    let up = ["up", "-i", &inventory];
+    for number in 0.. {
+        lab.clear_faults();
+        lab.forget_requests();
+        lab.fault(
+            &json!({"method": "POST", "path": "/v2/*", "fault": "lose_reply", "after": number, "count": 1}),
+        );
+        // The provider has done its part when the hosts' begins; that part is the other test's.
+        lab.cluster_killed_at(&up, "== packages");
+        let lost = lab.lost_requests();
+        lab.clear_faults();
+        lab.cluster_killed_at(&up, "== packages");
+        assert_eq!(lab.count(), (3, 1), "after {lost:?} was lost");
+        println!("POST {number}: {lost:?}");
+        if lost.is_empty() {
+            break;
+        }
+        if number == 2 {
+            lab.cluster(&up).ok();
+            assert!(lab.cluster(&up).ok().last_line().contains("nothing to do"));
+        }
+        lab.cluster(&["down", "-i", &inventory, "--yes"]).ok();
+        assert_eq!(lab.count(), (0, 0));
+        assert!(number < 20, "there are not that many POSTs");
+    }
+    lab.cluster(&["down", "-i", &inventory, "--yes"]).ok();
+    lab.stop();
+}
+
+#[test]
+#[ignore = "needs root and a laboratory"]
+fn bare_hosts_are_converged_without_an_api_and_what_stands_in_the_way_is_named() {
+    let lab = Lab::start(6, "debian-12-x64");
+    let hosts = lab.bare_hosts(["pg1", "pg2", "pg3"]);
+    let roles = ["primary", "standby", "witness"];
+    let text = |edit: &dyn Fn(usize, &mut harness::BareHost)| {
+        let mut text = format!(
+            "cluster: demo\nprovider:\n  existing:\n    ssh_key: {}\npostgresql:\n  version: 15\nusers:\n  - name: app\nnodes:\n",
+            lab.directory.path().join("key").display()
+        );
+        for (index, host) in hosts.iter().enumerate() {
+            let mut host = host.clone();
+            edit(index, &mut host);
+            text.push_str(&format!(
+                "  - {{name: {}, id: {}, role: {}, address: {}, connection_host: {}, host_key: {}}}\n",
+                host.name,
+                index + 1,
+                roles[index],
+                host.address,
+                host.private,
+                host.key
+            ));
+        }
+        text
+    };
+    let inventory = lab.write("demo.yaml", &text(&|_, _| ()));
+    // What `up` prints and its exit code, for an inventory or for hosts that something is wrong with.
+    let refused = |file: &str, code: i32, wanted: &[&str]| {
+        let run = lab.cluster(&["up", "-i", file]);
+        let error = run.stderr.find("error: ").map_or("", |at| &run.stderr[at..]);
+        println!("exit {}: {error}", run.code);
+        assert_eq!(run.code, code, "{}", run.stderr);
+        for words in wanted {
+            assert!(error.contains(words), "`{words}` is not in: {}", run.stderr);
+        }
+        assert!(error.contains("hint: "), "{}", run.stderr);
+    };
+
+    let wrong_key = lab.write(
+        "key.yaml",
+        &text(&|index, host| {
+            if index == 0 {
+                host.key = hosts[1].key.clone();
+            }
+        }),
+    );
+    refused(&wrong_key, 3, &["pg1", "another key than the pinned one"]);
+    // Nobody is there, and nobody ever was.
+    let silent = hosts[1].address.rsplit_once('.').unwrap().0.to_owned() + ".250";
+    let unreachable = lab.write(
+        "silent.yaml",
+        &text(&|index, host| {
+            if index == 1 {
+                host.address.clone_from(&silent);
+            }
+        }),
+    );
+    refused(&unreachable, 3, &["pg2 cannot be asked whether this cluster existed before"]);
+
+    // Somebody else's database.
+    lab.bare_ssh(
+        &hosts[0],
+        "apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends install postgresql-15",
+    );
+    lab.bare_ssh(&hosts[0], "cd / && runuser -u postgres -- psql -c 'create database billing'");
+    let control = "/usr/lib/postgresql/15/bin/pg_controldata /var/lib/postgresql/15/main";
+    let identifier =
+        lab.bare_ssh(&hosts[0], &format!("{control} | sed -n 's/^Database system identifier: *//p'"));
+    refused(&inventory, 3, &["pg1", &identifier, "billing", "is left alone"]);
+    let count = "cd / && runuser -u postgres -- psql -XAtc 'select count(*) from pg_database'";
+    assert_eq!(lab.bare_ssh(&hosts[0], count), "4");
+    lab.bare_ssh(&hosts[0], "pg_dropcluster --stop 15 main");
+
+    // apt cannot fetch, on one host of three.
+    let broken = "/etc/apt/sources.list.d/broken.list";
+    lab.bare_ssh(&hosts[1], &format!("echo 'deb http://127.0.0.1:9/ bookworm main' >{broken}"));
+    refused(&inventory, 1, &["pg2: cannot update apt's lists", "127.0.0.1:9", "apt sources"]);
+    lab.bare_ssh(&hosts[1], &format!("rm {broken}"));
+
+    // A disk that is full.
+    let place = "/var/lib/postgresql/15";
+    lab.bare_ssh(&hosts[0], &format!("mkdir -p {place} && mount -t tmpfs -o size=4m tmpfs {place}"));
+    refused(
+        &inventory,
+        1,
+        &["pg1: cannot create a new data directory", "No space left on device", "make room"],
+    );
+    lab.bare_ssh(&hosts[0], &format!("umount {place}"));
+
+    // Nothing stands in the way any more: the next run finishes all of it, and no API was asked for anything.
+    let asked = lab.requests();
+    lab.cluster(&["up", "-i", &inventory]).ok();
+    let (status, _) = lab.wait_for_status(&inventory, 30, |status| status["healthy"] == true);
+    assert_eq!(status["primary"], "pg1");
+    assert!(lab.cluster(&["up", "-i", &inventory]).ok().last_line().contains("nothing to do"));
+    assert_eq!(lab.requests(), asked);
+
+    // Down stops and disables; the data stays, and `up` brings it back.
+    lab.sql("pg1", "postgres", "create table kept as select 7 as seven");
+    lab.cluster(&["down", "-i", &inventory, "--yes"]).ok();
+    for host in &hosts {
+        let look = "systemctl is-active postgresql@15-main repmgrd cluster-node || :; ls -d /var/lib/postgresql/15/main";
+        let state = lab.bare_ssh(host, look);
+        assert_eq!(state.lines().filter(|line| *line == "active").count(), 0, "{state}");
+        assert!(state.ends_with("/var/lib/postgresql/15/main"));
+    }
+    lab.cluster(&["up", "-i", &inventory]).ok();
+    assert_eq!(lab.sql("pg1", "postgres", "select seven from kept"), "7");
+    assert_eq!(lab.wait_for_status(&inventory, 30, |status| status["healthy"] == true).0["primary"], "pg1");
+    lab.stop();
+}

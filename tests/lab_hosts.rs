@@ -1,0 +1,230 @@
+//! The laboratory's hosts, for real: these tests boot machines. They need root, the programs that
+//! `cluster lab start` asks for, and a Debian mirror for the first of them. Each has a laboratory of its own.
+//!
+//! `cargo nextest run --test lab_hosts --run-ignored only`
+
+#[path = "lab_hosts/bench.rs"]
+mod bench;
+
+use std::time::Duration;
+
+use bench::{Bench, dial, within};
+use serde_json::json;
+
+const IMAGE: &str = "debian-12-x64";
+
+#[test]
+#[ignore = "boots machines; needs root"]
+fn a_stop_leaves_nothing() {
+    let lab = Bench::new("t-stop", 8581, 231);
+    let before = lab.traces();
+    assert_eq!(before, "", "something of an earlier run is there");
+    lab.start(&[]);
+    let host = lab.boot(IMAGE, &["pg1"]).remove(0);
+    lab.floating(host.id);
+    host.ssh("echo here > /root/file");
+    let during = lab.traces();
+    for trace in ["overlay", "unreachable", "cluster_lab_t_stop", "cluster-lab-t-stop", "systemd-nspawn"] {
+        assert!(during.contains(trace), "no {trace} in\n{during}");
+    }
+    lab.stop();
+    assert_eq!(lab.traces(), "");
+    // And again, when there is nothing to stop.
+    lab.stop();
+}
+
+#[test]
+#[ignore = "boots machines; needs root"]
+fn what_a_killed_daemon_leaves_is_taken_up_or_cleared_away() {
+    let lab = Bench::new("t-kill", 8582, 232);
+    lab.start(&[]);
+    let host = lab.boot(IMAGE, &["pg1"]).remove(0);
+    let boot = host.ssh("cat /proc/sys/kernel/random/boot_id");
+    lab.start(&[]);
+    assert_eq!(
+        host.ssh("cat /proc/sys/kernel/random/boot_id"),
+        boot,
+        "a start of what runs disturbs nothing"
+    );
+
+    lab.kill_daemon();
+    assert_eq!(host.ssh("cat /proc/sys/kernel/random/boot_id"), boot, "droplets outlive the daemon");
+    assert_eq!(lab.status()["running"], false);
+    lab.start(&["--resume"]);
+    assert_eq!(lab.status()["droplets"][0]["state"], "active");
+    assert_eq!(host.ssh("cat /proc/sys/kernel/random/boot_id"), boot);
+    lab.act(host.id, "power_off");
+    assert!(dial(host.address, 22).is_err());
+
+    lab.act(host.id, "power_on");
+    lab.kill_daemon();
+    lab.start(&[]);
+    assert_eq!(lab.status()["droplets"], json!([]));
+    assert!(!lab.traces().contains("overlay"), "{}", lab.traces());
+    lab.stop();
+    assert_eq!(lab.traces(), "");
+}
+
+#[test]
+#[ignore = "boots machines; needs root"]
+fn a_power_cut_is_silent_and_keeps_the_disk() {
+    let lab = Bench::new("t-power", 8583, 233);
+    lab.start(&[]);
+    let host = lab.boot(IMAGE, &["pg1"]).remove(0);
+    host.ssh("echo kept > /root/file; touch /run/gone");
+    let connection = bench::greeted(host.address);
+    lab.act(host.id, "power_off");
+    assert_eq!(lab.status()["droplets"][0]["state"], "off");
+    assert!(bench::is_silent(&connection, Duration::from_secs(2)), "no farewell leaves a host without power");
+    assert!(dial(host.address, 22).is_err());
+
+    lab.act(host.id, "power_on");
+    host.wait();
+    assert_eq!(host.ssh("cat /root/file; ls /run/gone 2>/dev/null; cloud-init status"), "kept\nstatus: done");
+
+    // From inside: reboot comes back, poweroff does not, and the API notices.
+    let boot = host.ssh("cat /proc/sys/kernel/random/boot_id");
+    let _ = host.try_ssh("systemctl reboot");
+    within("a reboot from inside", || {
+        host.try_ssh("cat /proc/sys/kernel/random/boot_id").is_ok_and(|id| id != boot).then_some(())
+    });
+    let _ = host.try_ssh("systemctl poweroff");
+    within("off by itself", || (lab.status()["droplets"][0]["state"] == "off").then_some(()));
+    assert!(dial(host.address, 22).is_err());
+}
+
+#[test]
+#[ignore = "boots machines; needs root"]
+fn a_floating_address_moves_and_drops_what_was_connected() {
+    let lab = Bench::new("t-float", 8584, 234);
+    lab.start(&[]);
+    let hosts = lab.boot(IMAGE, &["pg1", "pg2"]);
+    let floating = lab.floating(hosts[0].id);
+    // The lowest address of the range is given out first: this one leads nowhere.
+    let nowhere: std::net::Ipv4Addr = "10.234.3.200".parse().unwrap();
+    assert_eq!(dial(nowhere, 22).unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
+
+    let connection = dial(floating, 22).unwrap();
+    assert!(hosts[0].ssh("ss -Htn sport = :22").contains("10.234.0.1:"), "clients are seen as the gateway");
+    for host in &hosts {
+        assert_eq!(host.dial(floating, 22), "ok", "{} dials the floating address", host.name);
+        assert_eq!(host.dial(nowhere, 22), "ConnectionRefusedError");
+    }
+    assert_eq!(bench::name_behind(floating, &lab), "pg1");
+
+    lab.assign(floating, hosts[1].id);
+    assert!(bench::is_reset(&connection), "what was connected is dropped");
+    assert_eq!(bench::name_behind(floating, &lab), "pg2");
+    for host in &hosts {
+        assert_eq!(host.dial(floating, 22), "ok");
+    }
+    lab.unassign(floating);
+    assert_eq!(dial(floating, 22).unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
+}
+
+#[test]
+#[ignore = "boots machines; needs root"]
+fn two_laboratories_stand_side_by_side() {
+    let one = Bench::new("t-one", 8585, 235);
+    let two = Bench::new("t-two", 8586, 236);
+    one.start(&[]);
+    let host = one.boot(IMAGE, &["pg1"]).remove(0);
+    let refused = two.run(&["start", "--name", "t-two", "--port", "8586", "--subnet", "10.235.0.0/16"]);
+    assert!(refused.contains("10.235.0.0/24 is in use"), "{refused}");
+    let refused = two.run(&["start", "--name", "t-two", "--port", "8585", "--subnet", "10.236.0.0/16"]);
+    assert!(refused.contains("port 8585 is not free"), "{refused}");
+    assert_eq!(two.traces(), "");
+
+    two.start(&[]);
+    let other = two.boot(IMAGE, &["pg1"]).remove(0);
+    assert_ne!(host.dial(other.address, 22), "ok", "no way leads from one into the other");
+    two.stop();
+    assert_eq!(two.traces(), "");
+    assert_eq!(host.ssh("hostname"), "pg1", "the other one has not noticed");
+    assert!(dial(host.address, 22).is_ok());
+}
+
+#[test]
+#[ignore = "boots machines; needs root"]
+fn every_image_boots_with_what_its_user_data_says() {
+    let lab = Bench::new("t-image", 8587, 237);
+    lab.start(&[]);
+    for (image, version) in [("debian-11-x64", "11."), ("debian-12-x64", "12."), ("debian-13-x64", "13.")] {
+        let host = lab.boot(image, &["host"]).remove(0);
+        // Every connection so far has checked the host key that the user data gave.
+        assert_eq!(host.ssh("ls /etc/ssh/ssh_host_*_key"), "/etc/ssh/ssh_host_ed25519_key");
+        assert_eq!(
+            host.ssh("cloud-init status --wait | tail -n 1; cat /root/ran"),
+            "status: done\nby cloud-init"
+        );
+        assert!(host.ssh("cat /etc/debian_version").starts_with(version));
+        assert_eq!(host.ssh("systemctl is-system-running --wait"), "running");
+        assert!(host.try_ssh("command -v postgres psql").is_err(), "no PostgreSQL");
+        // A unit's processes can be found and killed as a group.
+        let group = "/sys/fs/cgroup/system.slice/victim.service";
+        host.ssh("systemd-run -q --unit=victim sh -c 'setsid sleep 99 & setsid sleep 98 & wait'");
+        assert_eq!(
+            within("three processes", || {
+                let count = host.ssh(&format!("wc -l < {group}/cgroup.procs"));
+                (count == "3").then_some(count)
+            }),
+            "3"
+        );
+        host.ssh("systemctl kill -s KILL victim");
+        within("none", || host.try_ssh(&format!("! grep -q . {group}/cgroup.procs 2>/dev/null")).ok());
+        assert_eq!(host.ssh("systemd-run -q --wait --pipe echo through"), "through");
+        // The API by the same URL as the operator's, and the metadata.
+        let code = "curl -s -o /dev/null -w '%{http_code}'";
+        assert_eq!(host.ssh(&format!("{code} http://127.0.0.1:8587/v2/account")), "401");
+        assert_eq!(host.ssh("curl -s http://169.254.169.254/metadata/v1/id"), host.id.to_string());
+        lab.delete(host.id);
+    }
+}
+
+#[test]
+#[ignore = "boots machines; needs root"]
+fn cuts_and_frozen_hosts() {
+    let lab = Bench::new("t-cuts", 8588, 238);
+    lab.start(&[]);
+    let hosts = lab.boot(IMAGE, &["pg1", "pg2", "pg3"]);
+    let [one, two, three] = &hosts[..] else { panic!("three droplets") };
+    let reach = |from: &bench::Host, to: &bench::Host| (from.dial(to.address, 22), from.dial(to.private, 22));
+    let (ok, lost) =
+        (("ok".to_owned(), "ok".to_owned()), ("TimeoutError".to_owned(), "TimeoutError".to_owned()));
+
+    lab.lab(&["cut", "pg1", "pg2"]);
+    assert_eq!((reach(one, two), reach(two, one)), (lost.clone(), lost.clone()));
+    assert_eq!((reach(one, three), reach(three, two)), (ok.clone(), ok.clone()));
+    lab.lab(&["heal"]);
+    assert_eq!(reach(one, two), ok);
+
+    lab.lab(&["cut", "pg1", "pg2", "--reject"]);
+    let refused = ("ConnectionRefusedError".to_owned(), "ConnectionRefusedError".to_owned());
+    assert_eq!((reach(one, two), reach(two, one)), (refused.clone(), refused));
+    lab.lab(&["heal"]);
+
+    lab.lab(&["cut", "pg1", "api"]);
+    assert_eq!(one.dial(lab.gateway(), 8588), "TimeoutError");
+    assert_eq!(two.dial(lab.gateway(), 8588), "ok");
+    lab.lab(&["heal"]);
+    assert_eq!(one.dial(lab.gateway(), 8588), "ok");
+
+    lab.lab(&["cut", "pg1"]);
+    assert!(dial(one.address, 22).is_err());
+    assert_eq!(reach(two, one), lost);
+    lab.lab(&["heal"]);
+    assert_eq!(reach(two, one), ok);
+
+    lab.lab(&["freeze", "pg1"]);
+    assert_eq!(lab.status()["droplets"][0]["state"], "frozen");
+    assert!(dial(one.address, 22).is_err());
+    lab.lab(&["thaw", "pg1"]);
+    assert!(dial(one.address, 22).is_ok());
+
+    // Power ends it as well.
+    lab.lab(&["freeze", "pg1"]);
+    lab.act(one.id, "power_off");
+    lab.act(one.id, "power_on");
+    one.wait();
+    assert_eq!(reach(two, one), ok);
+}
