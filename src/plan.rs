@@ -21,6 +21,8 @@ use crate::inventory::Inventory;
 pub struct Means {
     /// repmgr's password.
     pub repmgr_password: SecretString,
+    /// The key with which guards seal what they say to each other.
+    pub cluster_key: SecretString,
     /// Password of the role `cluster`, which checks that the cluster takes writes.
     pub check_password: SecretString,
     /// Passwords of the inventory's users: declared, or made. One that was made elsewhere is not here.

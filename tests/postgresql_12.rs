@@ -60,6 +60,7 @@ fn a_real_postgresql_12_accepts_what_is_rendered_for_it() {
     assert_eq!(inventory.postgresql.version, 12);
     let means = Means {
         repmgr_password: "secret".into(),
+        cluster_key: "secret".into(),
         check_password: "secret".into(),
         user_passwords: [("postgres".to_owned(), "123456".into())].into(),
         failover_token: Some("token".into()),

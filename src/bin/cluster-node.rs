@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use cluster::node::socket::Request;
-use cluster::node::{decision, guard, promote, socket, view};
+use cluster::node::{fence, guard, promote, socket, view};
 
 /// What `cluster up` puts on every node of a PostgreSQL cluster.
 #[derive(Parser)]
@@ -16,8 +16,17 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Starts PostgreSQL after a boot and keeps the floating IP with the primary; run by systemd
+    /// Keeps the lease, and does what follows from it; run by systemd
     Guard,
+    /// Watches the lease beside the guard, and ends PostgreSQL when it has run out; run by the guard
+    #[command(hide = true)]
+    Watch,
+    /// Ends PostgreSQL on this node, with everything that it is doing
+    Fence {
+        /// Only if this node's lease has run out
+        #[arg(long, required = true)]
+        if_lease_expired: bool,
+    },
     /// Promotes this standby; called by repmgrd
     Promote,
     /// Says whether this standby may promote; called by repmgrd
@@ -34,6 +43,13 @@ enum Command {
     },
     /// Says whether PostgreSQL may start here; called by systemd
     StartCheck,
+    /// Keeps the lease while PostgreSQL is restarted on purpose
+    Restart,
+    /// Stops PostgreSQL and lets another node take over
+    HandOver {
+        /// Its name
+        to: String,
+    },
     /// Writes an event of repmgr to the journal; called by repmgr
     Event {
         /// The node
@@ -72,17 +88,24 @@ async fn main() -> ExitCode {
 }
 
 async fn run(command: Command) -> anyhow::Result<ExitCode> {
-    let verdict = |verdict: decision::Verdict| {
+    let verdict = |verdict: socket::Verdict| {
         println!("{}: {}", if verdict.allowed { "yes" } else { "no" }, verdict.why);
         if verdict.allowed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     };
     match command {
         Command::Guard => guard::run(view::config()?).await?,
         Command::Promote => promote::promote(&view::config()?).await?,
-        Command::MayPromote { .. } => {
-            return Ok(verdict(decision::may_promote(&view::peers(&view::config()?).await)));
+        Command::Watch => fence::watch(&view::config()?),
+        Command::Fence { .. } => {
+            let killed = fence::if_lease_expired(&view::config()?, 0)?;
+            if killed > 0 {
+                println!("the lease has run out: killed {killed} processes of PostgreSQL");
+            }
         }
+        Command::MayPromote { .. } => return Ok(verdict(socket::verdict(&Request::MayPromote).await?)),
         Command::StartCheck => return Ok(verdict(guard::start_check(&view::config()?).await)),
+        Command::Restart => return Ok(verdict(socket::verdict(&Request::Restart).await?)),
+        Command::HandOver { to } => return Ok(verdict(socket::verdict(&Request::HandOver { to }).await?)),
         Command::Event { node, event, success, at, details } => {
             let line = serde_json::json!({
                 "node": node, "event": event, "success": success == "1", "at": at, "details": details,
@@ -90,7 +113,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
             println!("{line}");
         }
         Command::Status { json } => {
-            let answer = socket::ask(Request::Status).await?;
+            let answer = socket::ask(&Request::Status).await?;
             if json {
                 println!("{answer}");
             } else {

@@ -24,6 +24,24 @@ pub struct Config {
     pub nodes: Vec<Member>,
     /// The address that follows the primary.
     pub floating_ip: Option<FloatingIp>,
+    /// How a failover goes.
+    #[serde(default)]
+    pub failover: Failover,
+}
+
+/// How a failover goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failover {
+    /// Length of the lease, in milliseconds. Everything else follows from it.
+    pub lease_ms: u64,
+    /// The most WAL, in bytes, that a new primary may lack of what the old one has reported.
+    pub lag_limit: u64,
+}
+
+impl Default for Failover {
+    fn default() -> Failover {
+        Failover { lease_ms: super::lease::timing::DEFAULT_LEASE, lag_limit: 16 << 20 }
+    }
 }
 
 /// A node, as the others see it.

@@ -1,82 +1,162 @@
-//! May this node start, or promote? Pure: what was seen in, yes or no with a reason out.
+//! What a guard does with what it sees. Pure: a look in, one act and its reason out.
 
-/// What was seen of another node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Peer {
-    /// Its name.
-    pub name: String,
-    /// Whether it is the witness.
+use super::lease::{Local, Millis, NodeId, Position};
+use super::postgres::{Look, State};
+
+/// A look that is older says nothing about the present.
+const FRESH: Millis = 3_000;
+/// A heartbeat that is older is none.
+const HEARTBEAT_FRESH: Millis = 1_500;
+
+/// What a guard sees of its node and of the cluster.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// When.
+    pub now: Millis,
+    /// Whether this is the witness.
     pub witness: bool,
-    /// What its PostgreSQL said; none if it did not answer.
-    pub answer: Option<Answer>,
+    /// Whether `cluster up` has finished the data directory.
+    pub finished: bool,
+    /// Whether the data directory is a standby's.
+    pub standby_signal: bool,
+    /// Whether the unit of PostgreSQL has processes.
+    pub processes: bool,
+    /// The last look at PostgreSQL; none before the first.
+    pub look: Option<Look>,
+    /// The WAL of a PostgreSQL that does not run.
+    pub stopped: Option<Position>,
+    /// Whether this node holds the lease.
+    pub holds: bool,
+    /// The highest term granted here. Before the first, the cluster is new.
+    pub term: u64,
+    /// Whether this node was made primary by `cluster up` and waits for the first lease of all.
+    pub bootstrap: bool,
+    /// What is being done.
+    pub job: Option<Job>,
+    /// Whether PostgreSQL is stopped for a moment on purpose, until then.
+    pub restarting: bool,
+    /// Whether a person wants nothing to be started, promoted or rejoined.
+    pub paused: bool,
+    /// Another node that takes writes with a lease.
+    pub primary: Option<NodeId>,
+    /// Not to be made primary now: something failed here a moment ago.
+    pub unfit: bool,
 }
 
-/// What a PostgreSQL says of itself and of the cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
-    /// Whether it is a standby.
-    pub in_recovery: bool,
-    /// The node that repmgr's table, as this node has it, calls the active primary.
-    pub primary: Option<u32>,
+/// Work that takes a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Job {
+    /// PostgreSQL is being started.
+    Start,
+    /// The standby becomes primary.
+    Promote,
+    /// What was primary becomes a standby.
+    Rejoin,
+    /// The primary stops, for another to take over.
+    HandOver,
 }
 
-/// Yes or no, and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verdict {
-    /// Yes?
-    pub allowed: bool,
-    /// Why.
-    pub why: String,
+/// What to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// Nothing.
+    Rest,
+    /// Kill PostgreSQL, whatever it is doing.
+    Fence,
+    /// Start PostgreSQL.
+    Start,
+    /// Promote it.
+    Promote,
+    /// Make a standby of what was primary.
+    Rejoin(NodeId),
 }
 
-fn yes(why: impl Into<String>) -> Verdict {
-    Verdict { allowed: true, why: why.into() }
-}
-
-fn no(why: impl Into<String>) -> Verdict {
-    Verdict { allowed: false, why: why.into() }
-}
-
-/// A majority of all nodes, this one included, must have answered, and none may take writes.
-fn quorum(peers: &[Peer]) -> Result<(), Verdict> {
-    if let Some(primary) =
-        peers.iter().find(|it| !it.witness && it.answer.as_ref().is_some_and(|it| !it.in_recovery))
-    {
-        return Err(no(format!("{} takes writes", primary.name)));
+impl Seen {
+    fn state(&self) -> Option<&State> {
+        let look = self.look.as_ref()?;
+        (self.processes && self.now <= look.at + FRESH).then_some(&look.state)
     }
-    let (all, seen) = (peers.len() + 1, peers.iter().filter(|it| it.answer.is_some()).count() + 1);
-    if seen * 2 <= all {
-        let silent: Vec<&str> =
-            peers.iter().filter(|it| it.answer.is_none()).map(|it| it.name.as_str()).collect();
-        return Err(no(format!(
-            "{seen} of {all} nodes are not a majority: no answer from {}",
-            silent.join(", ")
-        )));
-    }
-    Ok(())
-}
 
-/// Whether a PostgreSQL whose data directory is not a standby's may start on node `me`.
-pub fn may_start(me: u32, peers: &[Peer]) -> Verdict {
-    if let Err(verdict) = quorum(peers) {
-        return verdict;
+    fn is_primary(&self) -> bool {
+        self.state() == Some(&State::Primary)
     }
-    for peer in peers {
-        if let Some(other) = peer.answer.as_ref().and_then(|answer| answer.primary)
-            && other != me
-        {
-            return no(format!("{} says that node {other} is primary", peer.name));
+
+    /// What the lease is told about this node.
+    pub fn local(&self) -> Local {
+        let raising = matches!(self.job, Some(Job::Promote | Job::HandOver)) || (self.job == Some(Job::Start) && self.holds);
+        let beats = self.is_primary()
+            && self.look.as_ref().is_some_and(|look| self.now <= look.at + HEARTBEAT_FRESH);
+        // A server that is being started has not said yet what it has; at least what it had.
+        let told = self.look.as_ref().filter(|_| self.processes).and_then(|look| look.position);
+        Local {
+            position: told.or(self.stopped),
+            candidate: self.candidate(),
+            renew: beats || raising || self.restarting,
+            writable: self.is_primary(),
+            gone: !raising && (!self.processes || self.standby_signal),
         }
     }
-    yes("a majority answered, and nobody else was made primary")
-}
 
-/// Whether a standby may promote.
-pub fn may_promote(peers: &[Peer]) -> Verdict {
-    match quorum(peers) {
-        Err(verdict) => verdict,
-        Ok(()) if peers.is_empty() => no("there is no other node"),
-        Ok(()) => yes("a majority answered, and none of it takes writes"),
+    /// Whether this node should have the lease if nobody else has.
+    fn candidate(&self) -> bool {
+        if self.witness || self.paused || self.unfit || matches!(self.job, Some(Job::Rejoin | Job::HandOver)) {
+            return false;
+        }
+        if self.is_primary() {
+            return self.bootstrap;
+        }
+        match self.state() {
+            // What still streams has a primary. And in a cluster that never had a lease, the first one is for the
+            // primary that `cluster up` started.
+            Some(State::Standby { from }) => self.holds || (from.is_none() && self.term > 0),
+            Some(_) => false,
+            None => {
+                !self.processes
+                    && !self.standby_signal
+                    && self.finished
+                    && self.stopped.is_some()
+                    && self.primary.is_none()
+            }
+        }
+    }
+
+    /// What to do now.
+    pub fn decide(&self) -> (Act, &'static str) {
+        if self.witness {
+            if !self.processes && self.finished && self.job.is_none() {
+                return (Act::Start, "the witness does not run");
+            }
+            return (Act::Rest, "the witness only votes");
+        }
+        let could_write = self.processes && (!self.standby_signal || self.job == Some(Job::Promote));
+        if could_write && !self.holds && !self.bootstrap {
+            return (Act::Fence, "PostgreSQL runs as a primary, and this node does not hold the lease");
+        }
+        if self.job.is_some() {
+            return (Act::Rest, "something is under way");
+        }
+        if self.restarting {
+            return (Act::Rest, "PostgreSQL is being restarted");
+        }
+        if self.paused {
+            return (Act::Rest, "paused: nothing is started, promoted or rejoined");
+        }
+        if !self.finished {
+            return (Act::Rest, "`cluster up` has not finished the data directory");
+        }
+        match (self.holds, self.processes, self.standby_signal) {
+            (true, false, false) => (Act::Start, "this node holds the lease"),
+            (_, false, true) => (Act::Start, "a standby does no harm"),
+            (true, true, _) if matches!(self.state(), Some(State::Standby { .. })) => {
+                (Act::Promote, "this node holds the lease")
+            }
+            (true, _, _) => (Act::Rest, "this node holds the lease"),
+            (false, false, false) => match self.primary {
+                Some(primary) => (Act::Rejoin(primary), "another node is primary"),
+                None => (Act::Rest, "waiting for a majority to grant the lease, or for another primary"),
+            },
+            (false, true, _) => (Act::Rest, "nothing to do"),
+        }
     }
 }
 
@@ -84,44 +164,80 @@ pub fn may_promote(peers: &[Peer]) -> Verdict {
 mod tests {
     use super::*;
 
-    fn peer(name: &str, answer: Option<(bool, Option<u32>)>) -> Peer {
-        let answer = answer.map(|(in_recovery, primary)| Answer { in_recovery, primary });
-        Peer { name: name.into(), witness: name == "pg3", answer }
-    }
-
-    #[test]
-    fn an_old_primary_starts_only_when_a_majority_knows_of_no_other() {
-        // Who is asked, what they say, and whether pg1 (node 1) may start.
-        let cases = [
-            ("all were off and are back", Some((true, Some(1))), Some((false, Some(1))), true),
-            ("pg2 was promoted", Some((false, Some(2))), Some((false, Some(2))), false),
-            ("pg2 was promoted and is unreachable", None, Some((false, Some(2))), false),
-            (
-                "pg2 was promoted, the witness has not heard of it",
-                Some((false, Some(2))),
-                Some((false, Some(1))),
-                false,
-            ),
-            ("nobody answers", None, None, false),
-            ("the witness alone answers, and has seen no other primary", None, Some((false, Some(1))), true),
-            ("a witness without a memory", None, Some((false, None)), true),
-        ];
-        for (what, pg2, pg3, allowed) in cases {
-            let verdict = may_start(1, &[peer("pg2", pg2), peer("pg3", pg3)]);
-            assert_eq!(verdict.allowed, allowed, "{what}: {}", verdict.why);
+    fn standby() -> Seen {
+        let position = Some(Position { timeline: 1, lsn: 5 });
+        Seen {
+            now: 10_000,
+            witness: false,
+            finished: true,
+            standby_signal: true,
+            processes: true,
+            look: Some(Look { began: 9_800, at: 9_900, state: State::Standby { from: None }, position }),
+            stopped: None,
+            holds: false,
+            term: 3,
+            bootstrap: false,
+            job: None,
+            restarting: false,
+            paused: false,
+            primary: None,
+            unfit: false,
         }
-        assert!(may_start(1, &[]).allowed, "a cluster of one");
+    }
+
+    fn primary() -> Seen {
+        let mut seen = Seen { standby_signal: false, holds: true, ..standby() };
+        seen.look.as_mut().unwrap().state = State::Primary;
+        seen
+    }
+
+    fn stopped() -> Seen {
+        Seen { processes: false, look: None, holds: false, stopped: standby().look.unwrap().position, ..primary() }
     }
 
     #[test]
-    fn a_standby_promotes_only_with_a_majority_that_has_no_primary() {
-        assert!(may_promote(&[peer("pg1", None), peer("pg3", Some((false, Some(1))))]).allowed);
-        assert!(!may_promote(&[peer("pg1", None), peer("pg3", None)]).allowed, "alone");
-        assert!(
-            !may_promote(&[peer("pg1", Some((false, Some(1)))), peer("pg3", None)]).allowed,
-            "the primary lives"
-        );
-        assert!(!may_promote(&[peer("pg1", None)]).allowed, "one of two");
-        assert!(!may_promote(&[]).allowed);
+    fn nothing_takes_writes_without_the_lease() {
+        assert_eq!(primary().decide().0, Act::Rest);
+        assert_eq!(Seen { holds: false, ..primary() }.decide().0, Act::Fence);
+        let silent = Seen { look: None, holds: false, ..primary() };
+        assert_eq!(silent.decide().0, Act::Fence, "what does not answer may still write");
+        assert_eq!(Seen { holds: false, bootstrap: true, ..primary() }.decide().0, Act::Rest, "the first of all");
+        assert_eq!(Seen { job: Some(Job::Promote), ..standby() }.decide().0, Act::Fence, "a promotion under way");
+        assert_eq!(standby().decide().0, Act::Rest);
+        assert_eq!(Seen { holds: true, ..standby() }.decide().0, Act::Promote);
+    }
+
+    #[test]
+    fn what_was_primary_starts_with_the_lease_or_rejoins() {
+        assert_eq!(stopped().decide().0, Act::Rest);
+        assert_eq!(Seen { holds: true, ..stopped() }.decide().0, Act::Start);
+        assert_eq!(Seen { primary: Some(2), ..stopped() }.decide().0, Act::Rejoin(2));
+        assert_eq!(Seen { primary: Some(2), paused: true, ..stopped() }.decide().0, Act::Rest);
+        assert_eq!(Seen { standby_signal: true, ..stopped() }.decide().0, Act::Start);
+    }
+
+    #[test]
+    fn only_a_standby_without_a_primary_is_a_candidate() {
+        assert!(standby().local().candidate);
+        let mut streams = standby();
+        streams.look.as_mut().unwrap().state = State::Standby { from: Some("10.0.0.1".into()) };
+        assert!(!streams.local().candidate);
+        assert!(!Seen { term: 0, ..standby() }.local().candidate, "the first lease is the first primary's");
+        assert!(!Seen { paused: true, ..standby() }.local().candidate);
+        assert!(!Seen { now: 20_000, ..standby() }.local().candidate, "seen too long ago");
+        assert!(stopped().local().candidate);
+        assert!(!Seen { unfit: true, ..stopped() }.local().candidate, "it has just crashed: the standby goes first");
+        assert!(!Seen { primary: Some(2), ..stopped() }.local().candidate);
+    }
+
+    #[test]
+    fn a_lease_is_renewed_by_a_fresh_heartbeat_alone() {
+        assert!(primary().local().renew);
+        assert!(!Seen { now: 12_000, ..primary() }.local().renew);
+        let crashed = Seen { processes: false, ..primary() };
+        assert!(!crashed.local().renew);
+        assert!(crashed.local().gone);
+        assert!(!primary().local().gone);
+        assert!(Seen { restarting: true, processes: false, ..primary() }.local().renew, "`cluster up` restarts it");
     }
 }

@@ -8,7 +8,6 @@ use anyhow::{Context as _, Result, bail};
 use tokio::process::Command;
 
 use super::config::{Config, Member};
-use super::decision::{Answer, Peer};
 
 /// A peer that has not answered by then is taken for silent. Connecting takes two seconds at most.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -34,40 +33,37 @@ pub fn config() -> Result<Config> {
     serde_json::from_str(&text).with_context(|| format!("{} is not as it was written", super::config::PATH))
 }
 
-/// Runs one query on a member, as repmgr.
-async fn query(config: &Config, member: &Member, sql: &str) -> Result<String> {
-    let conninfo = Config::conninfo(member.host, config.port);
-    let mut command = Command::new(config.bin("psql"));
+/// Runs one of PostgreSQL's or repmgr's programs as postgres, and returns what it printed.
+///
+/// # Errors
+/// When it fails or does not end within `limit`; the error has the last lines that it wrote.
+pub async fn as_postgres(config: &Config, program: &str, args: &[&str], limit: Duration) -> Result<String> {
+    let mut command = Command::new(config.bin(program));
     if rustix::process::getuid().is_root() {
         // The password file belongs to postgres, and libpq wants its reader to be its owner.
         let home = std::fs::metadata("/var/lib/postgresql").context("postgres has no home")?;
         command.uid(home.uid()).gid(home.gid());
     }
-    command.args(["-XAtqw", "-v", "ON_ERROR_STOP=1", "-d", &conninfo, "-c", sql]);
-    command.current_dir("/").stdin(Stdio::null()).kill_on_drop(true);
-    let output = tokio::time::timeout(PATIENCE, command.output()).await.context("no answer in time")??;
+    command.args(args).current_dir("/").env("HOME", "/var/lib/postgresql").stdin(Stdio::null()).kill_on_drop(true);
+    let output = tokio::time::timeout(limit, command.output())
+        .await
+        .with_context(|| format!("{program} did not end within {} s", limit.as_secs()))?
+        .with_context(|| format!("cannot run {program}"))?;
     if !output.status.success() {
-        bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
+        let said = String::from_utf8_lossy(&output.stderr);
+        let last: Vec<&str> = said.lines().rev().take(4).collect();
+        bail!("{program}: {}", last.into_iter().rev().collect::<Vec<_>>().join("; "));
     }
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// What the other nodes say, asked all at once.
-pub async fn peers(config: &Config) -> Vec<Peer> {
-    const SQL: &str = "select pg_is_in_recovery(), \
-                       (select node_id from repmgr.nodes where type = 'primary' and active limit 1)";
-    let mut tasks = tokio::task::JoinSet::new();
-    for member in config.peers() {
-        let (config, member) = (config.clone(), member.clone());
-        tasks.spawn(async move {
-            let answer = query(&config, &member, SQL).await.ok().and_then(|row| {
-                let (in_recovery, primary) = row.split_once('|')?;
-                Some(Answer { in_recovery: in_recovery == "t", primary: primary.parse().ok() })
-            });
-            Peer { name: member.name, witness: member.witness, answer }
-        });
-    }
-    tasks.join_all().await
+/// Runs one query on a member, as repmgr.
+///
+/// # Errors
+/// When there is no answer in time.
+pub async fn query(config: &Config, member: &Member, sql: &str) -> Result<String> {
+    let conninfo = Config::conninfo(member.host, config.port);
+    as_postgres(config, "psql", &["-XAtqw", "-v", "ON_ERROR_STOP=1", "-d", &conninfo, "-c", sql], PATIENCE).await
 }
 
 /// What PostgreSQL on this node is.

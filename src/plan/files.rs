@@ -10,7 +10,8 @@ use sha2::{Digest, Sha256};
 use super::Means;
 use crate::facts::host::FileFacts;
 use crate::inventory::{Inventory, Node, Provider, Role};
-use crate::node::config::{self, Config, FloatingIp, Member};
+use crate::node::config::{self, Config, Failover, FloatingIp, Member};
+use crate::node::wire;
 use crate::templates::Template;
 
 /// Written before PostgreSQL's packages are installed, so that they make no cluster of their own.
@@ -121,6 +122,7 @@ fn all_paths(version: u32) -> Vec<(String, bool)> {
         (postgresql_unit(version), false),
         (config::PATH.into(), false),
         (config::TOKEN_PATH.into(), true),
+        (wire::KEY_PATH.into(), true),
     ]
 }
 
@@ -195,6 +197,12 @@ pub fn files(inventory: &Inventory, means: &Means, addresses: &Addresses, node: 
             "root:root",
             known.then(|| node_config(inventory, means, addresses, node)),
         ),
+        File {
+            path: wire::KEY_PATH.into(),
+            mode: "600",
+            owner: "root:root",
+            content: Some(Content::Secret(means.cluster_key.clone())),
+        },
     ];
     if node.role != Role::Witness {
         let content = Some(Template::PostgresqlUnit.render(&unit));
@@ -281,6 +289,7 @@ fn node_config(inventory: &Inventory, means: &Means, addresses: &Addresses, node
         port: inventory.postgresql.port,
         nodes,
         floating_ip,
+        failover: Failover::default(),
     };
     let mut text = serde_json::to_string_pretty(&config).expect("a configuration is plain data");
     text.push('\n');

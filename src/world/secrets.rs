@@ -11,6 +11,7 @@ use crate::cloud;
 use crate::error::Advice;
 use crate::facts::Facts;
 use crate::inventory::{DigitalOcean, Provider};
+use crate::node::wire;
 use crate::plan::Means;
 use crate::remote::{Command, Remote as _};
 
@@ -59,16 +60,8 @@ impl World {
     /// # Errors
     /// When a token is missing, or the state cannot be written.
     pub async fn means(&self, facts: &Facts) -> Result<Means> {
-        let repmgr_password = match self.state.kept_password("repmgr")? {
-            Some(password) => password,
-            None => match self.repmgr_password_of_a_node(facts).await? {
-                Some(password) => {
-                    self.state.keep_password("repmgr", &password)?;
-                    password
-                }
-                None => self.state.password("repmgr")?,
-            },
-        };
+        let repmgr_password = self.kept_or_a_nodes("repmgr", facts, PGPASS, repmgr_password).await?;
+        let cluster_key = self.kept_or_a_nodes("key", facts, wire::KEY_PATH, whole).await?;
         let mut user_passwords = BTreeMap::new();
         for user in &self.inventory.users {
             let exists =
@@ -91,6 +84,7 @@ impl World {
         }
         Ok(Means {
             repmgr_password,
+            cluster_key,
             check_password: self.state.password("cluster")?,
             user_passwords,
             failover_token: self.failover_token()?,
@@ -98,20 +92,29 @@ impl World {
         })
     }
 
-    async fn repmgr_password_of_a_node(&self, facts: &Facts) -> Result<Option<SecretString>> {
-        const PGPASS: &str = "/var/lib/postgresql/.pgpass";
-        for (name, host) in &facts.hosts {
-            if host.up().is_some_and(|host| host.files.contains_key(PGPASS)) {
-                let command = Command::new("read repmgr's password", "cat /var/lib/postgresql/.pgpass");
-                let output = self.connect(name).await?.run(&command, &|_| {}).await?;
-                let line =
-                    output.stdout.lines().find(|line| line.contains(":repmgr:") && !line.starts_with('#'));
-                if let Some(password) = line.and_then(|line| line.rsplit(':').next()) {
-                    return Ok(Some(password.into()));
+    /// The secret kept under `name`; if this machine has lost it, what `file` on a node says; a new one otherwise.
+    async fn kept_or_a_nodes(
+        &self,
+        name: &str,
+        facts: &Facts,
+        file: &str,
+        extract: fn(&str) -> Option<&str>,
+    ) -> Result<SecretString> {
+        if let Some(kept) = self.state.kept_password(name)? {
+            return Ok(kept);
+        }
+        for (node, host) in &facts.hosts {
+            if host.up().is_some_and(|host| host.files.contains_key(file)) {
+                let command = Command::new("read a secret", "cat \"$1\"").arg(file);
+                let output = self.connect(node).await?.run(&command, &|_| {}).await?;
+                if let Some(found) = extract(&output.stdout) {
+                    let found = SecretString::from(found);
+                    self.state.keep_password(name, &found)?;
+                    return Ok(found);
                 }
             }
         }
-        Ok(None)
+        self.state.password(name)
     }
 
     /// The token with which nodes move the floating IP. It is not the operator's: that one never reaches a node.
@@ -146,4 +149,15 @@ impl World {
         }
         Ok(Some(token))
     }
+}
+
+const PGPASS: &str = "/var/lib/postgresql/.pgpass";
+
+fn repmgr_password(pgpass: &str) -> Option<&str> {
+    let line = pgpass.lines().find(|line| line.contains(":repmgr:") && !line.starts_with('#'))?;
+    line.rsplit(':').next()
+}
+
+fn whole(text: &str) -> Option<&str> {
+    Some(text.trim()).filter(|text| !text.is_empty())
 }

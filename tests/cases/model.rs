@@ -843,6 +843,7 @@ fn means(inventory: &Inventory) -> Means {
     };
     Means {
         repmgr_password: "hunter2-repmgr".to_owned().into(),
+        cluster_key: "hunter2-key".to_owned().into(),
         check_password: "hunter2-cluster".to_owned().into(),
         user_passwords: inventory.users.iter().map(user).collect(),
         failover_token: Some("hunter2-token".to_owned().into()),

@@ -15,9 +15,10 @@ if [ -e "$data/standby.signal" ]; then
             sleep 0.1
         done
     done
-else
-    # The node that takes writes may go on taking them.
-    touch /run/cluster/first-start
+elif [ "$(made)" != witness ]; then
+    # The node that takes writes may go on taking them: its guard keeps the lease meanwhile. Where there is no guard
+    # yet, this is still a new cluster.
+    if systemctl -q is-active cluster-node; then /usr/local/bin/cluster-node restart; else touch /run/cluster/first-start; fi
 fi
 systemctl restart "postgresql@$version-main"
 bring_up

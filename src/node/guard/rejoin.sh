@@ -1,0 +1,87 @@
+set -eu
+# Makes a standby of a data directory that was a primary's: VERSION PORT PRIMARY_HOST PRIMARY_ID CONNINFO.
+# repmgr's own `node rejoin --force-rewind` fails on Debian's layout after a crash: pg_rewind starts a single-user
+# server without Debian's configuration file, and a failed attempt leaves a standby.signal that forbids the next.
+version=$1 port=$2 host=$3 id=$4 conninfo=$5
+data=/var/lib/postgresql/$version/main
+bin=/usr/lib/postgresql/$version/bin
+config=/etc/postgresql/$version/main/postgresql.conf
+unit=postgresql@$version-main
+kept=/var/lib/cluster/kept
+export LC_ALL=C
+cd /
+
+postgres() { runuser -u postgres -- "$@" </dev/null; }
+control() { "$bin/pg_controldata" -D "$data" | sed -n "s/^$1: *//p"; }
+remote() { postgres "$bin/psql" -XAtqw -v ON_ERROR_STOP=1 -d "$conninfo" -c "$1"; }
+note() { echo "rejoin: $1"; }
+
+[ "$(remote 'select pg_is_in_recovery()')" = f ] || { echo "node $id is not primary" >&2; exit 1; }
+theirs=$(remote 'select system_identifier from pg_control_system()')
+[ "$theirs" = "$(control 'Database system identifier')" ] || { echo "node $id is of another cluster" >&2; exit 1; }
+systemctl stop "$unit"
+
+# A clean end, so that there is a last record to compare: what a crash left is replayed first.
+rm -f "$data/postmaster.pid" "$data/standby.signal" "$data/recovery.signal"
+case $(control 'Database cluster state') in
+    "shut down") ;;
+    *)
+        postgres timeout 3600 "$bin/postgres" --single -F -D "$data" -c "config_file=$config" \
+            -c shared_preload_libraries= -c archive_mode=off template1 >/dev/null 2>&1 || :
+        sync -f "$data"
+        ;;
+esac
+
+# What this node has and the new primary never got. The WAL of it is set aside before anything is rewound.
+timeline=$(control "Latest checkpoint's TimeLineID")
+end=$(control 'Latest checkpoint location')
+now=$(remote "select ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int")
+if [ "$now" -gt "$timeline" ]; then
+    history=$(printf '%08X.history' "$now")
+    fork=$(remote "select split_part(line, E'\t', 2) from regexp_split_to_table(pg_read_file('pg_wal/$history'), E'\n') line
+        where split_part(line, E'\t', 1) = '$timeline'")
+    lost=$(remote "select pg_wal_lsn_diff('$end', '$fork') > 0")
+    if [ -n "$fork" ] && [ "$lost" = t ]; then
+        aside=$kept/$(date -u +%Y%m%dT%H%M%SZ)
+        install -d -m 700 "$aside"
+        first=$(remote "select pg_walfile_name('$fork')" | cut -c9-)
+        find "$data/pg_wal" -maxdepth 1 -type f -name "$(printf '%08X' "$timeline")*" | while read -r file; do
+            name=${file##*/}
+            # Text, not numbers: they have the same length.
+            if [ "$(printf '%s\n%s\n' "$(echo "$name" | cut -c9-)" "$first" | sort | head -n 1)" = "$first" ]; then
+                cp -p "$file" "$aside/"
+            fi
+        done
+        "$bin/pg_waldump" -p "$data/pg_wal" -t "$timeline" -s "$fork" -e "$end" -r Transaction >"$aside/transactions" 2>/dev/null || :
+        count=$(grep -c 'desc: COMMIT' "$aside/transactions" || :)
+        printf '{"timeline":%s,"from":"%s","to":"%s","transactions":%s,"wal":"%s"}\n' \
+            "$timeline" "$fork" "$end" "${count:-0}" "$aside" >/var/lib/cluster/lost.json
+        note "the new primary never got $count transactions ($fork to $end on timeline $timeline); their WAL is in $aside"
+    fi
+fi
+
+rejoin() { postgres timeout 3600 "$bin/repmgr" -f /etc/repmgr.conf node rejoin -d "$conninfo" --force-rewind; }
+
+if rejoin; then
+    note "rewound"
+    exit 0
+fi
+note "cannot be rewound; cloning anew, beside the old data"
+systemctl stop "$unit"
+new=$data.new
+rm -rf "$new"
+postgres "$bin/repmgr" -f /etc/repmgr.conf -h "$host" -p "$port" -U repmgr -d repmgr -D "$new" standby clone --fast-checkpoint
+old=$data.old
+if [ -e "$old" ]; then rm -rf "$old"; fi
+mv "$data" "$old"
+mv "$new" "$data"
+sync -f "$data"
+systemctl start "$unit"
+tries=0
+until "$bin/pg_isready" -q -p "$port"; do
+    tries=$((tries + 1))
+    [ "$tries" -le 600 ] || { echo "the clone does not answer; the old data is in $old" >&2; exit 1; }
+    sleep 0.5
+done
+postgres "$bin/repmgr" -f /etc/repmgr.conf standby register --force
+note "cloned; the old data is in $old"

@@ -1,0 +1,65 @@
+//! What the guard says of itself.
+
+use serde::Serialize;
+
+use super::Guard;
+use crate::node::clock;
+use crate::node::lease::Millis;
+use crate::node::memory;
+use crate::node::postgres::State;
+
+/// What `cluster-node status` prints. Programs read it: fields are added, not changed.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(super) struct Status {
+    /// `primary`, `standby` or `down`.
+    pub postgresql: String,
+    /// The node that holds the lease, as far as this voter knows.
+    pub holder: Option<String>,
+    /// Whether this node holds it.
+    pub holds: bool,
+    /// For how long it still does, in milliseconds; none where leases do not run out.
+    pub holds_for: Option<Millis>,
+    /// The highest term granted here.
+    pub term: u64,
+    /// Whether one lost node leaves a majority: without that there is no automatic failover.
+    pub failover: bool,
+    /// Whether a person has paused it.
+    pub paused: bool,
+    /// Whether the address was seen here at the last look; none before the first, and on other nodes.
+    pub has_address: Option<bool>,
+    /// What is being done.
+    pub doing: Option<String>,
+    /// Why nothing else is.
+    pub why: String,
+    /// What went wrong last, and has not gone right since.
+    pub trouble: Option<String>,
+    /// What it last did.
+    pub last: Option<String>,
+}
+
+impl Guard {
+    pub(super) fn status(&self) -> Status {
+        let now = clock::now();
+        let postgresql = match self.look.as_ref().map(|look| &look.state) {
+            Some(State::Primary) => "primary",
+            Some(State::Standby { .. }) => "standby",
+            Some(State::Silent(_)) | None => "down",
+        };
+        let holds = self.lease.holds(now);
+        let until = self.lease.until().filter(|until| holds && *until != Millis::MAX);
+        Status {
+            postgresql: postgresql.to_owned(),
+            holder: self.lease.holder(now).map(|id| self.name(id).to_owned()),
+            holds,
+            holds_for: until.map(|until| until - now),
+            term: self.lease.durable().term,
+            failover: self.config.nodes.len() > 2,
+            paused: std::path::Path::new(memory::PAUSED).exists(),
+            has_address: self.has_address,
+            doing: self.job.map(|job| format!("{job:?}").to_lowercase()),
+            why: self.why.to_owned(),
+            trouble: self.trouble.clone(),
+            last: Some(self.last.clone()).filter(|last| !last.is_empty()),
+        }
+    }
+}

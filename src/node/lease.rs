@@ -1,0 +1,410 @@
+//! The right to take writes: a lease that a majority of the guards grants to one of them.
+//!
+//! The algorithm is `PaxosLease` (Trencséni, Gazsó, Reinhardt, "PaxosLease: Diskless Paxos for Leases", 2012) with its
+//! two rounds and with what its authors leave out on purpose put back in: grants are on disk before they are
+//! answered. It needs no common time, only clocks whose *rates* differ by no more than [`timing::DRIFT_PER_MILLE`].
+//!
+//! - A guard that may become primary first *canvasses*: would a majority grant it the next term? Nothing is written
+//!   for that, so a node that has lost sight of a healthy primary disturbs nobody by asking.
+//! - If a majority would, it *asks*. A voter gives a term to one node only, and as long as a grant is fresh it gives
+//!   no term to anybody else. Once the asker is primary, the same question renews its grant every second.
+//! - The holder counts its lease on its own clock from *before* it sent the question that a majority has answered.
+//! - A holder whose PostgreSQL is gone *releases* its term, and the next one need not wait.
+//!
+//! Why two nodes never hold at once: both would have a majority, so some voter granted to both. Between the two grants
+//! it let [`Timing::waits`] pass on its clock, or it had the first holder's release. The first holder stops
+//! [`Timing::holds`] after it asked, on its clock, and it asked before the voter granted; [`Timing::new`] refuses
+//! figures for which drifting clocks could turn the order round. A voter that lost its memory of *when* it granted
+//! waits from its start instead; *what* it granted is on its disk.
+//!
+//! Everything here is pure: time comes in as milliseconds of `CLOCK_BOOTTIME`, messages and what is to be made
+//! durable go out. `voter` grants, `claim` asks, and [`Lease`] is the two of them on one node.
+
+pub mod claim;
+pub mod timing;
+pub mod voter;
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use claim::Claim;
+pub use timing::{Millis, Timing};
+use voter::Voter;
+
+/// repmgr's node id.
+pub type NodeId = u32;
+/// Counts grants upwards: a voter never goes back to a lower one.
+pub type Term = u64;
+
+/// How much WAL a node has. The later timeline wins, whatever the bytes say: what its history lacks was given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Position {
+    /// PostgreSQL's timeline.
+    pub timeline: u32,
+    /// The last byte written (primary) or received (standby).
+    pub lsn: u64,
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:X}/{:X} on timeline {}", self.lsn >> 32, self.lsn & 0xffff_ffff, self.timeline)
+    }
+}
+
+/// What guards say to each other.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Message {
+    /// Would you grant me this term?
+    Canvass {
+        /// The term.
+        term: Term,
+        /// What I have.
+        position: Position,
+    },
+    /// Whether I would.
+    Straw {
+        /// The term that was asked about.
+        term: Term,
+        /// Why not; none for yes.
+        refusal: Option<Refusal>,
+        /// The highest term that I have granted.
+        known: Term,
+    },
+    /// Grant me this term, or renew it.
+    Ask {
+        /// The term.
+        term: Term,
+        /// My clock before I sent this. It comes back with the answer and means nothing to anybody else.
+        asked_at: Millis,
+        /// What I have.
+        position: Position,
+        /// Whether I take writes.
+        writable: bool,
+    },
+    /// Whether I do.
+    Answer {
+        /// The term that was asked for.
+        term: Term,
+        /// `asked_at` of the question.
+        asked_at: Millis,
+        /// Why not; none for yes.
+        refusal: Option<Refusal>,
+        /// The highest term that I have granted.
+        known: Term,
+    },
+    /// I hold nothing any more, of this term or an earlier one, and no PostgreSQL of mine takes writes.
+    Release {
+        /// My last term.
+        term: Term,
+        /// Who is to have the next one.
+        heir: Option<NodeId>,
+    },
+}
+
+/// Why a voter does not grant.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Refusal {
+    /// It is not a member of this cluster.
+    Stranger,
+    /// The term is used up.
+    Past,
+    /// Somebody's lease may still run.
+    Held {
+        /// Whose.
+        by: Option<NodeId>,
+        /// For how long it may.
+        millis: Millis,
+    },
+    /// The last holder named another one.
+    Promised {
+        /// Whom.
+        heir: NodeId,
+    },
+    /// It lacks more of what the last holder reported than the inventory allows.
+    Lags {
+        /// How much, in bytes.
+        bytes: u64,
+        /// What is allowed.
+        limit: u64,
+    },
+    /// It has missed a promotion.
+    OldTimeline {
+        /// The last holder's.
+        needed: u32,
+    },
+    /// Another candidate has more, or as much and the lower id.
+    Better {
+        /// Who.
+        node: NodeId,
+    },
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::Stranger => write!(f, "it is no member of this cluster"),
+            Refusal::Past => write!(f, "the term is used up"),
+            Refusal::Held { by: Some(by), millis } => {
+                write!(
+                    f,
+                    "node {by} may hold the lease for another {}.{} s",
+                    millis / 1000,
+                    millis % 1000 / 100
+                )
+            }
+            Refusal::Held { by: None, millis } => {
+                write!(
+                    f,
+                    "this guard is new and grants nothing for another {}.{} s",
+                    millis / 1000,
+                    millis % 1000 / 100
+                )
+            }
+            Refusal::Promised { heir } => write!(f, "it is promised to node {heir}"),
+            Refusal::Lags { bytes, limit } => {
+                write!(f, "it lacks {bytes} bytes of WAL, and {limit} are allowed")
+            }
+            Refusal::OldTimeline { needed } => write!(f, "it has missed the promotion to timeline {needed}"),
+            Refusal::Better { node } => write!(f, "node {node} is the better candidate"),
+        }
+    }
+}
+
+/// What a guard must never forget: on its disk, and synced, before anybody hears of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Durable {
+    /// The highest term that was granted here.
+    pub term: Term,
+    /// To whom.
+    pub holder: Option<NodeId>,
+    /// Whether that node has let go of it.
+    #[serde(default)]
+    pub released: bool,
+    /// Whom it named to have the next term.
+    #[serde(default)]
+    pub heir: Option<NodeId>,
+    /// What a holder that took writes last reported, and in which term. On disk it may be older by half of the
+    /// allowed lag, so that not every renewal costs a sync.
+    pub report: Option<Report>,
+}
+
+/// What a holder has written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Report {
+    /// The holder's term.
+    pub term: Term,
+    /// Its WAL.
+    pub position: Position,
+}
+
+/// What a guard sees of its own node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Local {
+    /// The WAL that is here; none if it cannot be told.
+    pub position: Option<Position>,
+    /// Whether it would become primary if it had the lease. A holder of which neither this nor `renew` is true, and
+    /// whose PostgreSQL is gone, lets go.
+    pub candidate: bool,
+    /// Whether a lease is worth renewing: PostgreSQL has committed a heartbeat just now, or is on its way there.
+    pub renew: bool,
+    /// Whether PostgreSQL takes writes.
+    pub writable: bool,
+    /// Whether no PostgreSQL here takes writes or could begin to without a new term.
+    pub gone: bool,
+}
+
+/// What is to be done, in this order: make durable, then send and tell.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Output {
+    /// Must be on disk and synced before anything of the rest happens.
+    pub persist: Option<Durable>,
+    /// Messages, and to whom. They may be lost.
+    pub send: Vec<(NodeId, Message)>,
+    /// What happened.
+    pub events: Vec<Event>,
+}
+
+/// What happened to the lease.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// A majority would grant; it is asked to.
+    Asked {
+        /// The term.
+        term: Term,
+    },
+    /// This node holds the lease.
+    Won {
+        /// The term.
+        term: Term,
+    },
+    /// The lease goes on under a higher term: a voter had given this one's successor away in vain.
+    Raised {
+        /// The new term.
+        term: Term,
+    },
+    /// A majority was not there in time, and the grants that were given were given back.
+    GaveUp {
+        /// The term.
+        term: Term,
+    },
+    /// Nobody has renewed in time: whatever takes writes here must end now.
+    Expired {
+        /// The term.
+        term: Term,
+    },
+    /// This node has let go.
+    Released {
+        /// The term.
+        term: Term,
+    },
+    /// A voter says no; told once for every new reason.
+    Refused {
+        /// The voter.
+        by: NodeId,
+        /// Why.
+        why: Refusal,
+    },
+}
+
+/// The lease on one node: its voice, and its own claim.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Lease {
+    me: NodeId,
+    /// All nodes, this one included.
+    members: Vec<NodeId>,
+    timing: Timing,
+    voter: Voter,
+    claim: Claim,
+    /// The highest term that anybody has named.
+    seen: Term,
+    /// When the others were last told of a release.
+    reminded_at: Millis,
+    /// What was last seen of this node.
+    local: Local,
+}
+
+impl Lease {
+    /// A guard that starts at `now` with what its disk has.
+    pub fn new(me: NodeId, members: Vec<NodeId>, timing: Timing, durable: Durable, now: Millis) -> Lease {
+        let local = Local { position: None, candidate: false, renew: false, writable: false, gone: false };
+        let seen = durable.term;
+        let voter = Voter::new(timing, durable, now);
+        Lease {
+            me,
+            members,
+            timing,
+            voter,
+            claim: Claim::None { retry_at: now },
+            seen,
+            reminded_at: now,
+            local,
+        }
+    }
+
+    /// Takes up a term that this node held when its guard ended, within the same boot. `until` is the end that the
+    /// old guard had proof of. Nothing happens if the disk does not know of the term.
+    pub fn resume(&mut self, term: Term, until: Millis) {
+        if self.voter.durable().term == term && self.voter.durable().holder == Some(self.me) {
+            self.claim = Claim::resumed(term, until);
+        }
+    }
+
+    /// Until when this node holds the lease; none if it does not hold it.
+    pub fn until(&self) -> Option<Millis> {
+        self.claim.until()
+    }
+
+    /// Whether this node holds the lease at `now`.
+    pub fn holds(&self, now: Millis) -> bool {
+        self.until().is_some_and(|until| now < until)
+    }
+
+    /// The term that this node holds or is letting go of.
+    pub fn term(&self) -> Option<Term> {
+        self.claim.held_term()
+    }
+
+    /// What this voter has granted.
+    pub fn durable(&self) -> &Durable {
+        self.voter.durable()
+    }
+
+    /// What the last holder that took writes reported; never older than what is on disk.
+    pub fn report(&self) -> Option<Report> {
+        self.voter.report()
+    }
+
+    /// The node whose lease this voter knows to be fresh, as far as one voter can.
+    pub fn holder(&self, now: Millis) -> Option<NodeId> {
+        self.voter.fresh_holder(now)
+    }
+
+    /// How many voters a majority is.
+    pub fn majority(&self) -> usize {
+        self.members.len() / 2 + 1
+    }
+
+    fn peers(&self) -> impl Iterator<Item = NodeId> {
+        self.members.iter().copied().filter(move |member| *member != self.me)
+    }
+
+    fn broadcast(&self, message: &Message, output: &mut Output) {
+        output.send.extend(self.peers().map(|peer| (peer, message.clone())));
+    }
+
+    /// Time has passed; called several times a second with a fresh look at the node.
+    pub fn tick(&mut self, now: Millis, local: Local) -> Output {
+        self.local = local;
+        let mut output = Output::default();
+        self.advance(now, &mut output);
+        output
+    }
+
+    /// A message has come. `now` must be read after it was taken from the socket.
+    pub fn receive(&mut self, now: Millis, from: NodeId, message: Message) -> Output {
+        let mut output = Output::default();
+        match message {
+            Message::Canvass { term, position } => {
+                self.voter.heard_candidate(from, position, now);
+                let refusal = self.consider(now, from, term, position).err();
+                let known = self.voter.durable().term;
+                output.send.push((from, Message::Straw { term, refusal, known }));
+            }
+            Message::Ask { term, asked_at, position, writable } => {
+                let refusal = self.consider(now, from, term, position).err();
+                if refusal.is_none() {
+                    output.persist = self.voter.grant(now, from, term, writable.then_some(position));
+                }
+                let known = self.voter.durable().term;
+                output.send.push((from, Message::Answer { term, asked_at, refusal, known }));
+            }
+            Message::Release { term, heir } => output.persist = self.voter.release(now, from, term, heir),
+            Message::Straw { term, refusal, known } => {
+                self.seen = self.seen.max(known);
+                self.straw(now, from, term, refusal, &mut output);
+            }
+            Message::Answer { term, asked_at, refusal, known } => {
+                self.seen = self.seen.max(known);
+                self.answer(now, from, term, asked_at, refusal, &mut output);
+            }
+        }
+        output
+    }
+
+    /// Whether this voter would grant.
+    fn consider(&self, now: Millis, from: NodeId, term: Term, position: Position) -> Result<(), Refusal> {
+        if !self.members.contains(&from) {
+            return Err(Refusal::Stranger);
+        }
+        // The others may know better, and outvote this; it helps nobody into the place of what may still run here.
+        if from != self.me && self.claim.is_begun() {
+            return Err(Refusal::Held { by: Some(self.me), millis: self.timing.holds() });
+        }
+        let mine = self.local.position.filter(|_| self.local.candidate && from != self.me);
+        self.voter.consider(now, from, term, position, mine.map(|position| (self.me, position)))
+    }
+}

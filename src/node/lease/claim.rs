@@ -1,0 +1,272 @@
+//! One node's claim to the lease: canvass, ask, hold, let go.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Durable, Event, Lease, Message, Millis, NodeId, Output, Refusal, Term};
+
+/// Where a claim stands.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Claim {
+    /// There is none.
+    None {
+        /// Not before this is it tried again.
+        retry_at: Millis,
+    },
+    /// Would a majority?
+    Canvass {
+        /// For which term.
+        term: Term,
+        /// Since when.
+        since: Millis,
+        /// Who would.
+        yes: BTreeSet<NodeId>,
+    },
+    /// A majority is asked, or has granted.
+    Asked {
+        /// Which term.
+        term: Term,
+        /// Since when.
+        since: Millis,
+        /// When the last question was sent.
+        asked_at: Millis,
+        /// For each voter, when its last question that it granted was sent.
+        granted: BTreeMap<NodeId, Millis>,
+        /// Until when this node holds; none before a majority has granted.
+        until: Option<Millis>,
+    },
+    /// The lease has run out, and what took writes here has not been seen to end.
+    Ending {
+        /// The last term.
+        term: Term,
+    },
+}
+
+impl Claim {
+    pub(super) fn resumed(term: Term, until: Millis) -> Claim {
+        Claim::Asked { term, since: 0, asked_at: 0, granted: BTreeMap::new(), until: Some(until) }
+    }
+
+    pub(super) fn until(&self) -> Option<Millis> {
+        match self {
+            Claim::Asked { until, .. } => *until,
+            _ => None,
+        }
+    }
+
+    pub(super) fn held_term(&self) -> Option<Term> {
+        match self {
+            Claim::Asked { term, until: Some(_), .. } | Claim::Ending { term } => Some(*term),
+            _ => None,
+        }
+    }
+
+    /// Whether voters have been asked for a term that has not been given back.
+    pub(super) fn is_begun(&self) -> bool {
+        matches!(self, Claim::Asked { .. } | Claim::Ending { .. })
+    }
+}
+
+impl Lease {
+    pub(super) fn advance(&mut self, now: Millis, output: &mut Output) {
+        match &self.claim {
+            Claim::None { retry_at } if now < *retry_at => {}
+            Claim::None { .. } => {
+                self.remind(now, output);
+                self.canvass(now, output);
+            }
+            Claim::Canvass { since, .. } if now >= since + self.timing.canvass => self.canvass(now, output),
+            Claim::Canvass { .. } => {}
+            Claim::Asked { term, since, until: None, .. } => {
+                if now >= since + self.timing.patience {
+                    let term = *term;
+                    output.events.push(Event::GaveUp { term });
+                    self.let_go(now, term, None, output);
+                }
+            }
+            Claim::Asked { term, until: Some(until), .. } if now >= *until => {
+                let term = *term;
+                output.events.push(Event::Expired { term });
+                self.claim = Claim::Ending { term };
+                self.advance(now, output);
+            }
+            Claim::Asked { term, asked_at, .. } => {
+                let (term, asked_at) = (*term, *asked_at);
+                if self.local.renew || self.local.candidate {
+                    if now >= asked_at + self.timing.renew {
+                        self.renew(now, output);
+                    }
+                } else if self.local.gone {
+                    self.let_go(now, term, None, output);
+                }
+            }
+            Claim::Ending { term } => {
+                if self.local.gone {
+                    self.let_go(now, *term, None, output);
+                }
+            }
+        }
+    }
+
+    /// A release may have been lost, and a voter that has not heard of it may wait for ever: it is said again.
+    fn remind(&mut self, now: Millis, output: &mut Output) {
+        let Durable { term, holder, released, heir, .. } = *self.voter.durable();
+        if holder == Some(self.me) && released && now >= self.reminded_at + self.timing.renew {
+            self.reminded_at = now;
+            self.broadcast(&Message::Release { term, heir }, output);
+        }
+    }
+
+    /// Would a majority grant the next term? This node's own voice comes first: without it nobody is disturbed.
+    fn canvass(&mut self, now: Millis, output: &mut Output) {
+        let Some(position) = self.local.position.filter(|_| self.local.candidate) else { return };
+        let term = self.seen.max(self.voter.durable().term) + 1;
+        let mut yes = BTreeSet::new();
+        match self.consider(now, self.me, term, position) {
+            Ok(()) => drop(yes.insert(self.me)),
+            // Said a moment before it can be granted, so that voters know whom to prefer when it can.
+            Err(Refusal::Held { millis, .. }) if millis <= self.timing.renew => {}
+            Err(_) => {
+                self.claim = Claim::None { retry_at: now };
+                return;
+            }
+        }
+        self.broadcast(&Message::Canvass { term, position }, output);
+        let won = yes.len() >= self.majority();
+        self.claim = Claim::Canvass { term, since: now, yes };
+        if won {
+            self.begin(now, term, output);
+        }
+    }
+
+    pub(super) fn straw(
+        &mut self,
+        now: Millis,
+        from: NodeId,
+        of: Term,
+        refusal: Option<Refusal>,
+        output: &mut Output,
+    ) {
+        let majority = self.majority();
+        let Claim::Canvass { term, yes, .. } = &mut self.claim else { return };
+        if *term != of {
+            return;
+        }
+        match refusal {
+            Some(why) => output.events.push(Event::Refused { by: from, why }),
+            None => {
+                yes.insert(from);
+                if yes.len() >= majority {
+                    self.begin(now, of, output);
+                }
+            }
+        }
+    }
+
+    /// A majority would: it is asked, this node's own voter first.
+    fn begin(&mut self, now: Millis, term: Term, output: &mut Output) {
+        let retry = Claim::None { retry_at: now + self.timing.renew };
+        let Some(position) = self.local.position.filter(|_| self.local.candidate) else {
+            self.claim = retry;
+            return;
+        };
+        // It may have granted to another since the canvass began.
+        if self.consider(now, self.me, term, position).is_err() {
+            self.claim = retry;
+            return;
+        }
+        output.events.push(Event::Asked { term });
+        self.claim = Claim::Asked { term, since: now, asked_at: now, granted: BTreeMap::new(), until: None };
+        self.ask(now, output);
+    }
+
+    /// Asks everybody, on record here first.
+    fn ask(&mut self, now: Millis, output: &mut Output) {
+        let Some(position) = self.local.position else { return };
+        let Claim::Asked { term, asked_at, granted, .. } = &mut self.claim else { return };
+        *asked_at = now;
+        granted.insert(self.me, now);
+        let term = *term;
+        let writable = self.local.writable;
+        let persist = self.voter.grant(now, self.me, term, writable.then_some(position));
+        output.persist = persist.or(output.persist.take());
+        self.broadcast(&Message::Ask { term, asked_at: now, position, writable }, output);
+        self.count(now, output);
+    }
+
+    fn renew(&mut self, now: Millis, output: &mut Output) {
+        if let Claim::Asked { term, granted, .. } = &mut self.claim
+            && self.seen > *term
+        {
+            // A voter has given a later term away, to somebody who could not use it. What was granted for this term
+            // still counts: those voters know this node as the holder, under whatever number.
+            *term = self.seen + 1;
+            granted.clear();
+            output.events.push(Event::Raised { term: *term });
+        }
+        self.ask(now, output);
+    }
+
+    pub(super) fn answer(
+        &mut self,
+        now: Millis,
+        from: NodeId,
+        of: Term,
+        asked: Millis,
+        refusal: Option<Refusal>,
+        output: &mut Output,
+    ) {
+        let Claim::Asked { term, granted, .. } = &mut self.claim else { return };
+        if *term != of {
+            return;
+        }
+        if let Some(why) = refusal {
+            output.events.push(Event::Refused { by: from, why });
+            return;
+        }
+        // The term says that it is an answer to this claim, and no clock that counts for this claim was ever ahead.
+        if asked <= now {
+            let last = granted.entry(from).or_insert(asked);
+            *last = asked.max(*last);
+            self.count(now, output);
+        }
+    }
+
+    /// How long the grants last: until the question is too old that the last voter of the best majority has answered.
+    fn count(&mut self, now: Millis, output: &mut Output) {
+        let (majority, holds, expires) = (self.majority(), self.timing.holds(), self.timing.expires);
+        let Claim::Asked { term, granted, until, .. } = &mut self.claim else { return };
+        let mut newest: Vec<Millis> = granted.values().copied().collect();
+        newest.sort_unstable_by(|one, other| other.cmp(one));
+        let Some(asked) = newest.get(majority - 1) else { return };
+        let end = if expires { asked + holds } else { Millis::MAX };
+        match until {
+            Some(until) => *until = end.max(*until),
+            None if now < end => {
+                *until = Some(end);
+                output.events.push(Event::Won { term: *term });
+            }
+            None => {}
+        }
+    }
+
+    /// Gives the term back. Nothing that was granted for it counts from here on.
+    fn let_go(&mut self, now: Millis, term: Term, heir: Option<NodeId>, output: &mut Output) {
+        output.persist = self.voter.release(now, self.me, term, heir).or(output.persist.take());
+        self.broadcast(&Message::Release { term, heir }, output);
+        output.events.push(Event::Released { term });
+        // Candidates that collided come back one after the other.
+        let place = self.members.iter().position(|member| *member == self.me).unwrap_or(0) as u64;
+        let retry_at = now + self.timing.renew + place * self.timing.renew / 2;
+        self.claim = Claim::None { retry_at };
+    }
+
+    /// Hands the term to `heir`, once no PostgreSQL here takes writes. Nothing happens before that, or if there is
+    /// nothing to hand over.
+    pub fn hand_over(&mut self, now: Millis, heir: NodeId) -> Output {
+        let mut output = Output::default();
+        if let Some(term) = self.term().filter(|_| self.local.gone) {
+            self.let_go(now, term, Some(heir), &mut output);
+        }
+        output
+    }
+}

@@ -1,0 +1,102 @@
+//! The lease under random schedules of faults, and under planted mistakes, which must be caught.
+
+mod laws;
+mod node;
+mod random;
+mod world;
+
+use laws::Mistake;
+use world::run;
+
+/// Runs `seeds` schedules of a protocol without mistakes, `LEASE_TIMES` as many if that is set; the first that breaks
+/// a law is printed and fails.
+fn all_hold(seeds: u64, data: u32, witness: bool) {
+    let times: u64 = std::env::var("LEASE_TIMES").map_or(1, |times| times.parse().unwrap());
+    for seed in 0..seeds * times {
+        if let Err(broken) = run(seed, data, witness, None) {
+            panic!("seed {seed}, {data} data nodes, witness {witness}: {broken}");
+        }
+    }
+}
+
+/// Some schedule among `seeds` must break a law when the protocol has this mistake.
+fn is_caught(mistake: Mistake, seeds: u64) {
+    let caught = (0..seeds).find_map(|seed| Some((seed, run(seed, 2, true, Some(mistake)).err()?)));
+    let (seed, broken) = caught.unwrap_or_else(|| panic!("{mistake:?} was not caught by {seeds} seeds"));
+    println!("{mistake:?} was caught by seed {seed}: {}", broken.law);
+}
+
+#[test]
+fn two_data_nodes_and_a_witness_keep_the_laws() {
+    all_hold(300, 2, true);
+}
+
+#[test]
+fn three_data_nodes_keep_the_laws() {
+    all_hold(100, 3, false);
+}
+
+#[test]
+fn three_data_nodes_and_a_witness_keep_the_laws() {
+    all_hold(100, 3, true);
+}
+
+#[test]
+fn four_data_nodes_and_a_witness_keep_the_laws() {
+    all_hold(60, 4, true);
+}
+
+#[test]
+fn two_data_nodes_alone_keep_the_laws() {
+    all_hold(100, 2, false);
+}
+
+#[test]
+fn a_grant_that_is_answered_before_it_is_on_disk_is_caught() {
+    is_caught(Mistake::AnswersBeforeDisk, 20_000);
+}
+
+#[test]
+fn a_renewal_that_is_counted_from_its_reply_is_caught() {
+    is_caught(Mistake::CountsFromReply, 2_000);
+}
+
+#[test]
+fn a_voter_that_grants_as_soon_as_it_restarts_is_caught() {
+    is_caught(Mistake::NoAbstention, 2_000);
+}
+
+#[test]
+fn a_release_before_postgresql_is_gone_is_caught() {
+    is_caught(Mistake::ReleasesTooEarly, 2_000);
+}
+
+#[test]
+fn a_holder_that_does_not_fence_is_caught() {
+    is_caught(Mistake::NeverFences, 2_000);
+}
+
+#[test]
+fn a_voter_that_waits_too_short_is_caught() {
+    is_caught(Mistake::WaitsTooShort, 2_000);
+}
+
+#[test]
+fn a_guard_that_takes_a_whole_new_lease_when_it_restarts_is_caught() {
+    is_caught(Mistake::ResumesAfresh, 5_000);
+}
+
+#[test]
+fn a_promotion_without_a_grant_is_caught() {
+    is_caught(Mistake::PromotesUngranted, 500);
+}
+
+#[test]
+fn a_voter_that_ignores_lag_is_caught() {
+    is_caught(Mistake::IgnoresLag, 5_000);
+}
+
+#[test]
+fn a_holder_without_a_second_watch_is_caught() {
+    is_caught(Mistake::NoSentinel, 5_000);
+}
