@@ -3,7 +3,7 @@
 NODE_TARGET := x86_64-unknown-linux-gnu
 NODE_PROGRAM := target/$(NODE_TARGET)/node/cluster-node
 
-.PHONY: build node demo demo-down story story-pictures test test-hosts bench lint clean
+.PHONY: build node demo demo-down story story-pictures story-test test test-hosts bench lint clean
 
 # The operator's program, and beside it the nodes': static, so that it runs on any droplet.
 build: node
@@ -34,6 +34,11 @@ story-pictures:
 	scripts/prerequisites.sh hosts
 	$(MAKE) build
 	scripts/story.sh --pictures docs/images
+
+# The application alone, against servers that refuse, break and fall silent.
+story-test:
+	scripts/story-prerequisites.sh
+	cd examples/sequelize && npm install --no-audit --no-fund --loglevel=error && npm test
 
 # Everything that needs neither root nor a laboratory.
 test:
