@@ -464,6 +464,10 @@ impl Guard {
                         memory::note("done", &text);
                         self.last = text;
                         self.trouble = None;
+                        if job == Job::Rejoin {
+                            // Whatever failed here before, this is a sound standby now.
+                            (self.unfit_until, self.retry_at) = (0, 0);
+                        }
                         if job == Job::HandOver {
                             // The heir has the time of a lease; this node must not want it back at once.
                             self.unfit_until = now + 2 * YIELD;
