@@ -154,6 +154,7 @@ chapter "The primary is lost: its plug is pulled"
 load "power-off of pg1"
 scripts/story-clients.sh "$work/service.conf" 60 >"$work/clients.txt" 2>&1 &
 clients=$!
+sleep 5
 cut=$(date +%s%3N)
 power pg1 off
 (wait_for 120 "pg2 to take writes" takes_writes pg2 && echo $(($(date +%s%3N) - cut)) >"$work/failover") &
