@@ -88,10 +88,10 @@ counts() {
     wait "$load" || :
     load=''
     seen=$(cat "$work/load.json")
-    jq -r --arg note "${1:-}" '
+    jq -r '
         def s: . / 100 | round / 10 | tostring + " s";
         def line: "\(.answered) answered, \(.failed) failed, longest gap \(.longest_gap_ms | s) (\(.nodes | to_entries | map("\(.key) \(.value)") | join(", ")))";
-        "   writes  \(.writes | line)\n   reads   \(.reads | line)\n   rows    \(.rows.acknowledged) acknowledged, \(.rows.present) present, \(.rows.lost) lost\($note)"
+        "   writes  \(.writes | line)\n   reads   \(.reads | line)\n   rows    \(.rows.acknowledged) acknowledged, \(.rows.present) present, \(.rows.lost) lost"
     ' <<<"$seen"
     kill -0 "$app" || die "the application has ended: $(tail -n 3 "$work/app.log")"
 }
@@ -128,7 +128,7 @@ wait_for 30 "the application" curl -sfo "$work/countries.json" "http://127.0.0.1
 cat "$work/app.log"
 if [ -n "$pictures" ]; then
     mkdir -p "$pictures"
-    coproc LOOK { cd examples/sequelize && exec node test/look.js "http://127.0.0.1:$page"; }
+    coproc LOOK { cd examples/sequelize && exec node browser/look.js "http://127.0.0.1:$page"; }
     look=$LOOK_PID look_in=${LOOK[1]} look_out=${LOOK[0]}
 fi
 see see Estonia
@@ -154,6 +154,7 @@ chapter "The primary is lost: its plug is pulled"
 load "power-off of pg1"
 scripts/story-clients.sh "$work/service.conf" 60 >"$work/clients.txt" 2>&1 &
 clients=$!
+sleep 5
 cut=$(date +%s%3N)
 power pg1 off
 (wait_for 120 "pg2 to take writes" takes_writes pg2 && echo $(($(date +%s%3N) - cut)) >"$work/failover") &

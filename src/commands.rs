@@ -109,6 +109,10 @@ fn interruptible() -> CancellationToken {
                 _ = terminated => {}
             }
             if count > 0 {
+                #[expect(
+                    clippy::disallowed_methods,
+                    reason = "whoever asks twice wants nothing to be waited for"
+                )]
                 std::process::exit(Exit::Interrupted as i32);
             }
             eprintln!("stopping after the steps that are under way; once more to stop at once");

@@ -35,6 +35,6 @@ export function addCountry(database, country) {
   })
 }
 
-export function newestCountries(database, limit) {
-  return database.read(({ Country }) => Country.findAll({ order: [['country_id', 'DESC']], limit }))
+export function firstCountries(database, limit) {
+  return database.read(({ Country }) => Country.findAndCountAll({ order: ['name'], limit }))
 }

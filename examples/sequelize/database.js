@@ -46,6 +46,11 @@ export class Database {
     }, patience)
   }
 
+  // The names of the nodes that reads go to.
+  readFrom() {
+    return this.readers.filter((reader) => reader.node && !reader.away).map((reader) => reader.node)
+  }
+
   // The nodes that answer, each first once in a while; those that are away only when nobody else is left.
   inTurn() {
     const present = this.readers.filter((reader) => !reader.away)
@@ -72,7 +77,10 @@ class Server {
     this.asked = false
     this.sequelize = new Sequelize({ ...settings, logging: false })
     this.Country = defineCountry(this.sequelize)
-    this.sequelize.addHook('afterConnect', (connection) => introduce(connection, writable))
+    this.sequelize.addHook('afterConnect', async (connection) => {
+      await introduce(connection, writable)
+      this.node = connection.node
+    })
     this.sequelize.addHook('beforeQuery', (_, query) => {
       const answer = trace.getStore()
       if (answer) answer.node = query.connection.node

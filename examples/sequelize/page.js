@@ -23,19 +23,16 @@ function colour(name) {
 // What a beat came to: a node's name, `refused`, or nothing yet.
 const outcome = (entry) => entry && (entry.node ?? 'refused')
 
-// Reads go to the nodes in turn: the neighbours tell whether it is several that answer.
-function crowd(beats, index) {
-  const own = outcome(beats[index].read)
-  if (!own || own === 'refused') return own
-  const near = beats.slice(Math.max(0, index - 1), index + 2).map((beat) => outcome(beat.read))
-  return [...new Set(near.filter((it) => it && it !== 'refused'))].sort().join(' and ')
+// Reads go to several nodes in turn: not the one that happened to answer matters, but which ones are in turn.
+function readers({ read, readFrom }) {
+  return read?.node ? (readFrom?.toSorted().join(' and ') ?? read.node) : outcome(read)
 }
 
 // Neighbours of the same kind become one run.
 function runs(beats, kind) {
   const list = []
-  beats.forEach((beat, index) => {
-    const what = kind === 'read' ? crowd(beats, index) : outcome(beat.write)
+  beats.forEach((beat) => {
+    const what = kind === 'read' ? readers(beat) : outcome(beat.write)
     const last = list.at(-1)
     if (last?.what === what) last.beats++
     else list.push({ what, at: beat.at, beats: 1 })
@@ -57,7 +54,7 @@ function drawStrip(kind, list) {
       .filter((run) => run.beats > 0)
       .map((run) => {
         const text = describe(run)
-        const roomy = run.beats >= text.length * 1.7
+        const roomy = run.beats >= text.length * 1.9 + 3
         const drawn = element('span', { className: 'run', title: text, textContent: roomy ? text : '' })
         drawn.classList.toggle('short', !roomy)
         drawn.classList.toggle('refused', run.what === 'refused')
@@ -96,7 +93,7 @@ function drawEvents(all) {
         const end = after ? `, then ${after.what} took over` : ' so far'
         events.push({ at: run.at, text: `${title}: nobody answered for ${seconds(after ? run.ms : Date.now() - run.at)}${end}` })
       } else if (before && before.what !== 'refused' && run.beats > 1) {
-        events.push({ at: run.at, text: `${title}: ${run.what} answers, before it was ${before.what}` })
+        events.push({ at: run.at, text: `${title}: ${run.what}, before it was ${before.what}` })
       }
     })
   }
@@ -123,9 +120,9 @@ async function drawPulse() {
 
 async function drawCountries() {
   const response = await fetch('/api/countries')
-  const { countries, answer, error } = await response.json()
+  const { countries, count, answer, error } = await response.json()
   if (!response.ok) throw new Error(error)
-  find('source').textContent = `The newest ${countries.length}, read from ${answer.node} in ${answer.ms} ms`
+  find('source').textContent = `${countries.length} of ${count}, read from ${answer.node} in ${answer.ms} ms`
   find('rows').replaceChildren(
     ...countries.map(({ name, is_eu_member }) =>
       element('tr', {}, element('td', { textContent: name }), element('td', { textContent: is_eu_member ? 'yes' : 'no' })),

@@ -33,7 +33,7 @@ export class Pulse {
     )
     const read = this.database.read(({ sequelize }) => sequelize.query('select beaten_at from pulse'), 0)
     note(beat, 'write', write)
-    note(beat, 'read', read)
+    note(beat, 'read', read).then(() => (beat.readFrom = this.database.readFrom()))
     this.database.lookForTheAway()
   }
 }

@@ -8,7 +8,7 @@ import http from 'node:http'
 import { env } from 'node:process'
 import { ValidationError } from 'sequelize'
 
-import { addCountry, newestCountries, prepareCountries } from './country.js'
+import { addCountry, firstCountries, prepareCountries } from './country.js'
 import { Database } from './database.js'
 import { Pulse } from './pulse.js'
 
@@ -23,8 +23,8 @@ const files = {
 
 const routes = {
   'GET /api/countries': async () => {
-    const { value, ...answer } = await newestCountries(database, 10)
-    return [200, { countries: value, answer }]
+    const { value, ...answer } = await firstCountries(database, 10)
+    return [200, { countries: value.rows, count: value.count, answer }]
   },
   'POST /api/countries': async (request) => {
     const { name, is_eu_member } = await body(request)

@@ -23,7 +23,11 @@ pub(super) async fn run(world: &World, facts: &Facts, node: &str, step: &Step) -
     match &step.action {
         Action::CreateDroplet => provider::create_droplet(world, facts, node).await,
         Action::AwaitDroplet { droplet } => provider::await_droplet(world, facts, *droplet).await,
-        Action::PowerOn { droplet } => provider::power_on(world, facts, *droplet).await,
+        Action::PowerOn { droplet } => {
+            provider::power_on(world, facts, *droplet).await?;
+            // Nobody would wait for it later: a host that was logged in to before and is silent counts as lost.
+            reach(world, node).await
+        }
         Action::Reach => reach(world, node).await,
         Action::ReplaceHostKey => replace_host_key(world, node).await,
         action => {

@@ -76,7 +76,11 @@ fn write_text(health: &Health, out: &mut String) -> std::fmt::Result {
                 .map_or("-".into(), |version| version.split(' ').next().unwrap_or("-").to_owned()),
         ]);
     }
-    writeln!(out, "\n{table}\n")?;
+    writeln!(out)?;
+    for line in table.to_string().lines() {
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    writeln!(out)?;
     if health.healthy {
         writeln!(out, "{}", "healthy".green().bold())?;
     }

@@ -27,6 +27,7 @@ pub(super) async fn run(path: &Path, json: bool) -> Result<Exit> {
         let primary = roles::primary(&world.inventory, &outcome.facts);
         let mut text = match outcome.steps {
             0 => format!("{}: nothing to do", world.inventory.cluster),
+            1 => format!("{}: 1 step done", world.inventory.cluster),
             steps => format!("{}: {steps} steps done", world.inventory.cluster),
         };
         if let Primary::One(name) = &primary {

@@ -90,6 +90,14 @@ fn every_exit_code_is_documented() {
 }
 
 #[test]
+fn every_scope_of_the_nodes_token_is_documented() {
+    let page = fs::read_to_string("docs/digitalocean.md").unwrap();
+    for scope in cluster::cloud::scope::FAILOVER {
+        assert!(page.contains(&format!("`{scope}`")), "{scope}");
+    }
+}
+
+#[test]
 fn links_between_pages_lead_somewhere() {
     for page in pages() {
         let text = fs::read_to_string(&page).unwrap();
@@ -104,8 +112,7 @@ fn links_between_pages_lead_somewhere() {
     }
 }
 
-const BEGIN: &str =
-    "<!-- Made from tests/inventory and tests/cli by `UPDATE_EXPECTED=1 cargo test --test cases`. -->\n";
+const BEGIN: &str = "<!-- Made from tests/inventory, tests/cli and tests/plan by `UPDATE_EXPECTED=1 cargo test --test cases`. -->\n";
 const END: &str = "<!-- End of what is made. -->\n";
 
 /// Every mistake that the cases make, what is printed, and the exit code. What stands outside the marks is kept.
@@ -135,7 +142,13 @@ fn the_table_of_errors_is_what_the_program_prints() {
             row(&about(&case), told.join("\n").trim(), code);
         }
     }
-    assert!(rows > 60, "{rows} rows");
+    for case in golden::cases("plan") {
+        let expected = fs::read_to_string(case.with_extension("txt")).unwrap_or_default();
+        if expected.starts_with("refused:") {
+            row(&about(&case), &expected, "3");
+        }
+    }
+    assert!(rows > 80, "{rows} rows");
     let page = fs::read_to_string("docs/errors.md").unwrap();
     let (before, rest) = page.split_once(BEGIN).expect("the page has the first mark");
     let (_, after) = rest.split_once(END).expect("the page has the second mark");

@@ -5,6 +5,7 @@
 
 mod cli;
 mod commands;
+mod docs;
 mod golden;
 mod inventory;
 mod laws;
