@@ -36,7 +36,7 @@ with_pgbench() {
         starts=$((starts + 1))
         (cd "$log" && timeout $((left + 5)) pgbench -n -c 2 -R 50 -l -T $((left + 1)) service=write >/dev/null 2>&1) || :
         # Each line of its log is a transaction that was acknowledged; the fifth and sixth fields are when.
-        find "$log" -name 'pgbench_log*' -exec awk '{ printf "%d\n", $5 * 1000 + $6 / 1000 }' {} + >>"$log/times"
+        find "$log" -name 'pgbench_log*' -exec awk '{ printf "%.0f\n", $5 * 1000 + $6 / 1000 }' {} + >>"$log/times"
         find "$log" -name 'pgbench_log*' -delete
         sleep 0.2
     done

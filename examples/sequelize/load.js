@@ -23,7 +23,7 @@ const { values: options } = parseArgs({
 })
 const PAUSE = 20
 const REQUEST_TIMEOUT = 60_000
-const run = `load ${Date.now().toString(36)} `
+const run = `test country ${Date.now().toString(36)}-`
 const acknowledged = []
 let running = true
 

@@ -15,7 +15,7 @@ const clock = (at) => new Date(at).toLocaleTimeString([], { hour12: false })
 // Each node keeps its colour for as long as the page is open.
 const nodes = []
 function colour(name) {
-  if (name.includes(' and ')) return 'var(--both)'
+  if (name.includes(' + ')) return 'var(--both)'
   if (!nodes.includes(name)) nodes.push(name)
   return `var(--node-${nodes.indexOf(name) % 3})`
 }
@@ -25,7 +25,7 @@ const outcome = (entry) => entry && (entry.node ?? 'refused')
 
 // Reads go to several nodes in turn: not the one that happened to answer matters, but which ones are in turn.
 function readers({ read, readFrom }) {
-  return read?.node ? (readFrom?.toSorted().join(' and ') ?? read.node) : outcome(read)
+  return read?.node ? (readFrom?.toSorted().join(' + ') ?? read.node) : outcome(read)
 }
 
 // Neighbours of the same kind become one run.
@@ -53,10 +53,10 @@ function drawStrip(kind, list) {
     ...[{ beats: empty }, ...list]
       .filter((run) => run.beats > 0)
       .map((run) => {
-        const text = describe(run)
-        const roomy = run.beats >= text.length * 1.9 + 3
-        const drawn = element('span', { className: 'run', title: text, textContent: roomy ? text : '' })
-        drawn.classList.toggle('short', !roomy)
+        const fits = (text) => run.beats >= text.length * 1.9 + 2
+        const text = [describe(run), run.what === 'refused' ? seconds(run.ms) : ''].find(fits) ?? ''
+        const drawn = element('span', { className: 'run', title: describe(run), textContent: text })
+        drawn.classList.toggle('short', !text)
         drawn.classList.toggle('refused', run.what === 'refused')
         drawn.style.setProperty('--beats', run.beats)
         if (run.what && run.what !== 'refused') drawn.style.setProperty('--colour', colour(run.what))

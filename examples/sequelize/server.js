@@ -23,7 +23,7 @@ const files = {
 
 const routes = {
   'GET /api/countries': async () => {
-    const { value, ...answer } = await firstCountries(database, 10)
+    const { value, ...answer } = await firstCountries(database, 8)
     return [200, { countries: value.rows, count: value.count, answer }]
   },
   'POST /api/countries': async (request) => {
