@@ -114,9 +114,9 @@ async fn wait_for(world: &World, from: &str, to: &str, begun: Instant) -> Result
             return Ok(begun.elapsed());
         }
         let old = guard(world, from).await;
-        let went_back = old.as_ref().is_ok_and(|it| {
-            it["holds"] == true && it["doing"].is_null() && it["postgresql"] == "primary"
-        });
+        let went_back = old
+            .as_ref()
+            .is_ok_and(|it| it["holds"] == true && it["doing"].is_null() && it["postgresql"] == "primary");
         if went_back {
             let why = old?["trouble"].as_str().unwrap_or("its guard does not say why").to_owned();
             return Err(Advice::failed(format!("{from} has gone on as primary: {why}"))
