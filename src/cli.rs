@@ -54,6 +54,16 @@ pub enum Command {
         #[command(flatten)]
         inventory: InventoryArg,
     },
+    /// Let a standby take over, planned: nothing acknowledged is lost
+    ///
+    /// The primary stops cleanly, hands the lease over once the standby has its last byte, and becomes a standby.
+    Switchover {
+        /// The inventory
+        #[command(flatten)]
+        inventory: InventoryArg,
+        /// The node that takes over; the standby with the least to replay if left out
+        to: Option<String>,
+    },
     /// Print what an application needs to reach the cluster
     ///
     /// Writes go to the floating IP, reads to every data node. The password is not printed but named by the file that

@@ -8,6 +8,7 @@ pub mod plan;
 pub mod psql;
 mod render;
 pub mod status;
+mod switchover;
 mod up;
 pub mod user;
 
@@ -36,6 +37,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Up { inventory } => up::run(&inventory.inventory, cli.json).await,
         Command::Plan { inventory, check } => plan::run(&inventory.inventory, check, cli.json).await,
         Command::Status { inventory } => status::run(&inventory.inventory, cli.json).await,
+        Command::Switchover { inventory, to } => switchover::run(&inventory.inventory, to, cli.json).await,
         Command::Connect { inventory, connect } => {
             connect::run(&inventory.inventory, connect, cli.json).await
         }

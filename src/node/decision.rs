@@ -83,9 +83,10 @@ impl Seen {
 
     /// What the lease is told about this node.
     pub fn local(&self) -> Local {
-        let raising = matches!(self.job, Some(Job::Promote | Job::HandOver)) || (self.job == Some(Job::Start) && self.holds);
-        let beats = self.is_primary()
-            && self.look.as_ref().is_some_and(|look| self.now <= look.at + HEARTBEAT_FRESH);
+        let raising = matches!(self.job, Some(Job::Promote | Job::HandOver))
+            || (self.job == Some(Job::Start) && self.holds);
+        let beats =
+            self.is_primary() && self.look.as_ref().is_some_and(|look| self.now <= look.at + HEARTBEAT_FRESH);
         // A server that is being started has not said yet what it has; at least what it had.
         let told = self.look.as_ref().filter(|_| self.processes).and_then(|look| look.position);
         Local {
@@ -99,7 +100,8 @@ impl Seen {
 
     /// Whether this node should have the lease if nobody else has.
     fn candidate(&self) -> bool {
-        if self.witness || self.paused || self.unfit || matches!(self.job, Some(Job::Rejoin | Job::HandOver)) {
+        if self.witness || self.paused || self.unfit || matches!(self.job, Some(Job::Rejoin | Job::HandOver))
+        {
             return false;
         }
         if self.is_primary() {
@@ -192,7 +194,13 @@ mod tests {
     }
 
     fn stopped() -> Seen {
-        Seen { processes: false, look: None, holds: false, stopped: standby().look.unwrap().position, ..primary() }
+        Seen {
+            processes: false,
+            look: None,
+            holds: false,
+            stopped: standby().look.unwrap().position,
+            ..primary()
+        }
     }
 
     #[test]
@@ -201,8 +209,16 @@ mod tests {
         assert_eq!(Seen { holds: false, ..primary() }.decide().0, Act::Fence);
         let silent = Seen { look: None, holds: false, ..primary() };
         assert_eq!(silent.decide().0, Act::Fence, "what does not answer may still write");
-        assert_eq!(Seen { holds: false, bootstrap: true, ..primary() }.decide().0, Act::Rest, "the first of all");
-        assert_eq!(Seen { job: Some(Job::Promote), ..standby() }.decide().0, Act::Fence, "a promotion under way");
+        assert_eq!(
+            Seen { holds: false, bootstrap: true, ..primary() }.decide().0,
+            Act::Rest,
+            "the first of all"
+        );
+        assert_eq!(
+            Seen { job: Some(Job::Promote), ..standby() }.decide().0,
+            Act::Fence,
+            "a promotion under way"
+        );
         assert_eq!(standby().decide().0, Act::Rest);
         assert_eq!(Seen { holds: true, ..standby() }.decide().0, Act::Promote);
     }
@@ -226,7 +242,10 @@ mod tests {
         assert!(!Seen { paused: true, ..standby() }.local().candidate);
         assert!(!Seen { now: 20_000, ..standby() }.local().candidate, "seen too long ago");
         assert!(stopped().local().candidate);
-        assert!(!Seen { unfit: true, ..stopped() }.local().candidate, "it has just crashed: the standby goes first");
+        assert!(
+            !Seen { unfit: true, ..stopped() }.local().candidate,
+            "it has just crashed: the standby goes first"
+        );
         assert!(!Seen { primary: Some(2), ..stopped() }.local().candidate);
     }
 
@@ -238,6 +257,9 @@ mod tests {
         assert!(!crashed.local().renew);
         assert!(crashed.local().gone);
         assert!(!primary().local().gone);
-        assert!(Seen { restarting: true, processes: false, ..primary() }.local().renew, "`cluster up` restarts it");
+        assert!(
+            Seen { restarting: true, processes: false, ..primary() }.local().renew,
+            "`cluster up` restarts it"
+        );
     }
 }

@@ -39,7 +39,12 @@ pub fn watch(config: &Config) -> ! {
         match if_lease_expired(config, GRACE) {
             Ok(0) => told = false,
             Ok(count) => {
-                memory::note("fenced", &format!("the lease has run out and the guard did not act: killed {count} processes of PostgreSQL"));
+                memory::note(
+                    "fenced",
+                    &format!(
+                        "the lease has run out and the guard did not act: killed {count} processes of PostgreSQL"
+                    ),
+                );
             }
             Err(error) if !told => {
                 told = true;

@@ -23,9 +23,9 @@ use super::decision::{Act, Job, Seen};
 use super::lease::{Event, Lease, Message, Millis, NodeId, Output, Refusal, Timing};
 use super::memory::{self, Held};
 use super::postgres::{self, Look, State};
+use super::processes;
 use super::socket::{self, Request, Verdict};
 use super::wire::{self, Opened, Wire};
-use super::processes;
 
 /// How often the guard looks at what costs nothing.
 const TICK: Duration = Duration::from_millis(200);
@@ -162,7 +162,8 @@ impl Guard {
         getrandom::fill(&mut session).map_err(|error| anyhow::anyhow!("no random numbers: {error}"))?;
         let peers = config.peers().map(|peer| peer.id);
         let wire = Wire::new(&key, me.id, u64::from_ne_bytes(session), peers)?;
-        let udp = UdpSocket::bind((me.host, wire::PORT)).await.context("cannot listen to the other guards")?;
+        let udp =
+            UdpSocket::bind((me.host, wire::PORT)).await.context("cannot listen to the other guards")?;
         let addresses = config.peers().map(|peer| (peer.id, (peer.host, wire::PORT).into())).collect();
         let now = Instant::now();
         Ok(Guard {
@@ -328,7 +329,9 @@ impl Guard {
             }
             Event::Raised { term } => format!("the lease goes on as term {term}"),
             Event::GaveUp { term } => format!("no majority for term {term}"),
-            Event::Expired { term } => format!("the lease of term {term} has run out: no majority has renewed it"),
+            Event::Expired { term } => {
+                format!("the lease of term {term} has run out: no majority has renewed it")
+            }
             Event::Released { term } => format!("has let go of term {term}"),
             Event::Refused { by, why } => {
                 if let Refusal::Held { by: Some(other), .. } = why
@@ -348,7 +351,9 @@ impl Guard {
         if !matches!(event, Event::Refused { .. }) {
             self.refusals.clear();
         }
-        let word = serde_json::to_value(&event).ok().and_then(|value| Some(value.as_object()?.keys().next()?.clone()));
+        let word = serde_json::to_value(&event)
+            .ok()
+            .and_then(|value| Some(value.as_object()?.keys().next()?.clone()));
         memory::note(word.as_deref().unwrap_or("lease"), &text);
         self.last = text;
     }
@@ -423,7 +428,8 @@ impl Guard {
         };
         self.astray_since = if astray { self.astray_since.or(Some(seen.now)) } else { None };
         let astray = self.astray_since.is_some_and(|since| seen.now >= since + ASTRAY);
-        (self.mending, self.next_mend) = (true, Instant::now() + if self.astray_since.is_some() { TROUBLED } else { MEND });
+        (self.mending, self.next_mend) =
+            (true, Instant::now() + if self.astray_since.is_some() { TROUBLED } else { MEND });
         let config = self.config.clone();
         self.spawn(async move { Done::Mend(jobs::mend(config, primary, astray).await) });
     }
@@ -458,6 +464,10 @@ impl Guard {
                         memory::note("done", &text);
                         self.last = text;
                         self.trouble = None;
+                        if job == Job::Rejoin {
+                            // Whatever failed here before, this is a sound standby now.
+                            (self.unfit_until, self.retry_at) = (0, 0);
+                        }
                         if job == Job::HandOver {
                             // The heir has the time of a lease; this node must not want it back at once.
                             self.unfit_until = now + 2 * YIELD;
@@ -472,7 +482,9 @@ impl Guard {
                             // It starts again here, with the lease that it still has.
                             Job::HandOver => {}
                             Job::Rejoin => self.retry_at = now + RETRY,
-                            Job::Start | Job::Promote => (self.unfit_until, self.retry_at) = (now + UNFIT, now + RETRY),
+                            Job::Start | Job::Promote => {
+                                (self.unfit_until, self.retry_at) = (now + UNFIT, now + RETRY)
+                            }
                         }
                     }
                 }
@@ -481,7 +493,8 @@ impl Guard {
             }
             Done::Address(result) => {
                 self.moving = None;
-                self.next_address = Instant::now() + if matches!(result, Ok(false)) { CALM } else { TROUBLED };
+                self.next_address =
+                    Instant::now() + if matches!(result, Ok(false)) { CALM } else { TROUBLED };
                 match result {
                     Ok(moved) => {
                         if moved {
@@ -522,7 +535,8 @@ impl Guard {
                 {
                     self.bootstrap = false;
                     let since = self.primary.as_ref().filter(|it| it.node == from && now <= it.heard + HEARD);
-                    self.primary = Some(Primary { node: from, since: since.map_or(now, |it| it.since), heard: now });
+                    self.primary =
+                        Some(Primary { node: from, since: since.map_or(now, |it| it.since), heard: now });
                 }
                 let output = self.lease.receive(now, from, message);
                 let won = output.events.iter().any(|event| matches!(event, Event::Won { .. }));
@@ -556,7 +570,10 @@ impl Guard {
             Request::HandOver { to } if holds => {
                 let heir = self.config.peers().find(|peer| peer.name == *to && !peer.witness).cloned();
                 match (heir, self.job) {
-                    (None, _) => Verdict { allowed: false, why: format!("there is no data node `{to}` beside this one") },
+                    (None, _) => Verdict {
+                        allowed: false,
+                        why: format!("there is no data node `{to}` beside this one"),
+                    },
                     (_, Some(job)) => Verdict { allowed: false, why: format!("{job:?} is under way") },
                     (Some(heir), None) => {
                         self.heir = Some(heir.id);
@@ -594,7 +611,10 @@ pub async fn start_check(config: &Config) -> Verdict {
     match socket::verdict(&Request::MayStart).await {
         Ok(verdict) => verdict,
         // No guard yet: `cluster up` starts the first primary before it starts the guards.
-        Err(_) if memory::durable().is_ok_and(|it| it.term == 0) && std::fs::remove_file(FIRST_START).is_ok() => {
+        Err(_)
+            if memory::durable().is_ok_and(|it| it.term == 0)
+                && std::fs::remove_file(FIRST_START).is_ok() =>
+        {
             yes("`cluster up` starts it for the first time")
         }
         Err(error) => Verdict { allowed: false, why: format!("{error:#}, and only it knows of the lease") },

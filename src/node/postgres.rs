@@ -73,7 +73,8 @@ pub async fn look(config: &Config) -> Look {
 /// # Errors
 /// When PostgreSQL does not let it in.
 pub async fn connect(config: &Config) -> Result<tokio_postgres::Client> {
-    let passwords = std::fs::read_to_string("/var/lib/postgresql/.pgpass").context("cannot read repmgr's password")?;
+    let passwords =
+        std::fs::read_to_string("/var/lib/postgresql/.pgpass").context("cannot read repmgr's password")?;
     let password = passwords
         .lines()
         .filter(|line| !line.starts_with('#'))

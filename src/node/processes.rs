@@ -18,7 +18,10 @@ const ROOTS: [&str; 3] = ["/sys/fs/cgroup", "/sys/fs/cgroup/systemd", "/sys/fs/c
 
 fn groups(config: &Config) -> impl Iterator<Item = PathBuf> {
     let path = format!("system.slice/system-postgresql.slice/{}", config.unit());
-    ROOTS.iter().map(move |root| PathBuf::from(root).join(&path)).filter(|path| path.join("cgroup.procs").exists())
+    ROOTS
+        .iter()
+        .map(move |root| PathBuf::from(root).join(&path))
+        .filter(|path| path.join("cgroup.procs").exists())
 }
 
 /// The processes of PostgreSQL's unit.

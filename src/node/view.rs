@@ -44,7 +44,12 @@ pub async fn as_postgres(config: &Config, program: &str, args: &[&str], limit: D
         let home = std::fs::metadata("/var/lib/postgresql").context("postgres has no home")?;
         command.uid(home.uid()).gid(home.gid());
     }
-    command.args(args).current_dir("/").env("HOME", "/var/lib/postgresql").stdin(Stdio::null()).kill_on_drop(true);
+    command
+        .args(args)
+        .current_dir("/")
+        .env("HOME", "/var/lib/postgresql")
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
     let output = tokio::time::timeout(limit, command.output())
         .await
         .with_context(|| format!("{program} did not end within {} s", limit.as_secs()))?
@@ -63,7 +68,8 @@ pub async fn as_postgres(config: &Config, program: &str, args: &[&str], limit: D
 /// When there is no answer in time.
 pub async fn query(config: &Config, member: &Member, sql: &str) -> Result<String> {
     let conninfo = Config::conninfo(member.host, config.port);
-    as_postgres(config, "psql", &["-XAtqw", "-v", "ON_ERROR_STOP=1", "-d", &conninfo, "-c", sql], PATIENCE).await
+    as_postgres(config, "psql", &["-XAtqw", "-v", "ON_ERROR_STOP=1", "-d", &conninfo, "-c", sql], PATIENCE)
+        .await
 }
 
 /// What PostgreSQL on this node is.

@@ -129,3 +129,63 @@ impl Wire {
         packet.message.map_or(Opened::Nothing, |message| Opened::Message(packet.from, message))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "0123456789abcdef0123456789abcdef";
+
+    fn wire(me: NodeId, session: u64) -> Wire {
+        Wire::new(KEY, me, session, [1, 2].into_iter().filter(|peer| *peer != me)).unwrap()
+    }
+
+    fn release(term: u64) -> Message {
+        Message::Release { term, heir: None }
+    }
+
+    /// Sends until the two know each other's sessions.
+    fn met(one: &mut Wire, other: &mut Wire) {
+        for _ in 0..2 {
+            let packet = one.pack(2, None).unwrap();
+            other.open(&packet);
+            let packet = other.pack(1, None).unwrap();
+            one.open(&packet);
+        }
+    }
+
+    #[test]
+    fn a_message_arrives_once_and_from_who_sealed_it() {
+        let (mut one, mut two) = (wire(1, 11), wire(2, 22));
+        met(&mut one, &mut two);
+        let packet = one.pack(2, Some(release(7))).unwrap();
+        assert_eq!(two.open(&packet), Opened::Message(1, release(7)));
+        assert_eq!(two.open(&packet), Opened::Nothing, "a second time");
+        let mut forged = one.pack(2, Some(release(8))).unwrap();
+        let at = forged.iter().position(|byte| *byte == b'8').unwrap();
+        forged[at] = b'9';
+        assert_eq!(two.open(&forged), Opened::Nothing, "changed on the way");
+        assert_eq!(two.open(b"short"), Opened::Nothing);
+    }
+
+    #[test]
+    fn what_an_earlier_run_was_sent_is_worth_nothing() {
+        let (mut one, mut two) = (wire(1, 11), wire(2, 22));
+        met(&mut one, &mut two);
+        let old = one.pack(2, Some(release(7))).unwrap();
+        // The receiver restarts, and the echo only makes it greet.
+        let mut two = wire(2, 23);
+        assert_eq!(two.open(&old), Opened::Greet(1));
+        let greeting = two.pack(1, None).unwrap();
+        assert_eq!(one.open(&greeting), Opened::Nothing);
+        let again = one.pack(2, Some(release(7))).unwrap();
+        assert_eq!(two.open(&again), Opened::Message(1, release(7)));
+        // The sender restarts; what it said before counts no more, whoever says it again.
+        let late = one.pack(2, Some(release(9))).unwrap();
+        let mut one = wire(1, 12);
+        met(&mut one, &mut two);
+        let packet = one.pack(2, Some(release(8))).unwrap();
+        assert_eq!(two.open(&packet), Opened::Message(1, release(8)));
+        assert_eq!(two.open(&late), Opened::Nothing, "of a session that has ended");
+    }
+}

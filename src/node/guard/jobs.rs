@@ -47,8 +47,12 @@ pub(super) async fn start(config: Config) -> Result<String> {
             State::Primary | State::Standby { .. } => {
                 return Ok(format!("PostgreSQL was started in {:.1} s", begun.elapsed().as_secs_f64()));
             }
-            State::Silent(why) if processes::list(&config)?.is_empty() => bail!("PostgreSQL ended again: {why}"),
-            State::Silent(why) if begun.elapsed() > START_PATIENCE => bail!("PostgreSQL does not answer: {why}"),
+            State::Silent(why) if processes::list(&config)?.is_empty() => {
+                bail!("PostgreSQL ended again: {why}")
+            }
+            State::Silent(why) if begun.elapsed() > START_PATIENCE => {
+                bail!("PostgreSQL does not answer: {why}")
+            }
             State::Silent(_) => tokio::time::sleep(Duration::from_millis(200)).await,
         }
     }
@@ -72,7 +76,8 @@ pub(super) async fn promote(config: Config) -> Result<String> {
         }
         Ok(client)
     };
-    let client = tokio::time::timeout(PROMOTE_PATIENCE, work).await.context("the promotion does not end")??;
+    let client =
+        tokio::time::timeout(PROMOTE_PATIENCE, work).await.context("the promotion does not end")??;
     let writable = begun.elapsed();
     let text = format!("promoted in {:.2} s", writable.as_secs_f64());
     // It takes writes; whatever is left is mended later.
@@ -148,7 +153,10 @@ pub(super) async fn mend(config: Config, primary: Member, astray: bool) -> Resul
     let limit = Duration::from_secs(60);
     let me = config.me();
     if me.witness {
-        let sql = format!("select upstream_node_id = {} and active from repmgr.nodes where node_id = {}", primary.id, me.id);
+        let sql = format!(
+            "select upstream_node_id = {} and active from repmgr.nodes where node_id = {}",
+            primary.id, me.id
+        );
         if view::query(&config, me, &sql).await? != "t" {
             let host = primary.host.to_string();
             let args = ["-f", "/etc/repmgr.conf", "witness", "register", "--force", "-h", &host];
@@ -168,7 +176,8 @@ pub(super) async fn mend(config: Config, primary: Member, astray: bool) -> Resul
     }
     if astray {
         let id = format!("--upstream-node-id={}", primary.id);
-        view::as_postgres(&config, "repmgr", &["-f", "/etc/repmgr.conf", "standby", "follow", &id], limit).await?;
+        view::as_postgres(&config, "repmgr", &["-f", "/etc/repmgr.conf", "standby", "follow", &id], limit)
+            .await?;
         memory::note("mended", &format!("follows {} now", primary.name));
     }
     let client = postgres::connect(&config).await?;

@@ -8,6 +8,8 @@ bin=/usr/lib/postgresql/$version/bin
 config=/etc/postgresql/$version/main/postgresql.conf
 unit=postgresql@$version-main
 kept=/var/lib/cluster/kept
+# There while the data is being rewound: a directory in which that was cut off is good for nothing but a new clone.
+rewinding=/var/lib/cluster/rewinding
 export LC_ALL=C
 cd /
 
@@ -20,11 +22,13 @@ note() { echo "rejoin: $1"; }
 theirs=$(remote 'select system_identifier from pg_control_system()')
 [ "$theirs" = "$(control 'Database system identifier')" ] || { echo "node $id is of another cluster" >&2; exit 1; }
 systemctl stop "$unit"
+cut_off=
+if [ -e "$rewinding" ]; then cut_off=yes; fi
 
 # A clean end, so that there is a last record to compare: what a crash left is replayed first.
 rm -f "$data/postmaster.pid" "$data/standby.signal" "$data/recovery.signal"
-case $(control 'Database cluster state') in
-    "shut down") ;;
+case $cut_off$(control 'Database cluster state') in
+    "shut down" | yes*) ;;
     *)
         postgres timeout 3600 "$bin/postgres" --single -F -D "$data" -c "config_file=$config" \
             -c shared_preload_libraries= -c archive_mode=off template1 >/dev/null 2>&1 || :
@@ -36,7 +40,7 @@ esac
 timeline=$(control "Latest checkpoint's TimeLineID")
 end=$(control 'Latest checkpoint location')
 now=$(remote "select ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int")
-if [ "$now" -gt "$timeline" ]; then
+if [ -z "$cut_off" ] && [ "$now" -gt "$timeline" ]; then
     history=$(printf '%08X.history' "$now")
     fork=$(remote "select split_part(line, E'\t', 2) from regexp_split_to_table(pg_read_file('pg_wal/$history'), E'\n') line
         where split_part(line, E'\t', 1) = '$timeline'")
@@ -60,9 +64,15 @@ if [ "$now" -gt "$timeline" ]; then
     fi
 fi
 
-rejoin() { postgres timeout 3600 "$bin/repmgr" -f /etc/repmgr.conf node rejoin -d "$conninfo" --force-rewind; }
+rejoin() {
+    [ -z "$cut_off" ] || return 1
+    touch "$rewinding"
+    sync "$rewinding"
+    postgres timeout 3600 "$bin/repmgr" -f /etc/repmgr.conf node rejoin -d "$conninfo" --force-rewind
+}
 
 if rejoin; then
+    rm -f "$rewinding"
     note "rewound"
     exit 0
 fi
@@ -75,6 +85,7 @@ old=$data.old
 if [ -e "$old" ]; then rm -rf "$old"; fi
 mv "$data" "$old"
 mv "$new" "$data"
+rm -f "$rewinding"
 sync -f "$data"
 systemctl start "$unit"
 tries=0

@@ -1,0 +1,148 @@
+//! `cluster switchover`: another node takes over, planned, and nothing acknowledged is lost.
+//!
+//! The command starts it and watches. The guards do it: the primary's stops PostgreSQL, makes sure that the heir has
+//! the last byte, and hands the lease over. So a command that is killed changes nothing about how it ends.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anstream::println;
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+use super::{in_world, read};
+use crate::error::{Advice, Exit};
+use crate::health::{Health, health};
+use crate::remote::{Command, Remote as _};
+use crate::report::Format;
+use crate::world::World;
+
+/// A shutdown waits for a checkpoint, the heir promotes within seconds; what is not done by then went wrong.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// What was primary rejoins by itself; this long it is waited for, so that the end is told with redundancy back.
+const REJOIN_PATIENCE: Duration = Duration::from_secs(120);
+/// More than this to replay would make the gap in writes long.
+const MOST_LAG: u64 = 16 << 20;
+
+pub(super) async fn run(path: &Path, to: Option<String>, json: bool) -> Result<Exit> {
+    let inventory = read(path)?;
+    in_world(inventory, Format::choose(json), Some("switchover"), |world| async move {
+        let _lock = world.state.lock("switchover")?;
+        let facts = world.observe().await?;
+        let before = health(&world.inventory, &facts, &world.public_addresses(&facts));
+        let (from, to) = choose(&before, to.as_deref())?;
+        world.report.progress(&from, format!("stops, and hands over to {to}"));
+        let begun = Instant::now();
+        hand_over(&world, &from, &to).await?;
+        let moved = wait_for(&world, &from, &to, begun).await?;
+        let whole = wait_for_redundancy(&world, &from, begun).await;
+        if json {
+            println!(
+                "{}",
+                serde_json::json!({
+                    "from": from, "to": to, "seconds": moved.as_secs_f64(),
+                    "redundant_after": whole.map(|it| it.as_secs_f64()),
+                })
+            );
+            return Ok(if whole.is_some() { Exit::Done } else { Exit::Unhealthy });
+        }
+        println!("{to} takes writes ({:.1} s)", moved.as_secs_f64());
+        match whole {
+            Some(whole) => {
+                println!("{from} streams from it ({:.1} s)", whole.as_secs_f64());
+                Ok(Exit::Done)
+            }
+            None => {
+                println!("{from} does not stream from it yet; `cluster status` says more");
+                Ok(Exit::Unhealthy)
+            }
+        }
+    })
+    .await
+}
+
+/// Who hands over, and to whom.
+fn choose(health: &Health, to: Option<&str>) -> Result<(String, String)> {
+    let Some(from) = &health.primary else {
+        return Err(Advice::refused("no node takes writes")
+            .hint("`cluster status` says why; a switchover needs a primary that runs")
+            .into());
+    };
+    let standbys: Vec<_> =
+        health.nodes.iter().filter(|node| node.role == "standby" && node.state == "streaming").collect();
+    let heir = match to {
+        Some(name) => standbys.iter().find(|node| node.name == name),
+        None => standbys.iter().min_by_key(|node| node.lag_bytes.unwrap_or(u64::MAX)),
+    };
+    let Some(heir) = heir else {
+        let message = match to {
+            Some(name) if name == from => format!("{name} takes writes already"),
+            Some(name) => format!("{name} is not a standby that streams from {from}"),
+            None => format!("no standby streams from {from}"),
+        };
+        return Err(Advice::refused(message).hint("`cluster status` shows who streams").into());
+    };
+    if let Some(lag) = heir.lag_bytes.filter(|lag| *lag > MOST_LAG) {
+        return Err(Advice::refused(format!("{} is {} MiB behind", heir.name, lag >> 20))
+            .hint("wait until it has caught up; writes would stand still meanwhile")
+            .into());
+    }
+    Ok((from.clone(), heir.name.clone()))
+}
+
+async fn hand_over(world: &World, from: &str, to: &str) -> Result<()> {
+    let command = Command::new("hand over", "exec /usr/local/bin/cluster-node hand-over \"$1\"").arg(to);
+    world.connect(from).await?.run(&command, &|_| {}).await.map_err(|error| {
+        Advice::refused(format!("the guard of {from} does not hand over: {error}"))
+            .hint("it needs the lease, and so a majority of the nodes; `cluster status` shows who is there")
+    })?;
+    Ok(())
+}
+
+async fn guard(world: &World, node: &str) -> Result<Value> {
+    let command = Command::new("guard", "exec /usr/local/bin/cluster-node status --json").limit(10);
+    let output = world.connect(node).await?.run(&command, &|_| {}).await?;
+    serde_json::from_str(&output.stdout).context("the guard's answer makes no sense")
+}
+
+/// Waits until `to` takes writes with the lease.
+async fn wait_for(world: &World, from: &str, to: &str, begun: Instant) -> Result<Duration> {
+    loop {
+        let heir = guard(world, to).await;
+        if heir.as_ref().is_ok_and(|it| it["postgresql"] == "primary" && it["holds"] == true) {
+            return Ok(begun.elapsed());
+        }
+        let old = guard(world, from).await;
+        let went_back = old
+            .as_ref()
+            .is_ok_and(|it| it["holds"] == true && it["doing"].is_null() && it["postgresql"] == "primary");
+        if went_back {
+            let why = old?["trouble"].as_str().unwrap_or("its guard does not say why").to_owned();
+            return Err(Advice::failed(format!("{from} has gone on as primary: {why}"))
+                .hint("nothing is lost; mend that, and run this again")
+                .into());
+        }
+        if begun.elapsed() > PATIENCE {
+            return Err(Advice::failed(format!("{to} does not take over within {} s", PATIENCE.as_secs()))
+                .hint("the guards go on by themselves; `cluster status` says where it stands")
+                .into());
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+}
+
+/// Waits until what was primary streams from the new one; none if it does not in time.
+async fn wait_for_redundancy(world: &Arc<World>, from: &str, begun: Instant) -> Option<Duration> {
+    let asked = Instant::now();
+    while asked.elapsed() < REJOIN_PATIENCE {
+        world.report.progress(from, "becomes a standby");
+        let facts = world.observe().await.ok()?;
+        let health = health(&world.inventory, &facts, &world.public_addresses(&facts));
+        if health.nodes.iter().any(|node| node.name == from && node.state == "streaming") {
+            return Some(begun.elapsed());
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    None
+}
