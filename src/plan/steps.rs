@@ -523,14 +523,12 @@ impl<'a> Planner<'a> {
                 }
                 let follows = host.data.as_ref().is_some_and(|data| data.standby_signal);
                 if host.postgres.is_none() && !follows {
+                    // Its guard rewinds it, or clones it beside its old data; here there is nothing to do but to wait.
+                    self.plan.waits = Some(format!("{} to become a standby of {primary}", node.name));
                     return self.trouble(
                         Some(&node.name),
-                        format!("was primary before {primary} took over, and is stopped"),
-                        format!(
-                            "its data is kept; it never comes back as a second primary (see docs/failover.md on how \
-                             {} becomes a standby again)",
-                            node.name
-                        ),
+                        format!("was primary before {primary} took over, and is not its standby yet"),
+                        "its guard makes it one by itself; `cluster-node status` on the node says how far it is",
                     );
                 }
                 starts |= host.postgres.is_none();
