@@ -231,6 +231,9 @@ fn look_at(
         seen.role = "primary".into();
         seen.state = "running".into();
         seen.timeline = Some(postgres.timeline);
+        if host.holds_lease() == Some(false) {
+            wrong("has not been granted the lease: until it is, nobody takes over from it".into());
+        }
     }
     if !postgres.pending_restart.is_empty() {
         wrong(format!("settings wait for a restart: {}", postgres.pending_restart.join(", ")));

@@ -54,6 +54,13 @@ pub struct HostFacts {
     pub guard: Option<serde_json::Value>,
 }
 
+impl HostFacts {
+    /// Whether the guard says that this node holds the lease; none if it says nothing.
+    pub fn holds_lease(&self) -> Option<bool> {
+        self.guard.as_ref()?.get("holds")?.as_bool()
+    }
+}
+
 /// apt and dpkg.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

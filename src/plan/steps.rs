@@ -42,7 +42,23 @@ impl<'a> Planner<'a> {
             self.node(node);
         }
         self.address();
+        self.lease();
         self.plan
+    }
+
+    /// A primary that has not been granted its first lease yet has nobody who would take over from it.
+    fn lease(&mut self) {
+        let Primary::One(name) = &self.primary else { return };
+        let name = name.clone();
+        if self.host(&name).up().and_then(HostFacts::holds_lease) == Some(false) {
+            self.plan.waits = Some(format!("a majority to grant {name} the lease"));
+            self.trouble(
+                Some(&name),
+                "has not been granted the lease: until it is, nobody takes over from it",
+                "a majority of the guards must run and reach each other (UDP port 5480); `cluster-node status` on the \
+                 nodes says what each of them waits for",
+            );
+        }
     }
 
     fn step(&mut self, phase: Phase, node: Option<&Node>, action: Action, why: impl Into<String>) {
