@@ -64,6 +64,20 @@ pub enum Command {
         /// The node that takes over; the standby with the least to replay if left out
         to: Option<String>,
     },
+    /// Let the guards start, promote and rejoin nothing, for maintenance
+    ///
+    /// No node takes over until `cluster resume`. A primary that loses its lease is stopped all the same.
+    Pause {
+        /// The inventory
+        #[command(flatten)]
+        inventory: InventoryArg,
+    },
+    /// End a pause
+    Resume {
+        /// The inventory
+        #[command(flatten)]
+        inventory: InventoryArg,
+    },
     /// Print what an application needs to reach the cluster
     ///
     /// Writes go to the floating IP, reads to every data node. The password is not printed but named by the file that

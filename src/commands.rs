@@ -4,6 +4,7 @@ pub mod connect;
 pub mod db;
 mod down;
 pub mod lab;
+mod pause;
 pub mod plan;
 pub mod psql;
 mod render;
@@ -38,6 +39,10 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Plan { inventory, check } => plan::run(&inventory.inventory, check, cli.json).await,
         Command::Status { inventory } => status::run(&inventory.inventory, cli.json).await,
         Command::Switchover { inventory, to } => switchover::run(&inventory.inventory, to, cli.json).await,
+        Command::Pause { inventory } => pause::run(&inventory.inventory, pause::Wish::Pause, cli.json).await,
+        Command::Resume { inventory } => {
+            pause::run(&inventory.inventory, pause::Wish::Resume, cli.json).await
+        }
         Command::Connect { inventory, connect } => {
             connect::run(&inventory.inventory, connect, cli.json).await
         }

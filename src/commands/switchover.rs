@@ -64,6 +64,11 @@ pub(super) async fn run(path: &Path, to: Option<String>, json: bool) -> Result<E
 
 /// Who hands over, and to whom.
 fn choose(health: &Health, to: Option<&str>) -> Result<(String, String)> {
+    if health.paused {
+        return Err(Advice::refused("the cluster is paused: the standby would not promote")
+            .hint("`cluster resume` ends the pause")
+            .into());
+    }
     let Some(from) = &health.primary else {
         return Err(Advice::refused("no node takes writes")
             .hint("`cluster status` says why; a switchover needs a primary that runs")

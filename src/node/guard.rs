@@ -256,7 +256,7 @@ impl Guard {
             bootstrap: self.bootstrap,
             job: self.job,
             restarting,
-            paused: Path::new(memory::PAUSED).exists(),
+            paused: memory::paused().is_some(),
             primary: self.other_primary(now),
             unfit: now < self.unfit_until,
         }
@@ -567,6 +567,10 @@ impl Guard {
         let now = clock::now();
         let holds = self.lease.holds(now);
         match request {
+            Request::HandOver { .. } if memory::paused().is_some() => Verdict {
+                allowed: false,
+                why: "it is paused: the one would stop, and the other would not promote".into(),
+            },
             Request::HandOver { to } if holds => {
                 let heir = self.config.peers().find(|peer| peer.name == *to && !peer.witness).cloned();
                 match (heir, self.job) {

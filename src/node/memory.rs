@@ -10,12 +10,15 @@ use serde::{Deserialize, Serialize};
 
 use super::lease::{Durable, Millis, Term};
 
+/// Where everything lies that outlives a boot.
+const STATE: &str = "/var/lib/cluster";
 /// Grants and terms: synced before they are answered.
 const DURABLE: &str = "/var/lib/cluster/lease.json";
 /// The lease that this node holds. A boot clears it away, with every process that it was about.
 const HELD: &str = "/run/cluster/lease.json";
-/// Its presence is a person's wish that the guard start, promote and rejoin nothing.
-pub const PAUSED: &str = "/var/lib/cluster/paused";
+/// Its presence is a person's wish that the guard start, promote and rejoin nothing. It outlives a boot: a host that
+/// is being mended may boot several times.
+const PAUSED: &str = "/var/lib/cluster/paused";
 /// What happened, a line of JSON each.
 const JOURNAL: &str = "/var/lib/cluster/journal.jsonl";
 /// Beyond this the journal begins anew, and the old one is kept once.
@@ -101,6 +104,49 @@ pub fn hold(held: Option<Held>) -> Result<()> {
     }
 }
 
+/// A person's wish that the guard start, promote and rejoin nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pause {
+    /// Since when, as a time stamp; none if somebody made the file by hand.
+    #[serde(default)]
+    pub since: Option<String>,
+}
+
+/// Whether a person has paused this node, and since when. Whatever the file says, it is there for a reason.
+pub fn paused() -> Option<Pause> {
+    Path::new(PAUSED).exists().then(|| read(PAUSED).ok().flatten().unwrap_or_default())
+}
+
+/// Pauses this node. Returns whether it was not paused before.
+///
+/// # Errors
+/// When the wish cannot be made to last.
+pub fn pause() -> Result<bool> {
+    if paused().is_some() {
+        return Ok(false);
+    }
+    write(PAUSED, &Pause { since: Some(jiff::Timestamp::now().strftime("%FT%TZ").to_string()) }, true)?;
+    note("paused", "paused: nothing is started, promoted or rejoined");
+    Ok(true)
+}
+
+/// Ends a pause. Returns whether there was one.
+///
+/// # Errors
+/// When the wish cannot be taken back for good.
+pub fn resume() -> Result<bool> {
+    match fs::remove_file(PAUSED) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error).with_context(|| format!("cannot remove {PAUSED}")),
+    }
+    File::open(STATE)
+        .and_then(|directory| directory.sync_all())
+        .with_context(|| format!("cannot sync {STATE}"))?;
+    note("resumed", "the pause has ended");
+    Ok(true)
+}
+
 /// Tells the system's journal and our own what happened. `what` is one word for programs, `text` a line for people.
 pub fn note(what: &str, text: &str) {
     println!("{text}");
@@ -108,7 +154,7 @@ pub fn note(what: &str, text: &str) {
         "at": jiff::Timestamp::now().to_string(), "clock": super::clock::now(), "what": what, "text": text,
     });
     let append = || -> std::io::Result<()> {
-        fs::create_dir_all("/var/lib/cluster")?;
+        fs::create_dir_all(STATE)?;
         if fs::metadata(JOURNAL).is_ok_and(|it| it.len() > JOURNAL_BYTES) {
             fs::rename(JOURNAL, format!("{JOURNAL}.1"))?;
         }

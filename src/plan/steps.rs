@@ -25,6 +25,8 @@ pub(super) struct Planner<'a> {
     means: &'a Means,
     primary: Primary,
     addresses: Addresses,
+    /// The nodes that a person has paused.
+    paused: Vec<&'a str>,
     plan: Plan,
 }
 
@@ -32,7 +34,10 @@ impl<'a> Planner<'a> {
     pub(super) fn new(inventory: &'a Inventory, facts: &'a Facts, means: &'a Means) -> Self {
         let primary = roles::primary(inventory, facts);
         let addresses = addresses(inventory, facts);
-        Planner { inventory, facts, means, primary, addresses, plan: Plan::default() }
+        let is_paused = |name: &str| facts.hosts.get(name).and_then(|host| host.up()?.paused()) == Some(true);
+        let paused =
+            inventory.nodes.iter().map(|node| node.name.as_str()).filter(|name| is_paused(name)).collect();
+        Planner { inventory, facts, means, primary, addresses, paused, plan: Plan::default() }
     }
 
     pub(super) fn plan(mut self) -> Plan {
@@ -43,7 +48,23 @@ impl<'a> Planner<'a> {
         }
         self.address();
         self.lease();
+        self.pause();
         self.plan
+    }
+
+    /// Somebody is at work on the cluster: what stands still is left alone, and nothing that guards would do by
+    /// themselves is waited for.
+    fn pause(&mut self) {
+        if self.paused.is_empty() {
+            return;
+        }
+        self.plan.waits = None;
+        let names = self.paused.join(", ");
+        self.trouble(
+            None,
+            format!("paused on {names}: guards start, promote and rejoin nothing there, and this run starts nothing"),
+            "`cluster resume` ends the pause",
+        );
     }
 
     /// A primary that has not been granted its first lease yet has nobody who would take over from it.
@@ -178,6 +199,9 @@ impl<'a> Planner<'a> {
             if let Some(droplet) = cloud.droplets.get(&node.name)
                 && matches!(self.host(&node.name), Host::Off)
             {
+                if !self.paused.is_empty() {
+                    continue;
+                }
                 let action = Action::PowerOn { droplet: droplet.id };
                 self.step(Phase::Provide, Some(node), action, "its droplet is off");
             } else if let Some(droplet) = cloud.droplets.get(&node.name)
@@ -224,7 +248,7 @@ impl<'a> Planner<'a> {
         let bare = HostFacts::default();
         let host = match self.host(&node.name) {
             Host::Up(host) => host.as_ref(),
-            Host::Off if self.facts.cloud.is_some() => {
+            Host::Off if self.facts.cloud.is_some() && self.paused.is_empty() => {
                 self.step(Phase::Reach, Some(node), Action::Reach, "its droplet is off");
                 return;
             }
@@ -550,6 +574,14 @@ impl<'a> Planner<'a> {
                 starts |= host.postgres.is_none();
             }
         }
+        if starts && self.is_paused(node) {
+            // Whoever paused it may have stopped it, too; the rest is seen to once it runs.
+            return self.trouble(
+                Some(&node.name),
+                "does not run, and is paused",
+                "`cluster resume` starts it",
+            );
+        }
         if starts {
             self.step(Phase::Follow, Some(node), Action::StartStandby, "it does not run");
         }
@@ -565,6 +597,10 @@ impl<'a> Planner<'a> {
         if !registered {
             self.step(Phase::Follow, Some(node), Action::RegisterStandby, "repmgr does not know it as it is");
         }
+    }
+
+    fn is_paused(&self, node: &Node) -> bool {
+        self.paused.contains(&node.name.as_str())
     }
 
     fn primary_name(&self) -> String {
@@ -591,6 +627,7 @@ impl<'a> Planner<'a> {
         if *data == Data::Ours
             && host.postgres.is_none()
             && host.data.as_ref().is_some_and(|data| data.standby_signal)
+            && !self.is_paused(node)
         {
             self.step(Phase::Follow, Some(node), Action::StartStandby, "it does not run");
         }
@@ -599,6 +636,13 @@ impl<'a> Planner<'a> {
     fn witness(&mut self, node: &Node, host: &HostFacts, data: &Data, running: bool) {
         match data {
             Data::Foreign(_) => return,
+            Data::Ours if !running && self.is_paused(node) => {
+                return self.trouble(
+                    Some(&node.name),
+                    "does not run, and is paused",
+                    "`cluster resume` starts it",
+                );
+            }
             _ if !running => {
                 let why = "it does not run";
                 self.step(Phase::Setup, Some(node), Action::StartNew { made: Made::Witness }, why);

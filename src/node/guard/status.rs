@@ -25,6 +25,8 @@ pub(super) struct Status {
     pub failover: bool,
     /// Whether a person has paused it.
     pub paused: bool,
+    /// Since when.
+    pub paused_since: Option<String>,
     /// Whether the address was seen here at the last look; none before the first, and on other nodes.
     pub has_address: Option<bool>,
     /// What is being done.
@@ -39,7 +41,7 @@ pub(super) struct Status {
 
 impl Guard {
     pub(super) fn status(&self) -> Status {
-        let now = clock::now();
+        let (now, paused) = (clock::now(), memory::paused());
         let postgresql = match self.look.as_ref().map(|look| &look.state) {
             Some(State::Primary) => "primary",
             Some(State::Standby { .. }) => "standby",
@@ -54,7 +56,8 @@ impl Guard {
             holds_for: until.map(|until| until - now),
             term: self.lease.durable().term,
             failover: self.config.nodes.len() > 2,
-            paused: std::path::Path::new(memory::PAUSED).exists(),
+            paused: paused.is_some(),
+            paused_since: paused.and_then(|pause| pause.since),
             has_address: self.has_address,
             doing: self.job.map(|job| format!("{job:?}").to_lowercase()),
             why: self.why.to_owned(),
