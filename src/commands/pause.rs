@@ -97,7 +97,8 @@ pub(super) async fn run(path: &Path, wish: Wish, json: bool) -> Result<Exit> {
 /// Tells one node; whether that changed anything.
 async fn tell(world: &Arc<World>, node: &str, wish: Wish) -> Result<bool, String> {
     let output = world.run(node, &wish.command(), &|_| {}).await.map_err(|error| error.to_string())?;
-    Ok(matches!(output.stdout.trim(), "paused" | "resumed"))
+    // What it notes in its journal comes before.
+    Ok(matches!(output.stdout.lines().last().map(str::trim), Some("paused" | "resumed")))
 }
 
 fn node(told: &Result<bool, String>, wish: Wish) -> Node {

@@ -154,7 +154,7 @@ impl Guard {
         let bootstrap = durable.term == 0;
         let mut lease = Lease::new(me.id, members, timing, durable, clock::now());
         if let Some(held) = memory::held()? {
-            lease.resume(held.term, held.until);
+            lease.resume(held.term, held.until, clock::now());
         }
         let key = std::fs::read_to_string(wire::KEY_PATH)
             .with_context(|| format!("cannot read {}; `cluster up` writes it", wire::KEY_PATH))?;

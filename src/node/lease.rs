@@ -17,6 +17,11 @@
 //! figures for which drifting clocks could turn the order round. A voter that lost its memory of *when* it granted
 //! waits from its start instead; *what* it granted is on its disk.
 //!
+//! Nodes need not agree on the length of a lease: while `cluster up` changes it, or where a node was not reached, some
+//! have the old one. So a question says for how long, a voter waits by the longest that it has granted (or by its own,
+//! if that is longer) and keeps that length on its disk, and the holder counts no more than what was granted. Whichever
+//! of them learns the new length first, and in whatever order, [`Timing::new`]'s condition holds for each pair.
+//!
 //! Everything here is pure: time comes in as milliseconds of `CLOCK_BOOTTIME`, messages and what is to be made
 //! durable go out. `voter` grants, `claim` asks, and [`Lease`] is the two of them on one node.
 
@@ -29,7 +34,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use claim::Claim;
-pub use timing::{Millis, Timing};
+pub use timing::{ENDLESS, Millis, Timing};
 use voter::Voter;
 
 /// repmgr's node id.
@@ -82,6 +87,9 @@ pub enum Message {
         position: Position,
         /// Whether I take writes.
         writable: bool,
+        /// For how long: [`ENDLESS`] where leases do not run out. Guards that do not say it know one length only.
+        #[serde(default = "timing::default_lease")]
+        lease: Millis,
     },
     /// Whether I do.
     Answer {
@@ -93,6 +101,9 @@ pub enum Message {
         refusal: Option<Refusal>,
         /// The highest term that I have granted.
         known: Term,
+        /// For how long I have granted it, whatever my own configuration says.
+        #[serde(default = "timing::default_lease")]
+        lease: Millis,
     },
     /// I hold nothing any more, of this term or an earlier one, and no PostgreSQL of mine takes writes.
     Release {
@@ -186,6 +197,9 @@ pub struct Durable {
     /// Whom it named to have the next term.
     #[serde(default)]
     pub heir: Option<NodeId>,
+    /// For how long it was granted. None as older guards wrote it, which knew one length only.
+    #[serde(default)]
+    pub lease: Option<Millis>,
     /// What a holder that took writes last reported, and in which term. On disk it may be older by half of the
     /// allowed lag, so that not every renewal costs a sync.
     pub report: Option<Report>,
@@ -307,7 +321,9 @@ impl Lease {
 
     /// Takes up a term that this node held when its guard ended, within the same boot. `until` is the end that the
     /// old guard had proof of. Nothing happens if the disk does not know of the term.
-    pub fn resume(&mut self, term: Term, until: Millis) {
+    pub fn resume(&mut self, term: Term, until: Millis, now: Millis) {
+        // Where leases run out now and did not before: a node may always claim less than it was granted.
+        let until = if until == ENDLESS && self.timing.expires { now + self.timing.holds() } else { until };
         if self.voter.durable().term == term && self.voter.durable().holder == Some(self.me) {
             self.claim = Claim::resumed(term, until);
         }
@@ -374,22 +390,22 @@ impl Lease {
                 let known = self.voter.durable().term;
                 output.send.push((from, Message::Straw { term, refusal, known }));
             }
-            Message::Ask { term, asked_at, position, writable } => {
+            Message::Ask { term, asked_at, position, writable, lease } => {
                 let refusal = self.consider(now, from, term, position).err();
                 if refusal.is_none() {
-                    output.persist = self.voter.grant(now, from, term, writable.then_some(position));
+                    output.persist = self.voter.grant(now, from, term, writable.then_some(position), lease);
                 }
                 let known = self.voter.durable().term;
-                output.send.push((from, Message::Answer { term, asked_at, refusal, known }));
+                output.send.push((from, Message::Answer { term, asked_at, refusal, known, lease }));
             }
             Message::Release { term, heir } => output.persist = self.voter.release(now, from, term, heir),
             Message::Straw { term, refusal, known } => {
                 self.seen = self.seen.max(known);
                 self.straw(now, from, term, refusal, &mut output);
             }
-            Message::Answer { term, asked_at, refusal, known } => {
+            Message::Answer { term, asked_at, refusal, known, lease } => {
                 self.seen = self.seen.max(known);
-                self.answer(now, from, term, asked_at, refusal, &mut output);
+                self.answer(now, from, term, (asked_at, lease), refusal, &mut output);
             }
         }
         output

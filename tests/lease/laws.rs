@@ -28,6 +28,10 @@ pub(crate) enum Mistake {
     PromotesUngranted,
     /// Any standby will do.
     IgnoresLag,
+    /// The length of the lease is taken to be the same everywhere.
+    KnowsItsOwnLengthOnly,
+    /// A voter that restarts takes what it granted for as long as its own configuration says.
+    ForgetsTheLength,
     /// Nothing watches the lease but the guard itself.
     NoSentinel,
 }

@@ -79,10 +79,14 @@ impl Node {
         if mistake == Some(Mistake::IgnoresLag) {
             timing.lag_limit = u64::MAX;
         }
-        let mut lease = Lease::new(self.id, self.members.clone(), timing, self.disk.clone(), abstains_from);
+        let mut disk = self.disk.clone();
+        if mistake == Some(Mistake::ForgetsTheLength) {
+            disk.lease = Some(timing.lease);
+        }
+        let mut lease = Lease::new(self.id, self.members.clone(), timing, disk, abstains_from);
         if let Some((term, until)) = self.run {
             let afresh = mistake == Some(Mistake::ResumesAfresh);
-            lease.resume(term, if afresh { now + self.timing.holds() } else { until });
+            lease.resume(term, if afresh { now + self.timing.holds() } else { until }, now);
         }
         self.guard = Some(lease);
         (self.guard_frozen_since, self.guard_back_at) = (None, None);

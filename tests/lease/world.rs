@@ -15,6 +15,8 @@ const TROUBLE: Millis = 90_000;
 /// The bytes that a primary writes in a grain of time.
 const WRITES: u64 = 2_000;
 const LAG_LIMIT: u64 = 1 << 20;
+/// The lengths that an operator changes his mind between, where that is what happens.
+const LENGTHS: [Millis; 4] = [6_000, 9_000, 20_000, 60_000];
 
 struct Flight {
     arrives: Millis,
@@ -28,6 +30,8 @@ pub(crate) struct World {
     pub(crate) nodes: Vec<Node>,
     random: Random,
     mistake: Option<Mistake>,
+    /// Whether guards start with another length of the lease than before.
+    changes: bool,
     flights: Vec<Flight>,
     /// Directed pairs whose messages are lost.
     cuts: BTreeSet<(usize, usize)>,
@@ -45,12 +49,26 @@ pub(crate) struct World {
 
 /// Runs one schedule.
 pub(crate) fn run(seed: u64, data: u32, witness: bool, mistake: Option<Mistake>) -> Result<(), Broken> {
-    let mut world = World::new(seed, data, witness, mistake);
-    world.run().map_err(|law| Broken { law, schedule: world.log.into() })
+    World::new(seed, data, witness, mistake, false).outcome()
+}
+
+/// Runs one schedule in which every guard that starts has a length of the lease of its own.
+pub(crate) fn run_changing(
+    seed: u64,
+    data: u32,
+    witness: bool,
+    mistake: Option<Mistake>,
+) -> Result<(), Broken> {
+    World::new(seed, data, witness, mistake, true).outcome()
 }
 
 impl World {
-    fn new(seed: u64, data: u32, witness: bool, mistake: Option<Mistake>) -> World {
+    fn outcome(mut self) -> Result<(), Broken> {
+        let world = &mut self;
+        world.run().map_err(|law| Broken { law, schedule: std::mem::take(&mut world.log).into() })
+    }
+
+    fn new(seed: u64, data: u32, witness: bool, mistake: Option<Mistake>, changes: bool) -> World {
         let mut random = Random::new(seed);
         let count = data + u32::from(witness);
         let members: Vec<NodeId> = (1..=count).collect();
@@ -91,6 +109,7 @@ impl World {
             nodes,
             random,
             mistake,
+            changes,
             flights: Vec::new(),
             cuts: BTreeSet::new(),
             loss,
@@ -102,9 +121,24 @@ impl World {
             log: VecDeque::new(),
         };
         for index in 0..world.nodes.len() {
+            world.draw_length(index);
             world.nodes[index].start_guard(0, mistake);
         }
         world
+    }
+
+    /// `cluster up` has written another length, here and perhaps nowhere else.
+    fn draw_length(&mut self, index: usize) {
+        if self.changes {
+            let lease = LENGTHS[usize::try_from(self.random.between(0, LENGTHS.len() as u64 - 1)).unwrap()];
+            self.nodes[index].timing = Timing::new(lease, LAG_LIMIT, self.nodes.len()).unwrap();
+            self.tell(format!("{} has leases of {lease} ms", self.nodes[index].id));
+        }
+    }
+
+    /// By how much a lease may be longer than what the laws' figures are made for.
+    pub(crate) fn longer(&self) -> Millis {
+        if self.changes { 2 * (LENGTHS[LENGTHS.len() - 1] - 9_000) } else { 0 }
     }
 
     fn tell(&mut self, what: String) {
@@ -121,7 +155,7 @@ impl World {
     fn run(&mut self) -> Result<(), String> {
         let mut next_fault = self.random.between(3_000, 20_000);
         let mut mended = false;
-        while self.real < TROUBLE + 60_000 {
+        while self.real < TROUBLE + 60_000 + self.longer() {
             self.real += STEP;
             if self.real < TROUBLE && self.real >= next_fault {
                 self.fault();
@@ -156,7 +190,7 @@ impl World {
             (None, _) => None,
         };
         match self.leaderless {
-            Some((set, since)) if self.real - since > laws::PRIMARY_WITHIN => Err(format!(
+            Some((set, since)) if self.real - since > laws::PRIMARY_WITHIN + self.longer() => Err(format!(
                 "the healthy and connected majority {set:#b} has had no primary since {since} ms"
             )),
             _ => Ok(()),
@@ -248,6 +282,9 @@ impl World {
     fn come_back(&mut self) {
         let (real, mistake) = (self.real, self.mistake);
         for index in 0..self.nodes.len() {
+            if self.nodes[index].back_at.is_some_and(|at| real >= at) {
+                self.draw_length(index);
+            }
             let node = &mut self.nodes[index];
             let id = node.id;
             if node.back_at.is_some_and(|at| real >= at) {
@@ -264,7 +301,8 @@ impl World {
                 node.guard_back_at = Some(real + 1_000);
             }
             if node.guard_back_at.is_some_and(|at| real >= at) {
-                node.start_guard(real, mistake);
+                self.draw_length(index);
+                self.nodes[index].start_guard(real, mistake);
                 self.tell(format!("the guard of {id} starts"));
             }
             let node = &mut self.nodes[index];
@@ -316,6 +354,13 @@ impl World {
             {
                 *asked_at = now;
             }
+            if self.mistake == Some(Mistake::KnowsItsOwnLengthOnly) {
+                match &mut message {
+                    Message::Ask { lease, .. } => *lease = self.nodes[flight.to].timing.lease,
+                    Message::Answer { lease, .. } => *lease = Millis::MAX,
+                    _ => {}
+                }
+            }
             let from = self.nodes[flight.from].id;
             let Some(guard) = self.nodes[flight.to].guard.as_mut() else { continue };
             let output = guard.receive(now, from, message);
@@ -329,8 +374,9 @@ impl World {
         let output = self.nodes[index].commit(output, real, mistake);
         // What a majority has heard, as the holder itself can tell.
         let node = &self.nodes[index];
-        if let Some(until) =
-            node.guard.as_ref().and_then(|guard| guard.until()).filter(|it| *it != Millis::MAX)
+        if !self.changes
+            && let Some(until) =
+                node.guard.as_ref().and_then(|guard| guard.until()).filter(|it| *it != Millis::MAX)
             && let Some(position) = self.said.get(&(index, until - node.timing.holds()))
             && self.reported.is_none_or(|reported| reported < *position)
         {

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{Durable, Millis, NodeId, Position, Refusal, Report, Term, Timing};
+use super::timing::DEFAULT_LEASE;
+use super::{Durable, ENDLESS, Millis, NodeId, Position, Refusal, Report, Term, Timing};
 
 /// What one guard has granted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -12,8 +13,9 @@ pub struct Voter {
     durable: Durable,
     /// The report as it was last heard.
     report: Option<Report>,
-    /// When the last grant was given or renewed. After a start: the start, since it may have been just before.
-    granted_at: Millis,
+    /// When the last grant has surely run out, whoever was granted for how long. After a start it is counted from
+    /// there, since the grant may have been just before.
+    free_at: Millis,
     /// Since when that grant has been known to be released, if it is.
     released_at: Option<Millis>,
     /// Who wants the next term, with how much, and when that was heard.
@@ -23,7 +25,9 @@ pub struct Voter {
 impl Voter {
     pub(super) fn new(timing: Timing, durable: Durable, now: Millis) -> Voter {
         let (report, released_at) = (durable.report, durable.released.then_some(now));
-        Voter { timing, durable, report, granted_at: now, released_at, candidates: BTreeMap::new() }
+        let lease = durable.lease.or(durable.holder.map(|_| DEFAULT_LEASE)).unwrap_or_default();
+        let free_at = now.saturating_add(timing.waits_of(lease));
+        Voter { timing, durable, report, free_at, released_at, candidates: BTreeMap::new() }
     }
 
     pub(super) fn durable(&self) -> &Durable {
@@ -51,7 +55,8 @@ impl Voter {
             // Where leases do not run out, nothing but a release frees them; a voter that never granted is free as
             // soon as it is sure that it has not forgotten.
             None if !self.timing.expires && self.durable.holder.is_some() => None,
-            None => Some(self.granted_at + self.timing.waits()),
+            None if self.durable.lease == Some(ENDLESS) => None,
+            None => Some(self.free_at),
         }
     }
 
@@ -139,8 +144,11 @@ impl Voter {
         to: NodeId,
         term: Term,
         wrote: Option<Position>,
+        lease: Millis,
     ) -> Option<Durable> {
-        (self.granted_at, self.released_at) = (now, None);
+        let before = self.durable.clone();
+        self.note_length(now, lease);
+        self.released_at = None;
         self.candidates.clear();
         if let Some(position) = wrote {
             // Questions can overtake each other; within a term the most is the latest.
@@ -148,7 +156,6 @@ impl Voter {
             let position = known.map_or(position, |known| known.max(position));
             self.report = Some(Report { term, position });
         }
-        let before = self.durable.clone();
         (self.durable.term, self.durable.holder) = (term, Some(to));
         (self.durable.released, self.durable.heir) = (false, None);
         let on_disk = before.report.map(|report| report.position);
@@ -165,6 +172,17 @@ impl Voter {
             return Some(self.durable.clone());
         }
         None
+    }
+
+    /// Waits for the longest lease that may still run. A shorter one takes its place, here and on the disk, only when it
+    /// ends later: the holder may have been granted the longer one by others, and a restart counts from the disk.
+    fn note_length(&mut self, now: Millis, lease: Millis) {
+        let free_at = now.saturating_add(self.timing.waits_of(lease));
+        // What did not run out does now: the holder has said so itself.
+        let was_endless = self.durable.lease == Some(ENDLESS) && lease != ENDLESS;
+        if was_endless || free_at >= self.free_at {
+            (self.free_at, self.durable.lease) = (free_at, Some(lease));
+        }
     }
 
     /// The holder of `term` says that it has let go. What comes back is better on disk: a voter that forgets it waits
