@@ -78,9 +78,6 @@ pub struct Node {
     pub guard_says: Option<String>,
 }
 
-/// A standby that has more to replay is worth a word.
-const LAG_WORTH_A_WORD: u64 = 16 << 20;
-
 /// Looks at everything.
 pub fn health(inventory: &Inventory, facts: &Facts, addresses: &BTreeMap<String, String>) -> Health {
     let primary = roles::primary(inventory, facts);
@@ -197,6 +194,10 @@ fn failover(inventory: &Inventory, primary: &Primary, nodes: &[Node]) -> Failove
                 "no standby streams that is not paused"
             };
             return off(why.into());
+        }
+        let within = |node: &Node| node.lag_bytes.is_none_or(|lag| lag <= inventory.failover.lag_limit);
+        if !nodes.iter().any(|node| node.state == "streaming" && node.paused != Some(true) && within(node)) {
+            return off("every standby is further behind than failover.lag_limit allows".into());
         }
         let voters: Vec<&Node> = nodes.iter().filter(|node| !takes_writes(node)).collect();
         let there = voters.iter().filter(|node| node.guard.as_deref() == Some("active")).count();
@@ -340,7 +341,7 @@ fn look_at(
         if seen.state != "streaming" && primary.is_some() {
             wrong(format!("does not stream from {} ({})", primary.unwrap_or_default(), seen.state));
         }
-        if let Some(lag) = seen.lag_bytes.filter(|lag| *lag > LAG_WORTH_A_WORD) {
+        if let Some(lag) = seen.lag_bytes.filter(|lag| *lag > inventory.failover.lag_limit) {
             wrong(format!("is {} MiB behind", lag >> 20));
         }
     } else {
