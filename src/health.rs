@@ -105,6 +105,7 @@ pub fn health(inventory: &Inventory, facts: &Facts, addresses: &BTreeMap<String,
     };
     let upstream = name.as_deref().and_then(|name| facts.hosts.get(name)?.up());
     pause(inventory, facts, &mut problems);
+    forced(inventory, facts, &mut problems);
     let nodes: Vec<Node> = inventory
         .nodes
         .iter()
@@ -151,6 +152,29 @@ fn pause(inventory: &Inventory, facts: &Facts, problems: &mut Vec<String>) {
         "PAUSED on {}{since}{others}: guards start, promote and rejoin nothing there; `cluster resume` ends it",
         paused.join(", ")
     ));
+}
+
+/// What was done by force stays loud until a majority is back.
+fn forced(inventory: &Inventory, facts: &Facts, problems: &mut Vec<String>) {
+    let says = |node: &str, what: &str| {
+        guard(facts, node).and_then(|guard| guard.get(what)?.as_bool()) == Some(true)
+    };
+    for node in &inventory.nodes {
+        if says(&node.name, "forced") {
+            problems.push(format!(
+                "{} took over BY FORCE, and no majority has granted it since: nothing fails over, and it does not stop \
+                 when it is cut off; bring the others back where they reach it",
+                node.name
+            ));
+        }
+        if says(&node.name, "kept") {
+            problems.push(format!(
+                "{}: took writes beside another primary; its data is kept as it is until you have looked at it and \
+                 `cluster rejoin {}` gives it up",
+                node.name, node.name
+            ));
+        }
+    }
 }
 
 /// Who holds the lease: the node that says so of itself, else the one that most voters name.

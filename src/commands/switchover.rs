@@ -104,7 +104,8 @@ async fn hand_over(world: &World, from: &str, to: &str) -> Result<()> {
     Ok(())
 }
 
-async fn guard(world: &World, node: &str) -> Result<Value> {
+/// What the guard of a node says of itself.
+pub(super) async fn guard(world: &World, node: &str) -> Result<Value> {
     let command = Command::new("guard", "exec /usr/local/bin/cluster-node status --json").limit(10);
     let output = world.connect(node).await?.run(&command, &|_| {}).await?;
     serde_json::from_str(&output.stdout).context("the guard's answer makes no sense")

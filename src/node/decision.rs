@@ -40,6 +40,8 @@ pub struct Seen {
     pub restarting: bool,
     /// Whether a person wants nothing to be started, promoted or rejoined.
     pub paused: bool,
+    /// Whether what was written here beside another primary is kept for a person to look at.
+    pub kept: bool,
     /// Another node that takes writes with a lease.
     pub primary: Option<NodeId>,
     /// Not to be made primary now: something failed here a moment ago.
@@ -110,7 +112,11 @@ impl Seen {
 
     /// Whether this node should have the lease if nobody else has.
     fn candidate(&self) -> bool {
-        if self.witness || self.paused || self.unfit || matches!(self.job, Some(Job::Rejoin | Job::HandOver))
+        if self.witness
+            || self.paused
+            || self.kept
+            || self.unfit
+            || matches!(self.job, Some(Job::Rejoin | Job::HandOver))
         {
             return false;
         }
@@ -166,6 +172,9 @@ impl Seen {
                 (Act::Promote, "this node holds the lease")
             }
             (true, _, _) => (Act::Rest, "this node holds the lease"),
+            (false, false, false) if self.kept => {
+                (Act::Rest, "it took writes beside another primary: its data is kept until `cluster rejoin`")
+            }
             (false, false, false) => match self.primary {
                 Some(primary) => (Act::Rejoin(primary), "another node is primary"),
                 None => (Act::Rest, "waiting for a majority to grant the lease, or for another primary"),
@@ -195,6 +204,7 @@ mod tests {
             job: None,
             restarting: false,
             paused: false,
+            kept: false,
             primary: None,
             unfit: false,
         }
@@ -243,6 +253,9 @@ mod tests {
         assert_eq!(Seen { primary: Some(2), ..stopped() }.decide().0, Act::Rejoin(2));
         assert_eq!(Seen { primary: Some(2), paused: true, ..stopped() }.decide().0, Act::Rest);
         assert_eq!(Seen { standby_signal: true, ..stopped() }.decide().0, Act::Start);
+        let kept = Seen { primary: Some(2), kept: true, ..stopped() };
+        assert_eq!(kept.decide().0, Act::Rest, "what was written beside another primary is not rewound");
+        assert!(!Seen { primary: None, ..kept }.local().candidate, "nor is it made primary by itself");
     }
 
     #[test]

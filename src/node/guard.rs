@@ -20,7 +20,7 @@ use super::address;
 use super::clock;
 use super::config::{Config, Member};
 use super::decision::{Act, Job, Seen};
-use super::lease::{Event, Lease, Message, Millis, NodeId, Output, Refusal, Timing};
+use super::lease::{ENDLESS, Event, Lease, Message, Millis, NodeId, Output, Refusal, Timing};
 use super::memory::{self, Held};
 use super::postgres::{self, Look, State};
 use super::processes;
@@ -257,6 +257,7 @@ impl Guard {
             job: self.job,
             restarting,
             paused: memory::paused().is_some(),
+            kept: memory::keeps_data(),
             primary: self.other_primary(now),
             unfit: now < self.unfit_until,
         }
@@ -294,7 +295,10 @@ impl Guard {
         }
         let held = match (self.lease.term(), self.lease.until()) {
             (Some(term), Some(until)) => Some(Held { term, until }),
-            // Run out, and not yet seen to have ended: the old note stands.
+            // Run out, and not yet seen to have ended: the old note stands, unless it would never run out.
+            (Some(term), None) if self.noted.is_some_and(|held| held.until == ENDLESS) => {
+                Some(Held { term, until: clock::now() })
+            }
             (Some(_), None) => self.noted,
             (None, _) => None,
         };
@@ -306,6 +310,10 @@ impl Guard {
             self.send(to, Some(message)).await;
         }
         for event in output.events {
+            if matches!(event, Event::Yielded { .. }) {
+                // What was written here is nowhere else, and rewinding would lose it.
+                memory::keep_data()?;
+            }
             self.tell(event);
         }
         Ok(())
@@ -331,6 +339,16 @@ impl Guard {
             Event::GaveUp { term } => format!("no majority for term {term}"),
             Event::Expired { term } => {
                 format!("the lease of term {term} has run out: no majority has renewed it")
+            }
+            Event::Forced { term } => {
+                (self.bootstrap, self.next_address) = (false, Instant::now());
+                format!("holds by force, term {term}: no majority stands behind it")
+            }
+            Event::Confirmed { term } => {
+                format!("a majority is back and has granted what was taken by force, term {term}")
+            }
+            Event::Yielded { to } => {
+                format!("gives way to {}, which takes writes too: this node held by force", self.name(*to))
             }
             Event::Released { term } => format!("has let go of term {term}"),
             Event::Refused { by, why } => {
@@ -381,7 +399,7 @@ impl Guard {
             Act::Promote => self.begin(Job::Promote, why, jobs::promote(config)),
             Act::Rejoin(primary) => {
                 if let Some(primary) = self.member(primary).cloned() {
-                    self.begin(Job::Rejoin, why, jobs::rejoin(config, primary));
+                    self.begin(Job::Rejoin, why, jobs::rejoin(config, primary, false));
                 }
             }
         }
@@ -531,7 +549,7 @@ impl Guard {
             Opened::Message(from, message) => {
                 let now = clock::now();
                 if let Message::Ask { writable: true, term, .. } = &message
-                    && *term >= self.lease.durable().term
+                    && (*term >= self.lease.durable().term || self.lease.is_forced())
                 {
                     self.bootstrap = false;
                     let since = self.primary.as_ref().filter(|it| it.node == from && now <= it.heard + HEARD);
@@ -556,11 +574,83 @@ impl Guard {
                 serde_json::to_string(&Verdict { allowed: false, why: "only root may ask for that".into() })
             }
             Some(Request::Status) => serde_json::to_string(&self.status()),
+            Some(Request::Take) => match self.take().await {
+                Ok(verdict) => serde_json::to_string(&verdict),
+                // What could not be made durable was not done.
+                Err(error) => serde_json::to_string(&Verdict { allowed: false, why: format!("{error:#}") }),
+            },
             Some(request) => serde_json::to_string(&self.verdict(&request)),
             None => Ok("{\"error\":\"what?\"}".to_owned()),
         };
         // Who asked may have gone.
         let _ = stream.write_all(answer.unwrap_or_default().as_bytes()).await;
+    }
+
+    /// Takes the lease without a majority, on a person's word.
+    async fn take(&mut self) -> Result<Verdict> {
+        let now = clock::now();
+        let no = |why: String| Ok(Verdict { allowed: false, why });
+        if self.lease.holds(now) {
+            return Ok(Verdict { allowed: true, why: "this node holds the lease".into() });
+        }
+        let me = self.config.me();
+        if me.witness || !finished() {
+            return no(format!("{} has no data that could be taken over", me.name));
+        }
+        if memory::paused().is_some() {
+            return no("it is paused, and would not promote".into());
+        }
+        if let Some(primary) = self.other_primary(now) {
+            return no(format!("{} takes writes, as this guard hears", self.name(primary)));
+        }
+        if let Some(job) = self.job {
+            return no(format!("{job:?} is under way"));
+        }
+        match self.lease.take(now) {
+            Ok(output) => {
+                memory::give_up_data()?;
+                self.unfit_until = 0;
+                self.put(output).await?;
+                self.act().await;
+                Ok(Verdict { allowed: true, why: "this node holds by force".into() })
+            }
+            Err(Refusal::Past) => no("it cannot tell how much WAL it has; PostgreSQL does not answer".into()),
+            Err(refusal) => no(refusal.to_string()),
+        }
+    }
+
+    /// Makes a standby of this node, because a person asks for it.
+    fn rejoin(&mut self, now: Millis, clone: bool) -> Verdict {
+        let no = |why: &str| Verdict { allowed: false, why: why.to_owned() };
+        let seen = self.see(now);
+        if seen.witness {
+            return no("it is the witness, and has nothing to rejoin with");
+        }
+        if self.lease.holds(now) || seen.local().writable {
+            return no("it takes writes");
+        }
+        if self.job == Some(Job::Rejoin) {
+            return Verdict { allowed: true, why: "it is under way".into() };
+        }
+        if self.job.is_some() {
+            return no("something else is under way; `cluster-node status` says what");
+        }
+        if seen.paused {
+            return no("it is paused");
+        }
+        if seen.standby_signal && !clone {
+            return no("it is a standby; if it does not stream, a fresh clone mends it");
+        }
+        let Some(primary) = seen.primary.and_then(|id| self.member(id)).cloned() else {
+            return no("its guard hears of no node that takes writes");
+        };
+        if let Err(error) = memory::give_up_data() {
+            return no(&format!("{error:#}"));
+        }
+        let why =
+            format!("rejoins {}, as a person asks{}", primary.name, if clone { ", by a clone" } else { "" });
+        self.begin(Job::Rejoin, &why, jobs::rejoin(self.config.clone(), primary, clone));
+        Verdict { allowed: true, why }
     }
 
     fn verdict(&mut self, request: &Request) -> Verdict {
@@ -570,6 +660,11 @@ impl Guard {
             Request::HandOver { .. } if memory::paused().is_some() => Verdict {
                 allowed: false,
                 why: "it is paused: the one would stop, and the other would not promote".into(),
+            },
+            Request::Rejoin { clone } => self.rejoin(now, *clone),
+            Request::HandOver { .. } if self.lease.is_forced() => Verdict {
+                allowed: false,
+                why: "it holds by force, and a majority must be back before it can hand over".into(),
             },
             Request::HandOver { to } if holds => {
                 let heir = self.config.peers().find(|peer| peer.name == *to && !peer.witness).cloned();

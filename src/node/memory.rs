@@ -19,6 +19,8 @@ const HELD: &str = "/run/cluster/lease.json";
 /// Its presence is a person's wish that the guard start, promote and rejoin nothing. It outlives a boot: a host that
 /// is being mended may boot several times.
 const PAUSED: &str = "/var/lib/cluster/paused";
+/// Its presence means that this node took writes beside another primary, and that its data is in nobody's way.
+const KEPT_DATA: &str = "/var/lib/cluster/keep-data";
 /// What happened, a line of JSON each.
 const JOURNAL: &str = "/var/lib/cluster/journal.jsonl";
 /// Beyond this the journal begins anew, and the old one is kept once.
@@ -145,6 +147,32 @@ pub fn resume() -> Result<bool> {
         .with_context(|| format!("cannot sync {STATE}"))?;
     note("resumed", "the pause has ended");
     Ok(true)
+}
+
+/// Whether what was written on this node beside another primary is kept until a person gives it up.
+pub fn keeps_data() -> bool {
+    Path::new(KEPT_DATA).exists()
+}
+
+/// Keeps what was written on this node beside another primary: nothing is rewound.
+///
+/// # Errors
+/// When the note cannot be made to last.
+pub fn keep_data() -> Result<()> {
+    write(KEPT_DATA, &serde_json::json!({ "at": jiff::Timestamp::now().to_string() }), true)
+}
+
+/// Gives it up.
+///
+/// # Errors
+/// When the note cannot be removed.
+pub fn give_up_data() -> Result<()> {
+    match fs::remove_file(KEPT_DATA) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {KEPT_DATA}"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Tells the system's journal and our own what happened. `what` is one word for programs, `text` a line for people.

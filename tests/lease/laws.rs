@@ -32,6 +32,8 @@ pub(crate) enum Mistake {
     KnowsItsOwnLengthOnly,
     /// A voter that restarts takes what it granted for as long as its own configuration says.
     ForgetsTheLength,
+    /// A voter that starts grants a new term before it has heard of a forced holder.
+    NoListening,
     /// Nothing watches the lease but the guard itself.
     NoSentinel,
 }

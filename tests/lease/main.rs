@@ -1,5 +1,6 @@
 //! The lease under random schedules of faults, and under planted mistakes, which must be caught.
 
+mod forced;
 mod laws;
 mod node;
 mod random;

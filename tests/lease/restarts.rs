@@ -25,6 +25,7 @@ fn held_by_one(released: bool) -> Durable {
         released,
         heir: None,
         lease: Some(DEFAULT_LEASE),
+        forced: false,
         report: Some(Report { term: 7, position: at(5_000) }),
     }
 }

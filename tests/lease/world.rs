@@ -14,6 +14,8 @@ const STEP: Millis = 10;
 const TROUBLE: Millis = 90_000;
 /// The bytes that a primary writes in a grain of time.
 const WRITES: u64 = 2_000;
+/// How long a guard that starts may take to believe that another node is primary.
+const HEARS_AFTER: Millis = 2_500;
 const LAG_LIMIT: u64 = 1 << 20;
 /// The lengths that an operator changes his mind between, where that is what happens.
 const LENGTHS: [Millis; 4] = [6_000, 9_000, 20_000, 60_000];
@@ -68,7 +70,64 @@ impl World {
         world.run().map_err(|law| Broken { law, schedule: std::mem::take(&mut world.log).into() })
     }
 
-    fn new(seed: u64, data: u32, witness: bool, mistake: Option<Mistake>, changes: bool) -> World {
+    /// What happened, for whoever reads about a law that was broken.
+    pub(crate) fn take_log(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.log).into()
+    }
+
+    /// A network that loses little: what is looked at is not whether three messages in a row arrive.
+    pub(crate) fn calm(&mut self) {
+        (self.loss, self.doubling) = (self.loss / 8, self.doubling / 2);
+    }
+
+    pub(crate) fn between(&mut self, least: u64, most: u64) -> u64 {
+        self.random.between(least, most)
+    }
+
+    pub(crate) fn cut(&mut self, one: usize, other: usize) {
+        self.cuts.extend([(one, other), (other, one)]);
+    }
+
+    pub(crate) fn heal(&mut self) {
+        self.cuts.clear();
+        self.tell("all links are mended".to_owned());
+    }
+
+    /// Lets time pass without faults; `safe` says whether the laws of safety hold meanwhile.
+    pub(crate) fn pass(&mut self, time: Millis, safe: bool) -> Result<(), String> {
+        let until = self.real + time;
+        while self.real < until {
+            self.real += STEP;
+            self.come_back();
+            self.deliver()?;
+            for index in 0..self.nodes.len() {
+                self.live(index)?;
+            }
+            if safe {
+                laws::safety(self)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The same until something is so, for `limit` at most.
+    pub(crate) fn pass_until(
+        &mut self,
+        so: impl Fn(&World) -> bool,
+        limit: Millis,
+        safe: bool,
+    ) -> Result<(), String> {
+        let begun = self.real;
+        while !so(self) {
+            self.pass(STEP, safe)?;
+            if self.real > begun + limit {
+                return Err(format!("not settled within {limit} ms"));
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn new(seed: u64, data: u32, witness: bool, mistake: Option<Mistake>, changes: bool) -> World {
         let mut random = Random::new(seed);
         let count = data + u32::from(witness);
         let members: Vec<NodeId> = (1..=count).collect();
@@ -97,6 +156,7 @@ impl World {
                 standby_signal: *id != 1,
                 position: Position { timeline: 1, lsn: 1 << 24 },
                 rejoins_at: None,
+                kept: false,
                 disk: Durable { term: 1, holder: Some(1), ..Durable::default() },
                 unsynced: None,
                 run: None,
@@ -369,7 +429,7 @@ impl World {
         Ok(())
     }
 
-    fn put(&mut self, index: usize, output: cluster::node::lease::Output) -> Result<(), String> {
+    pub(crate) fn put(&mut self, index: usize, output: cluster::node::lease::Output) -> Result<(), String> {
         let (real, mistake) = (self.real, self.mistake);
         let output = self.nodes[index].commit(output, real, mistake);
         // What a majority has heard, as the holder itself can tell.
@@ -384,6 +444,7 @@ impl World {
         }
         let id = self.nodes[index].id;
         for event in &output.events {
+            self.nodes[index].kept |= matches!(event, Event::Yielded { .. });
             if !matches!(event, Event::Refused { .. }) {
                 self.tell(format!("{id}: {event:?}"));
             }
@@ -437,7 +498,9 @@ impl World {
             mistake == Some(Mistake::PromotesUngranted) && node.data && guard.holder(now).is_none();
         match node.postgres {
             Postgres::Standby if (holds || ungranted) && real >= node.postgres_frozen_until => {
-                laws::may_rise(node.position, self.reported, node.timing.lag_limit)?;
+                if !guard.is_forced() {
+                    laws::may_rise(node.position, self.reported, node.timing.lag_limit)?;
+                }
                 self.nodes[index].postgres = Postgres::Rising(real + self.random.between(200, 2_500));
                 self.tell(format!("{id} promotes with {}", self.nodes[index].position));
             }
@@ -505,14 +568,16 @@ impl World {
         });
         let theirs = upstream.map(|upstream| self.nodes[upstream].position);
         let node = &mut self.nodes[index];
-        let (Some(theirs), true) = (theirs, node.data) else { return };
+        let (Some(theirs), true, false) = (theirs, node.data, node.kept) else { return };
         match node.postgres {
             // Streaming, a little late.
             Postgres::Standby if node.position.timeline == theirs.timeline => {
                 node.position.lsn = node.position.lsn.max(theirs.lsn.saturating_sub(8_000));
             }
             // Another timeline, or what was primary: rewound or cloned in some seconds.
-            Postgres::Standby | Postgres::Off if theirs.timeline > node.position.timeline => {
+            Postgres::Standby | Postgres::Off
+                if theirs.timeline > node.position.timeline && real >= node.booted + HEARS_AFTER =>
+            {
                 match node.rejoins_at {
                     None => node.rejoins_at = Some(real + 3_000),
                     Some(at) if real >= at => {

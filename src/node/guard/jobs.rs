@@ -93,13 +93,14 @@ pub(super) async fn promote(config: Config) -> Result<String> {
     Ok(text)
 }
 
-/// Makes a standby of what was primary: the recipe is in `rejoin.sh`.
-pub(super) async fn rejoin(config: Config, primary: Member) -> Result<String> {
+/// Makes a standby of what was primary: the recipe is in `rejoin.sh`. With `clone` nothing is rewound.
+pub(super) async fn rejoin(config: Config, primary: Member, clone: bool) -> Result<String> {
     let begun = Instant::now();
     let mut command = Command::new("sh");
     command
         .args(["-s", &config.version.to_string(), &config.port.to_string(), &primary.host.to_string()])
         .args([&primary.id.to_string(), &Config::conninfo(primary.host, config.port)])
+        .arg(if clone { "clone" } else { "rewind" })
         .stdin(Stdio::piped())
         .stdout(Stdio::inherit())
         .stderr(Stdio::piped())

@@ -1,8 +1,9 @@
 set -eu
-# Makes a standby of a data directory that was a primary's: VERSION PORT PRIMARY_HOST PRIMARY_ID CONNINFO.
+# Makes a standby of a data directory that was a primary's: VERSION PORT PRIMARY_HOST PRIMARY_ID CONNINFO HOW. HOW is
+# rewind, which ends in a clone where that is impossible, or clone, which does not try.
 # repmgr's own `node rejoin --force-rewind` fails on Debian's layout after a crash: pg_rewind starts a single-user
 # server without Debian's configuration file, and a failed attempt leaves a standby.signal that forbids the next.
-version=$1 port=$2 host=$3 id=$4 conninfo=$5
+version=$1 port=$2 host=$3 id=$4 conninfo=$5 how=$6
 data=/var/lib/postgresql/$version/main
 bin=/usr/lib/postgresql/$version/bin
 config=/etc/postgresql/$version/main/postgresql.conf
@@ -24,6 +25,8 @@ theirs=$(remote 'select system_identifier from pg_control_system()')
 systemctl stop "$unit"
 cut_off=
 if [ -e "$rewinding" ]; then cut_off=yes; fi
+# A standby that is to be cloned anew has nothing of its own.
+if [ "$how" = clone ] && [ -e "$data/standby.signal" ]; then cut_off=yes; fi
 
 # A clean end, so that there is a last record to compare: what a crash left is replayed first.
 rm -f "$data/postmaster.pid" "$data/standby.signal" "$data/recovery.signal"
@@ -65,7 +68,7 @@ if [ -z "$cut_off" ] && [ "$now" -gt "$timeline" ]; then
 fi
 
 rejoin() {
-    [ -z "$cut_off" ] || return 1
+    [ -z "$cut_off" ] && [ "$how" = rewind ] || return 1
     touch "$rewinding"
     sync "$rewinding"
     postgres timeout 3600 "$bin/repmgr" -f /etc/repmgr.conf node rejoin -d "$conninfo" --force-rewind
@@ -76,7 +79,7 @@ if rejoin; then
     note "rewound"
     exit 0
 fi
-note "cannot be rewound; cloning anew, beside the old data"
+note "not rewound; cloning anew, beside the old data"
 systemctl stop "$unit"
 new=$data.new
 rm -rf "$new"

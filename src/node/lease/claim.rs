@@ -72,7 +72,11 @@ impl Lease {
             Claim::None { retry_at } if now < *retry_at => {}
             Claim::None { .. } => {
                 self.remind(now, output);
-                self.canvass(now, output);
+                if self.is_forced() {
+                    self.force_again(now, output);
+                } else {
+                    self.canvass(now, output);
+                }
             }
             Claim::Canvass { since, .. } if now >= since + self.timing.canvass => self.canvass(now, output),
             Claim::Canvass { .. } => {}
@@ -95,7 +99,7 @@ impl Lease {
                     if now >= asked_at + self.timing.renew {
                         self.renew(now, output);
                     }
-                } else if self.local.gone {
+                } else if self.local.gone && !self.is_forced() {
                     self.let_go(now, term, None, output);
                 }
             }
@@ -185,7 +189,7 @@ impl Lease {
     }
 
     /// Asks everybody, on record here first.
-    fn ask(&mut self, now: Millis, output: &mut Output) {
+    pub(super) fn ask(&mut self, now: Millis, output: &mut Output) {
         let Some(position) = self.local.position else { return };
         let Claim::Asked { term, asked_at, granted, .. } = &mut self.claim else { return };
         *asked_at = now;
@@ -195,7 +199,8 @@ impl Lease {
         let writable = self.local.writable;
         let persist = self.voter.grant(now, self.me, term, writable.then_some(position), lease);
         output.persist = persist.or(output.persist.take());
-        self.broadcast(&Message::Ask { term, asked_at: now, position, writable, lease }, output);
+        let forced = self.is_forced();
+        self.broadcast(&Message::Ask { term, asked_at: now, position, writable, lease, forced }, output);
         self.count(now, output);
     }
 
@@ -245,6 +250,14 @@ impl Lease {
         let mut newest: Vec<Millis> = granted.values().copied().collect();
         newest.sort_unstable_by(|one, other| other.cmp(one));
         let Some(end) = newest.get(majority - 1).copied() else { return };
+        if self.voter.durable().forced {
+            if now < end {
+                let term = *term;
+                *until = Some(end);
+                self.confirm(term, output);
+            }
+            return;
+        }
         match until {
             Some(until) => *until = end.max(*until),
             None if now < end => {

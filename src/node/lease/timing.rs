@@ -43,6 +43,8 @@ pub struct Timing {
     pub patience: Millis,
     /// How long a voter holds out for the candidate with the most WAL once it may grant at all.
     pub preference: Millis,
+    /// How long a voter that starts listens for a forced holder before it grants a new term: three of its questions.
+    pub listen: Millis,
     /// The most that a new primary may lack of what the old one reported, in bytes.
     pub lag_limit: u64,
     /// Whether leases end by themselves. Not so where one lost node leaves no majority: two nodes could only lose
@@ -74,6 +76,7 @@ impl Timing {
             canvass: 500,
             patience: 1_500,
             preference: 2_000,
+            listen: 3_000,
             lag_limit,
             expires: voters > 2,
         };

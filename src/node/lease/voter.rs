@@ -16,6 +16,10 @@ pub struct Voter {
     /// When the last grant has surely run out, whoever was granted for how long. After a start it is counted from
     /// there, since the grant may have been just before.
     free_at: Millis,
+    /// When the last grant was given or renewed in this run.
+    granted_at: Option<Millis>,
+    /// A node that holds by force, and when it was last heard of.
+    forced: Option<(NodeId, Millis)>,
     /// From when on anybody may have a grant that is known to be released: that moment, or the end of the abstention
     /// of a voter that started after it.
     released_at: Option<Millis>,
@@ -31,7 +35,16 @@ impl Voter {
         let (report, released_at) = (durable.report, durable.released.then_some(now + waits));
         let lease = durable.lease.or(durable.holder.map(|_| DEFAULT_LEASE)).unwrap_or_default();
         let free_at = now.saturating_add(timing.waits_of(lease));
-        Voter { timing, durable, report, free_at, released_at, candidates: BTreeMap::new() }
+        Voter {
+            timing,
+            durable,
+            report,
+            free_at,
+            granted_at: None,
+            forced: None,
+            released_at,
+            candidates: BTreeMap::new(),
+        }
     }
 
     pub(super) fn durable(&self) -> &Durable {
@@ -50,6 +63,39 @@ impl Voter {
 
     pub(super) fn heard_candidate(&mut self, node: NodeId, position: Position, now: Millis) {
         self.candidates.insert(node, (position, now));
+    }
+
+    /// The node that holds by force, if one does that this voter knows of.
+    fn forced_holder(&self, now: Millis) -> Option<NodeId> {
+        let heard = self.forced.filter(|(_, at)| now < at + self.timing.waits()).map(|(node, _)| node);
+        self.durable.holder.filter(|_| self.durable.forced).or(heard)
+    }
+
+    pub(super) fn heard_forced(&mut self, node: NodeId, now: Millis) {
+        self.forced = Some((node, now));
+    }
+
+    /// `me`, this voter's own node, holds by force from here on, whoever held before; or, if none, does no more.
+    pub(super) fn force(&mut self, me: Option<NodeId>) {
+        self.durable.forced = me.is_some();
+        self.durable.holder = me.or(self.durable.holder);
+    }
+
+    /// Whether `from` could be given a new term behind a forced holder's back: not in a cluster that never had a term,
+    /// and not if the last holder has named it.
+    pub(super) fn should_listen(&self, from: NodeId) -> bool {
+        self.durable.holder.is_some() && !(self.durable.released && self.durable.heir == Some(from))
+    }
+
+    /// Why nobody but `but` can say that the last holder is lost: it renewed a moment ago, as this voter knows.
+    pub(super) fn renewed_lately(&self, but: NodeId, now: Millis) -> Option<Refusal> {
+        let holder = self.durable.holder.filter(|holder| *holder != but && !self.durable.released)?;
+        // In this run, or just before it.
+        let until = match self.granted_at {
+            Some(at) => at + self.timing.waits(),
+            None => self.free_at,
+        };
+        (now < until && until != ENDLESS).then(|| Refusal::Held { by: Some(holder), millis: until - now })
     }
 
     /// From when on a new term may be granted to anybody; none for a lease that does not end by itself.
@@ -74,6 +120,10 @@ impl Voter {
         mine: Option<(NodeId, Position)>,
     ) -> Result<(), Refusal> {
         let same = self.durable.holder == Some(from);
+        let is_forced = self.forced_holder(now) == Some(from);
+        if let Some(holder) = self.forced_holder(now).filter(|holder| *holder != from) {
+            return Err(Refusal::Held { by: Some(holder), millis: self.timing.waits() });
+        }
         if term < self.durable.term || (term == self.durable.term && !same) {
             return Err(Refusal::Past);
         }
@@ -102,6 +152,10 @@ impl Voter {
                 return Err(Refusal::Held { by: self.durable.holder, millis });
             }
         };
+        // By force means that what is missing is given up.
+        if is_forced {
+            return Ok(());
+        }
         if let Some(Report { position: reported, .. }) = self.report {
             if position.timeline < reported.timeline {
                 return Err(Refusal::OldTimeline { needed: reported.timeline });
@@ -154,7 +208,8 @@ impl Voter {
     ) -> Option<Durable> {
         let before = self.durable.clone();
         self.note_length(now, lease);
-        self.released_at = None;
+        (self.released_at, self.granted_at) = (None, Some(now));
+        self.durable.forced &= self.durable.holder == Some(to);
         self.candidates.clear();
         if let Some(position) = wrote {
             // Questions can overtake each other; within a term the most is the latest.
@@ -207,6 +262,7 @@ impl Voter {
         }
         self.released_at = Some(now);
         (self.durable.released, self.durable.heir, self.durable.report) = (true, heir, self.report);
+        self.durable.forced = false;
         Some(self.durable.clone())
     }
 }
