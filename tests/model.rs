@@ -84,6 +84,7 @@ const TIMING: Timing = Timing {
     patience: 2,
     preference: 0,
     listen: 0,
+    silence: 2,
     lag_limit: 0,
     expires: true,
 };

@@ -4,7 +4,8 @@ mod forced;
 mod laws;
 mod node;
 mod random;
-mod restarts;
+
+mod voters;
 mod world;
 
 use laws::Mistake;

@@ -45,6 +45,8 @@ pub struct Timing {
     pub preference: Millis,
     /// How long a voter that starts listens for a forced holder before it grants a new term: three of its questions.
     pub listen: Millis,
+    /// A holder that has not renewed for so long is asked after at the provider.
+    pub silence: Millis,
     /// The most that a new primary may lack of what the old one reported, in bytes.
     pub lag_limit: u64,
     /// Whether leases end by themselves. Not so where one lost node leaves no majority: two nodes could only lose
@@ -77,6 +79,7 @@ impl Timing {
             patience: 1_500,
             preference: 2_000,
             listen: 3_000,
+            silence: 2_500,
             lag_limit,
             expires: voters > 2,
         };

@@ -16,8 +16,8 @@ pub struct Voter {
     /// When the last grant has surely run out, whoever was granted for how long. After a start it is counted from
     /// there, since the grant may have been just before.
     free_at: Millis,
-    /// When the last grant was given or renewed in this run.
-    granted_at: Option<Millis>,
+    /// When the last grant was given or renewed. After a start: the start, since it may have been just before.
+    granted_at: Millis,
     /// A node that holds by force, and when it was last heard of.
     forced: Option<(NodeId, Millis)>,
     /// From when on anybody may have a grant that is known to be released: that moment, or the end of the abstention
@@ -40,7 +40,7 @@ impl Voter {
             durable,
             report,
             free_at,
-            granted_at: None,
+            granted_at: now,
             forced: None,
             released_at,
             candidates: BTreeMap::new(),
@@ -90,12 +90,9 @@ impl Voter {
     /// Why nobody but `but` can say that the last holder is lost: it renewed a moment ago, as this voter knows.
     pub(super) fn renewed_lately(&self, but: NodeId, now: Millis) -> Option<Refusal> {
         let holder = self.durable.holder.filter(|holder| *holder != but && !self.durable.released)?;
-        // In this run, or just before it.
-        let until = match self.granted_at {
-            Some(at) => at + self.timing.waits(),
-            None => self.free_at,
-        };
-        (now < until && until != ENDLESS).then(|| Refusal::Held { by: Some(holder), millis: until - now })
+        let lease = self.durable.lease.filter(|lease| *lease != ENDLESS).unwrap_or_default();
+        let until = self.granted_at + self.timing.waits_of(lease);
+        (now < until).then(|| Refusal::Held { by: Some(holder), millis: until - now })
     }
 
     /// From when on a new term may be granted to anybody; none for a lease that does not end by itself.
@@ -208,7 +205,7 @@ impl Voter {
     ) -> Option<Durable> {
         let before = self.durable.clone();
         self.note_length(now, lease);
-        (self.released_at, self.granted_at) = (None, Some(now));
+        (self.released_at, self.granted_at) = (None, now);
         self.durable.forced &= self.durable.holder == Some(to);
         self.candidates.clear();
         if let Some(position) = wrote {
@@ -244,6 +241,19 @@ impl Voter {
         if was_endless || free_at >= self.free_at {
             (self.free_at, self.durable.lease) = (free_at, Some(lease));
         }
+    }
+
+    /// The holder whose lease is fresh, and which has not renewed it for longer than a healthy one takes.
+    pub(super) fn silent_holder(&self, now: Millis) -> Option<NodeId> {
+        self.fresh_holder(now).filter(|_| now > self.granted_at + self.timing.silence)
+    }
+
+    /// The provider says that the holder's host is off, as asked at `asked_at`: what ran there is gone, and the lease
+    /// with it. If the holder has been heard of since, it is on again, and the word is about the past.
+    #[must_use]
+    pub(super) fn off(&mut self, now: Millis, holder: NodeId, asked_at: Millis) -> Option<Durable> {
+        let term = self.durable.term;
+        if asked_at <= self.granted_at { None } else { self.release(now, holder, term, None) }
     }
 
     /// The holder of `term` says that it has let go. What comes back is better on disk: a voter that forgets it waits
