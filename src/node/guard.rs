@@ -277,10 +277,25 @@ impl Guard {
         (now <= primary.heard + HEARD && primary.heard >= primary.since + BELIEVED).then_some(primary.node)
     }
 
+    /// Notes when another node that took writes has not been heard of for too long: from when on, if from anything, a
+    /// story of a failover begins.
+    fn miss_primary(&mut self, now: Millis) {
+        let Some(primary) = self.primary.take_if(|primary| now > primary.heard + HEARD) else { return };
+        let name = self.name(primary.node);
+        let silent = now - primary.heard;
+        let since = jiff::Timestamp::now() - jiff::SignedDuration::from_millis(silent.cast_signed());
+        memory::note_with(
+            "silent",
+            &format!("{name} has not been heard of for {:.1} s", silent as f64 / 1000.0),
+            serde_json::json!({"since": since.to_string(), "about": name}),
+        );
+    }
+
     async fn tick(&mut self) -> Result<()> {
         let now = clock::now();
         let seen = self.see(now);
         let local = seen.local();
+        self.miss_primary(now);
         let mut output = self.lease.tick(now, local);
         if let Some(heir) = self.heir.filter(|_| local.gone) {
             self.heir = None;
@@ -342,6 +357,7 @@ impl Guard {
         let text = match &event {
             Event::Asked { term } => format!("asks for term {term}"),
             Event::Won { term } => {
+                self.primary = None;
                 (self.bootstrap, self.next_address) = (false, Instant::now());
                 format!("holds the lease, term {term}")
             }

@@ -177,10 +177,16 @@ pub fn give_up_data() -> Result<()> {
 
 /// Tells the system's journal and our own what happened. `what` is one word for programs, `text` a line for people.
 pub fn note(what: &str, text: &str) {
+    note_with(what, text, serde_json::json!({}));
+}
+
+/// The same, with more for programs: the members of `more`, an object.
+pub fn note_with(what: &str, text: &str, mut more: serde_json::Value) {
     println!("{text}");
-    let line = serde_json::json!({
-        "at": jiff::Timestamp::now().to_string(), "clock": super::clock::now(), "what": what, "text": text,
-    });
+    more["at"] = jiff::Timestamp::now().to_string().into();
+    more["clock"] = super::clock::now().into();
+    (more["what"], more["text"]) = (what.into(), text.into());
+    let line = more;
     let append = || -> std::io::Result<()> {
         fs::create_dir_all(STATE)?;
         if fs::metadata(JOURNAL).is_ok_and(|it| it.len() > JOURNAL_BYTES) {

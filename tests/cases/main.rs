@@ -7,6 +7,7 @@ mod cli;
 mod commands;
 mod docs;
 mod golden;
+mod incident;
 mod inventory;
 mod laws;
 mod model;

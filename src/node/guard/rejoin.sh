@@ -67,11 +67,27 @@ if [ -z "$cut_off" ] && [ "$now" -gt "$timeline" ]; then
     fi
 fi
 
+# Whether the server streams from the primary.
+streams() {
+    [ "$(postgres "$bin/psql" -XAtqw -p "$port" -d postgres -c \
+        "select count(*) from pg_stat_wal_receiver where status = 'streaming' and sender_host = '$host'" 2>/dev/null)" = 1 ]
+}
+
+said=/run/cluster/rejoin.said
 rejoin() {
+    : >"$said"
     [ -z "$cut_off" ] && [ "$how" = rewind ] || return 1
     touch "$rewinding"
     sync "$rewinding"
-    postgres timeout 3600 "$bin/repmgr" -f /etc/repmgr.conf node rejoin -d "$conninfo" --force-rewind
+    postgres timeout 3600 "$bin/repmgr" -f /etc/repmgr.conf node rejoin -d "$conninfo" --force-rewind 2>"$said" && return 0
+    # repmgr looks once for what may take a moment. If it streams, there is nothing left to do but to say so.
+    tries=0
+    until streams; do
+        tries=$((tries + 1))
+        [ "$tries" -le 20 ] && [ -e "$data/standby.signal" ] || return 1
+        sleep 0.5
+    done
+    postgres "$bin/repmgr" -f /etc/repmgr.conf standby register --force
 }
 
 if rejoin; then
@@ -79,11 +95,15 @@ if rejoin; then
     note "rewound"
     exit 0
 fi
-note "not rewound; cloning anew, beside the old data"
+why=$(grep -m 1 ERROR "$said" || echo "a clone was asked for, or an earlier attempt was cut off")
+echo "rejoin: not rewound: $why" >&2
 systemctl stop "$unit"
 new=$data.new
 rm -rf "$new"
-postgres "$bin/repmgr" -f /etc/repmgr.conf -h "$host" -p "$port" -U repmgr -d repmgr -D "$new" standby clone --fast-checkpoint
+# repmgr takes the directory from its configuration, whatever -D says.
+sed "s|^data_directory *=.*|data_directory = '$new'|" /etc/repmgr.conf >/run/cluster/repmgr-clone.conf
+grep -q "'$new'" /run/cluster/repmgr-clone.conf
+postgres "$bin/repmgr" -f /run/cluster/repmgr-clone.conf -h "$host" -p "$port" -U repmgr -d repmgr standby clone --fast-checkpoint
 old=$data.old
 if [ -e "$old" ]; then rm -rf "$old"; fi
 mv "$data" "$old"
