@@ -179,6 +179,8 @@ pub fn incidents(journals: &[Journal], actions: &[Action]) -> Vec<Incident> {
     let mut free = 0;
     for (number, index) in grants.iter().enumerate() {
         let next = grants.get(number + 1).copied();
+        // Where a journal begins in the middle, what happens to the holder says who it is.
+        holder = holder.or_else(|| all[free..*index].iter().find_map(names_holder));
         let incident = incident(&all, actions, holder, free, *index, next);
         holder = Some(all[*index].node);
         free = index + 1;
@@ -194,7 +196,18 @@ fn is_sign(told: &Told, holder: &str) -> bool {
         "begun" => told.node == holder && told.entry.text.starts_with("HandOver"),
         "postgresql" => told.node == holder && told.entry.text.contains("does not answer"),
         "silent" => told.entry.about.as_deref() == Some(holder),
+        "off" => told.entry.text.contains(&format!(" {holder} is off")),
         _ => false,
+    }
+}
+
+/// The node that held, if an entry can be about nobody else.
+fn names_holder<'a>(told: &Told<'a>) -> Option<&'a str> {
+    match told.entry.what.as_str() {
+        "holds" | "expired" | "fenced" => Some(told.node),
+        "begun" if told.entry.text.starts_with("HandOver") => Some(told.node),
+        "silent" => told.entry.about.as_deref(),
+        _ => None,
     }
 }
 
@@ -227,11 +240,15 @@ fn incident(
     let first = signs.iter().map(begins).min();
     // When a node that is cut off had its lease run out, the cut was before that: when the others last heard of it.
     let began = first.unwrap_or_else(|| asked.map_or(all[won].at, |told| told.at));
-    let power = actions.iter().filter(|action| action.node.as_deref() == holder && action.kind == "power_off");
-    let power = power.map(|action| action.started).filter(|at| near(*at, began));
+    let power =
+        actions.iter().filter(|action| action.node.as_deref() == holder && action.kind == "power_off");
+    // The provider's times are whole seconds.
+    let cut = |at: &Timestamp| at.duration_since(began).abs() < SignedDuration::from_secs(5);
+    let power = power.map(|action| action.started).filter(cut);
     let detected = signs.iter().map(|told| told.at).min().unwrap_or(began);
     let last = next.unwrap_or(all.len());
     let after = &all[won..last];
+    let begins_here = holder.is_none();
     let of = |node: &str, is: &dyn Fn(&Entry) -> bool| {
         after.iter().find(|told| told.node == node && is(told.entry)).map(|told| told.at)
     };
@@ -240,20 +257,23 @@ fn incident(
             || (entry.what == "done" && entry.text.starts_with("promoted in"))
     });
     let address = of(to, &|entry| entry.what == "address");
-    let redundant = holder.filter(|holder| *holder != to).and_then(|holder| {
-        of(holder, &|entry| entry.what == "done" && entry.text.starts_with("rejoined"))
-    });
+    let redundant = holder
+        .filter(|holder| *holder != to)
+        .and_then(|holder| of(holder, &|entry| entry.what == "done" && entry.text.starts_with("rejoined")));
     let lost = after.iter().find_map(|told| told.entry.lost.clone());
-    let seconds = |from: Timestamp, to: Timestamp| from.until(to).map_or(0.0, |span| span.total(jiff::Unit::Second).unwrap_or(0.0)).max(0.0);
+    let seconds = |from: Timestamp, to: Timestamp| {
+        from.until(to).map_or(0.0, |span| span.total(jiff::Unit::Second).unwrap_or(0.0)).max(0.0)
+    };
     let mut phases = Vec::new();
-    let mut part = |name, from: Timestamp, to: Timestamp| phases.push(Phase { name, seconds: seconds(from, to) });
+    let mut part =
+        |name, from: Timestamp, to: Timestamp| phases.push(Phase { name, seconds: seconds(from, to) });
     if planned {
         part("stop and hand over", began, all[won].at);
     } else if holder.is_some() && !signs.is_empty() {
         part("detect", began, detected);
         part("decide", detected, all[won].at);
     }
-    if let Some(writable) = writable {
+    if let Some(writable) = writable.filter(|_| !begins_here) {
         part(if holder == Some(to) { "start" } else { "promote" }, all[won].at, writable);
         if let Some(address) = address {
             part("move the address", writable.min(address), address);
@@ -272,7 +292,7 @@ fn incident(
     let mut moments: Vec<Moment> = shown
         .map(|told| Moment { at: told.at, place: told.node.to_owned(), text: told.entry.text.clone() })
         .collect();
-    if let Some(silent) = signs.iter().find(|told| told.entry.what == "silent" && told.since.is_some()) {
+    if let Some(silent) = signs.iter().filter(|told| told.since.is_some()).min_by_key(|told| told.since) {
         let name = silent.entry.about.clone().unwrap_or_default();
         let text = format!("the last word of {name} to {}", silent.node);
         moments.push(Moment { at: begins(silent), place: name, text });
@@ -291,8 +311,8 @@ fn incident(
         to: to.to_owned(),
         began,
         phases,
-        writable_after: since(writable),
-        address_after: since(address),
+        writable_after: since(writable.filter(|_| !begins_here)),
+        address_after: since(address.filter(|_| !begins_here)),
         redundant_after: since(redundant),
         lost,
         moments,
@@ -343,7 +363,11 @@ pub fn text(incident: &Incident) -> String {
         text.push_str(&format!("{}\n", told.join(", ")));
     }
     if let Some(lost) = &incident.lost {
-        let count = if lost.transactions == 1 { "1 transaction".into() } else { format!("{} transactions", lost.transactions) };
+        let count = match lost.transactions {
+            0 => "no transaction".to_owned(),
+            1 => "1 transaction".to_owned(),
+            more => format!("{more} transactions"),
+        };
         text.push_str(&format!(
             "given up: {count}, {} to {} on timeline {}; their WAL is on {} in {}\n",
             lost.from,
@@ -358,8 +382,12 @@ pub fn text(incident: &Incident) -> String {
 
 /// An incident in a line.
 pub fn line(incident: &Incident) -> String {
-    let after = incident.writable_after.map_or("no writes since".to_owned(), |it| format!("writes after {it:.2} s"));
-    format!("{}  {:<17}  {}; {after}", stamp(incident.began), incident.kind.word(), who(incident))
+    let after = match (incident.writable_after, incident.kind) {
+        (Some(after), _) => format!("; writes after {after:.2} s"),
+        (None, Kind::Beginning) => String::new(),
+        (None, _) => "; no writes yet".to_owned(),
+    };
+    format!("{}  {:<17}  {}{after}", stamp(incident.began), incident.kind.word(), who(incident))
 }
 
 fn who(incident: &Incident) -> String {

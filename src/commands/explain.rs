@@ -136,16 +136,17 @@ async fn one(world: &World, node: &str) -> Result<(Clock, String), RemoteError> 
 async fn actions(world: &World, facts: &Facts) -> Vec<Action> {
     let (Some(client), Some(cloud)) = (&world.cloud, &facts.cloud) else { return Vec::new() };
     let mut found = Vec::new();
-    let mut take = |node: Option<&String>, result: Result<Vec<crate::cloud::model::Action>, crate::cloud::Error>| {
-        match result {
-            Ok(actions) => found.extend(actions.into_iter().filter_map(|action| {
-                let started = action.started_at?.parse().ok()?;
-                let completed = action.completed_at.and_then(|at| at.parse().ok());
-                Some(Action { node: node.cloned(), kind: action.kind, started, completed })
-            })),
-            Err(error) => world.report.warning(format!("the provider's actions are left out: {error}")),
-        }
-    };
+    let mut take =
+        |node: Option<&String>, result: Result<Vec<crate::cloud::model::Action>, crate::cloud::Error>| {
+            match result {
+                Ok(actions) => found.extend(actions.into_iter().filter_map(|action| {
+                    let started = action.started_at?.parse().ok()?;
+                    let completed = action.completed_at.and_then(|at| at.parse().ok());
+                    Some(Action { node: node.cloned(), kind: action.kind, started, completed })
+                })),
+                Err(error) => world.report.warning(format!("the provider's actions are left out: {error}")),
+            }
+        };
     for (name, droplet) in &cloud.droplets {
         take(Some(name), client.droplet_actions(droplet.id).await);
     }

@@ -125,6 +125,9 @@ pub async fn run(config: Config) -> Result<()> {
     let mut watch = tokio::process::Command::new(std::env::current_exe()?).arg("watch").spawn()?;
     notify(&[sd_notify::NotifyState::Ready]);
     memory::note("started", &format!("the guard of {} has started", guard.config.node));
+    if let Some(term) = guard.lease.term() {
+        memory::note("holds", &format!("still holds the lease, term {term}"));
+    }
 
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -160,7 +163,8 @@ impl Guard {
         let durable = memory::durable()?;
         let bootstrap = durable.term == 0;
         let mut lease = Lease::new(me.id, members, timing, durable, clock::now());
-        if let Some(held) = memory::held()? {
+        let held = memory::held()?;
+        if let Some(held) = held {
             lease.resume(held.term, held.until, clock::now());
         }
         let key = std::fs::read_to_string(wire::KEY_PATH)
@@ -192,7 +196,7 @@ impl Guard {
             retry_at: 0,
             primary: None,
             astray_since: None,
-            noted: memory::held()?,
+            noted: held,
             next_look: now,
             looking: false,
             next_address: now,

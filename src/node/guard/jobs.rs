@@ -136,7 +136,10 @@ pub(super) async fn rejoin(config: Config, primary: Member, clone: bool) -> Resu
         bail!("{}", last.into_iter().rev().collect::<Vec<_>>().join("; "));
     }
     if let Some(why) = said.lines().find_map(|line| line.strip_prefix("rejoin: not rewound: ")) {
-        memory::note("cloned", &format!("could not be rewound ({why}), and was cloned; the old data is beside it"));
+        memory::note(
+            "cloned",
+            &format!("could not be rewound ({why}), and was cloned; the old data is beside it"),
+        );
     }
     Ok(format!("rejoined {} as a standby in {:.1} s", primary.name, begun.elapsed().as_secs_f64()))
 }
