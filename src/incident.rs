@@ -39,6 +39,9 @@ pub struct Lost {
     pub transactions: u64,
     /// Where their WAL is, on the old primary.
     pub wal: String,
+    /// The old primary.
+    #[serde(default)]
+    pub node: String,
 }
 
 /// One node's journal.
@@ -260,7 +263,7 @@ fn incident(
     let redundant = holder
         .filter(|holder| *holder != to)
         .and_then(|holder| of(holder, &|entry| entry.what == "done" && entry.text.starts_with("rejoined")));
-    let lost = after.iter().find_map(|told| told.entry.lost.clone());
+    let lost = after.iter().find_map(|told| Some(Lost { node: told.node.to_owned(), ..told.entry.lost.clone()? }));
     let seconds = |from: Timestamp, to: Timestamp| {
         from.until(to).map_or(0.0, |span| span.total(jiff::Unit::Second).unwrap_or(0.0)).max(0.0)
     };
@@ -373,7 +376,7 @@ pub fn text(incident: &Incident) -> String {
             lost.from,
             lost.to,
             lost.timeline,
-            incident.from.as_deref().unwrap_or("the old primary"),
+            lost.node,
             lost.wal
         ));
     }
