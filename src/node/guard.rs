@@ -538,8 +538,14 @@ impl Guard {
                     self.primary =
                         Some(Primary { node: from, since: since.map_or(now, |it| it.since), heard: now });
                 }
+                let before = self.lease.durable().term;
                 let output = self.lease.receive(now, from, message);
+                let granted = Some(self.lease.durable()).filter(|it| it.term > before).map(|it| it.term);
                 let won = output.events.iter().any(|event| matches!(event, Event::Won { .. }));
+                // Before the answer leaves, so that no promotion is older than the grants that it stands on.
+                if let Some(term) = granted {
+                    memory::note("granted", &format!("grants term {term} to {}", self.name(from)));
+                }
                 self.put(output).await?;
                 if won {
                     self.act().await;
