@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::stage::Stage;
 use crate::trial::{Seen, Trial};
@@ -41,29 +41,41 @@ pub(crate) fn play(stage: &Stage, row: &Row) -> Result<Seen, String> {
     played
 }
 
-/// Plays all rows on one cluster, and fails with those that failed. Every result is a line of the file that
-/// `FAULTS_RESULTS` names.
+/// Plays all rows on one cluster, and fails with those that failed.
 pub(crate) fn play_all(stage: &Stage, rows: &[&Row]) {
-    let mut failed = Vec::new();
+    let played = play_and_tell(stage, rows);
+    let failed: Vec<_> =
+        rows.iter().zip(played).filter(|(_, played)| played.is_err()).map(|it| it.0.name).collect();
+    assert!(failed.is_empty(), "{} of {} rows failed: {failed:?}", failed.len(), rows.len());
+}
+
+/// Plays rows one after the other on one cluster, and prints a line for each. It is a line of the file that
+/// `FAULTS_RESULTS` names, too.
+pub(crate) fn play_and_tell(stage: &Stage, rows: &[&Row]) -> Vec<Result<Seen, String>> {
     println!(
         "{:<28} {:<20} {:>9} {:>9} {:>7} {:>6}  lost of",
         "fault", "tests", "writable", "address", "back", "gap"
     );
+    let mut all = Vec::new();
     for row in rows {
         let begun = Instant::now();
         let played = play(stage, row);
         let took = begun.elapsed().as_secs_f64();
-        record(row, &played, took);
+        write(&json!({
+            "row": row.name, "goals": row.goals, "fault": row.fault, "expected": row.expected,
+            "passed": played.is_ok(), "seen": played.as_ref().ok(), "error": played.as_ref().err(),
+            "seconds": took,
+        }));
         match &played {
             Ok(seen) => println!("{}", line(row, seen, took)),
             Err(error) => {
                 println!("{:<28} {:<20} FAILED after {took:.0} s: {error}", row.name, row.goals);
-                failed.push(row.name);
                 recover(stage);
             }
         }
+        all.push(played);
     }
-    assert!(failed.is_empty(), "{} of {} rows failed: {failed:?}", failed.len(), rows.len());
+    all
 }
 
 /// After a row that failed, the next one needs a cluster that is whole.
@@ -108,12 +120,9 @@ fn line(row: &Row, seen: &Seen, took: f64) -> String {
     )
 }
 
-fn record(row: &Row, played: &Result<Seen, String>, took: f64) {
+/// Adds a line to the file that `FAULTS_RESULTS` names.
+pub(crate) fn write(value: &Value) {
     let Some(path) = std::env::var_os("FAULTS_RESULTS") else { return };
-    let value = json!({
-        "row": row.name, "goals": row.goals, "fault": row.fault, "expected": row.expected,
-        "passed": played.is_ok(), "seen": played.as_ref().ok(), "error": played.as_ref().err(), "seconds": took,
-    });
     if let Some(directory) = std::path::Path::new(&path).parent() {
         std::fs::create_dir_all(directory).unwrap();
     }

@@ -77,16 +77,16 @@ pub(crate) const ROWS: &[Row] = &[
         goals: "G2 G7",
         fault: "none: `cluster switchover`",
         expected: "the other node takes over, and no acknowledged write is lost",
+        play: switchover,
+    },
+    Row {
+        name: "switchover-under-load",
+        goals: "G2 G7",
+        fault: "none: `cluster switchover` while five more writers do what they can",
+        expected: "the other node takes over within 3 s, and no acknowledged write is lost",
         play: |trial| {
-            trial.lossless();
-            trial.promotions(Some(1));
-            let stage = trial.stage;
-            let run = stage.lab.cluster(&["switchover", "-i", &stage.inventory, &trial.new]);
-            if run.code != 0 {
-                return Err(format!("exit {}: {}", run.code, run.stderr));
-            }
-            trial.failover()?;
-            trial.back()
+            trial.load();
+            switchover(trial)
         },
     },
     Row {
@@ -743,6 +743,19 @@ pub(crate) const ROWS: &[Row] = &[
         },
     },
 ];
+
+/// `cluster switchover` to the other node.
+fn switchover(trial: &mut Trial<'_>) -> Result<(), String> {
+    trial.lossless();
+    let stage = trial.stage;
+    trial.restart_clock();
+    let run = stage.lab.cluster(&["switchover", "-i", &stage.inventory, &trial.new, "--json"]);
+    if run.code != 0 {
+        return Err(format!("exit {}: {}", run.code, run.stderr));
+    }
+    trial.failover()?;
+    trial.back()
+}
 
 /// PostgreSQL on the primary is killed while the API has a fault at moves of the address, for `seconds`.
 fn api(trial: &mut Trial<'_>, rule: &Value, seconds: f64) -> Result<(), String> {

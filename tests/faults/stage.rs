@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::fault::Fault;
 use crate::harness::{Lab, block_on};
 use crate::invariants::Entry;
-use crate::writer::{ADDRESS, Attempt, Outcome, Target, Writer};
+use crate::writer::{ADDRESS, Attempt, Outcome, Pace, Target, Writer};
 
 /// The delay of the laboratory's API when an address is moved.
 const ASSIGN_MILLIS: u64 = 2_000;
@@ -80,7 +80,7 @@ impl Stage {
             .map(|host| Target { name: host.name.clone(), host: host.address })
             .collect();
         targets.push(Target { name: ADDRESS.into(), host: floating.into() });
-        let writer = Writer::start(targets, &lab.check_password());
+        let writer = Writer::start(targets, &lab.check_password(), Pace::STEADY);
         let stage = Stage {
             writer,
             lab,
@@ -92,6 +92,17 @@ impl Stage {
         };
         stage.redundant(clock::now(), Duration::from_secs(60)).unwrap();
         stage
+    }
+
+    /// A load through the address, beside the writer.
+    pub(crate) fn load(&self) -> Writer {
+        let target = Target { name: ADDRESS.into(), host: self.floating.into() };
+        Writer::start(vec![target], &self.lab.check_password(), Pace::BUSY)
+    }
+
+    /// Looks again who the hosts are, after an inventory has changed.
+    pub(crate) fn look(&mut self) {
+        self.hosts = hosts(&self.lab, &self.lab.status(&self.inventory));
     }
 
     pub(crate) fn hosts(&self) -> &[Host] {

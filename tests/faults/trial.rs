@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::fault::Fault;
 use crate::invariants::{self, Entry};
 use crate::stage::Stage;
-use crate::writer::{ADDRESS, Attempt};
+use crate::writer::{ADDRESS, Attempt, Writer};
 
 /// A promotion has happened by then, whatever broke: the aims are in the documentation, this is for G6.
 pub(crate) const PROMOTED: Duration = Duration::from_secs(45);
@@ -70,6 +70,8 @@ pub(crate) struct Trial<'a> {
     /// How many promotions there must be; any number if nobody can say.
     promotions: Option<usize>,
     lossless: bool,
+    /// More writers than the one that is always there.
+    load: Option<Writer>,
     pub(crate) seen: Seen,
 }
 
@@ -82,7 +84,18 @@ impl<'a> Trial<'a> {
         let began = clock::now();
         // A few writes before the fault: that they were there is part of what is checked.
         std::thread::sleep(Duration::from_millis(500));
-        Trial { stage, began, old, new, cut: None, mended: None, promotions: Some(0), lossless: false, seen }
+        Trial {
+            stage,
+            began,
+            old,
+            new,
+            cut: None,
+            mended: None,
+            promotions: Some(0),
+            lossless: false,
+            load: None,
+            seen,
+        }
     }
 
     /// Breaks something.
@@ -110,6 +123,12 @@ impl<'a> Trial<'a> {
     /// Not a single acknowledged write may be lost.
     pub(crate) fn lossless(&mut self) {
         self.lossless = true;
+    }
+
+    /// More writers, through the address.
+    pub(crate) fn load(&mut self) {
+        self.load = Some(self.stage.load());
+        self.sleep(1.0);
     }
 
     pub(crate) fn note(&mut self, text: impl Into<String>) {
@@ -218,7 +237,12 @@ impl<'a> Trial<'a> {
     fn check(&mut self) -> Result<(), String> {
         let stage = self.stage;
         let primary = stage.primary();
-        let attempts = stage.writer.since(self.began);
+        let mut attempts = stage.writer.since(self.began);
+        // What is under way when the load ends is waited for.
+        if let Some(load) = self.load.take() {
+            load.stop();
+            attempts.extend(load.since(self.began));
+        }
         let journals = stage.journals(self.began);
         invariants::one_writer(&attempts, &stage.thawed()).map_err(|it| format!("G1, G3: {it}"))?;
         self.seen.promotions =

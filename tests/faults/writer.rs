@@ -77,13 +77,31 @@ struct Shared {
 /// The writer; it stops when it is dropped.
 pub(crate) struct Writer {
     shared: Arc<Shared>,
-    thread: Option<std::thread::JoinHandle<()>>,
+    thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+}
+
+/// How a writer writes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    /// How often.
+    pub(crate) every: Duration,
+    /// The number before its first row.
+    pub(crate) from: i64,
+    /// How many writers a target has.
+    pub(crate) writers: usize,
+}
+
+impl Pace {
+    /// The writer that is always there.
+    pub(crate) const STEADY: Pace = Pace { every: EVERY, from: 0, writers: 1 };
+    /// The load of a busy application.
+    pub(crate) const BUSY: Pace = Pace { every: Duration::from_millis(15), from: 1 << 40, writers: 4 };
 }
 
 impl Writer {
     /// Begins to write, with the password of the role `cluster`. The table must be there.
-    pub(crate) fn start(targets: Vec<Target>, password: &SecretString) -> Writer {
-        let shared = Arc::new(Shared::default());
+    pub(crate) fn start(targets: Vec<Target>, password: &SecretString, pace: Pace) -> Writer {
+        let shared = Arc::new(Shared { sequence: AtomicI64::new(pace.from), ..Shared::default() });
         let (inner, password) = (shared.clone(), password.clone());
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -92,14 +110,22 @@ impl Writer {
                 for target in targets {
                     // Through the address two take turns: when it moves, a connection to where it was says nothing
                     // for a while, and the other one is told sooner.
-                    for _ in 0..if target.name == ADDRESS { 2 } else { 1 } {
-                        tasks.spawn(write(inner.clone(), target.clone(), password.clone()));
+                    for _ in 0..pace.writers + usize::from(target.name == ADDRESS) {
+                        tasks.spawn(write(inner.clone(), target.clone(), password.clone(), pace.every));
                     }
                 }
                 tasks.join_all().await;
             });
         });
-        Writer { shared, thread: Some(thread) }
+        Writer { shared, thread: Mutex::new(Some(thread)) }
+    }
+
+    /// Begins nothing more, and waits for what is under way.
+    pub(crate) fn stop(&self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.lock().unwrap().take() {
+            let _ = thread.join();
+        }
     }
 
     /// A copy of everything that began at `since` or later.
@@ -118,14 +144,11 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        self.stop();
     }
 }
 
-async fn write(shared: Arc<Shared>, target: Target, password: SecretString) {
+async fn write(shared: Arc<Shared>, target: Target, password: SecretString, every: Duration) {
     let mut config = tokio_postgres::Config::new();
     config
         .hostaddr(target.host)
@@ -137,7 +160,7 @@ async fn write(shared: Arc<Shared>, target: Target, password: SecretString) {
         .connect_timeout(CONNECT);
     let name: Arc<str> = target.name.as_str().into();
     let mut client = None;
-    let mut ticks = tokio::time::interval(EVERY);
+    let mut ticks = tokio::time::interval(every);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while !shared.stop.load(Ordering::Relaxed) {
         ticks.tick().await;
