@@ -48,5 +48,5 @@ scripts! {
     START_STANDBY = with_lib "start-standby";
     RELOAD = with_lib "reload";
     RESTART = with_lib "restart";
-    STOP_ALL = with_lib "stop-all";
+    STOP = with_lib "stop";
 }
