@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use secrecy::SecretString;
@@ -9,11 +10,15 @@ use secrecy::SecretString;
 use super::config::{Config, TOKEN_PATH};
 use crate::cloud::{Client, Pace, Policy};
 
-/// Makes the floating IP lead to this node, if it does not yet.
+/// How long an answer is waited for once the API has shown that it takes its time.
+const SLOW: Duration = Duration::from_secs(20);
+
+/// Makes the floating IP lead to this node, if it does not yet. `patient` is for an API that has failed just now: it may
+/// be slow rather than away.
 ///
 /// # Errors
 /// In the API's words. Trying again is the caller's.
-pub async fn take(config: &Config) -> Result<bool> {
+pub async fn take(config: &Config, patient: bool) -> Result<bool> {
     let Some(floating_ip) = &config.floating_ip else { return Ok(false) };
     let IpAddr::V4(address) = floating_ip.address else {
         bail!("{} is not an IPv4 address", floating_ip.address)
@@ -21,8 +26,9 @@ pub async fn take(config: &Config) -> Result<bool> {
     let droplet = config.me().droplet_id.context("this node has no droplet id")?;
     let token = std::fs::read_to_string(Path::new(TOKEN_PATH))
         .with_context(|| format!("cannot read {TOKEN_PATH}"))?;
-    let client =
-        Client::new(&floating_ip.api_url, SecretString::from(token.trim()))?.with_policy(Policy::urgent());
+    let urgent = Policy::urgent();
+    let policy = if patient { Policy { timeout: SLOW, ..urgent } } else { urgent };
+    let client = Client::new(&floating_ip.api_url, SecretString::from(token.trim()))?.with_policy(policy);
     let found = client.reserved_ip(address).await?;
     if found.as_ref().and_then(crate::cloud::model::ReservedIp::holder) == Some(droplet) {
         return Ok(false);

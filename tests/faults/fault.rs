@@ -79,7 +79,7 @@ impl Fault {
             }
             Fault::FreezePostgres(node) => on(node, &format!("systemctl kill -s STOP {unit}")),
             Fault::KillGuard(node) => on(node, "systemctl kill -s KILL cluster-node"),
-            Fault::FreezeGuard(node) => on(node, "systemctl kill -s STOP cluster-node"),
+            Fault::FreezeGuard(node) => on(node, "systemctl kill -s STOP cluster-node cluster-watch"),
             Fault::StopGuard(node) => on(node, "systemctl stop cluster-node"),
             Fault::KillRepmgrd(node) => on(node, "systemctl kill -s KILL repmgrd"),
             Fault::PowerOff(node) => {
@@ -121,7 +121,9 @@ impl Fault {
             Fault::FreezePostmaster(node) | Fault::FreezePostgres(node) => {
                 stage.on(node, &format!("systemctl kill -s CONT {unit} || :")).map(drop)
             }
-            Fault::FreezeGuard(node) => stage.on(node, "systemctl kill -s CONT cluster-node || :").map(drop),
+            Fault::FreezeGuard(node) => {
+                stage.on(node, "systemctl kill -s CONT cluster-node cluster-watch || :").map(drop)
+            }
             Fault::StopGuard(node) => stage.on(node, "systemctl start cluster-node").map(drop),
             Fault::PowerOff(node) => {
                 stage.lab.ask_power(stage.node(node).droplet, "power_on");
@@ -134,22 +136,14 @@ impl Fault {
                 Ok(())
             }
             Fault::FullDisk(node) => {
-                stage.on(node, "rm -f /var/lib/postgresql/*/main/pg_wal/filler").map(drop)
+                stage.on(node, "rm -f /var/lib/postgresql/15/main/pg_wal/filler").map(drop)
             }
-        }
-    }
-
-    /// The host that boots or can be reached again when it is mended, if that is so.
-    pub(crate) fn host(&self) -> Option<&str> {
-        match self {
-            Fault::PowerOff(node) | Fault::FreezeHost(node) => Some(node),
-            Fault::Cut { node, from: From::Everything, .. } => Some(node),
-            _ => None,
         }
     }
 }
 
-const FILL: &str = "false";
+/// The WAL of a node that `small_disk` has prepared has no more room.
+const FILL: &str = "dd if=/dev/zero of=/var/lib/postgresql/15/main/pg_wal/filler bs=64k 2>/dev/null; :";
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -41,10 +41,6 @@ const SHORT: &[&str] = &[
     "switchover",
 ];
 
-fn named(name: &str) -> &'static Row {
-    rows::ROWS.iter().find(|row| row.name == name).unwrap_or_else(|| panic!("there is no row `{name}`"))
-}
-
 fn number<T: FromStr>(variable: &str, otherwise: T) -> T {
     match std::env::var(variable) {
         Ok(text) => text.parse().unwrap_or_else(|_| panic!("{variable}={text} is no number")),
@@ -55,14 +51,14 @@ fn number<T: FromStr>(variable: &str, otherwise: T) -> T {
 /// The rows that `FAULTS` names (`killed,frozen`); all if it is not set.
 fn chosen() -> Vec<&'static Row> {
     match std::env::var("FAULTS") {
-        Ok(names) => names.split(',').map(named).collect(),
-        Err(_) => rows::ROWS.iter().collect(),
+        Ok(names) => names.split(',').map(rows::named).collect(),
+        Err(_) => rows::all().collect(),
     }
 }
 
 #[test]
 fn the_short_part_tests_every_promise() {
-    let goals: BTreeSet<&str> = SHORT.iter().flat_map(|name| named(name).goals.split(' ')).collect();
+    let goals: BTreeSet<&str> = SHORT.iter().flat_map(|name| rows::named(name).goals.split(' ')).collect();
     assert_eq!(goals, ["G1", "G2", "G3", "G4", "G5", "G6", "G7"].into());
 }
 
@@ -70,7 +66,7 @@ fn the_short_part_tests_every_promise() {
 #[ignore = "needs root and a laboratory"]
 fn every_promise_in_five_minutes() {
     let stage = Stage::set(LAB, true);
-    let rows: Vec<_> = SHORT.iter().map(|name| named(name)).collect();
+    let rows: Vec<_> = SHORT.iter().map(|name| rows::named(name)).collect();
     matrix::play_all(&stage, &rows);
 }
 

@@ -135,7 +135,10 @@ impl Stage {
         let run = self.lab.try_ssh(node, script);
         match run.code {
             0 => Ok(run.stdout.trim().to_owned()),
-            code => Err(format!("{node}: {script}: exit {code}: {}", run.stderr.trim())),
+            code => {
+                let line = script.trim().lines().next().unwrap_or_default();
+                Err(format!("{node}: `{line}`: exit {code}: {}", run.stderr.trim()))
+            }
         }
     }
 

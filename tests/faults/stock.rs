@@ -48,7 +48,8 @@ promote_command = '/usr/local/bin/promote-standby.sh'
 follow_command = 'repmgr standby follow -f /etc/repmgr.conf'
 log_level = INFO
 END
-install -m 600 -o postgres /etc/cluster/failover-token /var/lib/postgresql/token
+# The witness has none.
+[ ! -e /etc/cluster/failover-token ] || install -m 600 -o postgres /etc/cluster/failover-token /var/lib/postgresql/token
 cat >/usr/local/bin/promote-standby.sh <<'END'
 #!/bin/sh
 repmgr standby promote -f /etc/repmgr.conf
@@ -77,7 +78,7 @@ pub(crate) fn convert(stage: &Stage) {
     }
     let primary = stage.primary();
     repmgr(stage, &primary, "primary register --force").unwrap();
-    whole(stage, &primary, true);
+    whole(stage, &primary);
 }
 
 fn repmgr(stage: &Stage, node: &str, words: &str) -> Result<String, String> {
@@ -99,22 +100,19 @@ fn host_of(stage: &Stage, node: &str) -> String {
 }
 
 /// What the tutorial has a person do after every failover: the other node is cloned anew.
-fn whole(stage: &Stage, primary: &str, keep: bool) {
+fn whole(stage: &Stage, primary: &str) {
     let (other, host) = (stage.other(primary), host_of(stage, primary));
     stage.on(&other, "systemctl stop repmgrd").unwrap();
-    if !keep {
-        stage
-            .on(&other, "systemctl kill -s KILL postgresql@15-main; systemctl stop postgresql@15-main; rm -rf /var/lib/postgresql/15/main")
-            .unwrap();
-        repmgr(stage, &other, &format!("-h {host} -U repmgr -d repmgr standby clone --fast-checkpoint"))
-            .unwrap();
-        stage.on(&other, "systemctl reset-failed; systemctl start postgresql@15-main").unwrap();
-    }
+    stage
+        .on(
+            &other,
+            "systemctl kill -s KILL postgresql@15-main; systemctl stop postgresql@15-main; \
+             rm -rf /var/lib/postgresql/15/main",
+        )
+        .unwrap();
+    repmgr(stage, &other, &format!("-h {host} -U repmgr -d repmgr standby clone --fast-checkpoint")).unwrap();
+    stage.on(&other, "systemctl reset-failed; systemctl start postgresql@15-main").unwrap();
     repmgr(stage, &other, &format!("-h {host} -U repmgr -d repmgr standby register --force")).unwrap();
-    if keep {
-        // The connection of the standby has our time-outs; the tutorial's has none.
-        repmgr(stage, &other, "standby follow --wait").unwrap();
-    }
     repmgr(stage, "pg3", &format!("witness register --force -h {host} -U repmgr -d repmgr")).unwrap();
     for node in [primary, &other, "pg3"] {
         stage.on(node, "systemctl restart repmgrd").unwrap();
@@ -158,7 +156,7 @@ pub(crate) fn breaks(stage: &Stage, runs: usize) {
                 invariants::stays_down(&stage.writer.since(cut), &old, &new).unwrap_err();
                 matrix::write(&json!({"stock": "returns", "breach": error}));
             }
-            whole(stage, &new, false);
+            whole(stage, &new);
         }
     }
 
@@ -174,7 +172,7 @@ pub(crate) fn breaks(stage: &Stage, runs: usize) {
     matrix::write(&json!({"stock": "link", "breach": error}));
     invariants::granted(&stage.journals(cut), 3).expect("no guard, no promotion in its journal");
     stage.mend().unwrap();
-    whole(stage, &new, false);
+    whole(stage, &new);
 
     // #742, F4: an election that was cancelled is never held again.
     let (old, new) = (stage.primary(), stage.other(&stage.primary()));

@@ -39,7 +39,7 @@ pub(crate) fn play(stage: &Stage, series: &[&Series], runs: usize) {
     let mut failed = Vec::new();
     let mut lines = Vec::new();
     for series in series {
-        let row = rows::ROWS.iter().find(|row| row.name == series.row).unwrap();
+        let row = rows::named(series.row);
         let rows: Vec<_> = std::iter::repeat_n(row, runs).collect();
         let seen: Vec<Seen> = matrix::play_and_tell(stage, &rows)
             .into_iter()

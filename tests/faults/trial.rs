@@ -196,6 +196,16 @@ impl<'a> Trial<'a> {
         }
     }
 
+    /// Nobody else has taken writes since the new primary took its first.
+    pub(crate) fn nobody_but_since_writable(&self, name: &str) -> Result<(), String> {
+        let since = self.cut() + self.seen.writable.unwrap_or_default();
+        let other = |it: &Attempt| it.acknowledged().is_some_and(|(node, _)| node != name);
+        match self.stage.writer.first(since, other) {
+            Some(it) => Err(format!("{:?} took row {}", it.outcome, it.sequence)),
+            None => Ok(()),
+        }
+    }
+
     /// For `seconds`, nobody takes writes that began later than `from`.
     pub(crate) fn nobody(&self, from: Millis, seconds: f64) -> Result<(), String> {
         self.sleep(seconds);
@@ -224,6 +234,19 @@ impl<'a> Trial<'a> {
         let at = self.stage.streams(node, first, BACK)?;
         self.seen.back = Some(at - since);
         Ok(())
+    }
+
+    /// Waits until a node streams that has to be made anew first.
+    pub(crate) fn node_is_back_slowly(&mut self, node: &str) -> Result<(), String> {
+        let since = self.mended.unwrap_or(self.cut());
+        let at = self.stage.streams(node, since, REDUNDANT)?;
+        self.seen.back = Some(at - since);
+        Ok(())
+    }
+
+    /// Waits until a node streams what is written now.
+    pub(crate) fn node_streams_now(&self, node: &str) -> Result<(), String> {
+        self.stage.streams(node, clock::now(), BACK).map(drop)
     }
 
     /// Waits for full redundancy, and checks everything that must hold.
