@@ -20,6 +20,7 @@ use super::address;
 use super::clock;
 use super::config::{Config, Member};
 use super::decision::{Act, Job, Seen};
+use super::fence;
 use super::lease::{Event, Lease, Message, Millis, NodeId, Output, Refusal, Timing};
 use super::memory::{self, Held};
 use super::postgres::{self, Look, State};
@@ -114,8 +115,7 @@ pub async fn run(config: Config) -> Result<()> {
     std::fs::set_permissions(socket::PATH, std::fs::Permissions::from_mode(0o666))?;
     let (done, mut results) = mpsc::channel(16);
     let mut guard = Guard::new(config, done).await?;
-    // The second watch. It ends with this guard's unit.
-    let mut watch = tokio::process::Command::new(std::env::current_exe()?).arg("watch").spawn()?;
+    tokio::spawn(fence::keep_watch());
     notify(&[sd_notify::NotifyState::Ready]);
     memory::note("started", &format!("the guard of {} has started", guard.config.node));
 
@@ -137,10 +137,6 @@ pub async fn run(config: Config) -> Result<()> {
                 }
             }
             Ok((stream, _)) = listener.accept() => guard.asked(stream).await,
-            ended = watch.wait() => {
-                eprintln!("the watch has ended ({ended:?}); another one is started");
-                watch = tokio::process::Command::new(std::env::current_exe()?).arg("watch").spawn()?;
-            }
         }
     }
 }
@@ -410,7 +406,8 @@ impl Guard {
             return;
         }
         let config = self.config.clone();
-        let work = async move { address::take(&config).await.map_err(|error| format!("{error:#}")) };
+        let patient = self.has_address == Some(false);
+        let work = async move { address::take(&config, patient).await.map_err(|error| format!("{error:#}")) };
         self.moving = Some(self.spawn(async move { Done::Address(work.await) }));
     }
 
