@@ -1,14 +1,13 @@
 //! The floating IP follows the primary, whatever the API says at the moment.
 
 use std::net::IpAddr;
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use secrecy::SecretString;
 
-use super::config::{Config, TOKEN_PATH};
-use crate::cloud::{Client, Pace, Policy};
+use super::config::Config;
+use super::provider;
+use crate::cloud::{Pace, Policy};
 
 /// How long an answer is waited for once the API has shown that it takes its time.
 const SLOW: Duration = Duration::from_secs(20);
@@ -24,11 +23,9 @@ pub async fn take(config: &Config, patient: bool) -> Result<bool> {
         bail!("{} is not an IPv4 address", floating_ip.address)
     };
     let droplet = config.me().droplet_id.context("this node has no droplet id")?;
-    let token = std::fs::read_to_string(Path::new(TOKEN_PATH))
-        .with_context(|| format!("cannot read {TOKEN_PATH}"))?;
     let urgent = Policy::urgent();
     let policy = if patient { Policy { timeout: SLOW, ..urgent } } else { urgent };
-    let client = Client::new(&floating_ip.api_url, SecretString::from(token.trim()))?.with_policy(policy);
+    let client = provider::client(floating_ip)?.with_policy(policy);
     let found = client.reserved_ip(address).await?;
     if found.as_ref().and_then(crate::cloud::model::ReservedIp::holder) == Some(droplet) {
         return Ok(false);
