@@ -64,7 +64,7 @@ pub(crate) const ROWS: &[Row] = &[
         name: "pg-ctl-promote-by-hand",
         goals: "G1 G2",
         fault: "`pg_ctl promote` by hand on the standby, the primary well",
-        expected: "PostgreSQL does it, and the guard kills it at its next look; it is made a standby again",
+        expected: "PostgreSQL asks the guard before it takes a write, and ends; it is made a standby again",
         play: |trial| {
             by_hand(
                 trial,
@@ -135,5 +135,5 @@ fn by_hand(trial: &mut Trial<'_>, command: &str) -> Result<(), String> {
         Err(_) => "the command was refused".to_owned(),
     });
     trial.stays(10.0)?;
-    trial.node_is_back(&new)
+    trial.node_streams_now(&new)
 }
