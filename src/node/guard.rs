@@ -88,6 +88,8 @@ struct Guard {
     job_ended: Millis,
     heir: Option<NodeId>,
     restarting_until: Millis,
+    /// Whether PostgreSQL has been seen to end since a restart was announced.
+    restart_ended: bool,
     unfit_until: Millis,
     retry_at: Millis,
     primary: Option<Primary>,
@@ -184,6 +186,7 @@ impl Guard {
             job_ended: 0,
             heir: None,
             restarting_until: 0,
+            restart_ended: false,
             unfit_until: 0,
             retry_at: 0,
             primary: None,
@@ -247,6 +250,7 @@ impl Guard {
                 self.unfit_until = self.unfit_until.max(now + YIELD);
             }
         }
+        self.restart_ended |= ended;
         self.had_processes = processes;
         Seen {
             now,
@@ -471,6 +475,10 @@ impl Guard {
                     };
                     memory::note("postgresql", &text);
                 }
+                if look.state == State::Primary && self.restart_ended {
+                    // It is through: what ends from here on has failed.
+                    self.restarting_until = 0;
+                }
                 self.look = Some(look);
                 self.tick().await?;
             }
@@ -627,7 +635,7 @@ impl Guard {
                 }
             }
             Request::Restart if holds || self.bootstrap => {
-                self.restarting_until = now + RESTART;
+                (self.restarting_until, self.restart_ended) = (now + RESTART, false);
                 Verdict { allowed: true, why: "the lease is kept meanwhile".into() }
             }
             _ if holds => Verdict { allowed: true, why: "this node holds the lease".into() },

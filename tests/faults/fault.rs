@@ -112,6 +112,17 @@ impl Fault {
         }
     }
 
+    /// The host in which it is, and with whose power it ends.
+    pub(crate) fn inside(&self) -> Option<&str> {
+        match self {
+            Fault::FreezePostmaster(node) | Fault::FreezePostgres(node) | Fault::FreezeGuard(node) => {
+                Some(node)
+            }
+            Fault::StopGuard(node) | Fault::FreezeHost(node) => Some(node),
+            _ => None,
+        }
+    }
+
     /// Mends it. What mends itself has nothing to mend.
     pub(crate) fn mend(&self, stage: &Stage) -> Result<(), String> {
         let unit = stage.unit();

@@ -166,7 +166,13 @@ impl Stage {
     pub(crate) fn mend(&self) -> Result<Millis, String> {
         let began = clock::now();
         let mut first = Ok(());
-        let broken: Vec<Fault> = self.broken.borrow_mut().drain(..).collect();
+        let mut broken: Vec<Fault> = self.broken.borrow_mut().drain(..).collect();
+        // What ran on a host that was powered off is gone with it.
+        let off: Vec<Fault> = broken.iter().filter(|it| matches!(it, Fault::PowerOff(_))).cloned().collect();
+        broken.retain(|fault| {
+            off.contains(fault)
+                || fault.inside().is_none_or(|node| !off.contains(&Fault::PowerOff(node.to_owned())))
+        });
         // Networks first: a host that is cut off cannot be asked for anything.
         let (hosts, rest): (Vec<_>, Vec<_>) = broken
             .into_iter()

@@ -21,6 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(180);
 const CONVERT: &str = r#"
 set -e
 systemctl disable -q --now cluster-node
+systemctl stop cluster-watch
 rm -rf /etc/systemd/system/postgresql@15-main.service.d /etc/systemd/system/postgresql@.service.d
 systemctl daemon-reload
 echo auto >/etc/postgresql/15/main/start.conf
@@ -82,10 +83,7 @@ pub(crate) fn convert(stage: &Stage) {
 }
 
 fn repmgr(stage: &Stage, node: &str, words: &str) -> Result<String, String> {
-    stage.on(
-        node,
-        &format!("cd / && timeout 120 runuser -u postgres -- repmgr -f /etc/repmgr.conf {words} 2>&1"),
-    )
+    stage.on(node, &format!("cd / && timeout 120 runuser -u postgres -- repmgr -f /etc/repmgr.conf {words}"))
 }
 
 fn host_of(stage: &Stage, node: &str) -> String {
