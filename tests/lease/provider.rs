@@ -62,7 +62,7 @@ impl Provider {
 
 impl World {
     /// Time passes at the provider: it looks, and its answers arrive.
-    pub(crate) fn provider(&mut self) -> Result<(), String> {
+    pub(crate) fn ask_around(&mut self) -> Result<(), String> {
         let real = self.real;
         let off: Vec<bool> = self.nodes.iter().map(|node| !node.on).collect();
         let away = self.provider.away;

@@ -27,8 +27,9 @@ struct Flight {
 pub(crate) struct World {
     pub(crate) real: Millis,
     pub(crate) nodes: Vec<Node>,
+    pub(crate) provider: Provider,
     random: Random,
-    mistake: Option<Mistake>,
+    pub(crate) mistake: Option<Mistake>,
     flights: Vec<Flight>,
     /// Directed pairs whose messages are lost.
     cuts: BTreeSet<(usize, usize)>,
@@ -135,7 +136,7 @@ impl World {
             }
             self.come_back();
             self.deliver()?;
-            self.provider()?;
+            self.ask_around()?;
             for index in 0..self.nodes.len() {
                 self.live(index)?;
             }

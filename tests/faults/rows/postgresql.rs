@@ -6,7 +6,7 @@ use crate::crowd::Crowd;
 use crate::fault::Fault;
 use crate::matrix::Row;
 use crate::stage::Stage;
-use crate::trial::{PROMOTED, REDUNDANT};
+use crate::trial::{PROMOTED, REDUNDANT, Trial};
 
 /// The rows.
 pub(crate) const ROWS: &[Row] = &[
@@ -101,18 +101,11 @@ pub(crate) const ROWS: &[Row] = &[
         play: |trial| {
             let (old, stage) = (trial.old.clone(), trial.stage);
             small_disk(stage, &old)?;
-            trial.breaks(&Fault::FullDisk(old.clone()))?;
-            // What is left of the last segments is used up.
-            let _ = stage.sql(
-                &old,
-                "postgres",
-                "create table ballast as select repeat(md5(i::text), 32) from generate_series(1, 400000) i",
-            );
-            trial.failover()?;
-            trial.mends()?;
-            trial.back()?;
-            stage.redundant(clock::now(), REDUNDANT)?;
+            let seen = disk_full(trial);
+            let mended = if seen.is_ok() { Ok(()) } else { trial.mends() };
+            // Whatever came of it: nobody is left with a small disk.
             whole_disk(stage, &old)?;
+            seen.and(mended)?;
             trial.node_streams_now(&old)
         },
     },
@@ -212,6 +205,22 @@ pub(crate) const ROWS: &[Row] = &[
         },
     },
 ];
+
+/// The disk of the primary's WAL is filled, and it gets room again when the other node has taken over.
+fn disk_full(trial: &mut Trial<'_>) -> Result<(), String> {
+    let (old, stage) = (trial.old.clone(), trial.stage);
+    trial.breaks(&Fault::FullDisk(old.clone()))?;
+    // What is left of the last segments is used up.
+    let _ = stage.sql(
+        &old,
+        "postgres",
+        "create table ballast as select repeat(md5(i::text), 32) from generate_series(1, 400000) i",
+    );
+    trial.failover()?;
+    trial.mends()?;
+    trial.back()?;
+    stage.redundant(clock::now(), REDUNDANT)
+}
 
 /// Puts the WAL of a node on a disk of its own, which has little room. PostgreSQL is restarted for it, with the guard's
 /// leave.
