@@ -263,7 +263,8 @@ fn incident(
     let redundant = holder
         .filter(|holder| *holder != to)
         .and_then(|holder| of(holder, &|entry| entry.what == "done" && entry.text.starts_with("rejoined")));
-    let lost = after.iter().find_map(|told| Some(Lost { node: told.node.to_owned(), ..told.entry.lost.clone()? }));
+    let lost =
+        after.iter().find_map(|told| Some(Lost { node: told.node.to_owned(), ..told.entry.lost.clone()? }));
     let seconds = |from: Timestamp, to: Timestamp| {
         from.until(to).map_or(0.0, |span| span.total(jiff::Unit::Second).unwrap_or(0.0)).max(0.0)
     };
@@ -373,11 +374,7 @@ pub fn text(incident: &Incident) -> String {
         };
         text.push_str(&format!(
             "given up: {count}, {} to {} on timeline {}; their WAL is on {} in {}\n",
-            lost.from,
-            lost.to,
-            lost.timeline,
-            lost.node,
-            lost.wal
+            lost.from, lost.to, lost.timeline, lost.node, lost.wal
         ));
     }
     text

@@ -102,7 +102,14 @@ fn the_first_lease_of_a_new_cluster_is_granted_at_once() {
 }
 
 fn grants_one(voter: &mut Lease, now: Millis) {
-    let ask = Message::Ask { term: 8, asked_at: now, position: at(5_000), writable: true };
+    let ask = Message::Ask {
+        term: 8,
+        asked_at: now,
+        position: at(5_000),
+        writable: true,
+        lease: DEFAULT_LEASE,
+        forced: false,
+    };
     voter.receive(now, 1, ask);
 }
 

@@ -6,6 +6,7 @@ use cluster::node::lease::{Durable, Event, Message, Millis, NodeId, Position, Ti
 
 use crate::laws::{self, Broken, Mistake};
 use crate::node::{Node, Postgres};
+use crate::provider::Provider;
 use crate::random::Random;
 
 /// The grain of time.
@@ -30,8 +31,9 @@ struct Flight {
 pub(crate) struct World {
     pub(crate) real: Millis,
     pub(crate) nodes: Vec<Node>,
+    pub(crate) provider: Provider,
     random: Random,
-    mistake: Option<Mistake>,
+    pub(crate) mistake: Option<Mistake>,
     /// Whether guards start with another length of the lease than before.
     changes: bool,
     flights: Vec<Flight>,
@@ -145,6 +147,7 @@ impl World {
                 frozen_until: 0,
                 back_at: None,
                 guard: None,
+                generation: 0,
                 guard_frozen_since: None,
                 guard_back_at: None,
                 next_tick: 0,
@@ -170,6 +173,7 @@ impl World {
             random,
             mistake,
             changes,
+            provider: Provider::default(),
             flights: Vec::new(),
             cuts: BTreeSet::new(),
             loss,
@@ -201,7 +205,7 @@ impl World {
         if self.changes { 2 * (LENGTHS[LENGTHS.len() - 1] - 9_000) } else { 0 }
     }
 
-    fn tell(&mut self, what: String) {
+    pub(crate) fn tell(&mut self, what: String) {
         if self.log.len() > 400 {
             self.log.pop_front();
         }
@@ -226,6 +230,7 @@ impl World {
             }
             self.come_back();
             self.deliver()?;
+            self.ask_around()?;
             for index in 0..self.nodes.len() {
                 self.live(index)?;
             }
@@ -262,7 +267,7 @@ impl World {
         let index = usize::try_from(self.random.between(0, count as u64 - 1)).unwrap();
         let (id, real) = (self.nodes[index].id, self.real);
         let for_long = self.random.between(200, 25_000);
-        let word = match self.random.between(1, 12) {
+        let word = match self.random.between(1, 13) {
             1 if self.nodes[index].on => {
                 self.nodes[index].crash();
                 self.nodes[index].back_at = Some(real + for_long);
@@ -320,6 +325,10 @@ impl World {
                 self.nodes[index].dies_at = Some(real + self.random.between(100, 2_000));
                 format!("{id} is to hand over to {}", self.nodes[other].id)
             }
+            12 => {
+                self.provider.away = !self.provider.away;
+                format!("the provider's API is {}", if self.provider.away { "away" } else { "back" })
+            }
             _ => {
                 self.cuts.clear();
                 "all links are mended".to_owned()
@@ -330,6 +339,7 @@ impl World {
 
     fn mend(&mut self) {
         self.cuts.clear();
+        self.provider.away = false;
         self.loss = 0;
         for node in &mut self.nodes {
             node.frozen_until = node.frozen_until.min(self.real);
@@ -485,6 +495,10 @@ impl World {
             output.events.extend(more.events);
         }
         self.put(index, output)?;
+        let generation = self.nodes[index].generation;
+        if let Some(holder) = self.nodes[index].guard.as_ref().and_then(|guard| guard.silent_holder(now)) {
+            self.provider.ask(&mut self.random, real, (index, generation), holder, now);
+        }
         self.decide(index, now)
     }
 

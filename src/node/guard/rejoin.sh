@@ -25,11 +25,15 @@ theirs=$(remote 'select system_identifier from pg_control_system()')
 systemctl stop "$unit"
 cut_off=
 if [ -e "$rewinding" ]; then cut_off=yes; fi
-# A standby that is to be cloned anew has nothing of its own.
-if [ "$how" = clone ] && [ -e "$data/standby.signal" ]; then cut_off=yes; fi
+rm -f "$data/postmaster.pid"
+if [ "$how" = clone ] && [ -e "$data/standby.signal" ]; then
+    # A standby that is to be cloned anew has nothing of its own, and is a standby until the clone is there.
+    cut_off=yes
+else
+    rm -f "$data/standby.signal" "$data/recovery.signal"
+fi
 
 # A clean end, so that there is a last record to compare: what a crash left is replayed first.
-rm -f "$data/postmaster.pid" "$data/standby.signal" "$data/recovery.signal"
 case $cut_off$(control 'Database cluster state') in
     "shut down" | yes*) ;;
     *)
@@ -100,10 +104,10 @@ echo "rejoin: not rewound: $why" >&2
 systemctl stop "$unit"
 new=$data.new
 rm -rf "$new"
-# repmgr takes the directory from its configuration, whatever -D says.
-sed "s|^data_directory *=.*|data_directory = '$new'|" /etc/repmgr.conf >/run/cluster/repmgr-clone.conf
-grep -q "'$new'" /run/cluster/repmgr-clone.conf
-postgres "$bin/repmgr" -f /run/cluster/repmgr-clone.conf -h "$host" -p "$port" -U repmgr -d repmgr standby clone --fast-checkpoint
+# repmgr clones to where its configuration says, whatever it is told besides.
+sed "s|^data_directory=.*|data_directory='$new'|" /etc/repmgr.conf >/run/cluster/clone.conf
+chmod 644 /run/cluster/clone.conf
+postgres "$bin/repmgr" -f /run/cluster/clone.conf -h "$host" -p "$port" -U repmgr -d repmgr standby clone --fast-checkpoint
 old=$data.old
 if [ -e "$old" ]; then rm -rf "$old"; fi
 mv "$data" "$old"
