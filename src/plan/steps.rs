@@ -614,12 +614,13 @@ impl<'a> Planner<'a> {
     /// The cluster has been, and nobody takes writes: start what can be started safely, decide nothing.
     fn without_primary(&mut self, node: &Node, host: &HostFacts, data: &Data, why: &str) {
         if self.plan.troubles.iter().all(|trouble| trouble.message != why) {
-            self.trouble(
-                None,
-                why,
+            let hint = if self.paused.is_empty() {
                 "no new primary is made, so that nothing is lost; the guards start the old one as soon as a majority \
-                 of the nodes is there: bring the missing ones back",
-            );
+                 of the nodes is there: bring the missing ones back"
+            } else {
+                "no new primary is made, so that nothing is lost; the guards go on from here once the pause has ended"
+            };
+            self.trouble(None, why, hint);
         }
         let up = self.inventory.nodes.iter().filter(|node| self.host(&node.name).up().is_some()).count();
         if up * 2 > self.inventory.nodes.len() {

@@ -84,6 +84,15 @@ fn play(world: &mut World, others: Others) -> Result<(), String> {
         }
     }
     world.heal();
+    if others == Others::OutOfReach && world.nodes[old].postgres == Postgres::Primary {
+        // It has a majority, and must not notice.
+        for _ in 0..40 {
+            world.pass(500, false)?;
+            if world.nodes[old].postgres != Postgres::Primary {
+                return Err("a primary with a majority behind it was disturbed by a forced one".into());
+            }
+        }
+    }
     world.pass_until(
         |world| {
             let primaries: Vec<usize> =

@@ -18,6 +18,8 @@ pub struct Voter {
     free_at: Millis,
     /// When the last grant was given or renewed. After a start: the start, since it may have been just before.
     granted_at: Millis,
+    /// Whether that was in this run.
+    renewed: bool,
     /// A node that holds by force, and when it was last heard of.
     forced: Option<(NodeId, Millis)>,
     /// From when on anybody may have a grant that is known to be released: that moment, or the end of the abstention
@@ -41,6 +43,7 @@ impl Voter {
             report,
             free_at,
             granted_at: now,
+            renewed: false,
             forced: None,
             released_at,
             candidates: BTreeMap::new(),
@@ -72,7 +75,11 @@ impl Voter {
     }
 
     pub(super) fn heard_forced(&mut self, node: NodeId, now: Millis) {
-        self.forced = Some((node, now));
+        // A lease that this voter has seen renewed in this run stands: the person was wrong, and the forced one gives way.
+        let stands = self.renewed && !self.durable.released && self.durable.holder != Some(node);
+        if !stands || now >= self.granted_at + self.timing.waits() {
+            self.forced = Some((node, now));
+        }
     }
 
     /// `me`, this voter's own node, holds by force from here on, whoever held before; or, if none, does no more.
@@ -205,7 +212,7 @@ impl Voter {
     ) -> Option<Durable> {
         let before = self.durable.clone();
         self.note_length(now, lease);
-        (self.released_at, self.granted_at) = (None, now);
+        (self.released_at, self.granted_at, self.renewed) = (None, now, true);
         self.durable.forced &= self.durable.holder == Some(to);
         self.candidates.clear();
         if let Some(position) = wrote {
