@@ -16,7 +16,7 @@ use owo_colors::OwoColorize as _;
 use self::course::Drill;
 use super::{down, in_world, interruptible, read};
 use crate::drill::lane::TABLE;
-use crate::drill::{Fault, Target, picture, text};
+use crate::drill::{Fault, Target, picture, preflight, text};
 use crate::error::{Advice, Exit};
 use crate::health::health;
 use crate::report::Format;
@@ -40,6 +40,7 @@ pub(super) async fn run(path: &Path, args: DrillArgs, json: bool) -> Result<Exit
     if let Some(file) = &args.svg {
         can_be_written(file)?;
     }
+    preflight::possible(&inventory, args.fault)?;
     in_world(inventory, Format::beside_result(json), Some("drill"), |world| async move {
         let _lock = world.state.lock("drill")?;
         let facts = world.observe().await?;
@@ -51,14 +52,14 @@ pub(super) async fn run(path: &Path, args: DrillArgs, json: bool) -> Result<Exit
         down::confirm(&world.inventory.cluster, args.yes, "nothing was done")?;
         let run = drill.run(&interruptible()).await?;
         let report = run.report();
-        if let Some(file) = &args.svg {
-            let drawn = std::fs::write(file, picture::svg(&report));
-            drawn.with_context(|| format!("cannot write {}", file.display()))?;
-        }
         if json {
             println!("{}", serde_json::to_string_pretty(&report)?);
         } else {
             print!("{}", text::text(&report));
+        }
+        if let Some(file) = &args.svg {
+            let drawn = std::fs::write(file, picture::svg(&report));
+            drawn.with_context(|| format!("cannot write {}", file.display()))?;
         }
         Ok(if report.passed { Exit::Done } else { Exit::Unhealthy })
     })

@@ -2,13 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::Fault;
 use super::sample::{Lane, Millis, Outcome, Sample, What, spans};
 
+/// What the one problem begins with that must never be overlooked.
+pub const SPLIT_BRAIN: &str = "SPLIT BRAIN";
+/// The order and the cut are told apart if they lie further apart than this.
+const WORTH_TELLING: Millis = 300;
+
 /// Everything that was seen in a drill.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
 pub struct Run {
     /// The cluster.
     pub cluster: String,
@@ -97,8 +102,10 @@ pub struct Writes {
     pub attempted: usize,
     /// Those that were acknowledged.
     pub acknowledged: usize,
-    /// Those that were refused, by a standby as well.
+    /// Those that were refused.
     pub refused: usize,
+    /// Those that reached a node which was a standby, and takes no writes.
+    pub standby: usize,
     /// Those that were not answered in time.
     pub unanswered: usize,
     /// Those that are there at the end though nobody acknowledged them; none if the rows could not be counted.
@@ -131,6 +138,13 @@ pub struct Event {
     pub what: &'static str,
     /// A few words for people.
     pub text: String,
+}
+
+impl Event {
+    /// When it was, for people.
+    pub fn when(&self) -> String {
+        if self.at.abs() < 0.05 { "0 s".to_owned() } else { format!("{:+.1} s", self.at) }
+    }
 }
 
 /// A client's way, drawn.
@@ -210,7 +224,7 @@ impl Run {
 
     /// The first acknowledged write of the time after the cut, by any way or by the address.
     fn first(&self, acknowledged: &[Acknowledged<'_>], cut: &Cut, address: bool) -> Option<Millis> {
-        let node = cut.new_primary.as_deref()?;
+        let node = cut.new_primary.as_deref().filter(|_| cut.noticed)?;
         let after = |it: &&Acknowledged<'_>| {
             it.node == node
                 && it.sample.ended > cut.at
@@ -271,7 +285,8 @@ impl Run {
         Writes {
             attempted: own.len(),
             acknowledged: count(&acknowledged),
-            refused: count(&|it| matches!(it.outcome, Outcome::Refused(_) | Outcome::Standby)),
+            refused: count(&|it| matches!(it.outcome, Outcome::Refused(_))),
+            standby: count(&|it| it.outcome == Outcome::Standby),
             unanswered: count(&|it| it.outcome == Outcome::Silent),
             unacknowledged_kept: self
                 .rows
@@ -282,15 +297,13 @@ impl Run {
         }
     }
 
-    /// The longest time between two successes of a lane, from its first attempt to the end.
+    /// The longest time between two successes of a lane, the last of which must not be long before the end.
     fn longest_gap(&self, lane: &Lane) -> f64 {
         let own = self.samples.iter().filter(|sample| sample.lane == *lane);
-        let Some(first) = own.clone().map(|sample| sample.began).min() else { return 0.0 };
-        let mut moments: Vec<Millis> = own
-            .filter(|sample| matches!(sample.outcome, Outcome::Done { .. }))
-            .map(|sample| sample.ended)
-            .chain([first, self.ended.max(first)])
-            .collect();
+        let done = own.filter(|sample| matches!(sample.outcome, Outcome::Done { .. }));
+        let mut moments: Vec<Millis> = done.map(|sample| sample.ended).collect();
+        let last = moments.iter().copied().max().unwrap_or(0);
+        moments.push(self.ended.max(last));
         moments.sort_unstable();
         moments.windows(2).map(|pair| seconds(pair[1] - pair[0])).fold(0.0, f64::max)
     }
@@ -309,7 +322,7 @@ impl Run {
             began: self.began.clone(),
             address: self.address.clone(),
             old_primary: self.primary.clone(),
-            new_primary: writable.and(cut.new_primary.clone()),
+            new_primary: cut.new_primary.clone(),
             passed: false,
             problems: self.split_brain(&acknowledged),
             notes: Vec::new(),
@@ -328,7 +341,7 @@ impl Run {
             lanes: lanes.iter().map(|lane| self.strip(lane, cut.at)).collect(),
         };
         for proof in &mut report.problems {
-            *proof = format!("SPLIT BRAIN: {proof}");
+            *proof = format!("{SPLIT_BRAIN}: {proof}");
         }
         for lane in &lanes {
             match lane {
@@ -354,7 +367,9 @@ impl Run {
     fn judge(&self, report: &mut Report, cut: &Cut) {
         let (problems, notes) = (&mut report.problems, &mut report.notes);
         if !cut.noticed {
-            notes.push("no client noticed anything: the fault may not have taken hold".into());
+            problems.push(
+                "no client noticed anything: the fault has not taken hold, and nothing is proved".into(),
+            );
         } else if report.seconds.cut_to_writable.is_none() {
             problems.push("no node took writes again while the drill lasted".into());
         } else if report.seconds.cut_to_address.is_none() {
@@ -365,10 +380,10 @@ impl Run {
             None => problems.push("the rows could not be counted at the end: whether any is lost is not known".into()),
             Some(0) => {}
             Some(lost) if self.fault.may_lose() => notes.push(format!(
-                "{lost} acknowledged writes had not reached the standby when {} was lost: replication is asynchronous",
+                "acknowledged writes that had not reached the standby when {} was lost: {lost} (replication is asynchronous)",
                 self.primary
             )),
-            Some(lost) => problems.push(format!("{lost} acknowledged writes are lost, and a planned switchover loses none")),
+            Some(lost) => problems.push(format!("acknowledged writes that are lost: {lost}; a planned switchover loses none")),
         }
         if self.redundant.is_none() {
             problems.push("no standby streamed again while the drill lasted".into());
@@ -398,12 +413,14 @@ impl Run {
         if self.fault == Fault::Switchover {
             events[0].2.text = format!("last write on {}", self.primary);
         }
-        if cut.at > self.ordered {
+        if cut.at >= self.ordered + WORTH_TELLING {
             events.push((self.ordered, 0, event(self.ordered, "ordered", self.fault.word().to_owned())));
         }
+        // Mostly the address leads there a moment before the API says so, which is then no news.
+        let moved = self.moved.filter(|moved| address.is_none_or(|address| moved.abs_diff(address) > 1_000));
         let later = [
             (writable, "writable", format!("{new} takes writes")),
-            (self.moved, "moved", "the API has moved the address".to_owned()),
+            (moved, "moved", format!("the API shows it at {new}")),
             (address, "address", "write through the address".to_owned()),
             (self.healed, "put-back", self.fault.remedy(&self.primary).unwrap_or_default()),
             (self.redundant, "redundant", "redundancy is back".to_owned()),

@@ -80,7 +80,7 @@ impl Login {
     /// The way to one host, or to the one of several that takes writes.
     fn config(&self, hosts: &[String]) -> Config {
         let mut config = check::login(hosts, self.port, &self.password);
-        config.application_name("cluster drill").connect_timeout(LIMIT);
+        config.application_name("cluster drill");
         if hosts.len() > 1 {
             config.target_session_attrs(TargetSessionAttrs::ReadWrite).connect_timeout(HOST_LIMIT);
         }
@@ -176,14 +176,24 @@ fn done(rows: Vec<Vec<String>>) -> Outcome {
 
 /// PostgreSQL's own words, or the innermost cause.
 fn words(error: &tokio_postgres::Error) -> String {
-    if let Some(db) = error.as_db_error() {
-        return db.message().to_owned();
+    match error.as_db_error() {
+        Some(db) => db.message().to_owned(),
+        None => innermost(error).to_string(),
     }
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
+}
+
+/// Whether nobody has answered, as the kernel or the client says.
+fn timed_out(error: &tokio_postgres::Error) -> bool {
+    innermost(error)
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|error| error.kind() == std::io::ErrorKind::TimedOut)
+}
+
+fn innermost<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a (dyn std::error::Error + 'static) {
+    match error.source() {
+        Some(inner) => innermost(inner),
+        None => error,
     }
-    cause.to_string()
 }
 
 /// The clients at work.
@@ -256,6 +266,7 @@ impl OneLane {
         let began = self.seen.now();
         let outcome = match tokio::time::timeout(LIMIT, self.work(number)).await {
             Ok(Ok(outcome)) => outcome,
+            Ok(Err(error)) if timed_out(&error) => Outcome::Silent,
             Ok(Err(error)) => Outcome::Refused(words(&error)),
             Err(_) => Outcome::Silent,
         };

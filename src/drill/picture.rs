@@ -40,14 +40,8 @@ pub fn svg(report: &Report) -> String {
     let ends = || report.lanes.iter().flat_map(|lane| lane.spans.iter());
     let first = ends().map(|it| it.from).fold(0.0, f64::min);
     let last = ends().map(|it| it.to).fold(1.0, f64::max);
-    let labels: Vec<(f64, String)> = report
-        .events
-        .iter()
-        .map(|event| {
-            let at = if event.what == "cut" { "0 s".to_owned() } else { format!("{:+.1} s", event.at) };
-            (event.at, format!("{at}  {}", event.text))
-        })
-        .collect();
+    let labels: Vec<(f64, String)> =
+        report.events.iter().map(|event| (event.at, format!("{}  {}", event.when(), event.text))).collect();
     let mut scale = Scale { first, last, right: 24.0 };
     let fits = |scale: &Scale| labels.iter().all(|(at, text)| scale.x(*at) + width(text) <= WIDTH);
     while !fits(&scale) && scale.right < MOST_RIGHT {
@@ -84,7 +78,7 @@ pub fn svg(report: &Report) -> String {
         )),
         "counts": escaped(&format!(
             "through the address {} writes acknowledged, {} refused, {} not answered, {} lost · longest gap {:.1} s",
-            report.writes.acknowledged, report.writes.refused, report.writes.unanswered,
+            report.writes.acknowledged, report.writes.refused + report.writes.standby, report.writes.unanswered,
             report.writes.lost.map_or("unknown".to_owned(), |lost| lost.to_string()), seconds.longest_write_gap,
         )),
         "alarm": report.problems.first().map(|problem| escaped(problem)),

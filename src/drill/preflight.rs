@@ -36,7 +36,7 @@ impl Target {
         health: &Health,
         fault: Fault,
     ) -> Result<Target, Advice> {
-        possible(inventory, health, fault)?;
+        possible(inventory, fault)?;
         let paused: Vec<&str> = inventory
             .nodes
             .iter()
@@ -93,13 +93,19 @@ impl Target {
 }
 
 /// Whether the fault can be made on hosts like these.
-fn possible(inventory: &Inventory, health: &Health, fault: Fault) -> Result<(), Advice> {
-    let existing = matches!(inventory.provider, Provider::Existing(_));
+///
+/// # Errors
+/// [`Advice`] that says what can.
+pub fn possible(inventory: &Inventory, fault: Fault) -> Result<(), Advice> {
+    let (existing, floating_ip) = match &inventory.provider {
+        Provider::Existing(it) => (true, it.floating_ip.is_some()),
+        Provider::DigitalOcean(it) => (false, it.floating_ip),
+    };
     match fault {
         Fault::PowerOff if existing => Err(Advice::refused("no API powers these hosts off, and on again")
             .hint("--fault crash, freeze, isolate and switchover work on hosts that exist")),
-        Fault::ApiOutage if health.floating_ip.is_none() && health.primary.is_some() => {
-            Err(Advice::refused("there is no floating IP, so no API is needed for a failover")
+        Fault::ApiOutage if !floating_ip => {
+            Err(Advice::refused("without a floating IP no API is needed for a failover")
                 .hint("--fault crash is the same drill here"))
         }
         _ => Ok(()),

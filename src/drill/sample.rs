@@ -25,8 +25,7 @@ impl Lane {
 }
 
 /// What an attempt came to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// A node did it, and said so.
     Done {
@@ -44,7 +43,7 @@ pub enum Outcome {
 }
 
 /// One attempt.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sample {
     /// The way.
     pub lane: Lane,

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use owo_colors::OwoColorize as _;
 
-use super::figures::{Report, Strip, Writes};
+use super::figures::{Report, SPLIT_BRAIN, Strip, Writes};
 use super::sample::What;
 
 /// The widest strip, in characters.
@@ -23,11 +23,14 @@ pub fn text(report: &Report) -> String {
 fn write(report: &Report, out: &mut String) -> std::fmt::Result {
     let title = format!("{}: drill {}", report.cluster, report.fault.word());
     let end = match &report.new_primary {
-        Some(new) if *new == report.old_primary => format!("{new} takes writes again"),
+        Some(new) if *new == report.old_primary => format!("{new} takes writes itself"),
         Some(new) => format!("{new} took over from {}", report.old_primary),
         None => format!("nobody took over from {}", report.old_primary),
     };
     writeln!(out, "{}, {} ({end})", title.bold(), report.began)?;
+    for problem in report.problems.iter().filter(|problem| problem.starts_with(SPLIT_BRAIN)) {
+        writeln!(out, "{}", problem.red().bold())?;
+    }
     writeln!(out)?;
     let seconds = &report.seconds;
     let mut line = |what: &str, figure: Option<f64>| {
@@ -47,15 +50,15 @@ fn write(report: &Report, out: &mut String) -> std::fmt::Result {
         report.address.len().max(report.direct.keys().map(String::len).max().unwrap_or(0) + 3).max(14);
     writeln!(
         out,
-        "  {:<width$}  {:>9}  {:>12}  {:>7}  {:>9}  {:>4}",
-        "writes through", "attempted", "acknowledged", "refused", "no answer", "lost"
+        "  {:<width$}  {:>9}  {:>12}  {:>7}  {:>9}  {:>7}  {:>4}",
+        "writes through", "attempted", "acknowledged", "refused", "no answer", "standby", "lost"
     )?;
     let mut row = |name: &str, writes: &Writes| {
         let lost = writes.lost.map_or("?".to_owned(), |lost| lost.to_string());
         writeln!(
             out,
-            "  {name:<width$}  {:>9}  {:>12}  {:>7}  {:>9}  {lost:>4}",
-            writes.attempted, writes.acknowledged, writes.refused, writes.unanswered
+            "  {name:<width$}  {:>9}  {:>12}  {:>7}  {:>9}  {:>7}  {lost:>4}",
+            writes.attempted, writes.acknowledged, writes.refused, writes.unanswered, writes.standby
         )
     };
     row(&report.address, &report.writes)?;
@@ -123,7 +126,7 @@ fn strips(report: &Report, out: &mut String) -> std::fmt::Result {
         if let Some(free) = free {
             marks[free] = sign;
         }
-        legend.push(format!("{sign} {:+.1} s {}", event.at, event.text));
+        legend.push(format!("{sign} {:>8}  {}", event.when(), event.text));
     }
     let marks: String = marks.into_iter().collect();
     writeln!(out, "  {:<width$}  {}", "", marks.trim_end())?;

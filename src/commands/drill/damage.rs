@@ -14,7 +14,7 @@ use crate::remote::{Command, RemoteError};
 use crate::world::World;
 
 /// What a host was told to do ends by itself after this long, in seconds: longer than a drill waits for anything.
-const EXPIRES: u64 = 240;
+const EXPIRES: u64 = 180;
 
 /// A fault that can be made and undone.
 #[derive(Clone)]
