@@ -409,11 +409,15 @@ impl Run {
     fn events(&self, cut: &Cut, writable: Option<Millis>, address: Option<Millis>) -> Vec<Event> {
         let new = cut.new_primary.as_deref().unwrap_or("nobody");
         let event = |at: Millis, what, text: String| Event { at: span(cut.at, at), what, text };
-        let mut events = vec![(cut.at, 1, event(cut.at, "cut", format!("{} is lost", self.primary)))];
-        if self.fault == Fault::Switchover {
-            events[0].2.text = format!("last write on {}", self.primary);
+        let mut events = Vec::new();
+        if cut.noticed {
+            let text = match self.fault {
+                Fault::Switchover => format!("last write on {}", self.primary),
+                _ => format!("{} is lost", self.primary),
+            };
+            events.push((cut.at, 1, event(cut.at, "cut", text)));
         }
-        if cut.at >= self.ordered + WORTH_TELLING {
+        if !cut.noticed || cut.at >= self.ordered + WORTH_TELLING {
             events.push((self.ordered, 0, event(self.ordered, "ordered", self.fault.word().to_owned())));
         }
         // Mostly the address leads there a moment before the API says so, which is then no news.

@@ -88,7 +88,8 @@ impl Lab {
         lab
     }
 
-    fn command(&self, args: &[&str]) -> Command {
+    /// The program, with this test's own state.
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         // Another program may be named, for a build that must not change while a long test runs.
         let program =
             std::env::var_os("CLUSTER_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_cluster").into());
