@@ -97,9 +97,11 @@ impl Leases {
     fn local(state: &State, id: NodeId) -> Local {
         let node = &state.nodes[id as usize - 1];
         let holds = node.lease.holds(Leases::clock(state, id));
+        // What has just been fenced lets the other go first.
+        let fenced = node.lease.term().is_some() && !holds;
         Local {
             position: (id != 3).then_some(Position { timeline: 1, lsn: 1 }),
-            candidate: id != 3 && !node.stopped,
+            candidate: id != 3 && !node.stopped && !fenced,
             renew: holds && !node.stopped,
             writable: holds && !node.stopped,
             gone: !holds || node.stopped,

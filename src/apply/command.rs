@@ -46,7 +46,9 @@ pub fn of(inventory: &Inventory, action: &Action, program: &[u8]) -> Option<Comm
             .arg(sha256)
             .stdin(program)
             .limit(300),
-        Action::CreateData => postgres("create data directory", script::CREATE_DATA),
+        Action::CreateData { first } => {
+            postgres("create data directory", script::CREATE_DATA).arg(if *first { "first" } else { "later" })
+        }
         Action::StartNew { made } => {
             let role = if *made == Made::Witness { "witness" } else { "primary" };
             postgres("start PostgreSQL", script::START_NEW).arg(role)

@@ -48,7 +48,7 @@ scripts! {
     START_STANDBY = with_lib "start-standby";
     RELOAD = with_lib "reload";
     RESTART = with_lib "restart";
-    STOP_ALL = with_lib "stop-all";
+    STOP = with_lib "stop";
     DRILL_CHECK = plain "drill-check";
     DRILL_BREAK = with_lib "drill-break";
     DRILL_MEND = with_lib "drill-mend";

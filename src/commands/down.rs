@@ -94,23 +94,37 @@ async fn on_hosts(world: &Arc<World>, yes: bool) -> Result<Exit> {
     let version = world.inventory.postgresql.version.to_string();
     let port = world.inventory.postgresql.port.to_string();
     let mut failed = Vec::new();
-    // The primary goes last, so that nobody takes over from it.
     let mut nodes: Vec<_> = world.inventory.nodes.iter().collect();
-    nodes.sort_by_key(|node| {
-        let host = facts.hosts.get(&node.name).and_then(|host| host.up());
-        host.and_then(|host| host.postgres.as_ref()).is_some_and(|postgres| !postgres.in_recovery)
-    });
-    for node in nodes {
-        let ours = facts.hosts.get(&node.name).and_then(|host| host.up()?.marker.as_ref());
-        if ours.is_some_and(|marker| marker.cluster != *cluster) {
+    nodes.retain(|node| {
+        let marker = facts.hosts.get(&node.name).and_then(|host| host.up()?.marker.as_ref());
+        let foreign = marker.is_some_and(|marker| marker.cluster != *cluster);
+        if foreign {
             failed.push(format!("{} belongs to another cluster and was left alone", node.name));
-            continue;
         }
-        let command = Command::new("stop", script::STOP_ALL).arg(cluster).arg(&version).arg(&port).limit(300);
-        let result = async { world.connect(&node.name).await?.run(&command, &|_| {}).await }.await;
-        match result {
-            Ok(_) => world.report.note(format!("{}: stopped and disabled", node.name)),
-            Err(error) => failed.push(error.to_string()),
+        !foreign
+    });
+    // The guards first, so that nobody takes over; then the primary, whose shutdown waits until the standbys have
+    // everything; then the others.
+    let takes_writes = |name: &str| {
+        let host = facts.hosts.get(name).and_then(|host| host.up());
+        host.and_then(|host| host.postgres.as_ref()).is_some_and(|postgres| !postgres.in_recovery)
+    };
+    nodes.sort_by_key(|node| !takes_writes(&node.name));
+    for what in ["services", "postgresql"] {
+        for node in std::mem::take(&mut nodes) {
+            let command = Command::new("stop", script::STOP)
+                .args([cluster, &version, &port, &what.to_owned()].map(String::as_str))
+                .limit(300);
+            let result = async { world.connect(&node.name).await?.run(&command, &|_| {}).await }.await;
+            match result {
+                Ok(_) => {
+                    if what == "postgresql" {
+                        world.report.note(format!("{}: stopped and disabled", node.name));
+                    }
+                    nodes.push(node);
+                }
+                Err(error) => failed.push(error.to_string()),
+            }
         }
     }
     if !failed.is_empty() {

@@ -180,7 +180,8 @@ pub struct Durable {
     pub term: Term,
     /// To whom.
     pub holder: Option<NodeId>,
-    /// Whether that node has let go of it.
+    /// Whether that node has let go of it. True without a holder is what `cluster up` writes on the hosts of a new
+    /// cluster: nothing was ever granted, so there is nothing to wait for.
     #[serde(default)]
     pub released: bool,
     /// Whom it named to have the next term.

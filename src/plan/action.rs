@@ -96,7 +96,10 @@ pub enum Action {
         sha256: String,
     },
     /// Makes a data directory, new and empty.
-    CreateData,
+    CreateData {
+        /// Whether the cluster is new: no guard has ever granted anything, and this host's is told so.
+        first: bool,
+    },
     /// Starts a data directory of ours, for the first time.
     StartNew {
         /// As what.
@@ -178,7 +181,7 @@ impl Action {
                 files => format!("write {} files", files.len()),
             },
             Action::InstallProgram { .. } => "install cluster-node".into(),
-            Action::CreateData => "create a new data directory".into(),
+            Action::CreateData { .. } => "create a new data directory".into(),
             Action::StartNew { made: Made::Witness } => "start PostgreSQL as the witness".into(),
             Action::StartNew { .. } => "start PostgreSQL as the first primary".into(),
             Action::RegisterPrimary => "register the primary".into(),

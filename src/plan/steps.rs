@@ -316,7 +316,8 @@ impl<'a> Planner<'a> {
             };
             // A half-made clone is made anew by the clone itself.
             if !host.marker.as_ref().is_some_and(|marker| marker.made == Made::Cloning) {
-                self.step(Phase::Setup, Some(node), Action::CreateData, why);
+                let first = self.primary == Primary::Never;
+                self.step(Phase::Setup, Some(node), Action::CreateData { first }, why);
             }
         }
         self.files(node, host);

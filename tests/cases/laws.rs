@@ -39,7 +39,7 @@ fn obey(model: &Model, plan: &Plan) {
             Action::StartNew { made: Made::Primary } => {
                 assert!(!existed, "a new primary where the cluster existed");
             }
-            Action::Clone { .. } | Action::CreateData => {
+            Action::Clone { .. } | Action::CreateData { .. } => {
                 assert!(!matches!(data, Some(Data::Ours | Data::Foreign(_))), "{data:?} is replaced");
             }
             _ => {}
@@ -176,7 +176,7 @@ proptest! {
             prop_assert!(plan.refusals.is_empty(), "{:?}", plan.refusals);
             let harm = plan.steps.iter().find(|step| matches!(
                 step.action,
-                Action::Clone { .. } | Action::CreateData | Action::StartNew { .. } | Action::Restart { .. }
+                Action::Clone { .. } | Action::CreateData { .. } | Action::StartNew { .. } | Action::Restart { .. }
             ));
             prop_assert!(harm.is_none(), "{harm:?}");
             suffer(&mut model, run);

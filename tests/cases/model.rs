@@ -314,7 +314,7 @@ impl Model {
                     *loaded = false;
                 }
             }
-            Action::CreateData => self.create_data(node, whole),
+            Action::CreateData { .. } => self.create_data(node, whole),
             Action::StartNew { made } => self.start_new(node, *made, whole),
             Action::Clone { from, .. } => self.clone_from(node, from, whole),
             Action::StartStandby if whole => {

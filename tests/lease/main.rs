@@ -3,6 +3,7 @@
 mod laws;
 mod node;
 mod random;
+mod restarts;
 mod world;
 
 use laws::Mistake;

@@ -10,3 +10,12 @@ if [ -e "$config" ]; then mv "$config" "$config.before-$(date +%Y%m%d-%H%M%S)"; 
 pg_createcluster "$version" main --port "$port" --locale C.UTF-8 --encoding UTF8 --start-conf manual -- \
     --data-checksums --auth-local peer --auth-host scram-sha-256
 mark virgin "$(identifier)"
+# A guard that finds no memory must take it for lost, and grants nothing for the time of a lease. In a new cluster ($4)
+# there is none to lose.
+memory=/var/lib/cluster/lease.json
+if [ "$4" = first ] && [ ! -e "$memory" ]; then
+    install -d -m 755 /var/lib/cluster
+    printf '{"term":0,"holder":null,"released":true,"heir":null,"report":null}' >"$memory.new"
+    sync "$memory.new"
+    mv "$memory.new" "$memory"
+fi

@@ -99,6 +99,11 @@ impl Lease {
                     self.let_go(now, term, None, output);
                 }
             }
+            // Where PostgreSQL can simply be started again, the term is asked for anew rather than given away: a node that
+            // was off for a while with all others should come back as what it was.
+            Claim::Ending { .. } if self.local.gone && self.local.candidate => {
+                self.claim = Claim::None { retry_at: now };
+            }
             Claim::Ending { term } => {
                 if self.local.gone {
                     self.let_go(now, *term, None, output);

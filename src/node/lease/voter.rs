@@ -14,7 +14,8 @@ pub struct Voter {
     report: Option<Report>,
     /// When the last grant was given or renewed. After a start: the start, since it may have been just before.
     granted_at: Millis,
-    /// Since when that grant has been known to be released, if it is.
+    /// From when on anybody may have a grant that is known to be released: that moment, or the end of the abstention
+    /// of a voter that started after it.
     released_at: Option<Millis>,
     /// Who wants the next term, with how much, and when that was heard.
     candidates: BTreeMap<NodeId, (Position, Millis)>,
@@ -22,7 +23,10 @@ pub struct Voter {
 
 impl Voter {
     pub(super) fn new(timing: Timing, durable: Durable, now: Millis) -> Voter {
-        let (report, released_at) = (durable.report, durable.released.then_some(now));
+        // After a start the node that let go is waited for as if it had not: when all nodes come back at once it is the
+        // one that has everything. A voter that never granted knows so only if `cluster up` has told it.
+        let waits = if durable.holder.is_some() { timing.waits() } else { 0 };
+        let (report, released_at) = (durable.report, durable.released.then_some(now + waits));
         Voter { timing, durable, report, granted_at: now, released_at, candidates: BTreeMap::new() }
     }
 
@@ -84,7 +88,9 @@ impl Voter {
             // Nobody else can have held since, as far as this voter goes, and what was reported it has itself.
             return Ok(());
         }
+        let is_heir = self.durable.released && self.durable.heir == Some(from);
         let free = match self.free_since() {
+            Some(_) if is_heir => now,
             Some(free) if now >= free => free,
             free => {
                 let millis = free.map_or(Millis::MAX, |free| free - now);

@@ -1,0 +1,100 @@
+//! What guards do that start all at once.
+
+use cluster::node::lease::{
+    Durable, Lease, Local, Message, Millis, Output, Position, Refusal, Report, Timing, timing::DEFAULT_LEASE,
+};
+
+const START: Millis = 100_000;
+
+fn timing() -> Timing {
+    Timing::new(DEFAULT_LEASE, 1 << 20, 3).unwrap()
+}
+
+fn at(lsn: u64) -> Position {
+    Position { timeline: 1, lsn }
+}
+
+fn guard(id: u32, durable: Durable) -> Lease {
+    Lease::new(id, vec![1, 2, 3], timing(), durable, START)
+}
+
+fn held_by_one(released: bool) -> Durable {
+    Durable {
+        term: 7,
+        holder: Some(1),
+        released,
+        heir: None,
+        report: Some(Report { term: 7, position: at(5_000) }),
+    }
+}
+
+fn straw(output: &Output) -> Option<Refusal> {
+    output
+        .send
+        .iter()
+        .find_map(|(_, message)| match message {
+            Message::Straw { refusal, .. } => Some(refusal.clone()),
+            _ => None,
+        })
+        .expect("a canvass is answered")
+}
+
+fn canvassed(voter: &mut Lease, now: Millis, from: u32) -> Option<Refusal> {
+    straw(&voter.receive(now, from, Message::Canvass { term: 8, position: at(5_000) }))
+}
+
+/// What was off with all others and could be started.
+fn stopped_primary() -> Local {
+    Local { position: Some(at(5_000)), candidate: true, renew: false, writable: false, gone: true }
+}
+
+#[test]
+fn a_voter_that_starts_waits_for_the_node_that_let_go_last() {
+    let mut voter = guard(3, held_by_one(true));
+    assert!(matches!(canvassed(&mut voter, START, 2), Some(Refusal::Held { .. })));
+    assert_eq!(canvassed(&mut voter, START, 1), None, "it has everything");
+    assert_eq!(
+        canvassed(&mut voter, START + timing().waits() + timing().preference, 2),
+        None,
+        "it stayed away"
+    );
+}
+
+#[test]
+fn an_heir_does_not_wait_for_a_voter_that_starts() {
+    let mut voter = guard(3, Durable { heir: Some(2), ..held_by_one(true) });
+    assert_eq!(canvassed(&mut voter, START, 2), None);
+    assert!(matches!(canvassed(&mut voter, START, 1), Some(Refusal::Promised { heir: 2 })));
+}
+
+#[test]
+fn a_holder_that_was_off_with_all_others_asks_anew_and_gives_nothing_away() {
+    let mut holder = guard(1, held_by_one(false));
+    holder.resume(7, START - 5_000);
+    let mut said = Vec::new();
+    for tick in 0..3 {
+        said.extend(holder.tick(START + tick * 200, stopped_primary()).send);
+    }
+    assert!(said.iter().all(|(_, message)| !matches!(message, Message::Release { .. })), "{said:?}");
+    assert!(said.iter().any(|(_, message)| matches!(message, Message::Canvass { term: 8, .. })), "{said:?}");
+}
+
+#[test]
+fn a_holder_whose_postgresql_has_failed_lets_another_go_first() {
+    let mut holder = guard(1, held_by_one(false));
+    holder.resume(7, START - 5_000);
+    let mut said = Vec::new();
+    for tick in 0..3 {
+        let local = Local { candidate: false, ..stopped_primary() };
+        said.extend(holder.tick(START + tick * 200, local).send);
+    }
+    assert!(said.iter().any(|(_, message)| matches!(message, Message::Release { term: 7, .. })), "{said:?}");
+}
+
+#[test]
+fn the_first_lease_of_a_new_cluster_is_granted_at_once() {
+    let new = Durable { released: true, ..Durable::default() };
+    assert_eq!(canvassed(&mut guard(3, new), START, 1), None);
+    let unknown = canvassed(&mut guard(3, Durable::default()), START, 1);
+    assert!(matches!(unknown, Some(Refusal::Held { by: None, .. })), "a disk that was lost has forgotten");
+}
