@@ -6,9 +6,11 @@ pub mod figures;
 pub mod lane;
 pub mod picture;
 pub mod preflight;
+pub mod report;
 pub mod sample;
 pub mod text;
 
 pub use fault::Fault;
-pub use figures::{Report, Run};
+pub use figures::Run;
 pub use preflight::Target;
+pub use report::Report;

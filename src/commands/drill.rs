@@ -5,6 +5,7 @@
 
 mod course;
 mod damage;
+mod table;
 
 use std::path::{Path, PathBuf};
 

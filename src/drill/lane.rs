@@ -106,7 +106,7 @@ impl Login {
             session.rows(sql).await
         };
         let rows =
-            tokio::time::timeout(Duration::from_secs(10), work).await.context("no answer within 10 s")?;
+            tokio::time::timeout(Duration::from_secs(5), work).await.context("no answer within 5 s")?;
         let rows = rows.map_err(|error| anyhow::anyhow!("{host}: {}", words(&error)))?;
         Ok(rows.into_iter().filter_map(|row| row.into_iter().next()).collect())
     }

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::figures::{Report, Strip};
+use super::report::{Report, Strip};
 use super::sample::What;
 use crate::templates::Template;
 
@@ -113,12 +113,12 @@ fn draw(lane: &Strip, scale: &Scale, y: f64) -> Value {
             let (from, to) = (scale.x(span.from), scale.x(span.to));
             // Whoever answers by the address is worth a word, where there is room for it.
             let node = span.node.as_ref().filter(|node| {
-                lane.kind == "address" && to - from > width(node) + 8.0
+                lane.kind == "address" && to - from > width(node) + 12.0
             });
             json!({
                 "class": class, "x": place(from), "y": place(y + (LANE - high) / 2.0),
                 "width": place((to - from).max(0.5)), "height": high,
-                "node": node.map(|node| escaped(node)), "middle": place((from + to) / 2.0), "baseline": place(y + 15.5),
+                "node": node.map(|node| escaped(node)), "name": place(from + 8.0), "baseline": place(y + 15.5),
             })
         })
         .collect();

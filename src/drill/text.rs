@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use owo_colors::OwoColorize as _;
 
-use super::figures::{Report, SPLIT_BRAIN, Strip, Writes};
+use super::report::{Report, SPLIT_BRAIN, Strip, Writes};
 use super::sample::What;
 
 /// The widest strip, in characters.

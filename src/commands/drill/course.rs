@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::damage::Damage;
+use super::table::Table;
 use crate::apply::script;
 use crate::drill::lane::{Lanes, Login, Seen, TABLE};
 use crate::drill::sample::{Lane, Millis, Outcome, Sample};
@@ -40,9 +41,12 @@ const ORDER_PATIENCE: Duration = Duration::from_secs(120);
 const UNNOTICED: Millis = 30_000;
 /// Writes go on when none has failed for this long.
 const CALM: Millis = 2_000;
+/// How long clients may take until all of them work.
+const CALM_PATIENCE: Duration = Duration::from_secs(20);
 /// How often samples are looked at, and how often hosts and the API are.
 const LOOK: Duration = Duration::from_millis(100);
 const FAR_LOOK: Duration = Duration::from_millis(500);
+const API_LOOK: Duration = Duration::from_secs(1);
 
 /// What is seen beside the samples.
 #[derive(Clone, Copy, Default)]
@@ -89,7 +93,15 @@ impl Drill {
             () = stop.cancelled() => Err(self.interrupted()),
         };
         let undone = self.undo().await;
-        let rows = self.clear_up().await;
+        let rows = match self.table().clear_up().await {
+            Ok(rows) => Some(rows),
+            Err(error) => {
+                let text =
+                    format!("table {TABLE} of database cluster stays ({error:#}); the next drill drops it");
+                self.world.report.warning(text);
+                None
+            }
+        };
         // What could not be undone matters more than why it had to be.
         undone?;
         course?;
@@ -120,6 +132,10 @@ impl Drill {
         Advice::failed(text).hint("`cluster status` shows how the cluster is").exit(Exit::Interrupted).into()
     }
 
+    fn table(&self) -> Table<'_> {
+        Table { login: &self.login, hosts: &self.target.data }
+    }
+
     fn moments(&self) -> Moments {
         *self.moments.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -134,7 +150,7 @@ impl Drill {
 
     /// From the first write to the return of redundancy. Its clients end with it.
     async fn course(&self) -> Result<()> {
-        self.make_table().await?;
+        self.table().make(&self.target).await?;
         let lanes = Lanes::start(&self.login, &self.ways(), &self.seen);
         let result = self.events().await;
         self.note(|moments, now| moments.ended = now);
@@ -146,7 +162,14 @@ impl Drill {
         let (primary, fault) = (&self.target.primary, self.fault);
         self.tell(primary, "clients write and read");
         tokio::time::sleep(BEFORE).await;
-        self.all_is_well()?;
+        self.wait(CALM_PATIENCE, || self.failing().is_none()).await;
+        if let Some(words) = self.failing() {
+            return Err(Advice::refused(format!(
+                "the drill's clients fail before anything is done: {words}"
+            ))
+            .hint("all of them must work from this machine: through the address, and on every data node")
+            .into());
+        }
         // From here on there is something to undo.
         self.note(|moments, now| moments.ordered = Some(now));
         self.damage.prepare().await?;
@@ -183,47 +206,27 @@ impl Drill {
             .collect()
     }
 
-    /// Makes the table, and waits until the standby has it.
-    async fn make_table(&self) -> Result<()> {
-        let sql = format!(
-            "drop table if exists {TABLE}; create table {TABLE} \
-             (n bigint primary key, lane text not null, at timestamptz not null default clock_timestamp())"
-        );
-        let primary = &self.target.data[&self.target.primary];
-        self.login.run(primary, &sql).await.context("cannot make the drill's table")?;
-        let reader = self.target.reader();
-        let begun = Instant::now();
-        let look = format!("select count(*) from {TABLE}");
-        while let Err(error) = self.login.run(&self.target.data[reader], &look).await {
-            if begun.elapsed() > Duration::from_secs(10) {
-                return Err(error.context(format!("{reader} does not get the drill's table")));
+    /// What clients failed at lately, in words; none if all of them work.
+    fn failing(&self) -> Option<String> {
+        let since = self.seen.now().saturating_sub(CALM);
+        self.seen.look(|samples| {
+            let mut late = samples.iter().filter(|sample| sample.ended > since);
+            let wrote = |it: &Sample| it.lane == Lane::Address && it.acknowledged_by().is_some();
+            if !late.clone().any(wrote) {
+                return Some("no write was acknowledged".to_owned());
             }
-            tokio::time::sleep(LOOK).await;
-        }
-        Ok(())
-    }
-
-    /// Refuses to go on if clients fail before anything was done to them.
-    fn all_is_well(&self) -> Result<()> {
-        let now = self.seen.now();
-        let failure = self.seen.look(|samples| {
-            let late = samples.iter().filter(|sample| sample.ended + CALM > now);
-            late.clone()
-                .find(|it| it.failed() || it.lane == Lane::Address && it.outcome == Outcome::Standby)
-                .cloned()
-        });
-        let wrote = self.seen.look(|samples| {
-            samples.iter().any(|it| it.lane == Lane::Address && it.acknowledged_by().is_some())
-        });
-        let words = match failure.map(|sample| (sample.lane, sample.outcome)) {
-            None if wrote => return Ok(()),
-            None => "no write was acknowledged".to_owned(),
-            Some((lane, Outcome::Refused(why))) => format!("{lane:?}: {why}"),
-            Some((lane, outcome)) => format!("{lane:?}: {outcome:?}"),
-        };
-        Err(Advice::refused(format!("the drill's clients fail before anything is done: {words}"))
-            .hint("all of them must work from this machine: through the address, and on every data node")
-            .into())
+            let failure = late.find(|it| it.failed() || it.lane == Lane::Address && !wrote(it))?;
+            let way = match &failure.lane {
+                Lane::Address => "writes through the address",
+                Lane::Node(node) | Lane::Reader(node) => node,
+            };
+            let why = match &failure.outcome {
+                Outcome::Refused(why) => why,
+                Outcome::Silent => "no answer",
+                _ => "a standby answers",
+            };
+            Some(format!("{way}: {why}"))
+        })
     }
 
     /// Orders the fault, and waits until writes go on.
@@ -295,7 +298,7 @@ impl Drill {
         let (Some(client), Some(address)) = (self.world.cloud.clone(), address) else { return };
         let (moments, seen, droplet) = (self.moments.clone(), self.seen.clone(), self.target.droplet);
         tokio::spawn(async move {
-            for _ in 0..(FAILOVER_PATIENCE.as_millis() / FAR_LOOK.as_millis()) {
+            for _ in 0..(FAILOVER_PATIENCE.as_secs() / API_LOOK.as_secs()) {
                 // An API that does not answer is asked again.
                 if let Ok(Some(found)) = client.reserved_ip(address).await
                     && found.holder().is_some_and(|holder| Some(holder) != droplet)
@@ -303,7 +306,7 @@ impl Drill {
                     moments.lock().unwrap_or_else(PoisonError::into_inner).moved = Some(seen.now());
                     return;
                 }
-                tokio::time::sleep(FAR_LOOK).await;
+                tokio::time::sleep(API_LOOK).await;
             }
         });
     }
@@ -356,33 +359,6 @@ impl Drill {
             };
             error.context(Advice::failed("cannot put everything back").hint(hint))
         })
-    }
-
-    /// Reads the rows that are there, and drops the table. None if the rows cannot be read.
-    async fn clear_up(&self) -> Option<BTreeSet<u64>> {
-        let begun = Instant::now();
-        let mut rows = None;
-        loop {
-            let host = &self.target.data[&self.primary_now()];
-            if rows.is_none() {
-                rows = self.login.run(host, &format!("select n from {TABLE}")).await.ok();
-            }
-            let dropped = match rows {
-                Some(_) => self.login.run(host, &format!("drop table if exists {TABLE}")).await,
-                None => Err(anyhow::anyhow!("{host} does not answer")),
-            };
-            match dropped {
-                Ok(_) => break,
-                Err(error) if begun.elapsed() > FAILOVER_PATIENCE => {
-                    self.world.report.warning(format!(
-                        "table {TABLE} of database cluster could not be dropped ({error:#}); the next drill does it"
-                    ));
-                    break;
-                }
-                Err(_) => tokio::time::sleep(FAR_LOOK).await,
-            }
-        }
-        Some(rows?.iter().filter_map(|row| row.parse().ok()).collect())
     }
 
     /// Waits until `cluster status` finds nothing wrong; what it still finds otherwise.
