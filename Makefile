@@ -38,7 +38,8 @@ story-pictures:
 # The application alone, against servers that refuse, break and fall silent.
 story-test:
 	scripts/story-prerequisites.sh
-	cd examples/sequelize && npm install --no-audit --no-fund --loglevel=error && npm test
+	cd examples/sequelize && PATH=$(CURDIR)/target/node/node_modules/.bin:$$PATH && \
+		npm install --no-audit --no-fund --loglevel=error && npm test
 
 # Everything that needs neither root nor a laboratory.
 test:

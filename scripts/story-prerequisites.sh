@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the story needs beside the laboratory: Node.js with npm, pgbench, and with `pictures` a browser.
 set -euo pipefail
+cd "$(dirname "$0")/.."
 
 missing=()
 command -v node >/dev/null || missing+=(nodejs)
@@ -15,9 +16,11 @@ if [ ${#missing[@]} -gt 0 ]; then
     apt-get -qq update
     apt-get -qq -y --no-install-recommends install "${missing[@]}" >/dev/null
 fi
+# Debian 12's Node.js is 18. A newer one goes beside the build, and nowhere else.
 version=$(node --version)
 major=${version#v} major=${major%%.*}
-if [ "$major" -lt 20 ]; then
-    echo "Node.js $version is too old: the example needs 20 or newer, see https://nodejs.org" >&2
-    exit 1
+if [ "$major" -lt 20 ] && [ ! -x target/node/node_modules/.bin/node ]; then
+    echo "installing Node.js 22 below target/node, since $version is too old for the example"
+    mkdir -p target/node
+    npm install --prefix target/node --no-audit --no-fund --loglevel=error node@22
 fi

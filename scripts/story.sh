@@ -106,6 +106,7 @@ unnoticed() {
 mkdir -p "$work"
 rm -rf "$CLUSTER_STATE_DIR"
 scripts/story-prerequisites.sh ${pictures:+pictures}
+PATH=$PWD/target/node/node_modules/.bin:$PATH
 
 chapter "A laboratory, and a cluster in it"
 # shellcheck disable=SC2086

@@ -24,6 +24,8 @@ pub mod processes;
 #[cfg(feature = "node")]
 pub mod promote;
 #[cfg(feature = "node")]
+mod provider;
+#[cfg(feature = "node")]
 pub mod socket;
 #[cfg(feature = "node")]
 pub mod view;

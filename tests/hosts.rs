@@ -223,11 +223,22 @@ fn a_run_that_was_killed_is_finished_by_the_next() {
     let down = ["down", "-i", &inventory, "--yes"];
     let begun = Instant::now();
     lab.cluster(&up).ok();
-    let whole = begun.elapsed();
+    let mut whole = begun.elapsed();
     lab.cluster(&down).ok();
     for moment in moments(1..=10) {
-        let limit = whole.mul_f64(f64::from(moment) / 11.0);
-        let killed = lab.cluster_killed_after(&up, limit);
+        // On a machine that had more to do a moment ago, the measure is too long: the run that was not killed is a new
+        // one, and the moment is tried again.
+        let (limit, tries) = (1..=4)
+            .find_map(|tries| {
+                let (begun, limit) = (Instant::now(), whole.mul_f64(f64::from(moment) / 11.0));
+                if lab.cluster_killed_after(&up, limit) {
+                    return Some((limit, tries));
+                }
+                whole = begun.elapsed();
+                lab.cluster(&down).ok();
+                None
+            })
+            .expect("a run is killed before it ends");
         let before = lab.count();
         lab.cluster(&up).ok();
         assert_eq!(lab.count(), (3, 1), "killed after {limit:?}");
@@ -235,7 +246,7 @@ fn a_run_that_was_killed_is_finished_by_the_next() {
         assert_eq!(status["primary"], "pg1");
         assert!(lab.cluster(&up).ok().last_line().contains("nothing to do"));
         println!(
-            "moment {moment} of 10 ({:.1} s of {:.1} s, killed: {killed}): {before:?} before, three droplets and one address after",
+            "moment {moment} of 10 (killed after {:.1} s of {:.1} s, try {tries}): {before:?} before, three droplets and one address after",
             limit.as_secs_f64(),
             whole.as_secs_f64()
         );

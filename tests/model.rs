@@ -83,6 +83,7 @@ const TIMING: Timing = Timing {
     canvass: 1,
     patience: 2,
     preference: 0,
+    silence: 2,
     lag_limit: 0,
     expires: true,
 };

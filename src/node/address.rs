@@ -1,13 +1,12 @@
 //! The floating IP follows the primary, whatever the API says at the moment.
 
 use std::net::IpAddr;
-use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
-use secrecy::SecretString;
 
-use super::config::{Config, TOKEN_PATH};
-use crate::cloud::{Client, Pace, Policy};
+use super::config::Config;
+use super::provider;
+use crate::cloud::Pace;
 
 /// Makes the floating IP lead to this node, if it does not yet.
 ///
@@ -19,10 +18,7 @@ pub async fn take(config: &Config) -> Result<bool> {
         bail!("{} is not an IPv4 address", floating_ip.address)
     };
     let droplet = config.me().droplet_id.context("this node has no droplet id")?;
-    let token = std::fs::read_to_string(Path::new(TOKEN_PATH))
-        .with_context(|| format!("cannot read {TOKEN_PATH}"))?;
-    let client =
-        Client::new(&floating_ip.api_url, SecretString::from(token.trim()))?.with_policy(Policy::urgent());
+    let client = provider::client(floating_ip)?;
     let found = client.reserved_ip(address).await?;
     if found.as_ref().and_then(crate::cloud::model::ReservedIp::holder) == Some(droplet) {
         return Ok(false);

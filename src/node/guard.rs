@@ -24,6 +24,7 @@ use super::lease::{Event, Lease, Message, Millis, NodeId, Output, Refusal, Timin
 use super::memory::{self, Held};
 use super::postgres::{self, Look, State};
 use super::processes;
+use super::provider;
 use super::socket::{self, Request, Verdict};
 use super::wire::{self, Opened, Wire};
 
@@ -35,6 +36,8 @@ const LOOK: Duration = Duration::from_millis(700);
 const CALM: Duration = Duration::from_secs(15);
 /// How soon after a move the address is looked for again, and a move that failed is tried again.
 const TROUBLED: Duration = Duration::from_secs(2);
+/// How often the API is asked whether a silent primary is off.
+const INQUIRY: Duration = Duration::from_secs(1);
 /// How often repmgr's records are looked at.
 const MEND: Duration = Duration::from_secs(10);
 /// For how long a node whose PostgreSQL has just ended lets a standby go first.
@@ -57,6 +60,8 @@ enum Done {
     Look(Look),
     Job(Job, Result<String>),
     Address(Result<bool, String>),
+    /// Whether the provider says that this node, asked after at that time, is off.
+    Off(NodeId, Millis, Result<bool>),
     Mend(Result<()>),
 }
 
@@ -92,6 +97,8 @@ struct Guard {
     looking: bool,
     next_address: Instant,
     moving: Option<tokio::task::AbortHandle>,
+    next_inquiry: Instant,
+    inquiring: bool,
     has_address: Option<bool>,
     next_mend: Instant,
     mending: bool,
@@ -190,6 +197,8 @@ impl Guard {
             looking: false,
             next_address: now,
             moving: None,
+            next_inquiry: now,
+            inquiring: false,
             has_address: None,
             next_mend: now,
             mending: false,
@@ -283,6 +292,7 @@ impl Guard {
         self.act().await;
         self.look_again();
         self.keep_address(&seen);
+        self.inquire(now);
         self.mend(&seen);
         Ok(())
     }
@@ -414,6 +424,18 @@ impl Guard {
         self.moving = Some(self.spawn(async move { Done::Address(work.await) }));
     }
 
+    /// Asks the provider whether a holder that has fallen silent is off. The lease ends by itself a few seconds later,
+    /// so that is asked a few times at most.
+    fn inquire(&mut self, now: Millis) {
+        let Some(holder) = self.lease.silent_holder(now) else { return };
+        if self.inquiring || Instant::now() < self.next_inquiry || self.config.floating_ip.is_none() {
+            return;
+        }
+        let (Some(member), config) = (self.member(holder).cloned(), self.config.clone()) else { return };
+        (self.inquiring, self.next_inquiry) = (true, Instant::now() + INQUIRY);
+        self.spawn(async move { Done::Off(holder, now, provider::is_off(&config, &member).await) });
+    }
+
     fn mend(&mut self, seen: &Seen) {
         if self.mending || seen.job.is_some() || seen.paused || Instant::now() < self.next_mend {
             return;
@@ -509,6 +531,24 @@ impl Guard {
                         }
                         (self.has_address, self.trouble) = (Some(false), Some(text));
                     }
+                }
+            }
+            Done::Off(node, asked_at, answer) => {
+                self.inquiring = false;
+                match answer {
+                    Ok(true) => {
+                        let output = self.lease.off(clock::now(), node, asked_at);
+                        if output.persist.is_some() {
+                            memory::note(
+                                "off",
+                                &format!("the provider says that {} is off", self.name(node)),
+                            );
+                        }
+                        self.put(output).await?;
+                    }
+                    Ok(false) => {}
+                    // The lease runs out without it.
+                    Err(error) => eprintln!("asking whether {} is off: {error:#}", self.name(node)),
                 }
             }
             Done::Mend(result) => {

@@ -344,6 +344,18 @@ impl Lease {
         self.voter.fresh_holder(now)
     }
 
+    /// The other node that holds the lease as far as this voter knows, and that has not renewed it for too long: worth
+    /// asking its provider whether it is off.
+    pub fn silent_holder(&self, now: Millis) -> Option<NodeId> {
+        self.voter.silent_holder(now).filter(|holder| *holder != self.me)
+    }
+
+    /// The provider says that `holder`'s host is off; it was asked at `asked_at`. That shortens this voter's wait. It
+    /// grants nothing: a majority is still needed, and every voter must have the word itself.
+    pub fn off(&mut self, now: Millis, holder: NodeId, asked_at: Millis) -> Output {
+        Output { persist: self.voter.off(now, holder, asked_at), ..Output::default() }
+    }
+
     /// How many voters a majority is.
     pub fn majority(&self) -> usize {
         self.members.len() / 2 + 1

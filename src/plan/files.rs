@@ -208,7 +208,8 @@ pub fn files(inventory: &Inventory, means: &Means, addresses: &Addresses, node: 
         let content = Some(Template::PostgresqlUnit.render(&unit));
         files.push(file(postgresql_unit(version), "644", "root:root", content));
     }
-    if addresses.wants_floating_ip && node.role != Role::Witness {
+    // The witness moves nothing, but its voice asks whether a silent primary is off.
+    if addresses.wants_floating_ip {
         files.push(File {
             path: config::TOKEN_PATH.into(),
             mode: "600",

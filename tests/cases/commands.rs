@@ -151,5 +151,5 @@ fn only_root_reads_the_token_and_only_postgres_the_password() {
             secrets += usize::from(secret);
         }
     }
-    assert_eq!(secrets, 8, "three .pgpass, three keys, two tokens; the witness has none");
+    assert_eq!(secrets, 9, "three .pgpass, three keys, three tokens");
 }

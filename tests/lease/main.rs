@@ -3,7 +3,8 @@
 mod laws;
 mod node;
 mod random;
-mod restarts;
+
+mod voters;
 mod world;
 
 use laws::Mistake;

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::cloud::client::{Client, Repeat};
 use crate::cloud::error::Error;
-use crate::cloud::model::{Action, Droplet};
+use crate::cloud::model::{Action, Droplet, DropletStatus, Progress};
 use crate::cloud::names;
 
 /// A droplet to be.
@@ -129,6 +129,18 @@ impl Client {
             Err(error) if error.is_not_found() => Ok(Vec::new()),
             other => other,
         }
+    }
+
+    /// Whether a droplet is off and stays so: no action on it is under way. False for one that the API does not
+    /// know: that is also its answer about a droplet just made.
+    pub async fn droplet_is_off(&self, id: u64) -> Result<bool, Error> {
+        // The actions first: one that begins after them would be seen in what follows, or has not booted it yet.
+        let actions = self.droplet_actions(id).await?;
+        if actions.iter().any(|action| action.progress() == Progress::Running) {
+            return Ok(false);
+        }
+        let droplet = self.droplet(id).await?;
+        Ok(droplet.is_some_and(|droplet| droplet.status == DropletStatus::Off && !droplet.locked))
     }
 
     /// One action on a droplet.

@@ -36,6 +36,8 @@ pub struct Timing {
     pub patience: Millis,
     /// How long a voter holds out for the candidate with the most WAL once it may grant at all.
     pub preference: Millis,
+    /// A holder that has not renewed for so long is asked after at the provider.
+    pub silence: Millis,
     /// The most that a new primary may lack of what the old one reported, in bytes.
     pub lag_limit: u64,
     /// Whether leases end by themselves. Not so where one lost node leaves no majority: two nodes could only lose
@@ -67,6 +69,7 @@ impl Timing {
             canvass: 500,
             patience: 1_500,
             preference: 2_000,
+            silence: 2_500,
             lag_limit,
             expires: voters > 2,
         };

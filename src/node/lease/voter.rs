@@ -173,6 +173,19 @@ impl Voter {
         None
     }
 
+    /// The holder whose lease is fresh, and which has not renewed it for longer than a healthy one takes.
+    pub(super) fn silent_holder(&self, now: Millis) -> Option<NodeId> {
+        self.fresh_holder(now).filter(|_| now > self.granted_at + self.timing.silence)
+    }
+
+    /// The provider says that the holder's host is off, as asked at `asked_at`: what ran there is gone, and the lease
+    /// with it. If the holder has been heard of since, it is on again, and the word is about the past.
+    #[must_use]
+    pub(super) fn off(&mut self, now: Millis, holder: NodeId, asked_at: Millis) -> Option<Durable> {
+        let term = self.durable.term;
+        if asked_at <= self.granted_at { None } else { self.release(now, holder, term, None) }
+    }
+
     /// The holder of `term` says that it has let go. What comes back is better on disk: a voter that forgets it waits
     /// for a lease that nobody has, and where leases do not run out it would wait for ever.
     #[must_use]

@@ -1,4 +1,4 @@
-//! What guards do that start all at once.
+//! What voters grant, told by hand: after a start, to an heir, on the word of the provider.
 
 use cluster::node::lease::{
     Durable, Lease, Local, Message, Millis, Output, Position, Refusal, Report, Timing, timing::DEFAULT_LEASE,
@@ -97,4 +97,34 @@ fn the_first_lease_of_a_new_cluster_is_granted_at_once() {
     assert_eq!(canvassed(&mut guard(3, new), START, 1), None);
     let unknown = canvassed(&mut guard(3, Durable::default()), START, 1);
     assert!(matches!(unknown, Some(Refusal::Held { by: None, .. })), "a disk that was lost has forgotten");
+}
+
+fn grants_one(voter: &mut Lease, now: Millis) {
+    let ask = Message::Ask { term: 8, asked_at: now, position: at(5_000), writable: true };
+    voter.receive(now, 1, ask);
+}
+
+#[test]
+fn a_host_that_the_provider_calls_off_is_not_waited_for() {
+    let mut voter = guard(3, held_by_one(false));
+    grants_one(&mut voter, START);
+    assert_eq!(voter.silent_holder(START + 2_000), None, "one late renewal is nothing");
+    let asked_at = START + 2_600;
+    assert_eq!(voter.silent_holder(asked_at), Some(1));
+    let canvass = Message::Canvass { term: 9, position: at(5_000) };
+    assert!(straw(&voter.receive(asked_at, 2, canvass.clone())).is_some());
+    assert!(voter.off(asked_at + 300, 1, asked_at).persist.is_some());
+    assert_eq!(straw(&voter.receive(asked_at + 400, 2, canvass)), None);
+}
+
+#[test]
+fn a_word_about_the_past_frees_nobody() {
+    let mut voter = guard(3, held_by_one(false));
+    grants_one(&mut voter, START);
+    // Asked while it was off; it has booted and was granted the lease before the answer came.
+    grants_one(&mut voter, START + 4_000);
+    assert_eq!(voter.off(START + 5_000, 1, START + 3_000), Output::default());
+    assert_eq!(voter.off(START + 5_000, 2, START + 4_500), Output::default(), "not the holder");
+    let canvass = Message::Canvass { term: 9, position: at(5_000) };
+    assert!(matches!(straw(&voter.receive(START + 5_100, 2, canvass)), Some(Refusal::Held { .. })));
 }
