@@ -64,6 +64,18 @@ pub enum Command {
         /// The node that takes over; the standby with the least to replay if left out
         to: Option<String>,
     },
+    /// Lose the primary on purpose, with clients at work, and report what they saw
+    ///
+    /// Asks before anything is done, and puts everything back: what was switched off, stopped or cut off, and the table
+    /// that was written to. The node that took over stays primary.
+    Drill {
+        /// The inventory
+        #[command(flatten)]
+        inventory: InventoryArg,
+        /// The drill
+        #[command(flatten)]
+        drill: crate::commands::drill::DrillArgs,
+    },
     /// Print what an application needs to reach the cluster
     ///
     /// Writes go to the floating IP, reads to every data node. The password is not printed but named by the file that

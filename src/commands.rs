@@ -3,6 +3,7 @@
 pub mod connect;
 pub mod db;
 mod down;
+pub mod drill;
 pub mod lab;
 pub mod plan;
 pub mod psql;
@@ -44,6 +45,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Psql { inventory, psql } => psql::run(&inventory.inventory, psql).await,
         Command::Db { inventory, command } => db::run(&inventory.inventory, command).await,
         Command::User { inventory, command } => user::run(&inventory.inventory, command).await,
+        Command::Drill { inventory, drill } => drill::run(&inventory.inventory, drill, cli.json).await,
         Command::Down { inventory, yes } => down::run(&inventory.inventory, yes, cli.json).await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "cluster", &mut std::io::stdout());
