@@ -125,18 +125,36 @@ pub fn connection(
     })
 }
 
+/// Servers in an order that no failover changes.
+pub(crate) fn in_order(servers: &[Server]) -> Vec<&Server> {
+    let mut servers: Vec<&Server> = servers.iter().collect();
+    servers.sort_by_key(|server| &server.host);
+    servers
+}
+
 impl Connection {
-    /// A password file for every address that an application may dial.
+    /// A password file for every address that an application may dial. Java's driver does not look for each of several
+    /// hosts but for all of them, as they stand in its URL: those have a line too.
     pub fn pgpass(&self, password: &str) -> String {
         let escape = |text: &str| text.replace('\\', "\\\\").replace(':', "\\:");
-        self.write
+        let (user, password, port) = (escape(&self.user), escape(password), self.port.to_string());
+        let line = |hosts: &[&str]| {
+            let hosts_of: Vec<String> = hosts.iter().map(|host| escape(host)).collect();
+            let ports = vec![port.as_str(); hosts.len()];
+            format!("{}:{}:*:{user}:{password}\n", hosts_of.join(","), ports.join(","))
+        };
+        let single = self
+            .write
             .iter()
             .chain(self.read.iter().filter(|server| !self.write.iter().any(|it| it.host == server.host)))
-            .map(|server| {
-                let (host, user, password) = (escape(&server.host), escape(&self.user), escape(password));
-                format!("{host}:{}:*:{user}:{password}\n", self.port)
-            })
-            .collect()
+            .map(|server| line(&[server.host.as_str()]));
+        let mut several: Vec<String> = [in_order(&self.write), in_order(&self.read)]
+            .iter()
+            .filter(|hosts| hosts.len() > 1)
+            .map(|hosts| line(&hosts.iter().map(|server| server.host.as_str()).collect::<Vec<_>>()))
+            .collect();
+        several.dedup();
+        single.chain(several).collect()
     }
 
     /// What to do about the writes, if no address follows the primary.

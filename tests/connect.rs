@@ -139,7 +139,9 @@ fn the_login_is_no_superuser_and_its_database_its_own_unless_asked_for() {
 fn a_password_file_has_a_line_for_every_address_and_escapes_colons() {
     let connection = calm(Password::In("/state/pgpass-app".into()));
     let lines = connection.pgpass(r"a:b\c");
-    assert_eq!(lines.lines().count(), 4);
+    assert_eq!(lines.lines().count(), 5);
+    let together = r"198.51.100.1,198.51.100.2,198.51.100.4:5432,5432,5432:*:app:a\:b\\c";
+    assert_eq!(lines.lines().last(), Some(together), "as Java's driver asks for it, whatever the roles");
     assert_eq!(lines.lines().next(), Some(r"203.0.113.9:5432:*:app:a\:b\\c"));
     assert!(!lines.contains("198.51.100.3"), "the witness has no business with applications");
 }

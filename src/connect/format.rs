@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 
-use super::{CONNECT_SECONDS, Connection, KEEPALIVE_SECONDS, Password, SILENCE_SECONDS, Server};
+use super::{CONNECT_SECONDS, Connection, KEEPALIVE_SECONDS, Password, SILENCE_SECONDS, Server, in_order};
 
 /// Who is to read it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -167,8 +167,10 @@ fn sqlalchemy(connection: &Connection) -> Value {
 }
 
 fn jdbc(connection: &Connection) -> String {
+    // The order is nothing to a driver that looks for the primary or spreads its load, but much to a password file.
     let url = |servers: &[Server], target: &str| {
-        let hosts: Vec<_> = servers.iter().map(|server| authority(server, connection.port)).collect();
+        let hosts: Vec<_> =
+            in_order(servers).iter().map(|server| authority(server, connection.port)).collect();
         format!(
             "jdbc:postgresql://{}/{}?targetServerType={target}&sslmode=require&connectTimeout={CONNECT_SECONDS}\
              &socketTimeout={SILENCE_SECONDS}&tcpKeepAlive=true&hostRecheckSeconds={KEEPALIVE_SECONDS}",
