@@ -16,6 +16,8 @@ const DURABLE: &str = "/var/lib/cluster/lease.json";
 const HELD: &str = "/run/cluster/lease.json";
 /// Its presence is a person's wish that the guard start, promote and rejoin nothing.
 pub const PAUSED: &str = "/var/lib/cluster/paused";
+/// There while the data is being rewound (`rejoin.sh`).
+pub const REWINDING: &str = "/var/lib/cluster/rewinding";
 /// What happened, a line of JSON each.
 const JOURNAL: &str = "/var/lib/cluster/journal.jsonl";
 /// Beyond this the journal begins anew, and the old one is kept once.
