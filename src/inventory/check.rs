@@ -28,6 +28,7 @@ const OWNED: &[(&str, &str)] = &[
     ("port", "set `postgresql.port`"),
     ("primary_conninfo", "repmgr writes it"),
     ("primary_slot_name", "repmgr writes it"),
+    ("recovery_end_command", "the guard is asked there whether a promotion was granted"),
     ("ssl", "TLS is always on"),
     ("wal_level", "replication needs `replica`, and `logical` is not tested yet"),
     ("wal_log_hints", "pg_rewind needs it"),

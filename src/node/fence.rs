@@ -2,11 +2,12 @@
 //!
 //! The guard fences at the end of its lease. If it is dead, systemd starts it again, and fences in between if the
 //! lease has run out (`ExecStopPost`). If it is frozen, systemd's watchdog kills it after a few seconds, and the watch,
-//! a process of its own, does not wait for that.
+//! a process in a unit of its own, does not wait for that. It also outlives a guard that a person has stopped.
 
+use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, bail};
 
 use super::config::Config;
 use super::lease::Millis;
@@ -30,6 +31,49 @@ pub fn if_lease_expired(config: &Config, grace: Millis) -> Result<usize> {
         // A note that cannot be read proves nothing, and a lease must be proved.
         Err(_) => processes::kill(config),
     }
+}
+
+/// The unit of the watch. The guard makes it: what `cluster up` installs knows nothing of it.
+const UNIT: &str = "cluster-watch.service";
+/// How often the guard looks whether the watch is there.
+const KEEP: Duration = Duration::from_secs(15);
+
+/// Starts the watch, anew so that it is of this program, and keeps it for as long as the guard runs.
+pub async fn keep_watch() {
+    // There may be none.
+    let _ = systemd("systemctl", &["stop", UNIT]).await;
+    let mut told = false;
+    loop {
+        if systemd("systemctl", &["is-active", UNIT]).await.is_err() {
+            match start_watch().await {
+                Ok(()) => told = false,
+                Err(error) if !told => {
+                    told = true;
+                    memory::note("trouble", &format!("no watch beside the guard: {error:#}"));
+                }
+                Err(_) => {}
+            }
+        }
+        tokio::time::sleep(KEEP).await;
+    }
+}
+
+async fn start_watch() -> Result<()> {
+    let program = std::env::current_exe()?;
+    let program = program.to_str().context("this program's path is no text")?;
+    let words = ["--quiet", "--collect", "--unit", UNIT, "--description", "Fence beside the guard"];
+    let restart = ["-p", "Restart=always", "-p", "RestartSec=250ms", "-p", "OOMScoreAdjust=-1000"];
+    systemd("systemd-run", &[&words[..], &restart, &[program, "watch"]].concat()).await
+}
+
+async fn systemd(program: &str, words: &[&str]) -> Result<()> {
+    let mut command = tokio::process::Command::new(program);
+    command.args(words).stdin(Stdio::null()).kill_on_drop(true);
+    let output = tokio::time::timeout(KEEP, command.output()).await.context("systemd does not answer")??;
+    if !output.status.success() {
+        bail!("{program}: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(())
 }
 
 /// Watches until it is killed.

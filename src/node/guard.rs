@@ -20,6 +20,7 @@ use super::address;
 use super::clock;
 use super::config::{Config, Member};
 use super::decision::{Act, Job, Seen};
+use super::fence;
 use super::lease::{Event, Lease, Message, Millis, NodeId, Output, Refusal, Timing};
 use super::memory::{self, Held};
 use super::postgres::{self, Look, State};
@@ -87,6 +88,8 @@ struct Guard {
     job_ended: Millis,
     heir: Option<NodeId>,
     restarting_until: Millis,
+    /// Whether PostgreSQL has been seen to end since a restart was announced.
+    restart_ended: bool,
     unfit_until: Millis,
     retry_at: Millis,
     primary: Option<Primary>,
@@ -121,8 +124,7 @@ pub async fn run(config: Config) -> Result<()> {
     std::fs::set_permissions(socket::PATH, std::fs::Permissions::from_mode(0o666))?;
     let (done, mut results) = mpsc::channel(16);
     let mut guard = Guard::new(config, done).await?;
-    // The second watch. It ends with this guard's unit.
-    let mut watch = tokio::process::Command::new(std::env::current_exe()?).arg("watch").spawn()?;
+    tokio::spawn(fence::keep_watch());
     notify(&[sd_notify::NotifyState::Ready]);
     memory::note("started", &format!("the guard of {} has started", guard.config.node));
 
@@ -144,10 +146,6 @@ pub async fn run(config: Config) -> Result<()> {
                 }
             }
             Ok((stream, _)) = listener.accept() => guard.asked(stream).await,
-            ended = watch.wait() => {
-                eprintln!("the watch has ended ({ended:?}); another one is started");
-                watch = tokio::process::Command::new(std::env::current_exe()?).arg("watch").spawn()?;
-            }
         }
     }
 }
@@ -188,6 +186,7 @@ impl Guard {
             job_ended: 0,
             heir: None,
             restarting_until: 0,
+            restart_ended: false,
             unfit_until: 0,
             retry_at: 0,
             primary: None,
@@ -251,6 +250,7 @@ impl Guard {
                 self.unfit_until = self.unfit_until.max(now + YIELD);
             }
         }
+        self.restart_ended |= ended;
         self.had_processes = processes;
         Seen {
             now,
@@ -420,7 +420,8 @@ impl Guard {
             return;
         }
         let config = self.config.clone();
-        let work = async move { address::take(&config).await.map_err(|error| format!("{error:#}")) };
+        let patient = self.has_address == Some(false);
+        let work = async move { address::take(&config, patient).await.map_err(|error| format!("{error:#}")) };
         self.moving = Some(self.spawn(async move { Done::Address(work.await) }));
     }
 
@@ -473,6 +474,10 @@ impl Guard {
                         State::Silent(why) => format!("PostgreSQL does not answer: {why}"),
                     };
                     memory::note("postgresql", &text);
+                }
+                if look.state == State::Primary && self.restart_ended {
+                    // It is through: what ends from here on has failed.
+                    self.restarting_until = 0;
                 }
                 self.look = Some(look);
                 self.tick().await?;
@@ -578,8 +583,14 @@ impl Guard {
                     self.primary =
                         Some(Primary { node: from, since: since.map_or(now, |it| it.since), heard: now });
                 }
+                let before = self.lease.durable().term;
                 let output = self.lease.receive(now, from, message);
+                let granted = Some(self.lease.durable()).filter(|it| it.term > before).map(|it| it.term);
                 let won = output.events.iter().any(|event| matches!(event, Event::Won { .. }));
+                // Before the answer leaves, so that no promotion is older than the grants that it stands on.
+                if let Some(term) = granted {
+                    memory::note("granted", &format!("grants term {term} to {}", self.name(from)));
+                }
                 self.put(output).await?;
                 if won {
                     self.act().await;
@@ -624,7 +635,7 @@ impl Guard {
                 }
             }
             Request::Restart if holds || self.bootstrap => {
-                self.restarting_until = now + RESTART;
+                (self.restarting_until, self.restart_ended) = (now + RESTART, false);
                 Verdict { allowed: true, why: "the lease is kept meanwhile".into() }
             }
             _ if holds => Verdict { allowed: true, why: "this node holds the lease".into() },

@@ -1,4 +1,4 @@
-//! The processes of PostgreSQL's unit: whether there are any, and the end of all of them.
+//! The processes of PostgreSQL: whether there are any, and the end of all of them.
 //!
 //! A shutdown waits for clients and walsenders, and a stopped postmaster ignores signals while its backends go on
 //! committing. So a fence kills the whole control group, and counts only when it is seen to be empty.
@@ -24,11 +24,39 @@ fn groups(config: &Config) -> impl Iterator<Item = PathBuf> {
         .filter(|path| path.join("cgroup.procs").exists())
 }
 
-/// The processes of PostgreSQL's unit.
+/// The processes of PostgreSQL: of its unit, or, if that has none, of a server that somebody has started past systemd on
+/// the same data. (Both at once cannot be: the second one would find the first one's lock.)
 ///
 /// # Errors
 /// When the kernel does not tell.
 pub fn list(config: &Config) -> Result<Vec<Pid>> {
+    let unit = of_unit(config)?;
+    if unit.is_empty() { outside(config) } else { Ok(unit) }
+}
+
+/// Servers on this node's data directory, whoever started them: they stand in it. What initialises, recovers or rewinds
+/// the data takes no connections, and is none.
+fn outside(config: &Config) -> Result<Vec<Pid>> {
+    let (program, data) = (config.bin("postgres"), PathBuf::from(config.data_directory()));
+    let entries = std::fs::read_dir("/proc").context("cannot read /proc")?;
+    let numbers = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let serves = |pid: &i32| -> Option<bool> {
+        // A process that has ended meanwhile has none of these. A program that was replaced is marked as deleted.
+        let place = PathBuf::from(format!("/proc/{pid}"));
+        let runs = std::fs::read_link(place.join("exe")).ok()?;
+        if !runs.to_str()?.starts_with(&program) || std::fs::read_link(place.join("cwd")).ok()? != data {
+            return Some(false);
+        }
+        let words = std::fs::read(place.join("cmdline")).ok()?;
+        Some(!words.split(|byte| *byte == 0).any(|word| ALONE.contains(&word)))
+    };
+    Ok(numbers.filter(|pid| serves(pid) == Some(true)).filter_map(Pid::from_raw).collect())
+}
+
+/// What the server program is called with when it is to do something else than serve.
+const ALONE: [&[u8]; 4] = [b"--single", b"--boot", b"--check", b"--describe-config"];
+
+fn of_unit(config: &Config) -> Result<Vec<Pid>> {
     let mut processes = Vec::new();
     for group in groups(config) {
         let text = match std::fs::read_to_string(group.join("cgroup.procs")) {

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 /// A laboratory; it stops when it is dropped.
 pub(crate) struct Lab {
-    name: String,
+    pub(crate) name: String,
     port: u16,
     /// State, inventories and logs of this test.
     pub(crate) directory: TempDir,
@@ -88,7 +88,7 @@ impl Lab {
         lab
     }
 
-    /// The program, with this test's own state.
+    /// The program, ready to run.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         // Another program may be named, for a build that must not change while a long test runs.
         let program =
@@ -194,11 +194,16 @@ impl Lab {
     /// Runs a shell command on a node.
     #[track_caller]
     pub(crate) fn ssh(&self, node: &str, script: &str) -> String {
-        let config = self.directory.path().join("state/demo/ssh_config");
-        let output = Command::new("ssh").arg("-F").arg(config).arg(node).arg(script).output().unwrap();
-        let run = Run::from(output);
+        let run = self.try_ssh(node, script);
         assert_eq!(run.code, 0, "{node}: {script}: {}", run.stderr);
         run.stdout.trim().to_owned()
+    }
+
+    /// Runs a shell command on a node that may not be there.
+    pub(crate) fn try_ssh(&self, node: &str, script: &str) -> Run {
+        let config = self.directory.path().join("state/demo/ssh_config");
+        let limits = ["-o", "ConnectTimeout=3", "-o", "ServerAliveInterval=2"];
+        Command::new("ssh").args(limits).arg("-F").arg(config).args([node, script]).output().unwrap().into()
     }
 
     /// Runs SQL on a node, as postgres.
@@ -262,10 +267,15 @@ impl Lab {
     }
 
     /// The laboratory's own end of its API.
-    fn control(&self, method: &str, what: &str, body: Option<&Value>) -> Value {
+    pub(crate) fn control(&self, method: &str, what: &str, body: Option<&Value>) -> Value {
+        self.request(method, &format!("/lab/{what}"), body)
+    }
+
+    /// A request to its API.
+    pub(crate) fn request(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
         let token = std::fs::read_to_string(format!("/var/lib/cluster-lab/{}/token", self.name)).unwrap();
         block_on(async {
-            let url = format!("http://127.0.0.1:{}/lab/{what}", self.port);
+            let url = format!("http://127.0.0.1:{}{path}", self.port);
             // The program's own client has been made before this one, and has chosen the provider of TLS.
             drop(self.client());
             let client = reqwest::Client::builder().no_proxy().build().unwrap();

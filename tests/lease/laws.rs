@@ -30,6 +30,10 @@ pub(crate) enum Mistake {
     IgnoresLag,
     /// Nothing watches the lease but the guard itself.
     NoSentinel,
+    /// The provider's word counts from when it is heard, not from when it was asked for.
+    TrustsOldWord,
+    /// A provider that does not answer has said that the host is off.
+    TakesSilenceForOff,
 }
 
 /// A law that was broken, and how it came to that.

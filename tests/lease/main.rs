@@ -2,6 +2,7 @@
 
 mod laws;
 mod node;
+mod provider;
 mod random;
 
 mod voters;
@@ -101,4 +102,14 @@ fn a_voter_that_ignores_lag_is_caught() {
 #[test]
 fn a_holder_without_a_second_watch_is_caught() {
     is_caught(Mistake::NoSentinel, 5_000);
+}
+
+#[test]
+fn an_old_word_of_the_provider_that_counts_from_now_is_caught() {
+    is_caught(Mistake::TrustsOldWord, 20_000);
+}
+
+#[test]
+fn a_provider_whose_silence_counts_as_off_is_caught() {
+    is_caught(Mistake::TakesSilenceForOff, 2_000);
 }

@@ -27,6 +27,8 @@ pub(crate) struct Node {
     pub(crate) frozen_until: Millis,
     pub(crate) back_at: Option<Millis>,
     pub(crate) guard: Option<Lease>,
+    /// Counts the runs of the guard.
+    pub(crate) generation: u32,
     pub(crate) guard_frozen_since: Option<Millis>,
     pub(crate) guard_back_at: Option<Millis>,
     pub(crate) next_tick: Millis,
@@ -85,6 +87,7 @@ impl Node {
             lease.resume(term, if afresh { now + self.timing.holds() } else { until });
         }
         self.guard = Some(lease);
+        self.generation += 1;
         (self.guard_frozen_since, self.guard_back_at) = (None, None);
         self.next_tick = real;
     }

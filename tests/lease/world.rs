@@ -6,6 +6,7 @@ use cluster::node::lease::{Durable, Event, Message, Millis, NodeId, Position, Ti
 
 use crate::laws::{self, Broken, Mistake};
 use crate::node::{Node, Postgres};
+use crate::provider::Provider;
 use crate::random::Random;
 
 /// The grain of time.
@@ -26,8 +27,9 @@ struct Flight {
 pub(crate) struct World {
     pub(crate) real: Millis,
     pub(crate) nodes: Vec<Node>,
+    pub(crate) provider: Provider,
     random: Random,
-    mistake: Option<Mistake>,
+    pub(crate) mistake: Option<Mistake>,
     flights: Vec<Flight>,
     /// Directed pairs whose messages are lost.
     cuts: BTreeSet<(usize, usize)>,
@@ -68,6 +70,7 @@ impl World {
                 frozen_until: 0,
                 back_at: None,
                 guard: None,
+                generation: 0,
                 guard_frozen_since: None,
                 guard_back_at: None,
                 next_tick: 0,
@@ -91,6 +94,7 @@ impl World {
             nodes,
             random,
             mistake,
+            provider: Provider::default(),
             flights: Vec::new(),
             cuts: BTreeSet::new(),
             loss,
@@ -107,7 +111,7 @@ impl World {
         world
     }
 
-    fn tell(&mut self, what: String) {
+    pub(crate) fn tell(&mut self, what: String) {
         if self.log.len() > 400 {
             self.log.pop_front();
         }
@@ -132,6 +136,7 @@ impl World {
             }
             self.come_back();
             self.deliver()?;
+            self.ask_around()?;
             for index in 0..self.nodes.len() {
                 self.live(index)?;
             }
@@ -168,7 +173,7 @@ impl World {
         let index = usize::try_from(self.random.between(0, count as u64 - 1)).unwrap();
         let (id, real) = (self.nodes[index].id, self.real);
         let for_long = self.random.between(200, 25_000);
-        let word = match self.random.between(1, 12) {
+        let word = match self.random.between(1, 13) {
             1 if self.nodes[index].on => {
                 self.nodes[index].crash();
                 self.nodes[index].back_at = Some(real + for_long);
@@ -226,6 +231,10 @@ impl World {
                 self.nodes[index].dies_at = Some(real + self.random.between(100, 2_000));
                 format!("{id} is to hand over to {}", self.nodes[other].id)
             }
+            12 => {
+                self.provider.away = !self.provider.away;
+                format!("the provider's API is {}", if self.provider.away { "away" } else { "back" })
+            }
             _ => {
                 self.cuts.clear();
                 "all links are mended".to_owned()
@@ -236,6 +245,7 @@ impl World {
 
     fn mend(&mut self) {
         self.cuts.clear();
+        self.provider.away = false;
         self.loss = 0;
         for node in &mut self.nodes {
             node.frozen_until = node.frozen_until.min(self.real);
@@ -324,7 +334,7 @@ impl World {
         Ok(())
     }
 
-    fn put(&mut self, index: usize, output: cluster::node::lease::Output) -> Result<(), String> {
+    pub(crate) fn put(&mut self, index: usize, output: cluster::node::lease::Output) -> Result<(), String> {
         let (real, mistake) = (self.real, self.mistake);
         let output = self.nodes[index].commit(output, real, mistake);
         // What a majority has heard, as the holder itself can tell.
@@ -378,6 +388,10 @@ impl World {
             output.events.extend(more.events);
         }
         self.put(index, output)?;
+        let generation = self.nodes[index].generation;
+        if let Some(holder) = self.nodes[index].guard.as_ref().and_then(|guard| guard.silent_holder(now)) {
+            self.provider.ask(&mut self.random, real, (index, generation), holder, now);
+        }
         self.decide(index, now)
     }
 

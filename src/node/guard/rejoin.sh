@@ -80,7 +80,10 @@ note "cannot be rewound; cloning anew, beside the old data"
 systemctl stop "$unit"
 new=$data.new
 rm -rf "$new"
-postgres "$bin/repmgr" -f /etc/repmgr.conf -h "$host" -p "$port" -U repmgr -d repmgr -D "$new" standby clone --fast-checkpoint
+# repmgr clones to where its configuration says, whatever it is told besides.
+sed "s|^data_directory=.*|data_directory='$new'|" /etc/repmgr.conf >/run/cluster/clone.conf
+chmod 644 /run/cluster/clone.conf
+postgres "$bin/repmgr" -f /run/cluster/clone.conf -h "$host" -p "$port" -U repmgr -d repmgr -D "$new" standby clone --fast-checkpoint
 old=$data.old
 if [ -e "$old" ]; then rm -rf "$old"; fi
 mv "$data" "$old"

@@ -130,8 +130,11 @@ impl Lease {
             Ok(()) => drop(yes.insert(self.me)),
             // Said a moment before it can be granted, so that voters know whom to prefer when it can.
             Err(Refusal::Held { millis, .. }) if millis <= self.timing.renew => {}
-            Err(_) => {
+            Err(why) => {
                 self.claim = Claim::None { retry_at: now };
+                if !matches!(why, Refusal::Held { .. }) {
+                    output.events.push(Event::Refused { by: self.me, why });
+                }
                 return;
             }
         }

@@ -1,0 +1,113 @@
+//! The fault matrix on hosts that boot: `make faults`, `make chaos`, `make faults-times`, `make faults-stock`. All need
+//! root and make a laboratory of their own, so they are ignored unless asked for.
+
+#[path = "../hosts/harness.rs"]
+#[allow(dead_code, unused_imports, reason = "the tests of the whole way use more of it")]
+mod harness;
+#[path = "../lease/random.rs"]
+mod random;
+
+mod chaos;
+mod crowd;
+mod fault;
+mod invariants;
+mod laboratory;
+mod matrix;
+mod pair;
+mod rows;
+mod stage;
+mod stock;
+mod times;
+mod trial;
+mod writer;
+
+use std::collections::BTreeSet;
+use std::str::FromStr;
+
+use matrix::Row;
+use stage::Stage;
+
+/// The laboratory of these tests, and that of repmgr as it comes.
+const LAB: u8 = 64;
+const STOCK_LAB: u8 = 65;
+
+/// Enough to test every promise that the matrix is about, in five minutes.
+const SHORT: &[&str] = &[
+    "killed",
+    "cut-off-with-clients",
+    "powered-off-api-away",
+    "witness-off-then-primary",
+    "whole-cluster-power-cut",
+    "switchover",
+];
+
+fn number<T: FromStr>(variable: &str, otherwise: T) -> T {
+    match std::env::var(variable) {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{variable}={text} is no number")),
+        Err(_) => otherwise,
+    }
+}
+
+/// The rows that `FAULTS` names (`killed,frozen`); all if it is not set.
+fn chosen() -> Vec<&'static Row> {
+    match std::env::var("FAULTS") {
+        Ok(names) => names.split(',').map(rows::named).collect(),
+        Err(_) => rows::all().collect(),
+    }
+}
+
+#[test]
+fn the_short_part_tests_every_promise() {
+    let goals: BTreeSet<&str> = SHORT.iter().flat_map(|name| rows::named(name).goals.split(' ')).collect();
+    assert_eq!(goals, ["G1", "G2", "G3", "G4", "G5", "G6", "G7"].into());
+}
+
+#[test]
+#[ignore = "needs root and a laboratory"]
+fn every_promise_in_five_minutes() {
+    let stage = Stage::set(LAB, true);
+    let rows: Vec<_> = SHORT.iter().map(|name| rows::named(name)).collect();
+    matrix::play_all(&stage, &rows);
+}
+
+#[test]
+#[ignore = "needs root and a laboratory"]
+fn the_matrix() {
+    let stage = Stage::set(LAB, true);
+    matrix::play_all(&stage, &chosen());
+}
+
+#[test]
+#[ignore = "needs root and a laboratory"]
+fn two_data_nodes_alone() {
+    pair::play(Stage::set(LAB, false));
+}
+
+/// Seeds `FROM` to `FROM + SEEDS - 1`, but for those that have passed.
+#[test]
+#[ignore = "needs root and a laboratory"]
+fn random_schedules() {
+    let stage = Stage::set(LAB, true);
+    chaos::play_all(&stage, number("FROM", 1), number("SEEDS", 30));
+}
+
+/// `RUNS` of each series, or of those that `SERIES` names.
+#[test]
+#[ignore = "needs root and a laboratory"]
+fn time_series() {
+    let stage = Stage::set(LAB, true);
+    let names = std::env::var("SERIES").ok();
+    let series: Vec<_> = times::SERIES
+        .iter()
+        .filter(|it| names.as_ref().is_none_or(|names| names.split(',').any(|name| name == it.row)))
+        .collect();
+    times::play(&stage, &series, number("RUNS", 10));
+}
+
+/// Red on purpose: the same checks on repmgr alone, with `RUNS` of each time.
+#[test]
+#[ignore = "needs root and a laboratory"]
+fn repmgr_alone_breaks_the_promises() {
+    let stage = Stage::set(STOCK_LAB, true);
+    stock::breaks(&stage, number("RUNS", 3));
+}

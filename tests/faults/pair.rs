@@ -1,0 +1,61 @@
+//! Two data nodes and no witness: one lost node leaves no majority.
+
+use std::time::Duration;
+
+use cluster::node::clock;
+
+use crate::fault::Fault;
+use crate::stage::{Stage, nodes};
+use crate::trial::{PROMOTED, REDUNDANT};
+
+pub(crate) fn play(mut stage: Stage) {
+    let old = stage.primary();
+    let new = stage.other(&old);
+    // `status` says so, and so does the guard.
+    let status = stage.lab.cluster(&["status", "-i", &stage.inventory]);
+    assert!(status.stdout.contains("no automatic failover"), "{}", status.stdout);
+    assert_eq!(stage.guard(&old).unwrap()["failover"], false);
+
+    // The standby is lost: the primary goes on, for longer than a lease.
+    let cut = stage.inject(&Fault::PowerOff(new.clone())).unwrap();
+    std::thread::sleep(Duration::from_secs(25));
+    let late = clock::now();
+    stage
+        .wait("the primary to go on", late, Duration::from_secs(5), |it| it.acknowledged().is_some())
+        .unwrap();
+    let longest = crate::invariants::gap(&stage.writer.since(cut));
+    println!("standby lost: the primary goes on, longest gap {longest} ms");
+    assert!(longest < 5_000, "the primary stopped for {longest} ms when the standby was lost");
+    let mended = stage.mend().unwrap();
+    stage.streams(&new, mended, Duration::from_secs(30)).unwrap();
+    stage.redundant(mended, REDUNDANT).unwrap();
+
+    // The primary is lost: nobody promotes, and it goes on when it is back.
+    let cut = stage.inject(&Fault::PowerOff(old.clone())).unwrap();
+    std::thread::sleep(Duration::from_secs(30));
+    assert!(stage.writer.first(cut + 2_000, |it| it.acknowledged().is_some()).is_none(), "somebody promoted");
+    let mended = stage.mend().unwrap();
+    let first =
+        stage.wait("the primary to come back", mended, PROMOTED, |it| it.acknowledged().is_some()).unwrap();
+    assert_eq!(first.acknowledged().unwrap().0, old);
+    println!("primary lost: nobody promotes; back as primary after {} ms", first.ended - mended);
+    stage.redundant(mended, REDUNDANT).unwrap();
+
+    // A third node: automatic failover.
+    stage.inventory = stage.lab.inventory("demo.yaml", "debian-12-x64", &nodes(true));
+    stage.lab.cluster(&["up", "-i", &stage.inventory]).ok();
+    stage.look();
+    stage.redundant(clock::now(), REDUNDANT).unwrap();
+    assert_eq!(stage.guard(&old).unwrap()["failover"], true);
+    let cut = stage.inject(&Fault::PowerOff(old.clone())).unwrap();
+    let first = stage
+        .wait("the standby to take over", cut, PROMOTED, |it| {
+            it.acknowledged().is_some_and(|(node, _)| node == new)
+        })
+        .unwrap();
+    println!("with a witness: failover in {} ms", first.ended - cut);
+    let mended = stage.mend().unwrap();
+    stage.streams(&old, mended, Duration::from_secs(30)).unwrap();
+    stage.redundant(mended, REDUNDANT).unwrap();
+    crate::invariants::one_writer(&stage.writer.since(0), &[]).unwrap();
+}

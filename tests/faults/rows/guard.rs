@@ -1,0 +1,86 @@
+//! A guard that fails.
+
+use crate::fault::Fault;
+use crate::matrix::Row;
+
+/// The rows.
+pub(crate) const ROWS: &[Row] = &[
+    Row {
+        name: "guard-killed",
+        goals: "G1 G3",
+        fault: "the primary's guard killed (SIGKILL)",
+        expected: "systemd starts it again, and it takes up its lease: no failover",
+        play: |trial| {
+            trial.breaks(&Fault::KillGuard(trial.old.clone()))?;
+            trial.stays(15.0)
+        },
+    },
+    Row {
+        name: "guard-frozen",
+        goals: "G1 G3",
+        fault: "the primary's guard frozen (SIGSTOP), and the watch beside it",
+        expected: "systemd's watchdog kills it and starts it anew; no two primaries",
+        play: |trial| {
+            trial.breaks(&Fault::FreezeGuard(trial.old.clone()))?;
+            trial.stays(15.0)
+        },
+    },
+    Row {
+        name: "guard-stopped-by-hand",
+        goals: "G1 G3",
+        fault: "`systemctl stop` of the primary's guard",
+        expected: "PostgreSQL does not go on without a lease; the standby takes over",
+        play: |trial| {
+            trial.breaks(&Fault::StopGuard(trial.old.clone()))?;
+            trial.failover()?;
+            trial.mends()?;
+            trial.back()
+        },
+    },
+    Row {
+        name: "guard-stopped-and-cut-off",
+        goals: "G1 G3 G4",
+        fault: "`systemctl stop` of the primary's guard, and the primary cut off from the other nodes; clients reach it",
+        expected: "the watch fences it when the lease has run out, before the standby begins",
+        play: |trial| {
+            let (old, new) = (trial.old.clone(), trial.new.clone());
+            trial.breaks(&Fault::StopGuard(old.clone()))?;
+            trial.breaks(&Fault::between(&old, &new))?;
+            trial.breaks(&Fault::between(&old, "pg3"))?;
+            trial.failover()?;
+            trial.mends()?;
+            trial.back()
+        },
+    },
+    Row {
+        name: "guard-frozen-and-cut-off",
+        goals: "G1 G3 G4",
+        fault: "the primary's guard frozen, and the primary cut off from the other nodes; clients still reach it",
+        expected: "it is fenced by the watch or by systemd before the standby begins",
+        play: |trial| {
+            let (old, new) = (trial.old.clone(), trial.new.clone());
+            trial.breaks(&Fault::FreezeGuard(old.clone()))?;
+            trial.breaks(&Fault::between(&old, &new))?;
+            trial.breaks(&Fault::between(&old, "pg3"))?;
+            trial.failover()?;
+            trial.mends()?;
+            trial.back()
+        },
+    },
+    Row {
+        name: "guard-killed-and-cut-off",
+        goals: "G1 G3 G4",
+        fault: "the primary cut off from the other nodes, and its guard killed 3 s later; clients still reach it",
+        expected: "the guard that systemd starts takes up the old end of the lease, and fences at it",
+        play: |trial| {
+            let (old, new) = (trial.old.clone(), trial.new.clone());
+            trial.breaks(&Fault::between(&old, &new))?;
+            trial.breaks(&Fault::between(&old, "pg3"))?;
+            trial.sleep(3.0);
+            trial.breaks(&Fault::KillGuard(old))?;
+            trial.failover()?;
+            trial.mends()?;
+            trial.back()
+        },
+    },
+];

@@ -1,0 +1,139 @@
+//! People: a switchover, and what somebody does by hand on the wrong node.
+
+use std::time::Duration;
+
+use cluster::node::clock;
+
+use crate::fault::Fault;
+use crate::matrix::Row;
+use crate::trial::{REDUNDANT, Trial};
+
+/// The rows.
+pub(crate) const ROWS: &[Row] = &[
+    Row {
+        name: "switchover",
+        goals: "G2 G7",
+        fault: "none: `cluster switchover`",
+        expected: "the other node takes over, and no acknowledged write is lost",
+        play: switchover,
+    },
+    Row {
+        name: "switchover-under-load",
+        goals: "G2 G7",
+        fault: "none: `cluster switchover` while five more writers do what they can",
+        expected: "the other node takes over within 3 s, and no acknowledged write is lost",
+        play: |trial| {
+            trial.load();
+            switchover(trial)
+        },
+    },
+    Row {
+        name: "switchover-killed",
+        goals: "G7 G8",
+        fault: "`cluster switchover` killed (SIGKILL) 0, 0.15, 0.4, 0.8 and 1.5 s after it has begun",
+        expected: "it ends on one side or the other by itself, and nothing is lost",
+        play: |trial| {
+            let stage = trial.stage;
+            trial.lossless();
+            trial.promotions(None);
+            for millis in [0, 150, 400, 800, 1_500] {
+                let (old, new) = (stage.primary(), stage.other(&stage.primary()));
+                let begun = clock::now();
+                let args = ["switchover", "-i", &stage.inventory, &new];
+                let wait = Duration::from_millis(millis);
+                let killed = stage.lab.killed_after(&args, "hands over", wait);
+                trial.sleep(5.0);
+                stage.redundant(begun, REDUNDANT)?;
+                let side = if stage.primary() == old { "did not happen" } else { "happened" };
+                let word = if killed { "killed" } else { "ended before" };
+                trial.note(format!("{millis} ms ({word}): {side}"));
+            }
+            Ok(())
+        },
+    },
+    Row {
+        name: "promoted-by-hand",
+        goals: "G1 G2",
+        fault: "`repmgr standby promote` by hand on the standby, the primary well",
+        expected: "refused: the primary goes on",
+        play: |trial| {
+            by_hand(trial, "runuser -u postgres -- repmgr -f /etc/repmgr.conf standby promote --force")
+        },
+    },
+    Row {
+        name: "pg-ctl-promote-by-hand",
+        goals: "G1 G2",
+        fault: "`pg_ctl promote` by hand on the standby, the primary well",
+        expected: "PostgreSQL asks the guard before it takes a write, and ends; it is made a standby again",
+        play: |trial| {
+            by_hand(
+                trial,
+                "runuser -u postgres -- /usr/lib/postgresql/15/bin/pg_ctl promote -D /var/lib/postgresql/15/main",
+            )
+        },
+    },
+    Row {
+        name: "started-by-hand",
+        goals: "G1 G3 G4",
+        fault: "the primary cut off from the other nodes; once it has fenced itself, `systemctl start` by hand",
+        expected: "refused: it does not hold the lease",
+        play: |trial| {
+            let (old, new, stage) = (trial.old.clone(), trial.new.clone(), trial.stage);
+            trial.breaks(&Fault::between(&old, &new))?;
+            trial.breaks(&Fault::between(&old, "pg3"))?;
+            trial.failover()?;
+            let started = stage.on(&old, &format!("systemctl start {}", stage.unit()));
+            if started.is_ok() {
+                return Err("systemd started PostgreSQL".into());
+            }
+            trial.sleep(3.0);
+            trial.mends()?;
+            trial.back()
+        },
+    },
+    Row {
+        name: "started-past-systemd",
+        goals: "G1 G3 G4",
+        fault: "as before, but started as postgres with `pg_ctlcluster`, past systemd",
+        expected: "the guard finds it outside its unit and kills it",
+        play: |trial| {
+            let (old, new, stage) = (trial.old.clone(), trial.new.clone(), trial.stage);
+            trial.breaks(&Fault::between(&old, &new))?;
+            trial.breaks(&Fault::between(&old, "pg3"))?;
+            trial.failover()?;
+            let started = stage.on(
+                &old,
+                "cd / && runuser -u postgres -- pg_ctlcluster --skip-systemctl-redirect 15 main start",
+            );
+            trial.note(format!("pg_ctlcluster: {}", if started.is_ok() { "started" } else { "refused" }));
+            trial.sleep(4.0);
+            trial.mends()?;
+            trial.back()
+        },
+    },
+];
+
+/// `cluster switchover` to the other node.
+fn switchover(trial: &mut Trial<'_>) -> Result<(), String> {
+    trial.lossless();
+    let stage = trial.stage;
+    trial.restart_clock();
+    let run = stage.lab.cluster(&["switchover", "-i", &stage.inventory, &trial.new, "--json"]);
+    if run.code != 0 {
+        return Err(format!("exit {}: {}", run.code, run.stderr));
+    }
+    trial.failover()?;
+    trial.back()
+}
+
+/// A person promotes the standby of a healthy primary.
+fn by_hand(trial: &mut Trial<'_>, command: &str) -> Result<(), String> {
+    let (new, stage) = (trial.new.clone(), trial.stage);
+    let said = stage.on(&new, &format!("cd / && {command} 2>&1"));
+    trial.note(match said {
+        Ok(_) => "the command succeeded".to_owned(),
+        Err(_) => "the command was refused".to_owned(),
+    });
+    trial.stays(10.0)?;
+    trial.node_streams_now(&new)
+}

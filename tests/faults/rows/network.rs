@@ -1,0 +1,215 @@
+//! Links that are cut.
+
+use crate::fault::{Fault, From};
+use crate::matrix::Row;
+
+/// The rows.
+pub(crate) const ROWS: &[Row] = &[
+    Row {
+        name: "isolated",
+        goals: "G1 G2 G3 G4",
+        fault: "the primary isolated, packets lost",
+        expected: "it fences itself before the standby takes over; healed, it rejoins",
+        play: |trial| {
+            trial.breaks(&Fault::isolate(&trial.old))?;
+            trial.failover()?;
+            trial.mends()?;
+            trial.back()
+        },
+    },
+    Row {
+        name: "isolated-refused",
+        goals: "G1 G2 G3 G4",
+        fault: "the primary isolated, its packets refused at once",
+        expected: "as when they are lost: no refusal makes it quicker than the fence",
+        play: |trial| {
+            let fault =
+                Fault::Cut { node: trial.old.clone(), from: From::Everything, one_way: false, refused: true };
+            trial.breaks(&fault)?;
+            trial.failover()?;
+            trial.mends()?;
+            trial.back()
+        },
+    },
+    Row {
+        name: "cut-off-with-clients",
+        goals: "G1 G3 G4 G7",
+        fault: "the primary cut off from the other nodes and the API; clients still reach it",
+        expected: "it stops taking writes before the standby begins; what it alone had is reported",
+        play: |trial| {
+            let (old, new) = (trial.old.clone(), trial.new.clone());
+            trial.breaks(&Fault::between(&old, &new))?;
+            trial.breaks(&Fault::between(&old, "pg3"))?;
+            trial.breaks(&Fault::cut(&old, From::Api))?;
+            trial.failover()?;
+            trial.mends()?;
+            trial.back()
+        },
+    },
+    Row {
+        name: "mute",
+        goals: "G1 G2 G3 G4",
+        fault: "nothing that the primary sends arrives",
+        expected: "no answer reaches it: it fences itself, the standby takes over",
+        play: |trial| {
+            let fault =
+                Fault::Cut { node: trial.old.clone(), from: From::Everything, one_way: true, refused: false };
+            trial.breaks(&fault)?;
+            trial.failover()?;
+            trial.mends()?;
+            trial.back()
+        },
+    },
+    Row {
+        name: "deaf",
+        goals: "G1 G2 G3 G4",
+        fault: "nothing that the other nodes send reaches the primary; clients do",
+        expected: "its renewals are heard and their answers are not: it fences itself, the standby takes over",
+        play: |trial| {
+            for node in [trial.new.clone(), "pg3".to_owned()] {
+                let from = From::Node(trial.old.clone());
+                trial.breaks(&Fault::Cut { node, from, one_way: true, refused: false })?;
+            }
+            trial.failover()?;
+            trial.mends()?;
+            trial.back()
+        },
+    },
+    Row {
+        name: "link-stall-5s",
+        goals: "G1",
+        fault: "the primary isolated for 5 s",
+        expected: "no failover",
+        play: |trial| {
+            trial.breaks(&Fault::isolate(&trial.old))?;
+            trial.sleep(4.9);
+            trial.mends()?;
+            trial.stays(12.0)
+        },
+    },
+    Row {
+        name: "link-between-data-nodes",
+        goals: "G1 G2",
+        fault: "the link between primary and standby cut for 20 s (repmgr: split brain)",
+        expected: "no failover, no fence",
+        play: |trial| {
+            trial.breaks(&Fault::between(&trial.old, &trial.new))?;
+            trial.stays(20.0)?;
+            trial.mends()?;
+            let new = trial.new.clone();
+            trial.node_is_back(&new)
+        },
+    },
+    Row {
+        name: "link-cut-then-killed",
+        goals: "G2 G6",
+        fault: "the link between the data nodes cut; then PostgreSQL on the primary killed",
+        expected: "the standby takes over with the witness's grant",
+        play: |trial| {
+            trial.breaks(&Fault::between(&trial.old, &trial.new))?;
+            trial.sleep(8.0);
+            trial.restart_clock();
+            trial.breaks(&Fault::KillPostgres(trial.old.clone()))?;
+            trial.failover()?;
+            trial.mends()?;
+            trial.back()
+        },
+    },
+    Row {
+        name: "link-to-witness",
+        goals: "G1 G2",
+        fault: "the link between primary and witness cut for 20 s",
+        expected: "no failover, no fence",
+        play: |trial| {
+            trial.breaks(&Fault::between(&trial.old, "pg3"))?;
+            trial.stays(20.0)?;
+            trial.mends()
+        },
+    },
+    Row {
+        name: "undecided-then-decided",
+        goals: "G2 G6",
+        fault: "standby and witness cut off from each other, the primary powered off; the link healed after 20 s",
+        expected: "no promotion without a majority; then one (repmgr: never again)",
+        play: |trial| {
+            let (old, new) = (trial.old.clone(), trial.new.clone());
+            trial.breaks(&Fault::between(&new, "pg3"))?;
+            trial.restart_clock();
+            trial.breaks(&Fault::PowerOff(old))?;
+            trial.sleep(2.0);
+            trial.nobody(trial.cut() + 2_000, 18.0)?;
+            trial.stage.lab_does(&["heal"])?;
+            trial.failover()?;
+            trial.mends()?;
+            trial.back()
+        },
+    },
+    Row {
+        name: "witness-isolated",
+        goals: "G1 G6",
+        fault: "the witness isolated",
+        expected: "nothing",
+        play: |trial| {
+            trial.breaks(&Fault::isolate("pg3"))?;
+            trial.stays(20.0)?;
+            trial.mends()
+        },
+    },
+    Row {
+        name: "standby-isolated",
+        goals: "G1 G2",
+        fault: "the standby isolated, and PostgreSQL on the witness stopped before",
+        expected: "no promotion: one node is no majority (repmgr: split brain)",
+        play: |trial| {
+            let new = trial.new.clone();
+            trial.breaks(&Fault::StopPostgres("pg3".into()))?;
+            trial.breaks(&Fault::isolate(&new))?;
+            trial.stays(25.0)?;
+            trial.mends()?;
+            trial.node_is_back(&new)
+        },
+    },
+    Row {
+        name: "all-apart",
+        goals: "G1 G3 G6",
+        fault: "all three nodes cut off from each other for 20 s; clients reach all",
+        expected: "the primary fences itself, nobody promotes; healed, there is a primary again",
+        play: |trial| {
+            let (old, new) = (trial.old.clone(), trial.new.clone());
+            trial.breaks(&Fault::between(&old, &new))?;
+            trial.breaks(&Fault::between(&old, "pg3"))?;
+            trial.breaks(&Fault::between(&new, "pg3"))?;
+            trial.sleep(9.5);
+            trial.nobody(trial.cut() + 9_500, 12.0)?;
+            trial.mends()?;
+            // Either may have it: the old primary again, or the standby.
+            trial.promotions(None);
+            Ok(())
+        },
+    },
+    Row {
+        name: "inbound-5432-lost",
+        goals: "G1 G2",
+        fault: "nothing reaches PostgreSQL on the primary from the other nodes; the guards still hear each other",
+        expected: "no failover: the primary serves its clients",
+        play: |trial| {
+            let (old, stage) = (trial.old.clone(), trial.stage);
+            let table = "table inet trial { chain input { type filter hook input priority 0; \
+                         iifname != \"lo\" ip saddr PEERS tcp dport 5432 drop; }; }";
+            let config = stage.on(&old, "cat /etc/cluster/node.json")?;
+            let config: serde_json::Value = serde_json::from_str(&config).map_err(|it| it.to_string())?;
+            let peers: Vec<&str> = config["nodes"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter(|node| node["name"] != old.as_str())
+                .filter_map(|node| node["host"].as_str())
+                .collect();
+            let rules = table.replace("PEERS", &format!("{{ {} }}", peers.join(", ")));
+            stage.in_network(&old, &rules)?;
+            let seen = trial.stays(20.0);
+            stage.in_network(&old, "delete table inet trial")?;
+            seen
+        },
+    },
+];
