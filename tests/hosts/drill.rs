@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -45,7 +46,7 @@ fn stopped(lab: &Lab, inventory: &str, fault: &str, signal: Signal) -> Run {
     // Clients first, then the fault.
     let mut told: Vec<String> = lines.by_ref().take_while(|line| !line.contains("clients write")).collect();
     told.extend(lines.next());
-    std::thread::sleep(std::time::Duration::from_secs(3));
+    std::thread::sleep(Duration::from_secs(3));
     kill_process(Pid::from_child(&child), signal).unwrap();
     told.extend(lines);
     let mut run = Run::from(child.wait_with_output().unwrap());
@@ -105,9 +106,11 @@ fn every_drill_ends_well_and_puts_everything_back() {
         nothing_is_left(&lab, status["primary"].as_str().unwrap());
     }
 
-    // Ctrl-C in the middle of it.
+    // Ctrl-C in the middle of it: nothing is waited for that is not put back.
+    let asked = Instant::now();
     let run = stopped(&lab, &inventory, "isolate", Signal::INT);
     assert_eq!(run.code, 130, "{}", run.stderr);
+    assert!(asked.elapsed() < Duration::from_secs(60), "{:?}", asked.elapsed());
     let primary = healthy(&lab, &inventory)["primary"].as_str().unwrap().to_owned();
     nothing_is_left(&lab, &primary);
 

@@ -1,6 +1,7 @@
 //! A drill from its first write to the end: clients, the fault, and what is waited for.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -66,7 +67,7 @@ pub(super) struct Drill {
     pub(super) damage: Damage,
     login: Login,
     seen: Seen,
-    moments: Arc<Mutex<Moments>>,
+    moments: Mutex<Moments>,
     /// What was ordered goes on when nobody waits for it any more, and must have ended before it is undone.
     making: TaskTracker,
 }
@@ -80,7 +81,7 @@ impl Drill {
             login: Login::new(world.inventory.postgresql.port, world.state.password("cluster")?),
             target,
             seen: Seen::default(),
-            moments: Arc::default(),
+            moments: Mutex::default(),
             making: TaskTracker::new(),
         })
     }
@@ -159,7 +160,7 @@ impl Drill {
     }
 
     async fn events(&self) -> Result<()> {
-        let (primary, fault) = (&self.target.primary, self.fault);
+        let primary = &self.target.primary;
         self.tell(primary, "clients write and read");
         tokio::time::sleep(BEFORE).await;
         self.wait(CALM_PATIENCE, || self.failing().is_none()).await;
@@ -173,9 +174,18 @@ impl Drill {
         // From here on there is something to undo.
         self.note(|moments, now| moments.ordered = Some(now));
         self.damage.prepare().await?;
-        self.tell(primary, fault.deed(primary, &self.target.heir));
+        self.tell(primary, self.fault.deed(primary, &self.target.heir));
         self.note(|moments, now| moments.ordered = Some(now));
-        self.watch_address();
+        // Both end together: what is left running would hold up the end of the program.
+        tokio::select! {
+            result = self.fault_and_return() => result,
+            never = self.watch_address() => match never {},
+        }
+    }
+
+    /// The fault, what puts everything back, and the return of redundancy.
+    async fn fault_and_return(&self) -> Result<()> {
+        let (primary, fault) = (&self.target.primary, self.fault);
         self.failover().await?;
         if fault.remedy(primary).is_some() {
             let dwell = if fault == Fault::ApiOutage { API_DWELL } else { DWELL };
@@ -293,22 +303,21 @@ impl Drill {
     }
 
     /// Notes when the provider says that the address leads elsewhere.
-    fn watch_address(&self) {
+    async fn watch_address(&self) -> Infallible {
         let address = self.target.floating_ip.as_ref().and_then(|address| address.parse().ok());
-        let (Some(client), Some(address)) = (self.world.cloud.clone(), address) else { return };
-        let (moments, seen, droplet) = (self.moments.clone(), self.seen.clone(), self.target.droplet);
-        tokio::spawn(async move {
-            for _ in 0..(FAILOVER_PATIENCE.as_secs() / API_LOOK.as_secs()) {
+        if let (Some(client), Some(address)) = (&self.world.cloud, address) {
+            loop {
                 // An API that does not answer is asked again.
-                if let Ok(Some(found)) = client.reserved_ip(address).await
-                    && found.holder().is_some_and(|holder| Some(holder) != droplet)
-                {
-                    moments.lock().unwrap_or_else(PoisonError::into_inner).moved = Some(seen.now());
-                    return;
+                let found = client.reserved_ip(address).await.ok().flatten();
+                let holder = found.and_then(|found| found.holder());
+                if holder.is_some() && holder != self.target.droplet {
+                    self.note(|moments, now| moments.moved = Some(now));
+                    break;
                 }
                 tokio::time::sleep(API_LOOK).await;
             }
-        });
+        }
+        std::future::pending().await
     }
 
     /// Waits until every other data node streams from the primary.
