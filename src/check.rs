@@ -48,19 +48,8 @@ pub async fn write_through(
 }
 
 async fn write_once(address: &str, port: u16, password: &SecretString) -> Result<Written> {
-    let mut config = tokio_postgres::Config::new();
-    match address.parse::<IpAddr>() {
-        Ok(ip) => config.hostaddr(ip).host(address),
-        Err(_) => config.host(address),
-    };
-    config
-        .port(port)
-        .user("cluster")
-        .dbname("cluster")
-        .password(password.expose_secret())
-        .application_name("cluster up")
-        .ssl_mode(SslMode::Require)
-        .connect_timeout(Duration::from_secs(3));
+    let mut config = login(&[address.to_owned()], port, password);
+    config.application_name("cluster up").connect_timeout(Duration::from_secs(3));
     let connect = config.connect(tokio_postgres_rustls::MakeRustlsConnect::new(encrypt_only()));
     let limit = Duration::from_secs(8);
     let (client, connection) =
@@ -83,6 +72,26 @@ async fn write_once(address: &str, port: u16, password: &SecretString) -> Result
     Ok(Written { node: row.get(0), client: row.get(1) })
 }
 
+/// How the role `cluster` is logged in as, on one host or on several.
+pub(crate) fn login(hosts: &[String], port: u16, password: &SecretString) -> tokio_postgres::Config {
+    let mut config = tokio_postgres::Config::new();
+    // An address for each host, or for none.
+    let addresses: Result<Vec<IpAddr>, _> = hosts.iter().map(|host| host.parse()).collect();
+    for address in addresses.into_iter().flatten() {
+        config.hostaddr(address);
+    }
+    for host in hosts {
+        config.host(host);
+    }
+    config
+        .port(port)
+        .user("cluster")
+        .dbname("cluster")
+        .password(password.expose_secret())
+        .ssl_mode(SslMode::Require);
+    config
+}
+
 /// PostgreSQL's own words, and what to do about the usual ones.
 fn explain(error: tokio_postgres::Error) -> anyhow::Error {
     let Some(db) = error.as_db_error() else { return anyhow::Error::new(error) };
@@ -96,7 +105,7 @@ fn explain(error: tokio_postgres::Error) -> anyhow::Error {
 }
 
 /// TLS that encrypts and authenticates nobody, which is what `sslmode=require` means.
-fn encrypt_only() -> rustls::ClientConfig {
+pub(crate) fn encrypt_only() -> rustls::ClientConfig {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     rustls::ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()

@@ -127,6 +127,18 @@ pub enum Command {
         #[command(flatten)]
         inventory: InventoryArg,
     },
+    /// Lose the primary on purpose, with clients at work, and report what they saw
+    ///
+    /// Asks before anything is done, and puts everything back: what was switched off, stopped or cut off, and the table
+    /// that was written to. The node that took over stays primary.
+    Drill {
+        /// The inventory
+        #[command(flatten)]
+        inventory: InventoryArg,
+        /// The drill
+        #[command(flatten)]
+        drill: crate::commands::drill::DrillArgs,
+    },
     /// Print what an application needs to reach the cluster
     ///
     /// Writes go to the floating IP, reads to every data node. The password is not printed but named by the file that

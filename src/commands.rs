@@ -3,6 +3,7 @@
 pub mod connect;
 pub mod db;
 mod down;
+pub mod drill;
 mod explain;
 mod failover;
 pub mod lab;
@@ -59,6 +60,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Psql { inventory, psql } => psql::run(&inventory.inventory, psql).await,
         Command::Db { inventory, command } => db::run(&inventory.inventory, command).await,
         Command::User { inventory, command } => user::run(&inventory.inventory, command).await,
+        Command::Drill { inventory, drill } => drill::run(&inventory.inventory, drill, cli.json).await,
         Command::Down { inventory, yes } => down::run(&inventory.inventory, yes, cli.json).await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "cluster", &mut std::io::stdout());

@@ -14,6 +14,8 @@ pub mod cloud;
 pub mod commands;
 #[cfg(feature = "operator")]
 pub mod connect;
+#[cfg(feature = "operator")]
+pub mod drill;
 pub mod error;
 #[cfg(feature = "operator")]
 pub mod facts;

@@ -26,6 +26,8 @@ pub enum Template {
     CreateCluster,
     /// A droplet's user data.
     CloudInit,
+    /// What `cluster drill --svg` draws; the one text that lands on no host.
+    DrillPicture,
 }
 
 impl Template {
@@ -46,6 +48,7 @@ impl Template {
             Template::PostgresqlUnit => template!("postgresql-unit.conf.tera"),
             Template::CreateCluster => template!("createcluster.conf.tera"),
             Template::CloudInit => template!("cloud-init.yaml.tera"),
+            Template::DrillPicture => template!("drill.svg.tera"),
         }
     }
 

@@ -49,4 +49,7 @@ scripts! {
     RELOAD = with_lib "reload";
     RESTART = with_lib "restart";
     STOP = with_lib "stop";
+    DRILL_CHECK = plain "drill-check";
+    DRILL_BREAK = with_lib "drill-break";
+    DRILL_MEND = with_lib "drill-mend";
 }

@@ -95,7 +95,7 @@ fn choose(health: &Health, to: Option<&str>, most_lag: u64) -> Result<(String, S
     Ok((from.clone(), heir.name.clone()))
 }
 
-async fn hand_over(world: &World, from: &str, to: &str) -> Result<()> {
+pub(super) async fn hand_over(world: &World, from: &str, to: &str) -> Result<()> {
     let command = Command::new("hand over", "exec /usr/local/bin/cluster-node hand-over \"$1\"").arg(to);
     world.connect(from).await?.run(&command, &|_| {}).await.map_err(|error| {
         Advice::refused(format!("the guard of {from} does not hand over: {error}"))

@@ -21,7 +21,7 @@ say client "${SSH_CONNECTION%% *}"
 say host_key "$(cut -d' ' -f1,2 /etc/ssh/ssh_host_ed25519_key.pub 2>/dev/null)"
 # What cloud-init leaves at its end of this boot says as much as asking it, which takes a second of Python.
 if [ -e /run/cloud-init/result.json ]; then
-    if grep -q '"errors": \[\]' /run/cloud-init/result.json; then say cloud_init 'done'; else say cloud_init error; fi
+    if grep -q '"errors": \[\]' /run/cloud-init/result.json; then say cloud_init "done"; else say cloud_init error; fi
 elif command -v cloud-init >/dev/null; then
     say cloud_init "$(cloud-init status 2>/dev/null | sed -n 's/^status: //p')"
 fi

@@ -42,6 +42,8 @@ pub struct Seen {
     pub paused: bool,
     /// Whether what was written here beside another primary is kept for a person to look at.
     pub kept: bool,
+    /// Whether a rewind was begun here and not ended: the data is good for nothing but to be replaced.
+    pub half_rewound: bool,
     /// Another node that takes writes with a lease.
     pub primary: Option<NodeId>,
     /// Not to be made primary now: something failed here a moment ago.
@@ -95,7 +97,7 @@ impl Seen {
         // A server that is being started has not said yet what it has; at least what it had.
         let told = self.look.as_ref().filter(|_| self.processes).and_then(|look| look.position);
         Local {
-            position: told.or(self.stopped),
+            position: told.or(self.stopped).filter(|_| !self.half_rewound),
             candidate: self.candidate(),
             renew: beats || raising || self.restarting || self.is_stopped_in_a_pause(),
             writable: self.is_primary(),
@@ -112,6 +114,9 @@ impl Seen {
 
     /// Whether this node should have the lease if nobody else has.
     fn candidate(&self) -> bool {
+        if self.half_rewound {
+            return false;
+        }
         if self.witness
             || self.paused
             || self.kept
@@ -165,6 +170,12 @@ impl Seen {
         if !self.finished {
             return (Act::Rest, "`cluster up` has not finished the data directory");
         }
+        if self.half_rewound {
+            return match self.primary {
+                Some(primary) => (Act::Rejoin(primary), "a rewind was cut off: the data is cloned anew"),
+                None => (Act::Rest, "a rewind was cut off: waiting for a primary to clone from"),
+            };
+        }
         match (self.holds, self.processes, self.standby_signal) {
             (true, false, false) => (Act::Start, "this node holds the lease"),
             (_, false, true) => (Act::Start, "a standby does no harm"),
@@ -205,6 +216,7 @@ mod tests {
             restarting: false,
             paused: false,
             kept: false,
+            half_rewound: false,
             primary: None,
             unfit: false,
         }
@@ -283,6 +295,17 @@ mod tests {
             !paused(Seen { holds: true, ..standby() }).local().renew,
             "a standby that will not promote lets go"
         );
+    }
+
+    #[test]
+    fn what_is_half_rewound_is_never_started() {
+        for seen in [standby(), stopped(), Seen { standby_signal: true, ..stopped() }] {
+            let half = Seen { half_rewound: true, ..seen };
+            assert_eq!(half.decide().0, Act::Rest, "there is nobody to clone from");
+            assert_eq!(Seen { primary: Some(2), ..half.clone() }.decide().0, Act::Rejoin(2));
+            assert!(!half.local().candidate);
+            assert_eq!(half.local().position, None, "what it has is no history");
+        }
     }
 
     #[test]

@@ -21,6 +21,8 @@ const HELD: &str = "/run/cluster/lease.json";
 const PAUSED: &str = "/var/lib/cluster/paused";
 /// Its presence means that this node took writes beside another primary, and that its data is in nobody's way.
 const KEPT_DATA: &str = "/var/lib/cluster/keep-data";
+/// There while the data is being rewound (`rejoin.sh`).
+pub const REWINDING: &str = "/var/lib/cluster/rewinding";
 /// What happened, a line of JSON each.
 const JOURNAL: &str = "/var/lib/cluster/journal.jsonl";
 /// Beyond this the journal begins anew, and the old one is kept once.

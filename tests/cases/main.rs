@@ -6,6 +6,7 @@
 mod cli;
 mod commands;
 mod docs;
+mod drill;
 mod golden;
 mod incident;
 mod inventory;

@@ -9,11 +9,13 @@ use std::path::Path;
 
 use cluster::commands::plan::{as_json, text};
 use cluster::commands::status;
+use cluster::drill::{Fault, Target};
+use cluster::facts::Host;
 use cluster::health::health;
 use cluster::inventory::Inventory;
 use cluster::plan::{Phase, Plan};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::golden;
 use crate::model::Model;
@@ -43,6 +45,8 @@ struct Case {
     /// Show JSON.
     #[serde(default)]
     json: bool,
+    /// The fault of a drill.
+    drill: Option<Fault>,
 }
 
 fn nothing() -> Value {
@@ -170,6 +174,26 @@ fn condition(path: &Path) -> String {
     plain(&status::text(&health)).lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
+/// Who would be drilled in a case's world, or why nobody is.
+fn target(path: &Path) -> String {
+    let case = read(path);
+    let mut model = world(&case);
+    let failover = model.inventory.nodes.len() > 2;
+    for host in model.facts.hosts.values_mut() {
+        if let Host::Up(host) = host {
+            host.guard.get_or_insert_with(|| json!({"paused": false, "failover": failover}));
+        }
+    }
+    let place = |id: u32| format!("198.51.100.{id}");
+    let addresses = model.inventory.nodes.iter().map(|node| (node.name.clone(), place(node.id))).collect();
+    let health = health(&model.inventory, &model.facts, &addresses);
+    let fault = case.drill.expect("a case of a drill has a fault");
+    match Target::choose(&model.inventory, &model.facts, &health, fault) {
+        Ok(target) => format!("{}\n{target:#?}\n", fault.deed(&target.primary, &target.heir)),
+        Err(error) => format!("refused: {error}\n  hint: {}\n", error.hint.as_deref().unwrap_or_default()),
+    }
+}
+
 /// The plan of a case's world, and what it leads to.
 fn outcome(path: &Path) -> String {
     let case = read(path);
@@ -200,6 +224,11 @@ fn every_world_has_the_plan_that_is_written_down() {
 #[test]
 fn every_world_has_the_status_that_is_written_down() {
     golden::each("status", condition);
+}
+
+#[test]
+fn every_world_is_drilled_or_refused_as_written_down() {
+    golden::each("drill/preflight", target);
 }
 
 #[test]

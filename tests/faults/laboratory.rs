@@ -1,6 +1,7 @@
 //! What a laboratory can do to its hosts and to its API.
 
 use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -26,6 +27,11 @@ impl Lab {
         let _ = child.kill();
         child.wait().unwrap();
         killed
+    }
+
+    /// A droplet's file, seen from outside: whoever waits for a login comes too late.
+    pub(crate) fn file(&self, droplet: u64, path: &str) -> PathBuf {
+        PathBuf::from(format!("/var/lib/cluster-lab/{}/droplets/{droplet}/root{path}", self.name))
     }
 
     /// The network namespace of a droplet.

@@ -27,8 +27,9 @@ use std::str::FromStr;
 use matrix::Row;
 use stage::Stage;
 
-/// The laboratory of these tests, and that of repmgr as it comes.
+/// The laboratory of these tests. `FAULTS_LAB` makes it another one, so that two runs can stand side by side.
 const LAB: u8 = 64;
+/// That of repmgr as it comes.
 const STOCK_LAB: u8 = 65;
 
 /// Enough to test every promise that the matrix is about, in five minutes.
@@ -65,7 +66,7 @@ fn the_short_part_tests_every_promise() {
 #[test]
 #[ignore = "needs root and a laboratory"]
 fn every_promise_in_five_minutes() {
-    let stage = Stage::set(LAB, true);
+    let stage = Stage::set(number("FAULTS_LAB", LAB), true);
     let rows: Vec<_> = SHORT.iter().map(|name| rows::named(name)).collect();
     matrix::play_all(&stage, &rows);
 }
@@ -73,21 +74,21 @@ fn every_promise_in_five_minutes() {
 #[test]
 #[ignore = "needs root and a laboratory"]
 fn the_matrix() {
-    let stage = Stage::set(LAB, true);
+    let stage = Stage::set(number("FAULTS_LAB", LAB), true);
     matrix::play_all(&stage, &chosen());
 }
 
 #[test]
 #[ignore = "needs root and a laboratory"]
 fn two_data_nodes_alone() {
-    pair::play(Stage::set(LAB, false));
+    pair::play(Stage::set(number("FAULTS_LAB", LAB), false));
 }
 
 /// Seeds `FROM` to `FROM + SEEDS - 1`, but for those that have passed.
 #[test]
 #[ignore = "needs root and a laboratory"]
 fn random_schedules() {
-    let stage = Stage::set(LAB, true);
+    let stage = Stage::set(number("FAULTS_LAB", LAB), true);
     chaos::play_all(&stage, number("FROM", 1), number("SEEDS", 30));
 }
 
@@ -95,7 +96,7 @@ fn random_schedules() {
 #[test]
 #[ignore = "needs root and a laboratory"]
 fn time_series() {
-    let stage = Stage::set(LAB, true);
+    let stage = Stage::set(number("FAULTS_LAB", LAB), true);
     let names = std::env::var("SERIES").ok();
     let series: Vec<_> = times::SERIES
         .iter()

@@ -34,6 +34,7 @@ tcp_user_timeout = 0
 tcp_keepalives_idle = 0
 tcp_keepalives_interval = 0
 tcp_keepalives_count = 0
+recovery_end_command = ''
 END
 cat >/etc/repmgr.conf <<'END'
 node_id = $id

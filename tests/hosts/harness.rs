@@ -71,6 +71,8 @@ impl Lab {
     pub(crate) fn start(number: u8, image: &str) -> Lab {
         let directory = tempfile::Builder::new().prefix("cluster-test-").tempdir().unwrap();
         let lab = Lab { name: format!("test{number}"), port: 8500 + u16::from(number), directory };
+        // An earlier run of this test that was stopped has left one, with a state that is gone.
+        lab.cluster(&["lab", "stop", "--name", &lab.name]).ok();
         lab.cluster(&[
             "lab",
             "start",

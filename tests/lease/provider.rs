@@ -45,6 +45,7 @@ impl Provider {
         (asker, generation): (usize, u32),
         holder: NodeId,
         asked_at: Millis,
+        mistake: Option<Mistake>,
     ) {
         let next = self.next.entry(asker).or_default();
         if real < *next {
@@ -52,8 +53,9 @@ impl Provider {
         }
         *next = real + INQUIRY;
         // Mostly quick, at times as slow as it may be. What it says is true at some moment in between.
-        let took =
-            if random.chance(30) { random.between(500, PATIENCE + 500) } else { random.between(20, 500) };
+        let slow = if mistake == Some(Mistake::TrustsOldWord) { 100 } else { 30 };
+        let slow = random.chance(slow);
+        let took = if slow { random.between(500, PATIENCE + 500) } else { random.between(20, 500) };
         let looks = real + random.between(0, took);
         let answers = real + took.min(PATIENCE);
         self.inquiries.push(Inquiry { asker, generation, holder, asked_at, looks, answers, word: None });

@@ -497,7 +497,7 @@ impl World {
         self.put(index, output)?;
         let generation = self.nodes[index].generation;
         if let Some(holder) = self.nodes[index].guard.as_ref().and_then(|guard| guard.silent_holder(now)) {
-            self.provider.ask(&mut self.random, real, (index, generation), holder, now);
+            self.provider.ask(&mut self.random, real, (index, generation), holder, now, mistake);
         }
         self.decide(index, now)
     }

@@ -8,7 +8,7 @@ pub const IMAGES: [(&str, &str); 3] =
 
 /// What a provider's image holds beyond the essential packages, as far as it matters here. No PostgreSQL:
 /// installing it is the work being done.
-const PACKAGES: [&str; 21] = [
+const PACKAGES: [&str; 22] = [
     "ca-certificates",
     "cloud-init",
     "curl",
@@ -21,6 +21,7 @@ const PACKAGES: [&str; 21] = [
     "locales",
     "lsb-release",
     "netbase",
+    "nftables",
     "openssh-server",
     "procps",
     "python3",

@@ -18,6 +18,9 @@ const START_PATIENCE: Duration = Duration::from_secs(900);
 const PROMOTE_PATIENCE: Duration = Duration::from_secs(45);
 /// A fast shutdown waits for a checkpoint and for walsenders.
 const STOP_PATIENCE: Duration = Duration::from_secs(60);
+/// The shutdown itself waits for the heir's walsender; an heir that lacks something after that has vanished, and the
+/// primary goes on.
+const HEIR_PATIENCE: Duration = Duration::from_secs(5);
 /// Rewinding copies what differs; a clone that takes its place copies all.
 const REJOIN_PATIENCE: Duration = Duration::from_secs(86_400);
 
@@ -162,11 +165,12 @@ pub(super) async fn stop_for(config: Config, heir: Member) -> Result<String> {
     let end = postgres::stopped_position(&config)?;
     // The shutdown's own record lies behind this; whoever has more than its beginning has all.
     let sql = "select pg_last_wal_receive_lsn()";
+    let stopped = Instant::now();
     loop {
         let has = view::query(&config, &heir, sql).await.and_then(|text| postgres::lsn(&text));
         match has {
             Ok(has) if has > end.lsn => break,
-            _ if begun.elapsed() > STOP_PATIENCE => bail!("{} does not get the end of the WAL", heir.name),
+            _ if stopped.elapsed() > HEIR_PATIENCE => bail!("{} does not get the end of the WAL", heir.name),
             _ => tokio::time::sleep(Duration::from_millis(50)).await,
         }
     }

@@ -133,6 +133,10 @@ impl Guard {
                 (self.restarting_until, self.restart_ended) = (now + RESTART, false);
                 Verdict { allowed: true, why: "the lease is kept meanwhile".into() }
             }
+            Request::MayStart if Path::new(memory::REWINDING).exists() => Verdict {
+                allowed: self.job == Some(Job::Rejoin),
+                why: "a rewind has begun here; it ends before anything is started".into(),
+            },
             _ if holds => Verdict { allowed: true, why: "this node holds the lease".into() },
             Request::MayStart if self.bootstrap && std::fs::remove_file(FIRST_START).is_ok() => {
                 Verdict { allowed: true, why: "`cluster up` starts it for the first time".into() }
@@ -151,7 +155,8 @@ pub async fn start_check(config: &Config) -> Verdict {
     if config.me().witness {
         return yes("this is the witness");
     }
-    if Path::new(&config.data_directory()).join("standby.signal").exists() {
+    let standby = Path::new(&config.data_directory()).join("standby.signal").exists();
+    if standby && !Path::new(memory::REWINDING).exists() {
         return yes("this is a standby");
     }
     match socket::verdict(&Request::MayStart).await {

@@ -43,6 +43,7 @@ impl Guard {
             restarting,
             paused: memory::paused().is_some(),
             kept: memory::keeps_data(),
+            half_rewound: Path::new(memory::REWINDING).exists(),
             primary: self.other_primary(now),
             unfit: now < self.unfit_until,
         }

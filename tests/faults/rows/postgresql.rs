@@ -246,9 +246,12 @@ fn whole_disk(stage: &Stage, node: &str) -> Result<(), String> {
     stage
         .on(
             node,
-            "set -e; touch /var/lib/cluster/paused; systemctl stop postgresql@15-main; \
-             cd /var/lib/postgresql/15/main; cp -a pg_wal pg_wal.whole; umount pg_wal; rmdir pg_wal; \
-             mv pg_wal.whole pg_wal; rm /var/lib/cluster/paused; systemctl start postgresql@15-main",
+            // A clone that took the place of the data has left the small disk with the old one.
+            "set -e; data=/var/lib/postgresql/15/main; umount $data.old/pg_wal 2>/dev/null || :; \
+             if mountpoint -q $data/pg_wal; then touch /var/lib/cluster/paused; systemctl stop postgresql@15-main; \
+             cp -a $data/pg_wal $data/pg_wal.whole; umount $data/pg_wal; rmdir $data/pg_wal; \
+             mv $data/pg_wal.whole $data/pg_wal; rm /var/lib/cluster/paused; \
+             systemctl start postgresql@15-main; fi",
         )
         .map(drop)
 }

@@ -1,0 +1,95 @@
+//! `cluster drill`: the primary is lost on purpose, while clients write and read, and what they saw is told.
+//!
+//! Whatever happens to this program in the middle, the cluster mends itself: the fault ends by a timer on its host, and
+//! a droplet that is off is switched on by the next `cluster up`. `damage` makes the fault and undoes it.
+
+mod course;
+mod damage;
+mod table;
+
+use std::path::{Path, PathBuf};
+
+use anstream::{eprintln, print, println};
+use anyhow::{Context as _, Result};
+use clap::Args;
+use owo_colors::OwoColorize as _;
+
+use self::course::Drill;
+use super::{down, in_world, interruptible, read};
+use crate::drill::lane::TABLE;
+use crate::drill::{Fault, Target, picture, preflight, text};
+use crate::error::{Advice, Exit};
+use crate::health::health;
+use crate::report::Format;
+
+/// `cluster drill`.
+#[derive(Debug, Args)]
+pub struct DrillArgs {
+    /// What is done to the primary
+    #[arg(short, long, value_enum)]
+    fault: Fault,
+    /// Do not ask
+    #[arg(short, long)]
+    yes: bool,
+    /// Draw what was accepted and refused, and when, into FILE
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+}
+
+pub(super) async fn run(path: &Path, args: DrillArgs, json: bool) -> Result<Exit> {
+    let inventory = read(path)?;
+    if let Some(file) = &args.svg {
+        can_be_written(file)?;
+    }
+    preflight::possible(&inventory, args.fault)?;
+    in_world(inventory, Format::beside_result(json), Some("drill"), |world| async move {
+        let _lock = world.state.lock("drill")?;
+        let facts = world.observe().await?;
+        let before = health(&world.inventory, &facts, &world.public_addresses(&facts));
+        let target = Target::choose(&world.inventory, &facts, &before, args.fault)?;
+        let drill = Drill::new(&world, args.fault, target)?;
+        drill.damage.check().await?;
+        announce(&world.inventory.cluster, args.fault, &drill.target);
+        down::confirm(&world.inventory.cluster, args.yes, "nothing was done")?;
+        let run = drill.run(&interruptible()).await?;
+        let report = run.report();
+        if json {
+            println!("{}", serde_json::to_string_pretty(&report)?);
+        } else {
+            print!("{}", text::text(&report));
+        }
+        if let Some(file) = &args.svg {
+            let drawn = std::fs::write(file, picture::svg(&report));
+            drawn.with_context(|| format!("cannot write {}", file.display()))?;
+        }
+        Ok(if report.passed { Exit::Done } else { Exit::Unhealthy })
+    })
+    .await
+}
+
+/// What will be done, to whom, and what applications are in for.
+fn announce(cluster: &str, fault: Fault, target: &Target) {
+    eprintln!("drill {} on cluster {}:", fault.word().bold(), cluster.bold());
+    eprintln!("  {}", fault.deed(&target.primary, &target.heir));
+    for (name, address) in &target.data {
+        let role = if *name == target.primary { "takes writes now" } else { "is a standby now" };
+        eprintln!("  {name} ({address}) {role}");
+    }
+    eprintln!("Applications: {}. Reads on {} go on.", fault.outlook(), target.heir);
+    eprintln!(
+        "The drill's own rows go into table {TABLE} of database cluster, which is dropped at the end. Everything is put \
+         back; the node that takes over stays primary."
+    );
+}
+
+/// A drill is not repeated because its picture has no place.
+fn can_be_written(file: &Path) -> Result<()> {
+    let place = std::path::absolute(file)?;
+    let directory = place.parent().unwrap_or(Path::new("/"));
+    if directory.is_dir() && !place.is_dir() {
+        return Ok(());
+    }
+    Err(Advice::usage(format!("cannot write {}", file.display()))
+        .hint("--svg names a file in a directory that is there")
+        .into())
+}

@@ -1,0 +1,389 @@
+//! A drill from its first write to the end: clients, the fault, and what is waited for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::damage::Damage;
+use super::table::Table;
+use crate::apply::script;
+use crate::drill::lane::{Lanes, Login, Seen, TABLE};
+use crate::drill::sample::{Lane, Millis, Outcome, Sample};
+use crate::drill::{Fault, Run, Target};
+use crate::error::{Advice, Exit};
+use crate::health::health;
+use crate::remote::Command;
+use crate::world::World;
+
+/// How long everything is looked at before the fault.
+const BEFORE: Duration = Duration::from_secs(4);
+/// How long everything is looked at once redundancy is back.
+const AFTER: Duration = Duration::from_secs(2);
+/// How long the new primary is looked at before the old one is put back.
+const DWELL: Duration = Duration::from_secs(3);
+/// How long the address is seen to stay where it is while the API cannot be reached.
+const API_DWELL: Duration = Duration::from_secs(10);
+/// How long a failover is waited for. With what follows it is less than the time after which faults end by themselves.
+const FAILOVER_PATIENCE: Duration = Duration::from_secs(120);
+/// How long the old primary is waited for: it boots, rewinds, and may have to be cloned anew.
+const REJOIN_PATIENCE: Duration = Duration::from_secs(300);
+/// How long the rest is waited for after that: records, the address, the guards' troubles.
+const HEALTH_PATIENCE: Duration = Duration::from_secs(90);
+/// How long a fault that was ordered may take until it is made, once nobody wants it any more.
+const ORDER_PATIENCE: Duration = Duration::from_secs(120);
+/// A fault that nobody has noticed by now has not taken hold, or was over at once.
+const UNNOTICED: Millis = 30_000;
+/// Writes go on when none has failed for this long.
+const CALM: Millis = 2_000;
+/// How long clients may take until all of them work.
+const CALM_PATIENCE: Duration = Duration::from_secs(20);
+/// How often samples are looked at, and how often hosts and the API are.
+const LOOK: Duration = Duration::from_millis(100);
+const FAR_LOOK: Duration = Duration::from_millis(500);
+const API_LOOK: Duration = Duration::from_secs(1);
+
+/// What is seen beside the samples.
+#[derive(Clone, Copy, Default)]
+struct Moments {
+    ordered: Option<Millis>,
+    moved: Option<Millis>,
+    healed: Option<Millis>,
+    redundant: Option<Millis>,
+    ended: Millis,
+}
+
+/// One drill.
+pub(super) struct Drill {
+    world: Arc<World>,
+    fault: Fault,
+    pub(super) target: Target,
+    pub(super) damage: Damage,
+    login: Login,
+    seen: Seen,
+    moments: Mutex<Moments>,
+    /// What was ordered goes on when nobody waits for it any more, and must have ended before it is undone.
+    making: TaskTracker,
+}
+
+impl Drill {
+    pub(super) fn new(world: &Arc<World>, fault: Fault, target: Target) -> Result<Drill> {
+        Ok(Drill {
+            world: world.clone(),
+            fault,
+            damage: Damage::new(world, fault, &target),
+            login: Login::new(world.inventory.postgresql.port, world.state.password("cluster")?),
+            target,
+            seen: Seen::default(),
+            moments: Mutex::default(),
+            making: TaskTracker::new(),
+        })
+    }
+
+    /// The whole of it. However it ends, the fault is undone and the table dropped.
+    pub(super) async fn run(&self, stop: &CancellationToken) -> Result<Run> {
+        let began = jiff::Timestamp::now().strftime("%F %TZ").to_string();
+        let course = tokio::select! {
+            result = self.course() => result,
+            () = stop.cancelled() => Err(self.interrupted()),
+        };
+        let undone = self.undo().await;
+        let rows = match self.table().clear_up().await {
+            Ok(rows) => Some(rows),
+            Err(error) => {
+                let text =
+                    format!("table {TABLE} of database cluster stays ({error:#}); the next drill drops it");
+                self.world.report.warning(text);
+                None
+            }
+        };
+        // What could not be undone matters more than why it had to be.
+        undone?;
+        course?;
+        let wrong = self.wait_for_health().await;
+        let moments = self.moments();
+        Ok(Run {
+            cluster: self.world.inventory.cluster.clone(),
+            fault: self.fault,
+            began,
+            primary: self.target.primary.clone(),
+            address: self.target.floating_ip.clone().unwrap_or_else(|| "the primary".into()),
+            samples: self.seen.look(<[Sample]>::to_vec),
+            ordered: moments.ordered.unwrap_or_default(),
+            moved: moments.moved,
+            healed: moments.healed,
+            redundant: moments.redundant,
+            ended: moments.ended,
+            rows,
+            wrong,
+        })
+    }
+
+    fn interrupted(&self) -> anyhow::Error {
+        let text = match self.moments().ordered {
+            None => "interrupted before anything was done",
+            Some(_) => "interrupted; what was done has been undone",
+        };
+        Advice::failed(text).hint("`cluster status` shows how the cluster is").exit(Exit::Interrupted).into()
+    }
+
+    fn table(&self) -> Table<'_> {
+        Table { login: &self.login, hosts: &self.target.data }
+    }
+
+    fn moments(&self) -> Moments {
+        *self.moments.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, note: impl FnOnce(&mut Moments, Millis)) {
+        note(&mut self.moments.lock().unwrap_or_else(PoisonError::into_inner), self.seen.now());
+    }
+
+    fn tell(&self, lane: &str, text: impl Into<String>) {
+        self.world.report.progress(lane, text);
+    }
+
+    /// From the first write to the return of redundancy. Its clients end with it.
+    async fn course(&self) -> Result<()> {
+        self.table().make(&self.target).await?;
+        let lanes = Lanes::start(&self.login, &self.ways(), &self.seen);
+        let result = self.events().await;
+        self.note(|moments, now| moments.ended = now);
+        lanes.stop().await;
+        result
+    }
+
+    async fn events(&self) -> Result<()> {
+        let primary = &self.target.primary;
+        self.tell(primary, "clients write and read");
+        tokio::time::sleep(BEFORE).await;
+        self.wait(CALM_PATIENCE, || self.failing().is_none()).await;
+        if let Some(words) = self.failing() {
+            return Err(Advice::refused(format!(
+                "the drill's clients fail before anything is done: {words}"
+            ))
+            .hint("all of them must work from this machine: through the address, and on every data node")
+            .into());
+        }
+        // From here on there is something to undo.
+        self.note(|moments, now| moments.ordered = Some(now));
+        self.damage.prepare().await?;
+        self.tell(primary, self.fault.deed(primary, &self.target.heir));
+        self.note(|moments, now| moments.ordered = Some(now));
+        // Both end together: what is left running would hold up the end of the program.
+        tokio::select! {
+            result = self.fault_and_return() => result,
+            never = self.watch_address() => match never {},
+        }
+    }
+
+    /// The fault, what puts everything back, and the return of redundancy.
+    async fn fault_and_return(&self) -> Result<()> {
+        let (primary, fault) = (&self.target.primary, self.fault);
+        self.failover().await?;
+        if fault.remedy(primary).is_some() {
+            let dwell = if fault == Fault::ApiOutage { API_DWELL } else { DWELL };
+            tokio::time::sleep(dwell).await;
+            self.tell(primary, "everything is put back");
+            self.damage.undo().await?;
+            self.note(|moments, now| moments.healed = Some(now));
+        }
+        let by_address = || self.goes_on(|sample| sample.lane == Lane::Address);
+        self.wait(FAILOVER_PATIENCE, by_address).await;
+        self.tell(primary, "waits for redundancy");
+        self.wait_for_redundancy().await;
+        tokio::time::sleep(AFTER).await;
+        Ok(())
+    }
+
+    /// The ways of the clients.
+    fn ways(&self) -> BTreeMap<Lane, Vec<String>> {
+        let data = &self.target.data;
+        let entry = match &self.target.floating_ip {
+            Some(address) => vec![address.clone()],
+            None => data.values().cloned().collect(),
+        };
+        let reader = self.target.reader();
+        let nodes = data.iter().map(|(name, address)| (Lane::Node(name.clone()), vec![address.clone()]));
+        nodes
+            .chain([(Lane::Address, entry), (Lane::Reader(reader.to_owned()), vec![data[reader].clone()])])
+            .collect()
+    }
+
+    /// What clients failed at lately, in words; none if all of them work.
+    fn failing(&self) -> Option<String> {
+        let since = self.seen.now().saturating_sub(CALM);
+        self.seen.look(|samples| {
+            let mut late = samples.iter().filter(|sample| sample.ended > since);
+            let wrote = |it: &Sample| it.lane == Lane::Address && it.acknowledged_by().is_some();
+            if !late.clone().any(wrote) {
+                return Some("no write was acknowledged".to_owned());
+            }
+            let failure = late.find(|it| it.failed() || it.lane == Lane::Address && !wrote(it))?;
+            let way = match &failure.lane {
+                Lane::Address => "writes through the address",
+                Lane::Node(node) | Lane::Reader(node) => node,
+            };
+            let why = match &failure.outcome {
+                Outcome::Refused(why) => why,
+                Outcome::Silent => "no answer",
+                _ => "a standby answers",
+            };
+            Some(format!("{way}: {why}"))
+        })
+    }
+
+    /// Orders the fault, and waits until writes go on.
+    async fn failover(&self) -> Result<()> {
+        let (tell, mut told) = oneshot::channel();
+        let damage = self.damage.clone();
+        self.making.spawn(async move {
+            // Whoever waited may have been interrupted.
+            let _ = tell.send(damage.make().await);
+        });
+        let ordered = self.moments().ordered.unwrap_or_default();
+        let begun = Instant::now();
+        let mut made = false;
+        while begun.elapsed() < FAILOVER_PATIENCE {
+            match told.try_recv() {
+                Ok(result) => (made, _) = (true, result.context("the fault cannot be made")?),
+                Err(oneshot::error::TryRecvError::Closed) if !made => {
+                    return Err(Advice::failed("the fault was not made").into());
+                }
+                Err(_) => {}
+            }
+            let taken = self.seen.look(|samples| {
+                let mut late = samples.iter().filter(|sample| sample.ended > ordered);
+                late.any(|it| it.acknowledged_by().is_some_and(|node| node != self.target.primary))
+            });
+            // While the API is away the address cannot follow.
+            let on = match self.fault {
+                Fault::ApiOutage => taken,
+                _ => self.goes_on(|sample| sample.lane == Lane::Address),
+            };
+            if made && on && (taken || self.seen.now() > ordered + UNNOTICED) {
+                return Ok(());
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        // The report says what did not happen.
+        Ok(())
+    }
+
+    /// Whether writes of some kind have succeeded, and not failed, for a while.
+    fn goes_on(&self, kind: impl Fn(&Sample) -> bool) -> bool {
+        let since = self.seen.now().saturating_sub(CALM);
+        self.seen.look(|samples| {
+            let late = samples.iter().filter(|sample| kind(sample) && sample.ended > since);
+            let good = late.clone().filter(|sample| sample.acknowledged_by().is_some()).count();
+            good > 0 && good == late.count()
+        })
+    }
+
+    async fn wait(&self, patience: Duration, until: impl Fn() -> bool) {
+        let begun = Instant::now();
+        while begun.elapsed() < patience && !until() {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// The node that acknowledged a write last.
+    fn primary_now(&self) -> String {
+        self.seen.look(|samples| {
+            let acknowledged = samples.iter().filter(|sample| sample.acknowledged_by().is_some());
+            let last = acknowledged.max_by_key(|sample| sample.ended);
+            last.and_then(Sample::acknowledged_by).unwrap_or(&self.target.primary).to_owned()
+        })
+    }
+
+    /// Notes when the provider says that the address leads elsewhere.
+    async fn watch_address(&self) -> Infallible {
+        let address = self.target.floating_ip.as_ref().and_then(|address| address.parse().ok());
+        if let (Some(client), Some(address)) = (&self.world.cloud, address) {
+            loop {
+                // An API that does not answer is asked again.
+                let found = client.reserved_ip(address).await.ok().flatten();
+                let holder = found.and_then(|found| found.holder());
+                if holder.is_some() && holder != self.target.droplet {
+                    self.note(|moments, now| moments.moved = Some(now));
+                    break;
+                }
+                tokio::time::sleep(API_LOOK).await;
+            }
+        }
+        std::future::pending().await
+    }
+
+    /// Waits until every other data node streams from the primary.
+    async fn wait_for_redundancy(&self) {
+        let begun = Instant::now();
+        while begun.elapsed() < REJOIN_PATIENCE {
+            let primary = self.primary_now();
+            let others = self.target.data.keys().filter(|node| **node != primary);
+            if let Ok(streams) = self.streaming(&primary).await
+                && others.into_iter().all(|node| streams.contains(node))
+            {
+                self.note(|moments, now| moments.redundant = Some(now));
+                return;
+            }
+            tokio::time::sleep(FAR_LOOK).await;
+        }
+    }
+
+    /// Who streams from a node.
+    async fn streaming(&self, node: &str) -> Result<BTreeSet<String>> {
+        let postgresql = &self.world.inventory.postgresql;
+        let command = Command::new("who streams", script::PSQL)
+            .arg(&self.world.inventory.cluster)
+            .arg(postgresql.version.to_string())
+            .arg(postgresql.port.to_string())
+            .arg("postgres")
+            .stdin("select application_name from pg_stat_replication where state = 'streaming'")
+            .limit(10);
+        let output = self.world.run(node, &command, &|_| {}).await?;
+        Ok(output.stdout.lines().map(str::to_owned).collect())
+    }
+
+    /// Undoes the fault if that has not been done, as when the drill was interrupted.
+    async fn undo(&self) -> Result<()> {
+        let moments = self.moments();
+        if moments.ordered.is_none() || moments.healed.is_some() {
+            return Ok(());
+        }
+        self.making.close();
+        if tokio::time::timeout(ORDER_PATIENCE, self.making.wait()).await.is_err() {
+            self.world.report.warning("the fault that was ordered does not come to an end");
+        }
+        let undone = self.damage.undo().await;
+        undone.map_err(|error| {
+            let hint = match self.fault {
+                Fault::PowerOff => "`cluster up` switches the droplet on",
+                _ => "it ends by itself within minutes; `cluster status` shows the cluster",
+            };
+            error.context(Advice::failed("cannot put everything back").hint(hint))
+        })
+    }
+
+    /// Waits until `cluster status` finds nothing wrong; what it still finds otherwise.
+    async fn wait_for_health(&self) -> Vec<String> {
+        let begun = Instant::now();
+        loop {
+            let problems = match self.world.observe().await {
+                Ok(facts) => {
+                    health(&self.world.inventory, &facts, &self.world.public_addresses(&facts)).problems
+                }
+                Err(error) => vec![format!("{error:#}")],
+            };
+            if problems.is_empty() || begun.elapsed() > HEALTH_PATIENCE {
+                return problems;
+            }
+            tokio::time::sleep(FAR_LOOK).await;
+        }
+    }
+}

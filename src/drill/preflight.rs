@@ -1,0 +1,118 @@
+//! Who is drilled, and why a cluster is not: pure.
+
+use std::collections::BTreeMap;
+
+use super::Fault;
+use crate::error::Advice;
+use crate::facts::Facts;
+use crate::health::Health;
+use crate::inventory::{Inventory, Provider, Role};
+
+/// What a drill works on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The node that takes writes, and is lost.
+    pub primary: String,
+    /// Its droplet, where there is one.
+    pub droplet: Option<u64>,
+    /// The standby that is expected to take over: the one with the least to replay.
+    pub heir: String,
+    /// The data nodes and where they are reached, in the inventory's order.
+    pub data: BTreeMap<String, String>,
+    /// The floating IP.
+    pub floating_ip: Option<String>,
+    /// Hosts whose packet filter is used.
+    pub filtered: Vec<String>,
+}
+
+impl Target {
+    /// Looks for what is to be drilled.
+    ///
+    /// # Errors
+    /// [`Advice`], if the cluster could not stand the loss of its primary now, or the fault cannot be made here.
+    pub fn choose(
+        inventory: &Inventory,
+        facts: &Facts,
+        health: &Health,
+        fault: Fault,
+    ) -> Result<Target, Advice> {
+        possible(inventory, fault)?;
+        let paused: Vec<&str> = inventory
+            .nodes
+            .iter()
+            .filter(|node| says(facts, &node.name, "paused") == Some(true))
+            .map(|node| node.name.as_str())
+            .collect();
+        if !paused.is_empty() {
+            return Err(Advice::refused(format!("failover is paused on {}", paused.join(" and ")))
+                .hint("nobody would take over; end the pause first"));
+        }
+        let Some(primary) = health.primary.clone().filter(|_| health.healthy) else {
+            let problems = health.problems.join("\n  and: ");
+            return Err(Advice::refused(format!("the cluster is not healthy: {problems}")).hint(
+                "a drill takes away a node that works, so all must work before; `cluster status` shows them",
+            ));
+        };
+        let standbys = health.nodes.iter().filter(|it| it.role == "standby" && it.state == "streaming");
+        let Some(heir) = standbys.min_by_key(|node| node.lag_bytes.unwrap_or(u64::MAX)) else {
+            return Err(Advice::refused(format!("no standby streams from {primary}"))
+                .hint("`cluster status` shows who streams"));
+        };
+        if fault != Fault::Switchover && says(facts, &primary, "failover") != Some(true) {
+            return Err(Advice::refused(
+                "nobody would take over: two nodes have no majority without one of them",
+            )
+            .hint("add a witness to the inventory and run `cluster up`; --fault switchover works without"));
+        }
+        let is_data = |name: &str| inventory.node(name).is_some_and(|node| node.role != Role::Witness);
+        let data: BTreeMap<String, String> = health
+            .nodes
+            .iter()
+            .filter(|node| is_data(&node.name))
+            .filter_map(|node| Some((node.name.clone(), node.address.clone()?)))
+            .collect();
+        let filtered = match fault {
+            Fault::Isolate => vec![primary.clone()],
+            Fault::ApiOutage => data.keys().cloned().collect(),
+            _ => Vec::new(),
+        };
+        Ok(Target {
+            droplet: facts.cloud.as_ref().and_then(|cloud| Some(cloud.droplets.get(&primary)?.id)),
+            heir: heir.name.clone(),
+            data,
+            floating_ip: health.floating_ip.as_ref().map(|it| it.address.clone()),
+            filtered,
+            primary,
+        })
+    }
+
+    /// The standby that is read from: the one that is expected to take over.
+    pub fn reader(&self) -> &str {
+        &self.heir
+    }
+}
+
+/// Whether the fault can be made on hosts like these.
+///
+/// # Errors
+/// [`Advice`] that says what can.
+pub fn possible(inventory: &Inventory, fault: Fault) -> Result<(), Advice> {
+    let (existing, floating_ip) = match &inventory.provider {
+        Provider::Existing(it) => (true, it.floating_ip.is_some()),
+        Provider::DigitalOcean(it) => (false, it.floating_ip),
+    };
+    match fault {
+        Fault::PowerOff if existing => Err(Advice::refused("no API powers these hosts off, and on again")
+            .hint("--fault crash, freeze, isolate and switchover work on hosts that exist")),
+        Fault::ApiOutage if !floating_ip => {
+            Err(Advice::refused("without a floating IP no API is needed for a failover")
+                .hint("--fault crash is the same drill here"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A yes or no of a node's guard.
+fn says(facts: &Facts, node: &str, key: &str) -> Option<bool> {
+    facts.hosts.get(node)?.up()?.guard.as_ref()?.get(key)?.as_bool()
+}

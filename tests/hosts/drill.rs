@@ -1,0 +1,142 @@
+//! Drills on hosts: every fault, an operator who stops in the middle, and one who vanishes.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use super::harness::{Lab, Run};
+use super::{demo, existing_inventory, node};
+
+/// Which faults are drilled: all, or those that `CLUSTER_TEST_DRILLS` names (`crash,isolate`).
+fn faults() -> Vec<String> {
+    let all = || "crash,switchover,power-off,isolate,freeze,api-outage".to_owned();
+    std::env::var("CLUSTER_TEST_DRILLS").unwrap_or_else(|_| all()).split(',').map(str::to_owned).collect()
+}
+
+fn healthy(lab: &Lab, inventory: &str) -> Value {
+    lab.wait_for_status(inventory, 60, |status| status["healthy"] == true).0
+}
+
+/// Nothing of a drill is on the data nodes.
+fn nothing_is_left(lab: &Lab, primary: &str) {
+    for node in ["pg1", "pg2"] {
+        let look = "nft list tables | grep cluster_drill; systemctl list-units --all --plain --no-legend 'cluster-drill*'; :";
+        assert_eq!(lab.ssh(node, look), "", "{node}");
+        assert_eq!(
+            lab.ssh(node, "grep -l '^State:.*stopped' /proc/[0-9]*/status 2>/dev/null || :"),
+            "",
+            "{node}"
+        );
+    }
+    assert_eq!(lab.sql(primary, "cluster", "select to_regclass('cluster_drill') is null"), "t");
+}
+
+/// Runs a drill and sends it a signal when it has ordered its fault.
+fn stopped(lab: &Lab, inventory: &str, fault: &str, signal: Signal) -> Run {
+    let mut child = lab
+        .command(&["drill", "-i", inventory, "--fault", fault, "--yes"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    // Clients first, then the fault.
+    let mut told: Vec<String> = lines.by_ref().take_while(|line| !line.contains("clients write")).collect();
+    told.extend(lines.next());
+    std::thread::sleep(Duration::from_secs(3));
+    kill_process(Pid::from_child(&child), signal).unwrap();
+    told.extend(lines);
+    let mut run = Run::from(child.wait_with_output().unwrap());
+    run.stderr = told.join("\n");
+    run
+}
+
+#[test]
+#[ignore = "needs root and a laboratory"]
+fn every_drill_ends_well_and_puts_everything_back() {
+    let lab = Lab::start(63, "debian-12-x64");
+    let inventory = lab.inventory("demo.yaml", "debian-12-x64", &demo(15));
+    lab.cluster(&["up", "-i", &inventory]).ok();
+    let mut status = healthy(&lab, &inventory);
+
+    // Nobody to ask: nothing is done.
+    let refused = lab.cluster(&["drill", "-i", &inventory, "--fault", "crash"]);
+    assert_eq!(refused.code, 3, "{}", refused.stderr);
+    assert!(refused.stderr.contains("the postmaster of pg1 is killed"), "{}", refused.stderr);
+
+    for fault in faults() {
+        let primary = status["primary"].as_str().unwrap().to_owned();
+        let picture = lab.directory.path().join("drill.svg");
+        let picture = picture.to_str().unwrap();
+        let run =
+            lab.cluster(&["drill", "-i", &inventory, "--fault", &fault, "--yes", "--json", "--svg", picture]);
+        assert_eq!(run.code, 0, "{fault}: {}\n{}", run.stdout, run.stderr);
+        let report = run.json();
+        println!("{fault}: {} {}", report["seconds"], report["writes"]);
+        assert_eq!(report["passed"], true);
+        assert_eq!(report["old_primary"], primary.as_str());
+        assert_ne!(report["new_primary"], primary.as_str(), "another node took over");
+        let seconds =
+            |key: &str| report["seconds"][key].as_f64().unwrap_or_else(|| panic!("{key}: {report:#}"));
+        // Every figure was seen, in the order in which things can happen.
+        assert!(seconds("cut_to_writable") > 0.0);
+        assert!(seconds("cut_to_writable") <= seconds("cut_to_address"));
+        assert!(seconds("cut_to_writable") < seconds("cut_to_redundancy"));
+        let count = |key: &str| report["writes"][key].as_u64().unwrap();
+        assert!(count("acknowledged") > 40, "{report:#}");
+        assert!(count("refused") + count("unanswered") > 0 || fault == "switchover", "{report:#}");
+        assert!(report["reads"]["answered"].as_u64() > Some(40), "{report:#}");
+        match fault.as_str() {
+            "switchover" => assert_eq!(report["writes"]["lost"], 0, "{report:#}"),
+            // The address stayed where it was for as long as the API was away, and the promotion did not wait.
+            "api-outage" => {
+                assert!(seconds("cut_to_address") > seconds("cut_to_put_back"), "{report:#}");
+                assert!(seconds("cut_to_writable") < seconds("cut_to_put_back"), "{report:#}");
+            }
+            _ => {}
+        }
+        let svg = std::fs::read_to_string(picture).unwrap();
+        assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
+        status = healthy(&lab, &inventory);
+        assert_eq!(status["primary"], report["new_primary"]);
+        assert_eq!(node(&status, &primary)["state"], "streaming", "{status:#}");
+        nothing_is_left(&lab, status["primary"].as_str().unwrap());
+    }
+
+    // Ctrl-C in the middle of it: nothing is waited for that is not put back.
+    let asked = Instant::now();
+    let run = stopped(&lab, &inventory, "isolate", Signal::INT);
+    assert_eq!(run.code, 130, "{}", run.stderr);
+    assert!(asked.elapsed() < Duration::from_secs(60), "{:?}", asked.elapsed());
+    let primary = healthy(&lab, &inventory)["primary"].as_str().unwrap().to_owned();
+    nothing_is_left(&lab, &primary);
+
+    // Killed in the middle of it: what the timer on the host will run mends it.
+    stopped(&lab, &inventory, "isolate", Signal::KILL);
+    assert_eq!(lab.ssh(&primary, "nft list tables"), "table inet cluster_drill");
+    assert_eq!(lab.ssh(&primary, "systemctl is-active cluster-drill-mend.timer"), "active");
+    lab.ssh(
+        &primary,
+        "systemctl start --wait cluster-drill-mend.service; systemctl stop cluster-drill-mend.timer",
+    );
+    assert_eq!(lab.ssh(&primary, "nft list tables"), "");
+    healthy(&lab, &inventory);
+
+    // Hosts that exist have no power to cut; the rest works there, by way of their own addresses.
+    let existing = existing_inventory(&lab, &inventory);
+    let refused = lab.cluster(&["drill", "-i", &existing, "--fault", "power-off", "--yes"]);
+    assert_eq!(refused.code, 3, "{}", refused.stderr);
+    let run = lab.cluster(&["drill", "-i", &existing, "--fault", "switchover", "--yes", "--json"]);
+    assert_eq!(run.code, 0, "{}\n{}", run.stdout, run.stderr);
+    nothing_is_left(&lab, run.json()["new_primary"].as_str().unwrap());
+
+    // A cluster that has lost a node is not drilled.
+    lab.ssh("pg2", "systemctl stop cluster-node");
+    let refused = lab.cluster(&["drill", "-i", &inventory, "--fault", "crash", "--yes"]);
+    assert_eq!(refused.code, 3, "{}", refused.stderr);
+    assert!(refused.stderr.contains("pg2: cluster-node is"), "{}", refused.stderr);
+    lab.stop();
+}
