@@ -112,6 +112,8 @@ chapter "A laboratory, and a cluster in it"
 # shellcheck disable=SC2086
 run "$cluster" lab start --name "$name" --port "$port" --subnet "$subnet" ${STORY_LAB_OPTIONS:-}
 sed -e "s|^cluster: .*|cluster: $name|" -e "s|127.0.0.1:[0-9]*|127.0.0.1:$port|" -e "s|/var/lib/cluster-lab/[^/]*/|$home/|" \
+    -e '/^users:/,/^databases:/s|^  - name: app$|&\n  - {name: postgres, password: "123456"}|' \
+    -e '/^databases:/,$s|^  - name: app$|&\n  - {name: tutorial, owner: postgres}|' \
     inventories/lab.yaml >"$inventory"
 run "$cluster" up -i "$inventory"
 
@@ -123,6 +125,19 @@ run "$cluster" connect -i "$inventory" --format sequelize --with-password --outp
     "[\(.node)]\nhost=\(.host)\nport=\($c.port)\nuser=\($c.user)\ndbname=\($c.database)\npassfile=\($c.password_file)\nsslmode=require\nconnect_timeout=2\n"' \
     >"$work/nodes.conf"
 (cd examples/sequelize && exec npm install --no-audit --no-fund --loglevel=error)
+# For a moment, as the tutorial had it: as postgres, with the password that the inventory declares.
+run "$cluster" connect -i "$inventory" --user postgres --database tutorial --format sequelize --with-password \
+    --output "$work/tutorial.json"
+(cd examples/sequelize && PORT=$page DATABASE=$work/tutorial.json exec node server.js) >"$work/tutorial.log" 2>&1 &
+app=$!
+add_country() {
+    curl -sf -H 'content-type: application/json' -d '{"name":"Estonia","is_eu_member":true}' \
+        "http://127.0.0.1:$page/api/countries" >/dev/null
+}
+wait_for 30 "the application, as postgres" add_country
+kill "$app"
+wait "$app" 2>/dev/null || :
+echo "as postgres, it has written a country"
 (cd examples/sequelize && PORT=$page exec node server.js) >"$work/app.log" 2>&1 &
 app=$!
 wait_for 30 "the application" curl -sfo "$work/countries.json" "http://127.0.0.1:$page/api/countries"
