@@ -54,7 +54,11 @@ fn stopped_primary() -> Local {
 fn a_voter_that_starts_waits_for_the_node_that_let_go_last() {
     let mut voter = guard(3, held_by_one(true));
     assert!(matches!(canvassed(&mut voter, START, 2), Some(Refusal::Held { .. })));
-    assert_eq!(canvassed(&mut voter, START, 1), None, "it has everything");
+    assert!(
+        matches!(canvassed(&mut voter, START, 1), Some(Refusal::Held { by: None, .. })),
+        "it listens first"
+    );
+    assert_eq!(canvassed(&mut voter, START + timing().listen, 1), None, "it has everything");
     assert_eq!(
         canvassed(&mut voter, START + timing().waits() + timing().preference, 2),
         None,
@@ -66,7 +70,8 @@ fn a_voter_that_starts_waits_for_the_node_that_let_go_last() {
 fn an_heir_does_not_wait_for_a_voter_that_starts() {
     let mut voter = guard(3, Durable { heir: Some(2), ..held_by_one(true) });
     assert_eq!(canvassed(&mut voter, START, 2), None);
-    assert!(matches!(canvassed(&mut voter, START, 1), Some(Refusal::Promised { heir: 2 })));
+    let listened = START + timing().listen;
+    assert!(matches!(canvassed(&mut voter, listened, 1), Some(Refusal::Promised { heir: 2 })));
 }
 
 #[test]
@@ -74,7 +79,7 @@ fn a_holder_that_was_off_with_all_others_asks_anew_and_gives_nothing_away() {
     let mut holder = guard(1, held_by_one(false));
     holder.resume(7, START - 5_000, START);
     let mut said = Vec::new();
-    for tick in 0..3 {
+    for tick in 0..=timing().listen / 200 {
         said.extend(holder.tick(START + tick * 200, stopped_primary()).send);
     }
     assert!(said.iter().all(|(_, message)| !matches!(message, Message::Release { .. })), "{said:?}");
