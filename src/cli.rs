@@ -30,6 +30,23 @@ pub struct InventoryArg {
     pub inventory: PathBuf,
 }
 
+/// A failover that a person wants.
+#[derive(Debug, Args)]
+pub struct FailoverArgs {
+    /// The node that becomes primary
+    #[arg(required_if_eq("force", "true"))]
+    pub node: Option<String>,
+    /// Without a majority, on your word that the others are lost
+    #[arg(long)]
+    pub force: bool,
+    /// Leave the droplets of data nodes that cannot be reached as they are; they are switched off otherwise
+    #[arg(long, requires = "force")]
+    pub no_power_off: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -63,6 +80,52 @@ pub enum Command {
         inventory: InventoryArg,
         /// The node that takes over; the standby with the least to replay if left out
         to: Option<String>,
+    },
+    /// Make a node primary although no majority is left, or although it lacks too much; with --force alone
+    ///
+    /// Where a majority is healthy the guards do it by themselves, and this command says so. By force, transactions may
+    /// be lost, and an old primary that still runs may go on taking writes: it names all of that, and asks.
+    Failover {
+        /// The inventory
+        #[command(flatten)]
+        inventory: InventoryArg,
+        /// What is wanted
+        #[command(flatten)]
+        failover: FailoverArgs,
+    },
+    /// Make a standby of a node that was primary, now rather than when its guard next tries
+    Rejoin {
+        /// The inventory
+        #[command(flatten)]
+        inventory: InventoryArg,
+        /// The node
+        node: String,
+        /// Do not rewind: clone it anew, beside its old data, which is kept until the clone works
+        #[arg(long)]
+        clone: bool,
+    },
+    /// Tell the last failover or switchover as one story, with the seconds that each part of it took
+    Explain {
+        /// The inventory
+        #[command(flatten)]
+        inventory: InventoryArg,
+        /// All that the nodes remember, a line each
+        #[arg(long)]
+        list: bool,
+    },
+    /// Let the guards start, promote and rejoin nothing, for maintenance
+    ///
+    /// No node takes over until `cluster resume`. A primary that loses its lease is stopped all the same.
+    Pause {
+        /// The inventory
+        #[command(flatten)]
+        inventory: InventoryArg,
+    },
+    /// End a pause
+    Resume {
+        /// The inventory
+        #[command(flatten)]
+        inventory: InventoryArg,
     },
     /// Lose the primary on purpose, with clients at work, and report what they saw
     ///

@@ -4,9 +4,13 @@ pub mod connect;
 pub mod db;
 mod down;
 pub mod drill;
+mod explain;
+mod failover;
 pub mod lab;
+mod pause;
 pub mod plan;
 pub mod psql;
+mod rejoin;
 mod render;
 pub mod status;
 mod switchover;
@@ -39,6 +43,17 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Plan { inventory, check } => plan::run(&inventory.inventory, check, cli.json).await,
         Command::Status { inventory } => status::run(&inventory.inventory, cli.json).await,
         Command::Switchover { inventory, to } => switchover::run(&inventory.inventory, to, cli.json).await,
+        Command::Failover { inventory, failover } => {
+            failover::run(&inventory.inventory, failover, cli.json).await
+        }
+        Command::Rejoin { inventory, node, clone } => {
+            rejoin::run(&inventory.inventory, &node, clone, cli.json).await
+        }
+        Command::Explain { inventory, list } => explain::run(&inventory.inventory, list, cli.json).await,
+        Command::Pause { inventory } => pause::run(&inventory.inventory, pause::Wish::Pause, cli.json).await,
+        Command::Resume { inventory } => {
+            pause::run(&inventory.inventory, pause::Wish::Resume, cli.json).await
+        }
         Command::Connect { inventory, connect } => {
             connect::run(&inventory.inventory, connect, cli.json).await
         }

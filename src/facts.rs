@@ -87,6 +87,16 @@ impl Host {
             _ => None,
         }
     }
+
+    /// Why nothing can be done on it, in words; none if it can be reached.
+    pub fn absence(&self) -> Option<String> {
+        match self {
+            Host::Up(_) => None,
+            Host::Missing => Some("it has no droplet".into()),
+            Host::Off => Some("its droplet is off".into()),
+            Host::Unreachable { why, .. } => Some(format!("cannot be reached: {why}")),
+        }
+    }
 }
 
 /// What this machine remembers.

@@ -19,10 +19,25 @@ pub struct Health {
     pub primary: Option<String>,
     /// The floating IP and the node that has it.
     pub floating_ip: Option<FloatingIp>,
+    /// The node that holds the lease, and so the right to take writes.
+    pub holder: Option<String>,
+    /// Whether another node would take over by itself.
+    pub failover: Failover,
+    /// Whether a person has paused any node.
+    pub paused: bool,
     /// The nodes, in the inventory's order.
     pub nodes: Vec<Node>,
     /// What is wrong, in words.
     pub problems: Vec<String>,
+}
+
+/// Whether another node would take over by itself if the primary were lost now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Failover {
+    /// Would one?
+    pub automatic: bool,
+    /// Why not.
+    pub why: Option<String>,
 }
 
 /// The floating IP.
@@ -57,10 +72,11 @@ pub struct Node {
     pub guard: Option<String>,
     /// PostgreSQL's version.
     pub version: Option<String>,
+    /// Whether a person has paused it; none if its guard says nothing.
+    pub paused: Option<bool>,
+    /// What its guard is doing, and why it does nothing else; none if it says nothing.
+    pub guard_says: Option<String>,
 }
-
-/// A standby that has more to replay is worth a word.
-const LAG_WORTH_A_WORD: u64 = 16 << 20;
 
 /// Looks at everything.
 pub fn health(inventory: &Inventory, facts: &Facts, addresses: &BTreeMap<String, String>) -> Health {
@@ -88,7 +104,9 @@ pub fn health(inventory: &Inventory, facts: &Facts, addresses: &BTreeMap<String,
         }
     };
     let upstream = name.as_deref().and_then(|name| facts.hosts.get(name)?.up());
-    let nodes = inventory
+    pause(inventory, facts, &mut problems);
+    forced(inventory, facts, &mut problems);
+    let nodes: Vec<Node> = inventory
         .nodes
         .iter()
         .map(|node| look_at(inventory, facts, node, name.as_deref(), upstream, addresses, &mut problems))
@@ -99,9 +117,124 @@ pub fn health(inventory: &Inventory, facts: &Facts, addresses: &BTreeMap<String,
         healthy: problems.is_empty(),
         primary: name,
         floating_ip,
+        holder: holder(inventory, facts),
+        failover: failover(inventory, &primary, &nodes),
+        paused: nodes.iter().any(|node| node.paused == Some(true)),
         nodes,
         problems,
     }
+}
+
+/// What the guard of a node says of itself.
+fn guard<'a>(facts: &'a Facts, node: &str) -> Option<&'a serde_json::Value> {
+    facts.hosts.get(node)?.up()?.guard.as_ref()
+}
+
+/// A pause is loud: whoever forgets it finds out when a server is lost.
+fn pause(inventory: &Inventory, facts: &Facts, problems: &mut Vec<String>) {
+    let mut paused = Vec::new();
+    let mut others = Vec::new();
+    for node in &inventory.nodes {
+        let host = facts.hosts.get(&node.name).and_then(Host::up);
+        match host.map(HostFacts::paused) {
+            Some(Some(true)) => paused.push(node.name.as_str()),
+            Some(Some(false)) => others.push(format!("not on {}", node.name)),
+            Some(None) | None => others.push(format!("unknown on {}", node.name)),
+        }
+    }
+    if paused.is_empty() {
+        return;
+    }
+    let since = paused.iter().filter_map(|name| guard(facts, name)?.get("paused_since")?.as_str()).min();
+    let since = since.map_or(String::new(), |since| format!(" since {since}"));
+    let others = if others.is_empty() { String::new() } else { format!(" ({})", others.join(", ")) };
+    problems.push(format!(
+        "PAUSED on {}{since}{others}: guards start, promote and rejoin nothing there; `cluster resume` ends it",
+        paused.join(", ")
+    ));
+}
+
+/// What was done by force stays loud until a majority is back.
+fn forced(inventory: &Inventory, facts: &Facts, problems: &mut Vec<String>) {
+    let says = |node: &str, what: &str| {
+        guard(facts, node).and_then(|guard| guard.get(what)?.as_bool()) == Some(true)
+    };
+    for node in &inventory.nodes {
+        if says(&node.name, "forced") {
+            problems.push(format!(
+                "{} took over BY FORCE, and no majority has granted it since: nothing fails over, and it does not stop \
+                 when it is cut off; bring the others back where they reach it",
+                node.name
+            ));
+        }
+        if says(&node.name, "kept") {
+            problems.push(format!(
+                "{}: took writes beside another primary; its data is kept as it is until you have looked at it and \
+                 `cluster rejoin {}` gives it up",
+                node.name, node.name
+            ));
+        }
+    }
+}
+
+/// Who holds the lease: the node that says so of itself, else the one that most voters name.
+fn holder(inventory: &Inventory, facts: &Facts) -> Option<String> {
+    let says = |name: &str| facts.hosts.get(name).and_then(|host| host.up()?.holds_lease());
+    if let Some(node) = inventory.nodes.iter().find(|node| says(&node.name) == Some(true)) {
+        return Some(node.name.clone());
+    }
+    let named = |node: &crate::inventory::Node| guard(facts, &node.name)?.get("holder")?.as_str();
+    let names: Vec<&str> = inventory.nodes.iter().filter_map(named).collect();
+    names
+        .iter()
+        .max_by_key(|name| names.iter().filter(|it| it == name).count())
+        .map(|name| (*name).to_owned())
+}
+
+/// Whether another node would take over if the primary were lost now.
+fn failover(inventory: &Inventory, primary: &Primary, nodes: &[Node]) -> Failover {
+    let off = |why: String| Failover { automatic: false, why: Some(why) };
+    let count = inventory.nodes.len();
+    if *primary == Primary::Never {
+        return off("there is no cluster yet".into());
+    }
+    if inventory.data_nodes().count() < 2 {
+        return off("there is no standby".into());
+    }
+    if count < 3 {
+        return off(
+            "two nodes have no majority when one is lost; a third, for instance a witness, turns it on"
+                .into(),
+        );
+    }
+    let paused: Vec<&str> =
+        nodes.iter().filter(|node| node.paused == Some(true)).map(|node| node.name.as_str()).collect();
+    let takes_writes = |node: &&Node| node.role == "primary";
+    if nodes.iter().any(|node| takes_writes(&node)) {
+        if !nodes.iter().any(|node| node.state == "streaming" && node.paused != Some(true)) {
+            let why = if paused.is_empty() {
+                "no standby streams"
+            } else {
+                "no standby streams that is not paused"
+            };
+            return off(why.into());
+        }
+        let within = |node: &Node| node.lag_bytes.is_none_or(|lag| lag <= inventory.failover.lag_limit);
+        if !nodes.iter().any(|node| node.state == "streaming" && node.paused != Some(true) && within(node)) {
+            return off("every standby is further behind than failover.lag_limit allows".into());
+        }
+        let voters: Vec<&Node> = nodes.iter().filter(|node| !takes_writes(node)).collect();
+        let there = voters.iter().filter(|node| node.guard.as_deref() == Some("active")).count();
+        if there < count / 2 + 1 {
+            return off(format!(
+                "without the primary {there} of {count} guards would be left, and a majority is {}",
+                count / 2 + 1
+            ));
+        }
+    } else if !paused.is_empty() {
+        return off(format!("{} paused", if paused.len() == 1 { "one node is" } else { "some nodes are" }));
+    }
+    Failover { automatic: true, why: None }
 }
 
 fn floating_ip(
@@ -162,6 +295,8 @@ fn look_at(
         repmgrd: None,
         guard: None,
         version: None,
+        paused: None,
+        guard_says: None,
     };
     let mut wrong = |text: String| problems.push(format!("{}: {text}", node.name));
     let host = match facts.hosts.get(&node.name) {
@@ -185,6 +320,11 @@ fn look_at(
         }
     };
     let unit = |name: &str| host.units.get(name).map(|unit| unit.active.clone());
+    seen.paused = host.paused();
+    seen.guard_says = host.guard.as_ref().and_then(|guard| {
+        let word = |key: &str| guard.get(key)?.as_str().filter(|word| !word.is_empty());
+        word("doing").map(|job| format!("{job} is under way")).or_else(|| word("why").map(str::to_owned))
+    });
     (seen.repmgrd, seen.guard) = (unit("repmgrd"), unit("cluster-node"));
     let data = roles::data(inventory, facts, host);
     let Some(postgres) = &host.postgres else {
@@ -198,9 +338,10 @@ fn look_at(
                 }
             }
             Data::Ours => {
-                let why = host.guard.as_ref().and_then(|guard| guard.get("last")?.as_str());
-                let why = why.map_or(String::new(), |why| format!(" (its guard {why})"));
-                wrong(format!("PostgreSQL does not run{why}"));
+                let last = host.guard.as_ref().and_then(|guard| guard.get("last")?.as_str());
+                let last = last.map_or(String::new(), |last| format!(" (its guard {last})"));
+                let now = seen.guard_says.as_ref().map_or(String::new(), |now| format!("; {now}"));
+                wrong(format!("PostgreSQL does not run{last}{now}"));
             }
         }
         return seen;
@@ -224,7 +365,7 @@ fn look_at(
         if seen.state != "streaming" && primary.is_some() {
             wrong(format!("does not stream from {} ({})", primary.unwrap_or_default(), seen.state));
         }
-        if let Some(lag) = seen.lag_bytes.filter(|lag| *lag > LAG_WORTH_A_WORD) {
+        if let Some(lag) = seen.lag_bytes.filter(|lag| *lag > inventory.failover.lag_limit) {
             wrong(format!("is {} MiB behind", lag >> 20));
         }
     } else {

@@ -6,6 +6,7 @@
 mod check;
 mod file;
 mod position;
+mod units;
 
 pub(crate) use check::is_identifier;
 
@@ -17,6 +18,8 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
+
+pub use crate::node::config::Failover;
 
 /// PostgreSQL major versions that this program can set up.
 pub const VERSIONS: std::ops::RangeInclusive<u32> = 12..=17;
@@ -32,6 +35,8 @@ pub struct Inventory {
     pub provider: Provider,
     /// PostgreSQL's version and settings.
     pub postgresql: Postgresql,
+    /// How a failover goes.
+    pub failover: Failover,
     /// Databases that applications need.
     pub databases: Vec<Database>,
     /// Roles that applications log in with.

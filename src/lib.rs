@@ -22,6 +22,8 @@ pub mod facts;
 #[cfg(feature = "operator")]
 pub mod health;
 #[cfg(feature = "operator")]
+pub mod incident;
+#[cfg(feature = "operator")]
 pub mod inventory;
 #[cfg(feature = "operator")]
 pub mod lab;

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use cluster::connect::format::Format;
 use cluster::connect::{self, Connection, Password};
-use cluster::health::{FloatingIp, Health, Node};
+use cluster::health::{Failover, FloatingIp, Health, Node};
 use cluster::inventory::{Inventory, Role};
 
 const INVENTORY: &str = "
@@ -47,6 +47,8 @@ fn health(floating_ip: Option<&str>, nodes: [(&str, &str); 4]) -> Health {
             repmgrd: None,
             guard: None,
             version: None,
+            paused: None,
+            guard_says: None,
         })
         .collect();
     Health {
@@ -54,6 +56,9 @@ fn health(floating_ip: Option<&str>, nodes: [(&str, &str); 4]) -> Health {
         healthy: true,
         primary: None,
         floating_ip: floating_ip.map(|address| FloatingIp { address: address.into(), node: None }),
+        holder: None,
+        failover: Failover { automatic: true, why: None },
+        paused: false,
         nodes,
         problems: Vec::new(),
     }

@@ -83,6 +83,7 @@ const TIMING: Timing = Timing {
     canvass: 1,
     patience: 2,
     preference: 0,
+    listen: 0,
     silence: 2,
     lag_limit: 0,
     expires: true,
@@ -141,7 +142,8 @@ impl Model for Leases {
     fn init_states(&self) -> Vec<State> {
         let node = |id| {
             // The first term was node 1's, so long ago that nobody has to wait.
-            let disk = Durable { term: 1, holder: Some(1), released: true, ..Durable::default() };
+            let lease = Some(TIMING.lease);
+            let disk = Durable { term: 1, holder: Some(1), released: true, lease, ..Durable::default() };
             let lease = Lease::new(id, MEMBERS.to_vec(), TIMING, disk.clone(), START);
             Node { lease, disk, unsynced: None, behind: 0, stopped: false }
         };

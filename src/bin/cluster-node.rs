@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use cluster::node::socket::Request;
-use cluster::node::{fence, guard, promote, socket, view};
+use cluster::node::{fence, guard, memory, promote, socket, view};
 
 /// What `cluster up` puts on every node of a PostgreSQL cluster.
 #[derive(Parser)]
@@ -50,6 +50,18 @@ enum Command {
         /// Its name
         to: String,
     },
+    /// Holds the lease without a majority, and promotes
+    Take,
+    /// Makes a standby of this node now
+    Rejoin {
+        /// By a fresh clone, beside the old data
+        #[arg(long)]
+        clone: bool,
+    },
+    /// Starts, promotes and rejoins nothing on this node, until it is resumed
+    Pause,
+    /// Ends a pause
+    Resume,
     /// Writes an event of repmgr to the journal; called by repmgr
     Event {
         /// The node
@@ -106,6 +118,10 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::StartCheck => return Ok(verdict(guard::start_check(&view::config()?).await)),
         Command::Restart => return Ok(verdict(socket::verdict(&Request::Restart).await?)),
         Command::HandOver { to } => return Ok(verdict(socket::verdict(&Request::HandOver { to }).await?)),
+        Command::Take => return Ok(verdict(socket::verdict(&Request::Take).await?)),
+        Command::Rejoin { clone } => return Ok(verdict(socket::verdict(&Request::Rejoin { clone }).await?)),
+        Command::Pause => println!("{}", if memory::pause()? { "paused" } else { "was paused already" }),
+        Command::Resume => println!("{}", if memory::resume()? { "resumed" } else { "was not paused" }),
         Command::Event { node, event, success, at, details } => {
             let line = serde_json::json!({
                 "node": node, "event": event, "success": success == "1", "at": at, "details": details,

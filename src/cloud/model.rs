@@ -175,6 +175,9 @@ pub struct Action {
     /// `create`, `power_off`, `assign_ip`, …
     #[serde(rename = "type", default, deserialize_with = "nullable")]
     pub kind: String,
+    /// When it began.
+    #[serde(default)]
+    pub started_at: Option<String>,
     /// When it ended.
     #[serde(default)]
     pub completed_at: Option<String>,

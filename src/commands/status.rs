@@ -49,6 +49,12 @@ fn write_text(health: &Health, out: &mut String) -> std::fmt::Result {
             floating_ip.node.as_deref().unwrap_or("nowhere")
         )?;
     }
+    if let Some(holder) = health.holder.as_ref().filter(|holder| health.primary.as_ref() != Some(holder)) {
+        writeln!(out, "lease held by {holder}")?;
+    }
+    if let Some(why) = health.failover.why.as_ref().filter(|_| health.primary.is_some()) {
+        writeln!(out, "{} {why}", "failover: off:".yellow().bold())?;
+    }
     let mut table = Table::new();
     table
         .load_style(presets::NOTHING)

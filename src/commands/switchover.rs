@@ -22,8 +22,6 @@ use crate::world::World;
 const PATIENCE: Duration = Duration::from_secs(120);
 /// What was primary rejoins by itself; this long it is waited for, so that the end is told with redundancy back.
 const REJOIN_PATIENCE: Duration = Duration::from_secs(120);
-/// More than this to replay would make the gap in writes long.
-const MOST_LAG: u64 = 16 << 20;
 
 pub(super) async fn run(path: &Path, to: Option<String>, json: bool) -> Result<Exit> {
     let inventory = read(path)?;
@@ -31,7 +29,8 @@ pub(super) async fn run(path: &Path, to: Option<String>, json: bool) -> Result<E
         let _lock = world.state.lock("switchover")?;
         let facts = world.observe().await?;
         let before = health(&world.inventory, &facts, &world.public_addresses(&facts));
-        let (from, to) = choose(&before, to.as_deref())?;
+        // More than this to replay would make the gap in writes long, too.
+        let (from, to) = choose(&before, to.as_deref(), world.inventory.failover.lag_limit)?;
         world.report.progress(&from, format!("stops, and hands over to {to}"));
         let begun = Instant::now();
         hand_over(&world, &from, &to).await?;
@@ -63,7 +62,12 @@ pub(super) async fn run(path: &Path, to: Option<String>, json: bool) -> Result<E
 }
 
 /// Who hands over, and to whom.
-fn choose(health: &Health, to: Option<&str>) -> Result<(String, String)> {
+fn choose(health: &Health, to: Option<&str>, most_lag: u64) -> Result<(String, String)> {
+    if health.paused {
+        return Err(Advice::refused("the cluster is paused: the standby would not promote")
+            .hint("`cluster resume` ends the pause")
+            .into());
+    }
     let Some(from) = &health.primary else {
         return Err(Advice::refused("no node takes writes")
             .hint("`cluster status` says why; a switchover needs a primary that runs")
@@ -83,7 +87,7 @@ fn choose(health: &Health, to: Option<&str>) -> Result<(String, String)> {
         };
         return Err(Advice::refused(message).hint("`cluster status` shows who streams").into());
     };
-    if let Some(lag) = heir.lag_bytes.filter(|lag| *lag > MOST_LAG) {
+    if let Some(lag) = heir.lag_bytes.filter(|lag| *lag > most_lag) {
         return Err(Advice::refused(format!("{} is {} MiB behind", heir.name, lag >> 20))
             .hint("wait until it has caught up; writes would stand still meanwhile")
             .into());
@@ -100,7 +104,8 @@ pub(super) async fn hand_over(world: &World, from: &str, to: &str) -> Result<()>
     Ok(())
 }
 
-async fn guard(world: &World, node: &str) -> Result<Value> {
+/// What the guard of a node says of itself.
+pub(super) async fn guard(world: &World, node: &str) -> Result<Value> {
     let command = Command::new("guard", "exec /usr/local/bin/cluster-node status --json").limit(10);
     let output = world.connect(node).await?.run(&command, &|_| {}).await?;
     serde_json::from_str(&output.stdout).context("the guard's answer makes no sense")

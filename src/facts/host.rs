@@ -59,6 +59,11 @@ impl HostFacts {
     pub fn holds_lease(&self) -> Option<bool> {
         self.guard.as_ref()?.get("holds")?.as_bool()
     }
+
+    /// Whether a person has paused this node; none if its guard says nothing.
+    pub fn paused(&self) -> Option<bool> {
+        self.guard.as_ref()?.get("paused")?.as_bool()
+    }
 }
 
 /// apt and dpkg.

@@ -8,10 +8,11 @@ use ipnet::IpNet;
 use secrecy::SecretString;
 
 use super::{
-    Clients, Database, DigitalOcean, Existing, ExistingFloatingIp, Inventory, Node, Postgresql, Problem,
-    Provider, Role, User, VERSIONS, file,
+    Clients, Database, DigitalOcean, Existing, ExistingFloatingIp, Failover, Inventory, Node, Postgresql,
+    Problem, Provider, Role, User, VERSIONS, file, units,
 };
 use crate::cloud;
+use crate::node::lease::Timing;
 
 /// Settings that are the cluster's own, and why they cannot be set by hand.
 const OWNED: &[(&str, &str)] = &[
@@ -73,6 +74,7 @@ pub(super) fn check(path: &Path, raw: file::File) -> Result<Inventory, Vec<Probl
     let postgresql = postgresql(c, raw.postgresql);
     let provider = provider(c, raw.provider);
     let nodes = nodes(c, raw.nodes, provider.as_ref());
+    let failover = failover(c, &raw.failover, nodes.len());
     let users = users(c, raw.users);
     let databases = databases(c, raw.databases, &users);
     let clients = clients(c, &raw.clients, raw.client_tls);
@@ -83,6 +85,7 @@ pub(super) fn check(path: &Path, raw: file::File) -> Result<Inventory, Vec<Probl
             cluster: raw.cluster,
             provider,
             postgresql,
+            failover,
             databases,
             users,
             clients,
@@ -125,6 +128,48 @@ fn postgresql(c: &mut Checker, raw: file::Postgresql) -> Postgresql {
         }
     }
     Postgresql { version: raw.version, port, settings }
+}
+
+/// A standby that streams is always a little behind: with a limit below this there would be no failover under load.
+const LEAST_LAG_LIMIT: u64 = 1 << 20;
+
+fn failover(c: &mut Checker, raw: &file::Failover, nodes: usize) -> Failover {
+    let mut failover = Failover::default();
+    if let Some(text) = &raw.lease {
+        let key = "failover.lease";
+        match units::time(&text.0) {
+            None => c.wrong(
+                key,
+                format!("`{}` is not a time", text.0),
+                "a whole number with ms, s or min behind it: 9s",
+            ),
+            Some(lease) => {
+                failover.lease_ms = lease;
+                if let Err(error) = Timing::new(lease, failover.lag_limit, nodes) {
+                    c.wrong(key, error.to_string(), "6s to 1min; without this key it is 9s");
+                }
+            }
+        }
+    }
+    if let Some(text) = &raw.lag_limit {
+        let key = "failover.lag_limit";
+        match units::size(&text.0) {
+            None => {
+                c.wrong(
+                    key,
+                    format!("`{}` is not a size", text.0),
+                    "a whole number with kB, MB or GB behind it: 16MB",
+                );
+            }
+            Some(limit) if limit < LEAST_LAG_LIMIT => c.wrong(
+                key,
+                format!("{} would let no standby take over from a primary that is written to", text.0),
+                "1MB at least; without this key it is 16MB, a segment of WAL",
+            ),
+            Some(limit) => failover.lag_limit = limit,
+        }
+    }
+    failover
 }
 
 fn provider(c: &mut Checker, raw: file::Provider) -> Option<Provider> {

@@ -14,6 +14,8 @@ pub(super) struct File {
     pub(super) provider: Provider,
     pub(super) postgresql: Postgresql,
     #[serde(default)]
+    pub(super) failover: Failover,
+    #[serde(default)]
     pub(super) databases: Vec<Database>,
     #[serde(default)]
     pub(super) users: Vec<User>,
@@ -70,6 +72,13 @@ pub(super) struct Postgresql {
     pub(super) port: Option<u16>,
     #[serde(default)]
     pub(super) settings: BTreeMap<String, Scalar>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Failover {
+    pub(super) lease: Option<Scalar>,
+    pub(super) lag_limit: Option<Scalar>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -8,6 +8,9 @@ const FRESH: Millis = 3_000;
 /// A heartbeat that is older is none.
 const HEARTBEAT_FRESH: Millis = 1_500;
 
+/// Why a guard that is paused does nothing. It fences all the same, and its voter votes.
+const PAUSED: &str = "paused: nothing is started, promoted or rejoined";
+
 /// What a guard sees of its node and of the cluster.
 #[derive(Clone, Debug)]
 pub struct Seen {
@@ -37,6 +40,8 @@ pub struct Seen {
     pub restarting: bool,
     /// Whether a person wants nothing to be started, promoted or rejoined.
     pub paused: bool,
+    /// Whether what was written here beside another primary is kept for a person to look at.
+    pub kept: bool,
     /// Whether a rewind was begun here and not ended: the data is good for nothing but to be replaced.
     pub half_rewound: bool,
     /// Another node that takes writes with a lease.
@@ -94,10 +99,17 @@ impl Seen {
         Local {
             position: told.or(self.stopped).filter(|_| !self.half_rewound),
             candidate: self.candidate(),
-            renew: beats || raising || self.restarting,
+            renew: beats || raising || self.restarting || self.is_stopped_in_a_pause(),
             writable: self.is_primary(),
             gone: !raising && (!self.processes || self.standby_signal),
         }
+    }
+
+    /// Whether a person may have stopped PostgreSQL here, to start it again: the lease is kept for that, so that a
+    /// pause on this node alone is no reason for another to take over. What does not run writes nothing, and a process
+    /// that hangs is none that was stopped.
+    fn is_stopped_in_a_pause(&self) -> bool {
+        self.paused && self.holds && !self.processes && !self.standby_signal
     }
 
     /// Whether this node should have the lease if nobody else has.
@@ -105,7 +117,11 @@ impl Seen {
         if self.half_rewound {
             return false;
         }
-        if self.witness || self.paused || self.unfit || matches!(self.job, Some(Job::Rejoin | Job::HandOver))
+        if self.witness
+            || self.paused
+            || self.kept
+            || self.unfit
+            || matches!(self.job, Some(Job::Rejoin | Job::HandOver))
         {
             return false;
         }
@@ -130,6 +146,9 @@ impl Seen {
     /// What to do now.
     pub fn decide(&self) -> (Act, &'static str) {
         if self.witness {
+            if self.paused {
+                return (Act::Rest, PAUSED);
+            }
             if !self.processes && self.finished && self.job.is_none() {
                 return (Act::Start, "the witness does not run");
             }
@@ -146,7 +165,7 @@ impl Seen {
             return (Act::Rest, "PostgreSQL is being restarted");
         }
         if self.paused {
-            return (Act::Rest, "paused: nothing is started, promoted or rejoined");
+            return (Act::Rest, PAUSED);
         }
         if !self.finished {
             return (Act::Rest, "`cluster up` has not finished the data directory");
@@ -164,6 +183,9 @@ impl Seen {
                 (Act::Promote, "this node holds the lease")
             }
             (true, _, _) => (Act::Rest, "this node holds the lease"),
+            (false, false, false) if self.kept => {
+                (Act::Rest, "it took writes beside another primary: its data is kept until `cluster rejoin`")
+            }
             (false, false, false) => match self.primary {
                 Some(primary) => (Act::Rejoin(primary), "another node is primary"),
                 None => (Act::Rest, "waiting for a majority to grant the lease, or for another primary"),
@@ -193,6 +215,7 @@ mod tests {
             job: None,
             restarting: false,
             paused: false,
+            kept: false,
             half_rewound: false,
             primary: None,
             unfit: false,
@@ -242,6 +265,36 @@ mod tests {
         assert_eq!(Seen { primary: Some(2), ..stopped() }.decide().0, Act::Rejoin(2));
         assert_eq!(Seen { primary: Some(2), paused: true, ..stopped() }.decide().0, Act::Rest);
         assert_eq!(Seen { standby_signal: true, ..stopped() }.decide().0, Act::Start);
+        let kept = Seen { primary: Some(2), kept: true, ..stopped() };
+        assert_eq!(kept.decide().0, Act::Rest, "what was written beside another primary is not rewound");
+        assert!(!Seen { primary: None, ..kept }.local().candidate, "nor is it made primary by itself");
+    }
+
+    #[test]
+    fn a_pause_stops_what_helps_and_not_what_fences() {
+        let paused = |seen: Seen| Seen { paused: true, ..seen };
+        assert_eq!(paused(Seen { holds: false, ..primary() }).decide().0, Act::Fence);
+        assert_eq!(paused(Seen { job: Some(Job::Promote), ..standby() }).decide().0, Act::Fence);
+        assert!(paused(primary()).local().renew, "a paused primary goes on");
+        let stale = Seen { now: 12_000, ..primary() };
+        assert!(!paused(stale).local().renew, "what hangs loses its lease, paused or not");
+        for seen in [
+            Seen { holds: true, ..standby() },
+            Seen { holds: true, ..stopped() },
+            Seen { primary: Some(2), ..stopped() },
+            Seen { standby_signal: true, ..stopped() },
+            Seen { witness: true, ..stopped() },
+        ] {
+            assert_ne!(seen.decide().0, Act::Rest);
+            assert_eq!(paused(seen).decide().0, Act::Rest);
+        }
+        let by_hand = paused(Seen { holds: true, ..stopped() });
+        assert!(by_hand.local().renew, "a person may start it again");
+        assert!(!paused(stopped()).local().renew && !paused(stopped()).local().candidate);
+        assert!(
+            !paused(Seen { holds: true, ..standby() }).local().renew,
+            "a standby that will not promote lets go"
+        );
     }
 
     #[test]

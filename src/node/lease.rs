@@ -17,10 +17,20 @@
 //! figures for which drifting clocks could turn the order round. A voter that lost its memory of *when* it granted
 //! waits from its start instead; *what* it granted is on its disk.
 //!
+//! Nodes need not agree on the length of a lease: while `cluster up` changes it, or where a node was not reached, some
+//! have the old one. So a question says for how long, a voter waits by the longest that it has granted (or by its own,
+//! if that is longer) and keeps that length on its disk, and the holder counts no more than what was granted. Whichever
+//! of them learns the new length first, and in whatever order, [`Timing::new`]'s condition holds for each pair.
+//!
+//! A person may *force*: where no majority is left, a node holds without one until it is there again. The others are
+//! told with every question; a voter that starts listens for such questions before it grants a new term, and a forced
+//! holder that hears of one with a majority lets go. `docs/decisions/0010-forced-failover.md` has the reasons.
+//!
 //! Everything here is pure: time comes in as milliseconds of `CLOCK_BOOTTIME`, messages and what is to be made
 //! durable go out. `voter` grants, `claim` asks, and [`Lease`] is the two of them on one node.
 
 pub mod claim;
+pub mod force;
 pub mod timing;
 pub mod voter;
 
@@ -29,7 +39,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use claim::Claim;
-pub use timing::{Millis, Timing};
+pub use timing::{ENDLESS, Millis, Timing};
 use voter::Voter;
 
 /// repmgr's node id.
@@ -82,6 +92,12 @@ pub enum Message {
         position: Position,
         /// Whether I take writes.
         writable: bool,
+        /// For how long: [`ENDLESS`] where leases do not run out. Guards that do not say it know one length only.
+        #[serde(default = "timing::default_lease")]
+        lease: Millis,
+        /// Whether I hold without a majority: a person has said that the others are lost.
+        #[serde(default)]
+        forced: bool,
     },
     /// Whether I do.
     Answer {
@@ -93,6 +109,9 @@ pub enum Message {
         refusal: Option<Refusal>,
         /// The highest term that I have granted.
         known: Term,
+        /// For how long I have granted it, whatever my own configuration says.
+        #[serde(default = "timing::default_lease")]
+        lease: Millis,
     },
     /// I hold nothing any more, of this term or an earlier one, and no PostgreSQL of mine takes writes.
     Release {
@@ -187,6 +206,12 @@ pub struct Durable {
     /// Whom it named to have the next term.
     #[serde(default)]
     pub heir: Option<NodeId>,
+    /// For how long it was granted. None as older guards wrote it, which knew one length only.
+    #[serde(default)]
+    pub lease: Option<Millis>,
+    /// Whether the holder, which is this node, took the term by force and no majority has granted it since.
+    #[serde(default)]
+    pub forced: bool,
     /// What a holder that took writes last reported, and in which term. On disk it may be older by half of the
     /// allowed lag, so that not every renewal costs a sync.
     pub report: Option<Report>,
@@ -257,6 +282,21 @@ pub enum Event {
         /// The term.
         term: Term,
     },
+    /// This node holds by force, without a majority.
+    Forced {
+        /// The term.
+        term: Term,
+    },
+    /// What this node took by force a majority has granted since.
+    Confirmed {
+        /// The term.
+        term: Term,
+    },
+    /// This node held by force, and lets go: another one holds too.
+    Yielded {
+        /// The other one.
+        to: NodeId,
+    },
     /// This node has let go.
     Released {
         /// The term.
@@ -282,6 +322,10 @@ pub struct Lease {
     claim: Claim,
     /// The highest term that anybody has named.
     seen: Term,
+    /// When this guard started.
+    started_at: Millis,
+    /// Another node that says it takes writes while this one holds by force, and since when.
+    rival: Option<(NodeId, Millis)>,
     /// When the others were last told of a release.
     reminded_at: Millis,
     /// What was last seen of this node.
@@ -301,6 +345,8 @@ impl Lease {
             voter,
             claim: Claim::None { retry_at: now },
             seen,
+            started_at: now,
+            rival: None,
             reminded_at: now,
             local,
         }
@@ -308,7 +354,10 @@ impl Lease {
 
     /// Takes up a term that this node held when its guard ended, within the same boot. `until` is the end that the
     /// old guard had proof of. Nothing happens if the disk does not know of the term.
-    pub fn resume(&mut self, term: Term, until: Millis) {
+    pub fn resume(&mut self, term: Term, until: Millis, now: Millis) {
+        // Where leases run out now and did not before: a node may always claim less than it was granted.
+        let is_endless = until == ENDLESS && !self.voter.durable().forced;
+        let until = if is_endless && self.timing.expires { now + self.timing.holds() } else { until };
         if self.voter.durable().term == term && self.voter.durable().holder == Some(self.me) {
             self.claim = Claim::resumed(term, until);
         }
@@ -387,22 +436,26 @@ impl Lease {
                 let known = self.voter.durable().term;
                 output.send.push((from, Message::Straw { term, refusal, known }));
             }
-            Message::Ask { term, asked_at, position, writable } => {
+            Message::Ask { term, asked_at, position, writable, lease, forced } => {
+                if writable && self.members.contains(&from) {
+                    self.hear_of(now, from, term, forced, &mut output);
+                }
                 let refusal = self.consider(now, from, term, position).err();
                 if refusal.is_none() {
-                    output.persist = self.voter.grant(now, from, term, writable.then_some(position));
+                    let persist = self.voter.grant(now, from, term, writable.then_some(position), lease);
+                    output.persist = persist.or(output.persist);
                 }
                 let known = self.voter.durable().term;
-                output.send.push((from, Message::Answer { term, asked_at, refusal, known }));
+                output.send.push((from, Message::Answer { term, asked_at, refusal, known, lease }));
             }
             Message::Release { term, heir } => output.persist = self.voter.release(now, from, term, heir),
             Message::Straw { term, refusal, known } => {
                 self.seen = self.seen.max(known);
                 self.straw(now, from, term, refusal, &mut output);
             }
-            Message::Answer { term, asked_at, refusal, known } => {
+            Message::Answer { term, asked_at, refusal, known, lease } => {
                 self.seen = self.seen.max(known);
-                self.answer(now, from, term, asked_at, refusal, &mut output);
+                self.answer(now, from, term, (asked_at, lease), refusal, &mut output);
             }
         }
         output
@@ -416,6 +469,13 @@ impl Lease {
         // The others may know better, and outvote this; it helps nobody into the place of what may still run here.
         if from != self.me && self.claim.is_begun() {
             return Err(Refusal::Held { by: Some(self.me), millis: self.timing.holds() });
+        }
+        if term > self.voter.durable().term
+            && now < self.started_at + self.timing.listen
+            && self.voter.should_listen(from)
+        {
+            let millis = self.started_at + self.timing.listen - now;
+            return Err(Refusal::Held { by: None, millis });
         }
         let mine = self.local.position.filter(|_| self.local.candidate && from != self.me);
         self.voter.consider(now, from, term, position, mine.map(|position| (self.me, position)))

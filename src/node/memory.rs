@@ -10,12 +10,17 @@ use serde::{Deserialize, Serialize};
 
 use super::lease::{Durable, Millis, Term};
 
+/// Where everything lies that outlives a boot.
+const STATE: &str = "/var/lib/cluster";
 /// Grants and terms: synced before they are answered.
 const DURABLE: &str = "/var/lib/cluster/lease.json";
 /// The lease that this node holds. A boot clears it away, with every process that it was about.
 const HELD: &str = "/run/cluster/lease.json";
-/// Its presence is a person's wish that the guard start, promote and rejoin nothing.
-pub const PAUSED: &str = "/var/lib/cluster/paused";
+/// Its presence is a person's wish that the guard start, promote and rejoin nothing. It outlives a boot: a host that
+/// is being mended may boot several times.
+const PAUSED: &str = "/var/lib/cluster/paused";
+/// Its presence means that this node took writes beside another primary, and that its data is in nobody's way.
+const KEPT_DATA: &str = "/var/lib/cluster/keep-data";
 /// There while the data is being rewound (`rejoin.sh`).
 pub const REWINDING: &str = "/var/lib/cluster/rewinding";
 /// What happened, a line of JSON each.
@@ -103,14 +108,89 @@ pub fn hold(held: Option<Held>) -> Result<()> {
     }
 }
 
+/// A person's wish that the guard start, promote and rejoin nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pause {
+    /// Since when, as a time stamp; none if somebody made the file by hand.
+    #[serde(default)]
+    pub since: Option<String>,
+}
+
+/// Whether a person has paused this node, and since when. Whatever the file says, it is there for a reason.
+pub fn paused() -> Option<Pause> {
+    Path::new(PAUSED).exists().then(|| read(PAUSED).ok().flatten().unwrap_or_default())
+}
+
+/// Pauses this node. Returns whether it was not paused before.
+///
+/// # Errors
+/// When the wish cannot be made to last.
+pub fn pause() -> Result<bool> {
+    if paused().is_some() {
+        return Ok(false);
+    }
+    write(PAUSED, &Pause { since: Some(jiff::Timestamp::now().strftime("%FT%TZ").to_string()) }, true)?;
+    note("paused", "paused: nothing is started, promoted or rejoined");
+    Ok(true)
+}
+
+/// Ends a pause. Returns whether there was one.
+///
+/// # Errors
+/// When the wish cannot be taken back for good.
+pub fn resume() -> Result<bool> {
+    match fs::remove_file(PAUSED) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error).with_context(|| format!("cannot remove {PAUSED}")),
+    }
+    File::open(STATE)
+        .and_then(|directory| directory.sync_all())
+        .with_context(|| format!("cannot sync {STATE}"))?;
+    note("resumed", "the pause has ended");
+    Ok(true)
+}
+
+/// Whether what was written on this node beside another primary is kept until a person gives it up.
+pub fn keeps_data() -> bool {
+    Path::new(KEPT_DATA).exists()
+}
+
+/// Keeps what was written on this node beside another primary: nothing is rewound.
+///
+/// # Errors
+/// When the note cannot be made to last.
+pub fn keep_data() -> Result<()> {
+    write(KEPT_DATA, &serde_json::json!({ "at": jiff::Timestamp::now().to_string() }), true)
+}
+
+/// Gives it up.
+///
+/// # Errors
+/// When the note cannot be removed.
+pub fn give_up_data() -> Result<()> {
+    match fs::remove_file(KEPT_DATA) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {KEPT_DATA}"))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Tells the system's journal and our own what happened. `what` is one word for programs, `text` a line for people.
 pub fn note(what: &str, text: &str) {
+    note_with(what, text, serde_json::json!({}));
+}
+
+/// The same, with more for programs: the members of `more`, an object.
+pub fn note_with(what: &str, text: &str, mut more: serde_json::Value) {
     println!("{text}");
-    let line = serde_json::json!({
-        "at": jiff::Timestamp::now().to_string(), "clock": super::clock::now(), "what": what, "text": text,
-    });
+    more["at"] = jiff::Timestamp::now().to_string().into();
+    more["clock"] = super::clock::now().into();
+    (more["what"], more["text"]) = (what.into(), text.into());
+    let line = more;
     let append = || -> std::io::Result<()> {
-        fs::create_dir_all("/var/lib/cluster")?;
+        fs::create_dir_all(STATE)?;
         if fs::metadata(JOURNAL).is_ok_and(|it| it.len() > JOURNAL_BYTES) {
             fs::rename(JOURNAL, format!("{JOURNAL}.1"))?;
         }

@@ -22,6 +22,13 @@ pub enum Request {
     MayPromote,
     /// PostgreSQL is about to be restarted on purpose: the lease is kept meanwhile.
     Restart,
+    /// Hold without a majority: a person says that the others are lost.
+    Take,
+    /// Make a standby of this node now, rather than when it is next tried.
+    Rejoin {
+        /// By a fresh clone, beside the old data.
+        clone: bool,
+    },
     /// Stop, and let this node take over.
     HandOver {
         /// Its name.
@@ -32,7 +39,7 @@ pub enum Request {
 impl Request {
     /// Whether only root may ask for it. The promote hook runs as postgres, and only asks.
     pub(super) fn is_roots(&self) -> bool {
-        matches!(self, Request::Restart | Request::HandOver { .. })
+        !matches!(self, Request::Status | Request::MayStart | Request::MayPromote)
     }
 }
 

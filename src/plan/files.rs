@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::Means;
 use crate::facts::host::FileFacts;
 use crate::inventory::{Inventory, Node, Provider, Role};
-use crate::node::config::{self, Config, Failover, FloatingIp, Member};
+use crate::node::config::{self, Config, FloatingIp, Member};
 use crate::node::wire;
 use crate::templates::Template;
 
@@ -290,7 +290,7 @@ fn node_config(inventory: &Inventory, means: &Means, addresses: &Addresses, node
         port: inventory.postgresql.port,
         nodes,
         floating_ip,
-        failover: Failover::default(),
+        failover: inventory.failover,
     };
     let mut text = serde_json::to_string_pretty(&config).expect("a configuration is plain data");
     text.push('\n');

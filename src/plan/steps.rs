@@ -25,6 +25,8 @@ pub(super) struct Planner<'a> {
     means: &'a Means,
     primary: Primary,
     addresses: Addresses,
+    /// The nodes that a person has paused.
+    paused: Vec<&'a str>,
     plan: Plan,
 }
 
@@ -32,7 +34,10 @@ impl<'a> Planner<'a> {
     pub(super) fn new(inventory: &'a Inventory, facts: &'a Facts, means: &'a Means) -> Self {
         let primary = roles::primary(inventory, facts);
         let addresses = addresses(inventory, facts);
-        Planner { inventory, facts, means, primary, addresses, plan: Plan::default() }
+        let is_paused = |name: &str| facts.hosts.get(name).and_then(|host| host.up()?.paused()) == Some(true);
+        let paused =
+            inventory.nodes.iter().map(|node| node.name.as_str()).filter(|name| is_paused(name)).collect();
+        Planner { inventory, facts, means, primary, addresses, paused, plan: Plan::default() }
     }
 
     pub(super) fn plan(mut self) -> Plan {
@@ -43,7 +48,23 @@ impl<'a> Planner<'a> {
         }
         self.address();
         self.lease();
+        self.pause();
         self.plan
+    }
+
+    /// Somebody is at work on the cluster: what stands still is left alone, and nothing that guards would do by
+    /// themselves is waited for.
+    fn pause(&mut self) {
+        if self.paused.is_empty() {
+            return;
+        }
+        self.plan.waits = None;
+        let names = self.paused.join(", ");
+        self.trouble(
+            None,
+            format!("paused on {names}: guards start, promote and rejoin nothing there, and this run starts nothing"),
+            "`cluster resume` ends the pause",
+        );
     }
 
     /// A primary that has not been granted its first lease yet has nobody who would take over from it.
@@ -178,6 +199,9 @@ impl<'a> Planner<'a> {
             if let Some(droplet) = cloud.droplets.get(&node.name)
                 && matches!(self.host(&node.name), Host::Off)
             {
+                if !self.paused.is_empty() {
+                    continue;
+                }
                 let action = Action::PowerOn { droplet: droplet.id };
                 self.step(Phase::Provide, Some(node), action, "its droplet is off");
             } else if let Some(droplet) = cloud.droplets.get(&node.name)
@@ -224,7 +248,7 @@ impl<'a> Planner<'a> {
         let bare = HostFacts::default();
         let host = match self.host(&node.name) {
             Host::Up(host) => host.as_ref(),
-            Host::Off if self.facts.cloud.is_some() => {
+            Host::Off if self.facts.cloud.is_some() && self.paused.is_empty() => {
                 self.step(Phase::Reach, Some(node), Action::Reach, "its droplet is off");
                 return;
             }
@@ -551,6 +575,14 @@ impl<'a> Planner<'a> {
                 starts |= host.postgres.is_none();
             }
         }
+        if starts && self.is_paused(node) {
+            // Whoever paused it may have stopped it, too; the rest is seen to once it runs.
+            return self.trouble(
+                Some(&node.name),
+                "does not run, and is paused",
+                "`cluster resume` starts it",
+            );
+        }
         if starts {
             self.step(Phase::Follow, Some(node), Action::StartStandby, "it does not run");
         }
@@ -568,6 +600,10 @@ impl<'a> Planner<'a> {
         }
     }
 
+    fn is_paused(&self, node: &Node) -> bool {
+        self.paused.contains(&node.name.as_str())
+    }
+
     fn primary_name(&self) -> String {
         match &self.primary {
             Primary::One(name) => name.clone(),
@@ -578,12 +614,13 @@ impl<'a> Planner<'a> {
     /// The cluster has been, and nobody takes writes: start what can be started safely, decide nothing.
     fn without_primary(&mut self, node: &Node, host: &HostFacts, data: &Data, why: &str) {
         if self.plan.troubles.iter().all(|trouble| trouble.message != why) {
-            self.trouble(
-                None,
-                why,
+            let hint = if self.paused.is_empty() {
                 "no new primary is made, so that nothing is lost; the guards start the old one as soon as a majority \
-                 of the nodes is there: bring the missing ones back",
-            );
+                 of the nodes is there: bring the missing ones back"
+            } else {
+                "no new primary is made, so that nothing is lost; the guards go on from here once the pause has ended"
+            };
+            self.trouble(None, why, hint);
         }
         let up = self.inventory.nodes.iter().filter(|node| self.host(&node.name).up().is_some()).count();
         if up * 2 > self.inventory.nodes.len() {
@@ -592,6 +629,7 @@ impl<'a> Planner<'a> {
         if *data == Data::Ours
             && host.postgres.is_none()
             && host.data.as_ref().is_some_and(|data| data.standby_signal)
+            && !self.is_paused(node)
         {
             self.step(Phase::Follow, Some(node), Action::StartStandby, "it does not run");
         }
@@ -600,6 +638,13 @@ impl<'a> Planner<'a> {
     fn witness(&mut self, node: &Node, host: &HostFacts, data: &Data, running: bool) {
         match data {
             Data::Foreign(_) => return,
+            Data::Ours if !running && self.is_paused(node) => {
+                return self.trouble(
+                    Some(&node.name),
+                    "does not run, and is paused",
+                    "`cluster resume` starts it",
+                );
+            }
             _ if !running => {
                 let why = "it does not run";
                 self.step(Phase::Setup, Some(node), Action::StartNew { made: Made::Witness }, why);

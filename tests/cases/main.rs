@@ -8,6 +8,7 @@ mod commands;
 mod docs;
 mod drill;
 mod golden;
+mod incident;
 mod inventory;
 mod laws;
 mod model;

@@ -28,6 +28,12 @@ pub(crate) enum Mistake {
     PromotesUngranted,
     /// Any standby will do.
     IgnoresLag,
+    /// The length of the lease is taken to be the same everywhere.
+    KnowsItsOwnLengthOnly,
+    /// A voter that restarts takes what it granted for as long as its own configuration says.
+    ForgetsTheLength,
+    /// A voter that starts grants a new term before it has heard of a forced holder.
+    NoListening,
     /// Nothing watches the lease but the guard itself.
     NoSentinel,
     /// The provider's word counts from when it is heard, not from when it was asked for.

@@ -1,5 +1,6 @@
 //! The lease under random schedules of faults, and under planted mistakes, which must be caught.
 
+mod forced;
 mod laws;
 mod node;
 mod provider;
@@ -9,7 +10,7 @@ mod voters;
 mod world;
 
 use laws::Mistake;
-use world::run;
+use world::{run, run_changing};
 
 /// Runs `seeds` schedules of a protocol without mistakes, `LEASE_TIMES` as many if that is set; the first that breaks
 /// a law is printed and fails.
@@ -24,6 +25,14 @@ fn all_hold(seeds: u64, data: u32, witness: bool) {
 
 /// Some schedule among `seeds` must break a law when the protocol has this mistake.
 fn is_caught(mistake: Mistake, seeds: u64) {
+    is_caught_by(run, mistake, seeds);
+}
+
+fn is_caught_by(
+    run: fn(u64, u32, bool, Option<Mistake>) -> Result<(), laws::Broken>,
+    mistake: Mistake,
+    seeds: u64,
+) {
     let caught = (0..seeds).find_map(|seed| Some((seed, run(seed, 2, true, Some(mistake)).err()?)));
     let (seed, broken) = caught.unwrap_or_else(|| panic!("{mistake:?} was not caught by {seeds} seeds"));
     println!("{mistake:?} was caught by seed {seed}: {}", broken.law);
@@ -52,6 +61,28 @@ fn four_data_nodes_and_a_witness_keep_the_laws() {
 #[test]
 fn two_data_nodes_alone_keep_the_laws() {
     all_hold(100, 2, false);
+}
+
+#[test]
+fn guards_with_leases_of_different_lengths_keep_the_laws() {
+    let times: u64 = std::env::var("LEASE_TIMES").map_or(1, |times| times.parse().unwrap());
+    for seed in 0..150 * times {
+        for (data, witness) in [(2, true), (3, true)] {
+            if let Err(broken) = run_changing(seed, data, witness, None) {
+                panic!("seed {seed}, {data} data nodes: {broken}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_voter_that_knows_its_own_length_only_is_caught() {
+    is_caught_by(run_changing, Mistake::KnowsItsOwnLengthOnly, 500);
+}
+
+#[test]
+fn a_voter_that_forgets_for_how_long_it_granted_is_caught() {
+    is_caught_by(run_changing, Mistake::ForgetsTheLength, 5_000);
 }
 
 #[test]

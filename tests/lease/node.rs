@@ -43,6 +43,8 @@ pub(crate) struct Node {
     pub(crate) standby_signal: bool,
     pub(crate) position: Position,
     pub(crate) rejoins_at: Option<Millis>,
+    /// It took writes beside another primary, and a person is to look at its data.
+    pub(crate) kept: bool,
     // What survives: a crash of the host (synced), one of the guard (in memory).
     pub(crate) disk: Durable,
     /// Written and not synced; only a mistaken guard leaves something here.
@@ -78,13 +80,20 @@ impl Node {
         if mistake == Some(Mistake::WaitsTooShort) {
             (timing.lease, timing.fence_before, timing.grant_after) = (timing.holds(), 0, 0);
         }
+        if mistake == Some(Mistake::NoListening) {
+            timing.listen = 0;
+        }
         if mistake == Some(Mistake::IgnoresLag) {
             timing.lag_limit = u64::MAX;
         }
-        let mut lease = Lease::new(self.id, self.members.clone(), timing, self.disk.clone(), abstains_from);
+        let mut disk = self.disk.clone();
+        if mistake == Some(Mistake::ForgetsTheLength) {
+            disk.lease = Some(timing.lease);
+        }
+        let mut lease = Lease::new(self.id, self.members.clone(), timing, disk, abstains_from);
         if let Some((term, until)) = self.run {
             let afresh = mistake == Some(Mistake::ResumesAfresh);
-            lease.resume(term, if afresh { now + self.timing.holds() } else { until });
+            lease.resume(term, if afresh { now + self.timing.holds() } else { until }, now);
         }
         self.guard = Some(lease);
         self.generation += 1;
@@ -107,6 +116,7 @@ impl Node {
             position: Some(self.position),
             candidate: self.data
                 && could
+                && !self.kept
                 && self.rejoins_at.is_none()
                 && !(self.postgres == Postgres::Primary),
             renew: self.stops_for.is_some()

@@ -24,6 +24,8 @@ fn held_by_one(released: bool) -> Durable {
         holder: Some(1),
         released,
         heir: None,
+        lease: Some(DEFAULT_LEASE),
+        forced: false,
         report: Some(Report { term: 7, position: at(5_000) }),
     }
 }
@@ -70,7 +72,7 @@ fn an_heir_does_not_wait_for_a_voter_that_starts() {
 #[test]
 fn a_holder_that_was_off_with_all_others_asks_anew_and_gives_nothing_away() {
     let mut holder = guard(1, held_by_one(false));
-    holder.resume(7, START - 5_000);
+    holder.resume(7, START - 5_000, START);
     let mut said = Vec::new();
     for tick in 0..3 {
         said.extend(holder.tick(START + tick * 200, stopped_primary()).send);
@@ -82,7 +84,7 @@ fn a_holder_that_was_off_with_all_others_asks_anew_and_gives_nothing_away() {
 #[test]
 fn a_holder_whose_postgresql_has_failed_lets_another_go_first() {
     let mut holder = guard(1, held_by_one(false));
-    holder.resume(7, START - 5_000);
+    holder.resume(7, START - 5_000, START);
     let mut said = Vec::new();
     for tick in 0..3 {
         let local = Local { candidate: false, ..stopped_primary() };
@@ -100,7 +102,14 @@ fn the_first_lease_of_a_new_cluster_is_granted_at_once() {
 }
 
 fn grants_one(voter: &mut Lease, now: Millis) {
-    let ask = Message::Ask { term: 8, asked_at: now, position: at(5_000), writable: true };
+    let ask = Message::Ask {
+        term: 8,
+        asked_at: now,
+        position: at(5_000),
+        writable: true,
+        lease: DEFAULT_LEASE,
+        forced: false,
+    };
     voter.receive(now, 1, ask);
 }
 

@@ -15,7 +15,11 @@ const STEP: Millis = 10;
 const TROUBLE: Millis = 90_000;
 /// The bytes that a primary writes in a grain of time.
 const WRITES: u64 = 2_000;
+/// How long a guard that starts may take to believe that another node is primary.
+const HEARS_AFTER: Millis = 2_500;
 const LAG_LIMIT: u64 = 1 << 20;
+/// The lengths that an operator changes his mind between, where that is what happens.
+const LENGTHS: [Millis; 4] = [6_000, 9_000, 20_000, 60_000];
 
 struct Flight {
     arrives: Millis,
@@ -30,6 +34,8 @@ pub(crate) struct World {
     pub(crate) provider: Provider,
     random: Random,
     pub(crate) mistake: Option<Mistake>,
+    /// Whether guards start with another length of the lease than before.
+    changes: bool,
     flights: Vec<Flight>,
     /// Directed pairs whose messages are lost.
     cuts: BTreeSet<(usize, usize)>,
@@ -47,12 +53,83 @@ pub(crate) struct World {
 
 /// Runs one schedule.
 pub(crate) fn run(seed: u64, data: u32, witness: bool, mistake: Option<Mistake>) -> Result<(), Broken> {
-    let mut world = World::new(seed, data, witness, mistake);
-    world.run().map_err(|law| Broken { law, schedule: world.log.into() })
+    World::new(seed, data, witness, mistake, false).outcome()
+}
+
+/// Runs one schedule in which every guard that starts has a length of the lease of its own.
+pub(crate) fn run_changing(
+    seed: u64,
+    data: u32,
+    witness: bool,
+    mistake: Option<Mistake>,
+) -> Result<(), Broken> {
+    World::new(seed, data, witness, mistake, true).outcome()
 }
 
 impl World {
-    fn new(seed: u64, data: u32, witness: bool, mistake: Option<Mistake>) -> World {
+    fn outcome(mut self) -> Result<(), Broken> {
+        let world = &mut self;
+        world.run().map_err(|law| Broken { law, schedule: std::mem::take(&mut world.log).into() })
+    }
+
+    /// What happened, for whoever reads about a law that was broken.
+    pub(crate) fn take_log(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.log).into()
+    }
+
+    /// A network that loses little: what is looked at is not whether three messages in a row arrive.
+    pub(crate) fn calm(&mut self) {
+        (self.loss, self.doubling) = (self.loss / 8, self.doubling / 2);
+    }
+
+    pub(crate) fn between(&mut self, least: u64, most: u64) -> u64 {
+        self.random.between(least, most)
+    }
+
+    pub(crate) fn cut(&mut self, one: usize, other: usize) {
+        self.cuts.extend([(one, other), (other, one)]);
+    }
+
+    pub(crate) fn heal(&mut self) {
+        self.cuts.clear();
+        self.tell("all links are mended".to_owned());
+    }
+
+    /// Lets time pass without faults; `safe` says whether the laws of safety hold meanwhile.
+    pub(crate) fn pass(&mut self, time: Millis, safe: bool) -> Result<(), String> {
+        let until = self.real + time;
+        while self.real < until {
+            self.real += STEP;
+            self.come_back();
+            self.deliver()?;
+            for index in 0..self.nodes.len() {
+                self.live(index)?;
+            }
+            if safe {
+                laws::safety(self)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The same until something is so, for `limit` at most.
+    pub(crate) fn pass_until(
+        &mut self,
+        so: impl Fn(&World) -> bool,
+        limit: Millis,
+        safe: bool,
+    ) -> Result<(), String> {
+        let begun = self.real;
+        while !so(self) {
+            self.pass(STEP, safe)?;
+            if self.real > begun + limit {
+                return Err(format!("not settled within {limit} ms"));
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn new(seed: u64, data: u32, witness: bool, mistake: Option<Mistake>, changes: bool) -> World {
         let mut random = Random::new(seed);
         let count = data + u32::from(witness);
         let members: Vec<NodeId> = (1..=count).collect();
@@ -82,6 +159,7 @@ impl World {
                 standby_signal: *id != 1,
                 position: Position { timeline: 1, lsn: 1 << 24 },
                 rejoins_at: None,
+                kept: false,
                 disk: Durable { term: 1, holder: Some(1), ..Durable::default() },
                 unsynced: None,
                 run: None,
@@ -94,6 +172,7 @@ impl World {
             nodes,
             random,
             mistake,
+            changes,
             provider: Provider::default(),
             flights: Vec::new(),
             cuts: BTreeSet::new(),
@@ -106,9 +185,24 @@ impl World {
             log: VecDeque::new(),
         };
         for index in 0..world.nodes.len() {
+            world.draw_length(index);
             world.nodes[index].start_guard(0, mistake);
         }
         world
+    }
+
+    /// `cluster up` has written another length, here and perhaps nowhere else.
+    fn draw_length(&mut self, index: usize) {
+        if self.changes {
+            let lease = LENGTHS[usize::try_from(self.random.between(0, LENGTHS.len() as u64 - 1)).unwrap()];
+            self.nodes[index].timing = Timing::new(lease, LAG_LIMIT, self.nodes.len()).unwrap();
+            self.tell(format!("{} has leases of {lease} ms", self.nodes[index].id));
+        }
+    }
+
+    /// By how much a lease may be longer than what the laws' figures are made for.
+    pub(crate) fn longer(&self) -> Millis {
+        if self.changes { 2 * (LENGTHS[LENGTHS.len() - 1] - 9_000) } else { 0 }
     }
 
     pub(crate) fn tell(&mut self, what: String) {
@@ -125,7 +219,7 @@ impl World {
     fn run(&mut self) -> Result<(), String> {
         let mut next_fault = self.random.between(3_000, 20_000);
         let mut mended = false;
-        while self.real < TROUBLE + 60_000 {
+        while self.real < TROUBLE + 60_000 + self.longer() {
             self.real += STEP;
             if self.real < TROUBLE && self.real >= next_fault {
                 self.fault();
@@ -161,7 +255,7 @@ impl World {
             (None, _) => None,
         };
         match self.leaderless {
-            Some((set, since)) if self.real - since > laws::PRIMARY_WITHIN => Err(format!(
+            Some((set, since)) if self.real - since > laws::PRIMARY_WITHIN + self.longer() => Err(format!(
                 "the healthy and connected majority {set:#b} has had no primary since {since} ms"
             )),
             _ => Ok(()),
@@ -258,6 +352,9 @@ impl World {
     fn come_back(&mut self) {
         let (real, mistake) = (self.real, self.mistake);
         for index in 0..self.nodes.len() {
+            if self.nodes[index].back_at.is_some_and(|at| real >= at) {
+                self.draw_length(index);
+            }
             let node = &mut self.nodes[index];
             let id = node.id;
             if node.back_at.is_some_and(|at| real >= at) {
@@ -274,7 +371,8 @@ impl World {
                 node.guard_back_at = Some(real + 1_000);
             }
             if node.guard_back_at.is_some_and(|at| real >= at) {
-                node.start_guard(real, mistake);
+                self.draw_length(index);
+                self.nodes[index].start_guard(real, mistake);
                 self.tell(format!("the guard of {id} starts"));
             }
             let node = &mut self.nodes[index];
@@ -326,6 +424,13 @@ impl World {
             {
                 *asked_at = now;
             }
+            if self.mistake == Some(Mistake::KnowsItsOwnLengthOnly) {
+                match &mut message {
+                    Message::Ask { lease, .. } => *lease = self.nodes[flight.to].timing.lease,
+                    Message::Answer { lease, .. } => *lease = Millis::MAX,
+                    _ => {}
+                }
+            }
             let from = self.nodes[flight.from].id;
             let Some(guard) = self.nodes[flight.to].guard.as_mut() else { continue };
             let output = guard.receive(now, from, message);
@@ -339,8 +444,9 @@ impl World {
         let output = self.nodes[index].commit(output, real, mistake);
         // What a majority has heard, as the holder itself can tell.
         let node = &self.nodes[index];
-        if let Some(until) =
-            node.guard.as_ref().and_then(|guard| guard.until()).filter(|it| *it != Millis::MAX)
+        if !self.changes
+            && let Some(until) =
+                node.guard.as_ref().and_then(|guard| guard.until()).filter(|it| *it != Millis::MAX)
             && let Some(position) = self.said.get(&(index, until - node.timing.holds()))
             && self.reported.is_none_or(|reported| reported < *position)
         {
@@ -348,6 +454,7 @@ impl World {
         }
         let id = self.nodes[index].id;
         for event in &output.events {
+            self.nodes[index].kept |= matches!(event, Event::Yielded { .. });
             if !matches!(event, Event::Refused { .. }) {
                 self.tell(format!("{id}: {event:?}"));
             }
@@ -405,7 +512,9 @@ impl World {
             mistake == Some(Mistake::PromotesUngranted) && node.data && guard.holder(now).is_none();
         match node.postgres {
             Postgres::Standby if (holds || ungranted) && real >= node.postgres_frozen_until => {
-                laws::may_rise(node.position, self.reported, node.timing.lag_limit)?;
+                if !guard.is_forced() {
+                    laws::may_rise(node.position, self.reported, node.timing.lag_limit)?;
+                }
                 self.nodes[index].postgres = Postgres::Rising(real + self.random.between(200, 2_500));
                 self.tell(format!("{id} promotes with {}", self.nodes[index].position));
             }
@@ -473,14 +582,16 @@ impl World {
         });
         let theirs = upstream.map(|upstream| self.nodes[upstream].position);
         let node = &mut self.nodes[index];
-        let (Some(theirs), true) = (theirs, node.data) else { return };
+        let (Some(theirs), true, false) = (theirs, node.data, node.kept) else { return };
         match node.postgres {
             // Streaming, a little late.
             Postgres::Standby if node.position.timeline == theirs.timeline => {
                 node.position.lsn = node.position.lsn.max(theirs.lsn.saturating_sub(8_000));
             }
             // Another timeline, or what was primary: rewound or cloned in some seconds.
-            Postgres::Standby | Postgres::Off if theirs.timeline > node.position.timeline => {
+            Postgres::Standby | Postgres::Off
+                if theirs.timeline > node.position.timeline && real >= node.booted + HEARS_AFTER =>
+            {
                 match node.rejoins_at {
                     None => node.rejoins_at = Some(real + 3_000),
                     Some(at) if real >= at => {

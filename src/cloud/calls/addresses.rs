@@ -41,6 +41,14 @@ impl Client {
         self.post(&format!("/v2/reserved_ips/{ip}/actions"), body, Repeat::Freely).await?.take("action")
     }
 
+    /// All actions on an address, latest first; none if the address is not known.
+    pub async fn reserved_ip_actions(&self, ip: Ipv4Addr) -> Result<Vec<Action>, Error> {
+        match self.list(&format!("/v2/reserved_ips/{ip}/actions"), &[], "actions").await {
+            Err(error) if error.is_not_found() => Ok(Vec::new()),
+            other => other,
+        }
+    }
+
     /// One action on an address; `None` if the API does not know it, which does not mean that it never was.
     pub async fn reserved_ip_action(&self, ip: Ipv4Addr, action: u64) -> Result<Option<Action>, Error> {
         self.get(&format!("/v2/reserved_ips/{ip}/actions/{action}"), "action").await

@@ -96,18 +96,24 @@ pub(super) async fn promote(config: Config) -> Result<String> {
     Ok(text)
 }
 
-/// Makes a standby of what was primary: the recipe is in `rejoin.sh`.
-pub(super) async fn rejoin(config: Config, primary: Member) -> Result<String> {
+/// What the last rejoin gave up, if anything.
+const LOST: &str = "/var/lib/cluster/lost.json";
+
+/// Makes a standby of what was primary: the recipe is in `rejoin.sh`. With `clone` nothing is rewound.
+pub(super) async fn rejoin(config: Config, primary: Member, clone: bool) -> Result<String> {
     let begun = Instant::now();
     let mut command = Command::new("sh");
     command
         .args(["-s", &config.version.to_string(), &config.port.to_string(), &primary.host.to_string()])
         .args([&primary.id.to_string(), &Config::conninfo(primary.host, config.port)])
+        .arg(if clone { "clone" } else { "rewind" })
         .stdin(Stdio::piped())
         .stdout(Stdio::inherit())
         .stderr(Stdio::piped())
         .kill_on_drop(true);
     let mut child = command.spawn().context("cannot run sh")?;
+    // What an earlier one gave up has been told.
+    let _ = std::fs::remove_file(LOST);
     let mut input = child.stdin.take().context("no standard input")?;
     input.write_all(include_bytes!("rejoin.sh")).await?;
     drop(input);
@@ -115,9 +121,28 @@ pub(super) async fn rejoin(config: Config, primary: Member) -> Result<String> {
         .await
         .context("the rejoin does not end")??;
     let said = String::from_utf8_lossy(&output.stderr);
+    if let Ok(lost) = std::fs::read_to_string(LOST)
+        && let Ok(lost) = serde_json::from_str::<serde_json::Value>(&lost)
+    {
+        let text = format!(
+            "{} transactions ({} to {}) never reached {}; their WAL is kept in {}",
+            lost["transactions"],
+            lost["from"].as_str().unwrap_or("?"),
+            lost["to"].as_str().unwrap_or("?"),
+            primary.name,
+            lost["wal"].as_str().unwrap_or("?")
+        );
+        memory::note_with("lost", &text, serde_json::json!({ "lost": lost }));
+    }
     if !output.status.success() {
         let last: Vec<&str> = said.lines().rev().take(4).collect();
         bail!("{}", last.into_iter().rev().collect::<Vec<_>>().join("; "));
+    }
+    if let Some(why) = said.lines().find_map(|line| line.strip_prefix("rejoin: not rewound: ")) {
+        memory::note(
+            "cloned",
+            &format!("could not be rewound ({why}), and was cloned; the old data is beside it"),
+        );
     }
     Ok(format!("rejoined {} as a standby in {:.1} s", primary.name, begun.elapsed().as_secs_f64()))
 }

@@ -1,8 +1,9 @@
 set -eu
-# Makes a standby of a data directory that was a primary's: VERSION PORT PRIMARY_HOST PRIMARY_ID CONNINFO.
+# Makes a standby of a data directory that was a primary's: VERSION PORT PRIMARY_HOST PRIMARY_ID CONNINFO HOW. HOW is
+# rewind, which ends in a clone where that is impossible, or clone, which does not try.
 # repmgr's own `node rejoin --force-rewind` fails on Debian's layout after a crash: pg_rewind starts a single-user
 # server without Debian's configuration file, and a failed attempt leaves a standby.signal that forbids the next.
-version=$1 port=$2 host=$3 id=$4 conninfo=$5
+version=$1 port=$2 host=$3 id=$4 conninfo=$5 how=$6
 data=/var/lib/postgresql/$version/main
 bin=/usr/lib/postgresql/$version/bin
 config=/etc/postgresql/$version/main/postgresql.conf
@@ -24,9 +25,15 @@ theirs=$(remote 'select system_identifier from pg_control_system()')
 systemctl stop "$unit"
 cut_off=
 if [ -e "$rewinding" ]; then cut_off=yes; fi
+rm -f "$data/postmaster.pid"
+if [ "$how" = clone ] && [ -e "$data/standby.signal" ]; then
+    # A standby that is to be cloned anew has nothing of its own, and is a standby until the clone is there.
+    cut_off=yes
+else
+    rm -f "$data/standby.signal" "$data/recovery.signal"
+fi
 
 # A clean end, so that there is a last record to compare: what a crash left is replayed first.
-rm -f "$data/postmaster.pid" "$data/standby.signal" "$data/recovery.signal"
 case $cut_off$(control 'Database cluster state') in
     "shut down" | yes*) ;;
     *)
@@ -64,11 +71,27 @@ if [ -z "$cut_off" ] && [ "$now" -gt "$timeline" ]; then
     fi
 fi
 
+# Whether the server streams from the primary.
+streams() {
+    [ "$(postgres "$bin/psql" -XAtqw -p "$port" -d postgres -c \
+        "select count(*) from pg_stat_wal_receiver where status = 'streaming' and sender_host = '$host'" 2>/dev/null)" = 1 ]
+}
+
+said=/run/cluster/rejoin.said
 rejoin() {
-    [ -z "$cut_off" ] || return 1
+    : >"$said"
+    [ -z "$cut_off" ] && [ "$how" = rewind ] || return 1
     touch "$rewinding"
     sync "$rewinding"
-    postgres timeout 3600 "$bin/repmgr" -f /etc/repmgr.conf node rejoin -d "$conninfo" --force-rewind
+    postgres timeout 3600 "$bin/repmgr" -f /etc/repmgr.conf node rejoin -d "$conninfo" --force-rewind 2>"$said" && return 0
+    # repmgr looks once for what may take a moment. If it streams, there is nothing left to do but to say so.
+    tries=0
+    until streams; do
+        tries=$((tries + 1))
+        [ "$tries" -le 20 ] && [ -e "$data/standby.signal" ] || return 1
+        sleep 0.5
+    done
+    postgres "$bin/repmgr" -f /etc/repmgr.conf standby register --force
 }
 
 if rejoin; then
@@ -76,14 +99,15 @@ if rejoin; then
     note "rewound"
     exit 0
 fi
-note "cannot be rewound; cloning anew, beside the old data"
+why=$(grep -m 1 ERROR "$said" || echo "a clone was asked for, or an earlier attempt was cut off")
+echo "rejoin: not rewound: $why" >&2
 systemctl stop "$unit"
 new=$data.new
 rm -rf "$new"
 # repmgr clones to where its configuration says, whatever it is told besides.
 sed "s|^data_directory=.*|data_directory='$new'|" /etc/repmgr.conf >/run/cluster/clone.conf
 chmod 644 /run/cluster/clone.conf
-postgres "$bin/repmgr" -f /run/cluster/clone.conf -h "$host" -p "$port" -U repmgr -d repmgr -D "$new" standby clone --fast-checkpoint
+postgres "$bin/repmgr" -f /run/cluster/clone.conf -h "$host" -p "$port" -U repmgr -d repmgr standby clone --fast-checkpoint
 old=$data.old
 if [ -e "$old" ]; then rm -rf "$old"; fi
 mv "$data" "$old"

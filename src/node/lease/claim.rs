@@ -29,7 +29,7 @@ pub enum Claim {
         since: Millis,
         /// When the last question was sent.
         asked_at: Millis,
-        /// For each voter, when its last question that it granted was sent.
+        /// For each voter, until when its grants let this node hold.
         granted: BTreeMap<NodeId, Millis>,
         /// Until when this node holds; none before a majority has granted.
         until: Option<Millis>,
@@ -72,7 +72,11 @@ impl Lease {
             Claim::None { retry_at } if now < *retry_at => {}
             Claim::None { .. } => {
                 self.remind(now, output);
-                self.canvass(now, output);
+                if self.is_forced() {
+                    self.force_again(now, output);
+                } else {
+                    self.canvass(now, output);
+                }
             }
             Claim::Canvass { since, .. } if now >= since + self.timing.canvass => self.canvass(now, output),
             Claim::Canvass { .. } => {}
@@ -95,7 +99,7 @@ impl Lease {
                     if now >= asked_at + self.timing.renew {
                         self.renew(now, output);
                     }
-                } else if self.local.gone {
+                } else if self.local.gone && !self.is_forced() {
                     self.let_go(now, term, None, output);
                 }
             }
@@ -188,16 +192,18 @@ impl Lease {
     }
 
     /// Asks everybody, on record here first.
-    fn ask(&mut self, now: Millis, output: &mut Output) {
+    pub(super) fn ask(&mut self, now: Millis, output: &mut Output) {
         let Some(position) = self.local.position else { return };
         let Claim::Asked { term, asked_at, granted, .. } = &mut self.claim else { return };
         *asked_at = now;
-        granted.insert(self.me, now);
+        let lease = self.timing.asks();
+        granted.insert(self.me, now.saturating_add(self.timing.holds_of(lease)));
         let term = *term;
         let writable = self.local.writable;
-        let persist = self.voter.grant(now, self.me, term, writable.then_some(position));
+        let persist = self.voter.grant(now, self.me, term, writable.then_some(position), lease);
         output.persist = persist.or(output.persist.take());
-        self.broadcast(&Message::Ask { term, asked_at: now, position, writable }, output);
+        let forced = self.is_forced();
+        self.broadcast(&Message::Ask { term, asked_at: now, position, writable, lease, forced }, output);
         self.count(now, output);
     }
 
@@ -219,10 +225,11 @@ impl Lease {
         now: Millis,
         from: NodeId,
         of: Term,
-        asked: Millis,
+        (asked, lease): (Millis, Millis),
         refusal: Option<Refusal>,
         output: &mut Output,
     ) {
+        let end = asked.saturating_add(self.timing.holds_of(lease));
         let Claim::Asked { term, granted, .. } = &mut self.claim else { return };
         if *term != of {
             return;
@@ -233,20 +240,27 @@ impl Lease {
         }
         // The term says that it is an answer to this claim, and no clock that counts for this claim was ever ahead.
         if asked <= now {
-            let last = granted.entry(from).or_insert(asked);
-            *last = asked.max(*last);
+            let last = granted.entry(from).or_insert(end);
+            *last = end.max(*last);
             self.count(now, output);
         }
     }
 
-    /// How long the grants last: until the question is too old that the last voter of the best majority has answered.
+    /// How long the grants last: until the first grant of the best majority ends.
     fn count(&mut self, now: Millis, output: &mut Output) {
-        let (majority, holds, expires) = (self.majority(), self.timing.holds(), self.timing.expires);
+        let majority = self.majority();
         let Claim::Asked { term, granted, until, .. } = &mut self.claim else { return };
         let mut newest: Vec<Millis> = granted.values().copied().collect();
         newest.sort_unstable_by(|one, other| other.cmp(one));
-        let Some(asked) = newest.get(majority - 1) else { return };
-        let end = if expires { asked + holds } else { Millis::MAX };
+        let Some(end) = newest.get(majority - 1).copied() else { return };
+        if self.voter.durable().forced {
+            if now < end {
+                let term = *term;
+                *until = Some(end);
+                self.confirm(term, output);
+            }
+            return;
+        }
         match until {
             Some(until) => *until = end.max(*until),
             None if now < end => {

@@ -18,6 +18,13 @@ const FENCE_TAKES: Millis = 1_500;
 pub const HEARTBEAT: Millis = 3_000;
 /// The lease if the inventory does not say otherwise.
 pub const DEFAULT_LEASE: Millis = 9_000;
+/// A lease that ends by its release alone.
+pub const ENDLESS: Millis = Millis::MAX;
+
+/// The length of a lease, where nothing says another one.
+pub(super) fn default_lease() -> Millis {
+    DEFAULT_LEASE
+}
 
 /// How long things take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -36,6 +43,8 @@ pub struct Timing {
     pub patience: Millis,
     /// How long a voter holds out for the candidate with the most WAL once it may grant at all.
     pub preference: Millis,
+    /// How long a voter that starts listens for a forced holder before it grants a new term: three of its questions.
+    pub listen: Millis,
     /// A holder that has not renewed for so long is asked after at the provider.
     pub silence: Millis,
     /// The most that a new primary may lack of what the old one reported, in bytes.
@@ -69,6 +78,7 @@ impl Timing {
             canvass: 500,
             patience: 1_500,
             preference: 2_000,
+            listen: 3_000,
             silence: 2_500,
             lag_limit,
             expires: voters > 2,
@@ -101,6 +111,21 @@ impl Timing {
     /// How long after its grant a voter gives no term to another.
     pub fn waits(&self) -> Millis {
         self.lease + self.grant_after
+    }
+
+    /// The length that the holder asks for.
+    pub(super) fn asks(&self) -> Millis {
+        if self.expires { self.lease } else { ENDLESS }
+    }
+
+    /// How long after its question the holder may write, if a voter has granted `lease`.
+    pub(super) fn holds_of(&self, lease: Millis) -> Millis {
+        if self.expires { self.lease.min(lease).saturating_sub(self.fence_before) } else { ENDLESS }
+    }
+
+    /// How long after a grant of `lease` a voter gives no term to another.
+    pub(super) fn waits_of(&self, lease: Millis) -> Millis {
+        self.lease.max(lease).saturating_add(self.grant_after)
     }
 }
 

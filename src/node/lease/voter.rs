@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{Durable, Millis, NodeId, Position, Refusal, Report, Term, Timing};
+use super::timing::DEFAULT_LEASE;
+use super::{Durable, ENDLESS, Millis, NodeId, Position, Refusal, Report, Term, Timing};
 
 /// What one guard has granted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -12,8 +13,15 @@ pub struct Voter {
     durable: Durable,
     /// The report as it was last heard.
     report: Option<Report>,
+    /// When the last grant has surely run out, whoever was granted for how long. After a start it is counted from
+    /// there, since the grant may have been just before.
+    free_at: Millis,
     /// When the last grant was given or renewed. After a start: the start, since it may have been just before.
     granted_at: Millis,
+    /// Whether that was in this run.
+    renewed: bool,
+    /// A node that holds by force, and when it was last heard of.
+    forced: Option<(NodeId, Millis)>,
     /// From when on anybody may have a grant that is known to be released: that moment, or the end of the abstention
     /// of a voter that started after it.
     released_at: Option<Millis>,
@@ -27,7 +35,19 @@ impl Voter {
         // one that has everything. A voter that never granted knows so only if `cluster up` has told it.
         let waits = if durable.holder.is_some() { timing.waits() } else { 0 };
         let (report, released_at) = (durable.report, durable.released.then_some(now + waits));
-        Voter { timing, durable, report, granted_at: now, released_at, candidates: BTreeMap::new() }
+        let lease = durable.lease.or(durable.holder.map(|_| DEFAULT_LEASE)).unwrap_or_default();
+        let free_at = now.saturating_add(timing.waits_of(lease));
+        Voter {
+            timing,
+            durable,
+            report,
+            free_at,
+            granted_at: now,
+            renewed: false,
+            forced: None,
+            released_at,
+            candidates: BTreeMap::new(),
+        }
     }
 
     pub(super) fn durable(&self) -> &Durable {
@@ -48,6 +68,40 @@ impl Voter {
         self.candidates.insert(node, (position, now));
     }
 
+    /// The node that holds by force, if one does that this voter knows of.
+    fn forced_holder(&self, now: Millis) -> Option<NodeId> {
+        let heard = self.forced.filter(|(_, at)| now < at + self.timing.waits()).map(|(node, _)| node);
+        self.durable.holder.filter(|_| self.durable.forced).or(heard)
+    }
+
+    pub(super) fn heard_forced(&mut self, node: NodeId, now: Millis) {
+        // A lease that this voter has seen renewed in this run stands: the person was wrong, and the forced one gives way.
+        let stands = self.renewed && !self.durable.released && self.durable.holder != Some(node);
+        if !stands || now >= self.granted_at + self.timing.waits() {
+            self.forced = Some((node, now));
+        }
+    }
+
+    /// `me`, this voter's own node, holds by force from here on, whoever held before; or, if none, does no more.
+    pub(super) fn force(&mut self, me: Option<NodeId>) {
+        self.durable.forced = me.is_some();
+        self.durable.holder = me.or(self.durable.holder);
+    }
+
+    /// Whether `from` could be given a new term behind a forced holder's back: not in a cluster that never had a term,
+    /// and not if the last holder has named it.
+    pub(super) fn should_listen(&self, from: NodeId) -> bool {
+        self.durable.holder.is_some() && !(self.durable.released && self.durable.heir == Some(from))
+    }
+
+    /// Why nobody but `but` can say that the last holder is lost: it renewed a moment ago, as this voter knows.
+    pub(super) fn renewed_lately(&self, but: NodeId, now: Millis) -> Option<Refusal> {
+        let holder = self.durable.holder.filter(|holder| *holder != but && !self.durable.released)?;
+        let lease = self.durable.lease.filter(|lease| *lease != ENDLESS).unwrap_or_default();
+        let until = self.granted_at + self.timing.waits_of(lease);
+        (now < until).then(|| Refusal::Held { by: Some(holder), millis: until - now })
+    }
+
     /// From when on a new term may be granted to anybody; none for a lease that does not end by itself.
     fn free_since(&self) -> Option<Millis> {
         match self.released_at {
@@ -55,7 +109,8 @@ impl Voter {
             // Where leases do not run out, nothing but a release frees them; a voter that never granted is free as
             // soon as it is sure that it has not forgotten.
             None if !self.timing.expires && self.durable.holder.is_some() => None,
-            None => Some(self.granted_at + self.timing.waits()),
+            None if self.durable.lease == Some(ENDLESS) => None,
+            None => Some(self.free_at),
         }
     }
 
@@ -69,6 +124,10 @@ impl Voter {
         mine: Option<(NodeId, Position)>,
     ) -> Result<(), Refusal> {
         let same = self.durable.holder == Some(from);
+        let is_forced = self.forced_holder(now) == Some(from);
+        if let Some(holder) = self.forced_holder(now).filter(|holder| *holder != from) {
+            return Err(Refusal::Held { by: Some(holder), millis: self.timing.waits() });
+        }
         if term < self.durable.term || (term == self.durable.term && !same) {
             return Err(Refusal::Past);
         }
@@ -97,6 +156,10 @@ impl Voter {
                 return Err(Refusal::Held { by: self.durable.holder, millis });
             }
         };
+        // By force means that what is missing is given up.
+        if is_forced {
+            return Ok(());
+        }
         if let Some(Report { position: reported, .. }) = self.report {
             if position.timeline < reported.timeline {
                 return Err(Refusal::OldTimeline { needed: reported.timeline });
@@ -145,8 +208,12 @@ impl Voter {
         to: NodeId,
         term: Term,
         wrote: Option<Position>,
+        lease: Millis,
     ) -> Option<Durable> {
-        (self.granted_at, self.released_at) = (now, None);
+        let before = self.durable.clone();
+        self.note_length(now, lease);
+        (self.released_at, self.granted_at, self.renewed) = (None, now, true);
+        self.durable.forced &= self.durable.holder == Some(to);
         self.candidates.clear();
         if let Some(position) = wrote {
             // Questions can overtake each other; within a term the most is the latest.
@@ -154,7 +221,6 @@ impl Voter {
             let position = known.map_or(position, |known| known.max(position));
             self.report = Some(Report { term, position });
         }
-        let before = self.durable.clone();
         (self.durable.term, self.durable.holder) = (term, Some(to));
         (self.durable.released, self.durable.heir) = (false, None);
         let on_disk = before.report.map(|report| report.position);
@@ -171,6 +237,17 @@ impl Voter {
             return Some(self.durable.clone());
         }
         None
+    }
+
+    /// Waits for the longest lease that may still run. A shorter one takes its place, here and on the disk, only when it
+    /// ends later: the holder may have been granted the longer one by others, and a restart counts from the disk.
+    fn note_length(&mut self, now: Millis, lease: Millis) {
+        let free_at = now.saturating_add(self.timing.waits_of(lease));
+        // What did not run out does now: the holder has said so itself.
+        let was_endless = self.durable.lease == Some(ENDLESS) && lease != ENDLESS;
+        if was_endless || free_at >= self.free_at {
+            (self.free_at, self.durable.lease) = (free_at, Some(lease));
+        }
     }
 
     /// The holder whose lease is fresh, and which has not renewed it for longer than a healthy one takes.
@@ -202,6 +279,7 @@ impl Voter {
         }
         self.released_at = Some(now);
         (self.durable.released, self.durable.heir, self.durable.report) = (true, heir, self.report);
+        self.durable.forced = false;
         Some(self.durable.clone())
     }
 }

@@ -1,0 +1,157 @@
+//! `cluster explain`: the last failover or switchover, told from the journals of all nodes.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use anstream::{print, println};
+use anyhow::Result;
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio::task::JoinSet;
+
+use super::{in_world, read};
+use crate::error::{Advice, Exit};
+use crate::facts::{Facts, Host};
+use crate::incident::{self, Action, Incident, Journal, Kind};
+use crate::remote::{Command, RemoteError};
+use crate::report::Format;
+use crate::world::World;
+
+/// How often a clock is asked: the fastest answer says most.
+const ASKED: usize = 5;
+/// So much of a journal is read: months, unless a node is in trouble all the time.
+const LINES: &str = "5000";
+
+/// How far a node's clock is from this machine's.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Clock {
+    /// By how many milliseconds it is ahead.
+    ahead_ms: i64,
+    /// Within how many milliseconds that is sure.
+    within_ms: i64,
+}
+
+pub(super) async fn run(path: &Path, list: bool, json: bool) -> Result<Exit> {
+    let inventory = read(path)?;
+    in_world(inventory, Format::beside_result(json), None, |world| async move {
+        let facts = world.observe().await?;
+        let (journals, clocks, missing) = journals(&world, &facts).await?;
+        if journals.is_empty() {
+            return Err(Advice::refused("no node can be reached, and the journals are on the nodes")
+                .hint("`cluster status` says why")
+                .into());
+        }
+        let actions = actions(&world, &facts).await;
+        let incidents = incident::incidents(&journals, &actions);
+        let within = clocks.values().map(|clock| clock.within_ms).max().unwrap_or_default();
+        if list {
+            if json {
+                println!("{}", serde_json::to_string_pretty(&incidents)?);
+            }
+            for incident in incidents.iter().filter(|_| !json) {
+                println!("{}", incident::line(incident));
+            }
+            return Ok(Exit::Done);
+        }
+        // A node that took its own lease up again is worth telling only if there is nothing else.
+        let changed = |it: &&Incident| !matches!(it.kind, Kind::Beginning | Kind::Return);
+        let last = incidents.iter().rev().find(changed).or(incidents.last());
+        if json {
+            println!(
+                "{}",
+                serde_json::to_string_pretty(&serde_json::json!({
+                    "incident": last, "clocks": clocks, "missing": missing,
+                }))?
+            );
+            return Ok(Exit::Done);
+        }
+        let Some(last) = last else {
+            println!("nothing has happened yet");
+            return Ok(Exit::Done);
+        };
+        print!("{}", incident::text(last));
+        println!("clocks of the nodes were compared with this machine's; times are exact to {within} ms");
+        for (node, why) in &missing {
+            println!("without the journal of {node}: {why}");
+        }
+        Ok(Exit::Done)
+    })
+    .await
+}
+
+type Read = (Vec<Journal>, BTreeMap<String, Clock>, BTreeMap<String, String>);
+
+/// The journals of all nodes that can be reached, and how far their clocks are from this machine's.
+async fn journals(world: &Arc<World>, facts: &Facts) -> Result<Read> {
+    let mut tasks = JoinSet::new();
+    let mut missing = BTreeMap::new();
+    for node in &world.inventory.nodes {
+        let name = node.name.clone();
+        if let Some(why) = facts.hosts.get(&name).unwrap_or(&Host::Missing).absence() {
+            missing.insert(name, why);
+            continue;
+        }
+        let world = world.clone();
+        tasks.spawn(async move { (name.clone(), one(&world, &name).await) });
+    }
+    let (mut journals, mut clocks) = (Vec::new(), BTreeMap::new());
+    for (name, result) in tasks.join_all().await {
+        match result {
+            Ok((clock, text)) => {
+                journals.push(Journal::parse(&name, clock.ahead_ms, &text));
+                clocks.insert(name, clock);
+            }
+            Err(error) => drop(missing.insert(name, error.to_string())),
+        }
+    }
+    journals.sort_by(|one, other| one.node.cmp(&other.node));
+    Ok((journals, clocks, missing))
+}
+
+async fn one(world: &World, node: &str) -> Result<(Clock, String), RemoteError> {
+    let mut best: Option<Clock> = None;
+    for _ in 0..ASKED {
+        let command = Command::new("clock", "date +%s%3N").limit(10);
+        let asked = Timestamp::now();
+        let output = world.run(node, &command, &|_| {}).await?;
+        let answered = Timestamp::now();
+        // The host looked at its clock at some moment between the two.
+        let trip = answered.as_millisecond() - asked.as_millisecond();
+        let middle = asked.as_millisecond() + trip / 2;
+        let Ok(theirs) = output.stdout.trim().parse::<i64>() else { continue };
+        let clock = Clock { ahead_ms: theirs - middle, within_ms: trip / 2 + 1 };
+        best = best.filter(|best| best.within_ms <= clock.within_ms).or(Some(clock));
+    }
+    let command = Command::new(
+        "journal",
+        "cat /var/lib/cluster/journal.jsonl.1 /var/lib/cluster/journal.jsonl 2>/dev/null | tail -n \"$1\"",
+    )
+    .arg(LINES);
+    let output = world.run(node, &command, &|_| {}).await?;
+    Ok((best.unwrap_or(Clock { ahead_ms: 0, within_ms: 1_000 }), output.stdout))
+}
+
+/// What the provider lists of the droplets' power and of the floating IP. Without it the story is told all the same.
+async fn actions(world: &World, facts: &Facts) -> Vec<Action> {
+    let (Some(client), Some(cloud)) = (&world.cloud, &facts.cloud) else { return Vec::new() };
+    let mut found = Vec::new();
+    let mut take =
+        |node: Option<&String>, result: Result<Vec<crate::cloud::model::Action>, crate::cloud::Error>| {
+            match result {
+                Ok(actions) => found.extend(actions.into_iter().filter_map(|action| {
+                    let started = action.started_at?.parse().ok()?;
+                    let completed = action.completed_at.and_then(|at| at.parse().ok());
+                    Some(Action { node: node.cloned(), kind: action.kind, started, completed })
+                })),
+                Err(error) => world.report.warning(format!("the provider's actions are left out: {error}")),
+            }
+        };
+    for (name, droplet) in &cloud.droplets {
+        take(Some(name), client.droplet_actions(droplet.id).await);
+    }
+    if let Some(address) = &cloud.floating_ip {
+        take(None, client.reserved_ip_actions(address.address).await);
+    }
+    found
+}

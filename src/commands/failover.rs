@@ -1,0 +1,307 @@
+//! `cluster failover`: the guards fail over by themselves; by force a person does it where they cannot.
+
+use std::io::IsTerminal as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anstream::{eprintln, println};
+use anyhow::{Context as _, Result};
+use owo_colors::OwoColorize as _;
+use serde_json::Value;
+
+use super::switchover::guard;
+use super::{in_world, read};
+use crate::cli::FailoverArgs;
+use crate::cloud::droplet::Power;
+use crate::error::{Advice, Exit};
+use crate::facts::{Facts, Host};
+use crate::health::{Health, health};
+use crate::inventory::Role;
+use crate::node::lease::Timing;
+use crate::remote::{Command, RemoteError};
+use crate::report::Format;
+use crate::world::World;
+
+/// A promotion replays what is there, which is little.
+const PROMOTES_WITHIN: Duration = Duration::from_secs(120);
+
+pub(super) async fn run(path: &Path, args: FailoverArgs, json: bool) -> Result<Exit> {
+    let inventory = read(path)?;
+    in_world(inventory, Format::beside_result(json), Some("failover"), |world| async move {
+        let _lock = world.state.lock("failover")?;
+        let facts = world.observe().await?;
+        let health = health(&world.inventory, &facts, &world.public_addresses(&facts));
+        let Some(node) = args.node.as_deref().filter(|_| args.force) else {
+            return Err(by_itself(&world, &facts, &health));
+        };
+        may_be_forced(&world, &facts, &health, node)?;
+        let says = guard(&world, node).await.with_context(|| format!("cannot ask the guard of {node}"))?;
+        let off = droplets_to_switch_off(&world, &facts, node, args.no_power_off);
+        eprintln!("{} is made primary by force:", node.bold());
+        for consequence in consequences(&world, &facts, node, &says, &off) {
+            eprintln!("  - {consequence}");
+        }
+        confirm(node, args.yes)?;
+        let begun = Instant::now();
+        switch_off(&world, &off).await?;
+        take(&world, node).await?;
+        wait_for(&world, node, begun).await?;
+        let seconds = begun.elapsed().as_secs_f64();
+        if json {
+            println!("{}", serde_json::json!({"to": node, "forced": true, "seconds": seconds}));
+        } else {
+            println!("{node} takes writes by force ({seconds:.1} s)");
+            println!("bring the others back where they reach {node}: they rejoin, and a majority then stands behind it");
+        }
+        Ok(Exit::Done)
+    })
+    .await
+}
+
+/// What a failover without force comes to: an explanation.
+fn by_itself(world: &World, facts: &Facts, health: &Health) -> anyhow::Error {
+    if let Some(primary) = &health.primary {
+        return Advice::refused(format!("{primary} takes writes: there is nothing to fail over from"))
+            .hint("`cluster switchover` lets another node take over, and loses nothing")
+            .into();
+    }
+    if health.paused {
+        return Advice::refused("no node takes writes, and the cluster is paused")
+            .hint("`cluster resume`: the guards go on from there by themselves")
+            .into();
+    }
+    let all = world.inventory.nodes.len();
+    let majority = all / 2 + 1;
+    let there = health.nodes.iter().filter(|node| node.guard.as_deref() == Some("active")).count();
+    if there < majority {
+        return Advice::refused(format!(
+            "no node takes writes, and {there} of {all} guards can be reached: {majority} must agree on a new primary"
+        ))
+        .hint(
+            "bring the missing nodes back, and the guards go on by themselves; if they are lost for good, \
+             `cluster failover NODE --force` names what it may cost",
+        )
+        .into();
+    }
+    let mut waits = Vec::new();
+    for node in world.inventory.data_nodes() {
+        let guard = facts.hosts.get(&node.name).and_then(|host| host.up()?.guard.as_ref());
+        if let Some(why) = guard.and_then(|guard| guard.get("last").or(guard.get("why"))?.as_str()) {
+            waits.push(format!("{}: {why}", node.name));
+        }
+    }
+    Advice::refused(format!(
+        "a majority of the guards is there, and does this by itself within seconds{}{}",
+        if waits.is_empty() { "" } else { "; " },
+        waits.join("; ")
+    ))
+    .hint(
+        "`cluster status` in a few seconds; if every standby lacks more than failover.lag_limit, \
+         `cluster failover NODE --force` gives up what it lacks",
+    )
+    .into()
+}
+
+/// Whether anything forbids it, whatever a person says.
+fn may_be_forced(world: &World, facts: &Facts, health: &Health, node: &str) -> Result<()> {
+    let Some(declared) = world.inventory.node(node) else {
+        return Err(Advice::usage(format!("the inventory has no node `{node}`")).into());
+    };
+    if declared.role == Role::Witness {
+        return Err(Advice::refused(format!("{node} is the witness: it has no data"))
+            .hint("name a data node")
+            .into());
+    }
+    let writes: Vec<&str> =
+        health.nodes.iter().filter(|it| it.role == "primary").map(|it| it.name.as_str()).collect();
+    if !writes.is_empty() {
+        return Err(Advice::refused(format!("{} takes writes", writes.join(" and ")))
+            .hint("`cluster switchover` moves the primary; if that node must go, switch it off first")
+            .into());
+    }
+    match facts.hosts.get(node).unwrap_or(&Host::Missing) {
+        Host::Up(host) if host.paused() == Some(true) => {
+            Err(Advice::refused(format!("{node} is paused, and would not promote"))
+                .hint("`cluster resume` ends the pause")
+                .into())
+        }
+        Host::Up(host) if host.guard.is_none() => {
+            Err(Advice::refused(format!("the guard of {node} does not answer"))
+                .hint("`systemctl status cluster-node` on the node says why; nothing is promoted past it")
+                .into())
+        }
+        Host::Up(_) => Ok(()),
+        host => {
+            let why = host.absence().unwrap_or_default();
+            Err(Advice::refused(format!("{node}: {why}")).hint("name a node that can be reached").into())
+        }
+    }
+}
+
+/// A droplet of a data node that cannot be reached and that may still run.
+struct Droplet {
+    node: String,
+    id: u64,
+}
+
+fn droplets_to_switch_off(world: &World, facts: &Facts, node: &str, leave: bool) -> Vec<Droplet> {
+    let Some(cloud) = facts.cloud.as_ref().filter(|_| !leave) else { return Vec::new() };
+    let silent = |name: &str| matches!(facts.hosts.get(name), Some(Host::Unreachable { .. }));
+    world
+        .inventory
+        .data_nodes()
+        .filter(|it| it.name != node && silent(&it.name))
+        .filter_map(|it| Some(Droplet { node: it.name.clone(), id: cloud.droplets.get(&it.name)?.id }))
+        .collect()
+}
+
+/// What it may cost, in words.
+fn consequences(world: &World, facts: &Facts, node: &str, says: &Value, off: &[Droplet]) -> Vec<String> {
+    let mut list = vec![missing_wal(says)];
+    for other in world.inventory.data_nodes().filter(|it| it.name != node) {
+        let name = &other.name;
+        match facts.hosts.get(name).unwrap_or(&Host::Missing) {
+            Host::Unreachable { why, .. } => {
+                let switched = off.iter().any(|droplet| droplet.node == *name);
+                list.push(if switched {
+                    format!("{name} cannot be reached ({why}) and its droplet is on: it is switched off first")
+                } else {
+                    format!(
+                        "{name} cannot be reached ({why}). If it still runs it may still take writes: make sure that \
+                         it does not, or one side's writes will be given up"
+                    )
+                });
+            }
+            Host::Off => list.push(format!(
+                "{name} is off. What it had and {node} never got is set aside when it rejoins"
+            )),
+            Host::Missing => {}
+            Host::Up(host) => {
+                if ahead(host.guard.as_ref(), says) {
+                    list.push(format!(
+                        "{name} can be reached and has MORE WAL than {node}: it is the better choice"
+                    ));
+                }
+            }
+        }
+    }
+    list.push(format!(
+        "until a majority of the nodes is back nothing fails over from {node}, and it does not stop when it is cut off"
+    ));
+    list.push(format!(
+        "nodes that come back and reach {node} become its standbys; if a majority of them comes back and does NOT \
+         reach it, it makes a primary of its own, and {node} stops when it hears of that"
+    ));
+    list
+}
+
+fn position(value: &Value) -> Option<(u64, u64)> {
+    Some((value.get("timeline")?.as_u64()?, value.get("lsn")?.as_u64()?))
+}
+
+fn ahead(other: Option<&Value>, says: &Value) -> bool {
+    let theirs = other.and_then(|other| position(other.get("position")?));
+    theirs.zip(position(&says["position"])).is_some_and(|(theirs, mine)| theirs > mine)
+}
+
+/// What the node lacks of what the last primary reported.
+fn missing_wal(says: &Value) -> String {
+    let lsn = |(timeline, lsn): (u64, u64)| {
+        format!("{:X}/{:X} on timeline {timeline}", lsn >> 32, lsn & 0xffff_ffff)
+    };
+    match (position(&says["position"]), position(&says["report"]["position"])) {
+        (Some(mine), Some(reported)) if reported > mine => {
+            let lacks = if reported.0 == mine.0 {
+                format!("at least {} bytes", reported.1 - mine.1)
+            } else {
+                "a promotion and all that followed it".to_owned()
+            };
+            format!(
+                "it has WAL up to {}, and the last primary had reported {}: {lacks} will be lost, and whatever was \
+                 committed after that report",
+                lsn(mine),
+                lsn(reported)
+            )
+        }
+        (Some(mine), Some(_)) => format!(
+            "it has WAL up to {}, which is all that the last primary had reported to it; what was committed after that \
+             and never reached it will be lost",
+            lsn(mine)
+        ),
+        _ => "how much WAL it lacks cannot be told; what it never got will be lost".to_owned(),
+    }
+}
+
+/// Asks for the node's name.
+fn confirm(node: &str, yes: bool) -> Result<()> {
+    if yes {
+        return Ok(());
+    }
+    let no = |message: &str| Advice::refused(message).hint("`--yes` does not ask");
+    if !std::io::stdin().is_terminal() {
+        return Err(no("there is nobody to ask").into());
+    }
+    let typed: String = dialoguer::Input::new()
+        .with_prompt(format!("Type the node's name ({node}) to go on"))
+        .allow_empty(true)
+        .interact_text()?;
+    if typed.trim() == node { Ok(()) } else { Err(no("that is not its name; nothing was changed").into()) }
+}
+
+async fn switch_off(world: &Arc<World>, off: &[Droplet]) -> Result<()> {
+    let Some(client) = world.cloud.as_ref().filter(|_| !off.is_empty()) else { return Ok(()) };
+    for droplet in off {
+        world.report.progress(&droplet.node, "is switched off");
+        client.power(droplet.id, Power::Off, world.pace).await.map_err(|error| {
+            let message = format!("cannot switch the droplet of {} off: {error}", droplet.node);
+            anyhow::Error::new(error).context(
+                Advice::failed(message).hint(
+                    "nothing was promoted; `--no-power-off` goes on without, if you know that it is lost",
+                ),
+            )
+        })?;
+    }
+    Ok(())
+}
+
+/// Tells the guard. It refuses while a lease that it granted may still run; that passes.
+async fn take(world: &World, node: &str) -> Result<()> {
+    let failover = world.inventory.failover;
+    let timing = Timing::new(failover.lease_ms, failover.lag_limit, world.inventory.nodes.len())?;
+    let (begun, patience) = (Instant::now(), Duration::from_millis(2 * timing.waits()));
+    let command = Command::new("take", "exec /usr/local/bin/cluster-node take").limit(20);
+    loop {
+        match world.run(node, &command, &|_| {}).await {
+            Ok(_) => return Ok(()),
+            Err(RemoteError::Failed { output, .. }) => {
+                let why = output.trim().trim_start_matches("no: ").to_owned();
+                if !why.contains("for another") || begun.elapsed() > patience {
+                    return Err(Advice::refused(format!("the guard of {node} refuses: {why}"))
+                        .hint("`cluster status` says who is there")
+                        .into());
+                }
+                world.report.progress(node, why);
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+async fn wait_for(world: &World, node: &str, begun: Instant) -> Result<()> {
+    loop {
+        let says = guard(world, node).await;
+        if says.as_ref().is_ok_and(|it| it["postgresql"] == "primary" && it["holds"] == true) {
+            return Ok(());
+        }
+        if begun.elapsed() > PROMOTES_WITHIN {
+            let why = says.ok().and_then(|it| it["trouble"].as_str().map(str::to_owned));
+            let why = why.map_or(String::new(), |why| format!(": {why}"));
+            return Err(Advice::failed(format!("{node} holds by force and does not take writes yet{why}"))
+                .hint("its guard goes on trying; `cluster status` says where it stands")
+                .into());
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+}

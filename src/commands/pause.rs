@@ -1,0 +1,122 @@
+//! `cluster pause` and `cluster resume`: for maintenance, guards start, promote and rejoin nothing.
+//!
+//! Every node is paused for itself, so that a guard that sees nobody still knows. A node that cannot be reached stays
+//! as it is: it is told, and `cluster status` shows the mixture.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use anstream::println;
+use anyhow::Result;
+use serde::Serialize;
+use tokio::task::JoinSet;
+
+use super::{in_world, read};
+use crate::error::{Advice, Exit};
+use crate::remote::Command;
+use crate::report::Format;
+use crate::world::World;
+
+/// What is wanted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wish {
+    Pause,
+    Resume,
+}
+
+impl Wish {
+    fn command(self) -> Command {
+        match self {
+            Wish::Pause => Command::new("pause", "exec /usr/local/bin/cluster-node pause"),
+            Wish::Resume => Command::new("resume", "exec /usr/local/bin/cluster-node resume"),
+        }
+        .limit(20)
+    }
+
+    fn verb(self) -> &'static str {
+        if self == Wish::Pause { "pause" } else { "resume" }
+    }
+}
+
+/// What came of it on one node.
+#[derive(Serialize)]
+struct Node {
+    /// Whether it is paused now; none if that is not known.
+    paused: Option<bool>,
+    /// Whether this run changed it.
+    changed: bool,
+    /// Why it was not told.
+    error: Option<String>,
+}
+
+pub(super) async fn run(path: &Path, wish: Wish, json: bool) -> Result<Exit> {
+    let inventory = read(path)?;
+    in_world(inventory, Format::beside_result(json), Some(wish.verb()), |world| async move {
+        let _lock = world.state.lock(wish.verb())?;
+        let facts = world.observe().await?;
+        let mut tasks = JoinSet::new();
+        for node in &world.inventory.nodes {
+            let (world, name) = (world.clone(), node.name.clone());
+            let there = match facts.hosts.get(&name) {
+                Some(host) => host.absence(),
+                None => Some("it is not there".into()),
+            };
+            tasks.spawn(async move {
+                let told = match there {
+                    Some(why) => Err(why),
+                    None => tell(&world, &name, wish).await,
+                };
+                (name, told)
+            });
+        }
+        let told: BTreeMap<String, Result<bool, String>> = tasks.join_all().await.into_iter().collect();
+        if told.values().all(Result::is_err) {
+            let why = told.iter().filter_map(|(name, it)| Some(format!("{name}: {}", it.as_ref().err()?)));
+            return Err(Advice::failed(format!("no node could be told: {}", why.collect::<Vec<_>>().join("; ")))
+                .hint("`cluster status` shows who can be reached")
+                .into());
+        }
+        let all = told.values().all(Result::is_ok);
+        if json {
+            let nodes: BTreeMap<&String, Node> = told.iter().map(|(name, it)| (name, node(it, wish))).collect();
+            println!("{}", serde_json::json!({"paused": wish == Wish::Pause, "complete": all, "nodes": nodes}));
+        } else {
+            for (name, it) in &told {
+                println!("{name}: {}", words(it, wish));
+            }
+            if wish == Wish::Pause {
+                println!("nothing fails over until `cluster resume`; a primary that loses its lease is fenced all the same");
+            }
+        }
+        Ok(if all { Exit::Done } else { Exit::Failed })
+    })
+    .await
+}
+
+/// Tells one node; whether that changed anything.
+async fn tell(world: &Arc<World>, node: &str, wish: Wish) -> Result<bool, String> {
+    let output = world.run(node, &wish.command(), &|_| {}).await.map_err(|error| error.to_string())?;
+    // What it notes in its journal comes before.
+    Ok(matches!(output.stdout.lines().last().map(str::trim), Some("paused" | "resumed")))
+}
+
+fn node(told: &Result<bool, String>, wish: Wish) -> Node {
+    Node {
+        paused: told.is_ok().then_some(wish == Wish::Pause),
+        changed: *told == Ok(true),
+        error: told.as_ref().err().cloned(),
+    }
+}
+
+fn words(told: &Result<bool, String>, wish: Wish) -> String {
+    match (told, wish) {
+        (Ok(true), Wish::Pause) => "paused".into(),
+        (Ok(false), Wish::Pause) => "was paused already".into(),
+        (Ok(true), Wish::Resume) => "resumed".into(),
+        (Ok(false), Wish::Resume) => "was not paused".into(),
+        (Err(why), _) => {
+            format!("NOT told: {why}; it stays as it is, run `cluster {}` again when it is back", wish.verb())
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! `cluster rejoin`: a node that was primary becomes a standby now. The guard does it; the command asks and watches, so
+//! that it may be killed at any point.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anstream::println;
+use anyhow::Result;
+
+use super::switchover::guard;
+use super::{in_world, read};
+use crate::error::{Advice, Exit};
+use crate::health::health;
+use crate::inventory::Role;
+use crate::remote::{Command, RemoteError};
+use crate::report::Format;
+use crate::world::World;
+
+/// A rewound or cloned node has to catch up before it streams; what takes longer goes on by itself.
+const CATCH_UP: Duration = Duration::from_secs(300);
+
+pub(super) async fn run(path: &Path, node: &str, clone: bool, json: bool) -> Result<Exit> {
+    let inventory = read(path)?;
+    let node = node.to_owned();
+    in_world(inventory, Format::beside_result(json), Some("rejoin"), |world| async move {
+        let _lock = world.state.lock("rejoin")?;
+        let begun = Instant::now();
+        let to = match prepare(&world, &node, clone).await? {
+            Ready::Streams(to) => to,
+            Ready::Ask(to) => {
+                ask(&world, &node, clone).await?;
+                watch(&world, &node, begun).await?;
+                to
+            }
+        };
+        let seconds = begun.elapsed().as_secs_f64();
+        if json {
+            println!("{}", serde_json::json!({"node": node, "primary": to, "seconds": seconds}));
+        } else {
+            println!("{node} streams from {to} ({seconds:.1} s)");
+        }
+        Ok(Exit::Done)
+    })
+    .await
+}
+
+enum Ready {
+    /// There is nothing to do.
+    Streams(String),
+    /// Its guard is to be asked.
+    Ask(String),
+}
+
+/// Refuses what makes no sense.
+async fn prepare(world: &Arc<World>, node: &str, clone: bool) -> Result<Ready> {
+    let Some(declared) = world.inventory.node(node) else {
+        return Err(Advice::usage(format!("the inventory has no node `{node}`")).into());
+    };
+    if declared.role == Role::Witness {
+        return Err(Advice::refused(format!("{node} is the witness, and has no data to rejoin with"))
+            .hint("`cluster up` sees to the witness")
+            .into());
+    }
+    let facts = world.observe().await?;
+    if let Some(why) = facts.hosts.get(node).and_then(crate::facts::Host::absence) {
+        return Err(Advice::refused(format!("{node}: {why}")).hint("bring it back first").into());
+    }
+    let health = health(&world.inventory, &facts, &world.public_addresses(&facts));
+    let Some(primary) = health.primary.clone() else {
+        return Err(Advice::refused("no node takes writes, so there is nothing to rejoin")
+            .hint("`cluster status` says why")
+            .into());
+    };
+    if primary == node {
+        return Err(Advice::refused(format!("{node} takes writes"))
+            .hint("`cluster switchover` makes a standby of it")
+            .into());
+    }
+    let streams = health.nodes.iter().any(|it| it.name == node && it.state == "streaming");
+    Ok(if streams && !clone { Ready::Streams(primary) } else { Ready::Ask(primary) })
+}
+
+async fn ask(world: &World, node: &str, clone: bool) -> Result<()> {
+    let command = Command::new("rejoin", "exec /usr/local/bin/cluster-node rejoin ${1:+--clone}").limit(20);
+    let command = if clone { command.arg("clone") } else { command };
+    match world.run(node, &command, &|_| {}).await {
+        Ok(_) => Ok(()),
+        Err(RemoteError::Failed { output, .. }) => {
+            let why = output.trim().trim_start_matches("no: ").to_owned();
+            let hint = if clone {
+                "`cluster status` says more"
+            } else {
+                "`--clone` makes its data anew, beside the old"
+            };
+            Err(Advice::refused(format!("the guard of {node} does not rejoin: {why}")).hint(hint).into())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Waits until the node streams, and tells how far it is.
+async fn watch(world: &Arc<World>, node: &str, begun: Instant) -> Result<()> {
+    let mut ended = None;
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let seconds = begun.elapsed().as_secs();
+        // A guard that does not answer for a moment goes on all the same.
+        let Ok(says) = guard(world, node).await else { continue };
+        if !says["doing"].is_null() {
+            let copied = copied(world, node).await;
+            world.report.progress(
+                node,
+                format!("{}{copied} ({seconds} s)", says["doing"].as_str().unwrap_or("busy")),
+            );
+            continue;
+        }
+        if let Some(trouble) = says["trouble"].as_str() {
+            return Err(Advice::failed(format!("{node}: {trouble}"))
+                .hint("`cluster rejoin --clone` makes its data anew, beside the old, which is kept until the clone works")
+                .into());
+        }
+        world.report.progress(node, format!("catches up ({seconds} s)"));
+        let facts = world.observe().await?;
+        let health = health(&world.inventory, &facts, &world.public_addresses(&facts));
+        if health.nodes.iter().any(|it| it.name == node && it.state == "streaming") {
+            return Ok(());
+        }
+        if ended.get_or_insert_with(Instant::now).elapsed() > CATCH_UP {
+            return Err(Advice::failed(format!("{node} has rejoined and does not stream yet"))
+                .hint("it goes on by itself; `cluster status` says how far it is")
+                .into());
+        }
+    }
+}
+
+/// How much of a clone is there, in words.
+async fn copied(world: &World, node: &str) -> String {
+    let command =
+        Command::new("clone's size", "du -sm \"/var/lib/postgresql/$1/main.new\" 2>/dev/null | cut -f1")
+            .arg(world.inventory.postgresql.version.to_string())
+            .limit(20);
+    match world.run(node, &command, &|_| {}).await {
+        Ok(output) if !output.stdout.trim().is_empty() => format!(": {} MiB cloned", output.stdout.trim()),
+        _ => String::new(),
+    }
+}

@@ -1,0 +1,402 @@
+//! What happened to the right to take writes, told from the journals of all nodes: pure.
+//!
+//! Every node keeps its own journal, with times of its own clock. They are corrected by what the clocks were found to
+//! be apart, merged, and cut into incidents: each ends with a node that was granted the lease.
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// A line of a node's journal.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Entry {
+    /// When, on the node's own clock.
+    pub at: Timestamp,
+    /// What, in a word for programs.
+    pub what: String,
+    /// What, in words for people.
+    pub text: String,
+    /// Since when it had been so, where that is known.
+    #[serde(default)]
+    pub since: Option<Timestamp>,
+    /// The node that it is about, if that is another one.
+    #[serde(default)]
+    pub about: Option<String>,
+    /// What a node that was rewound gave up.
+    #[serde(default)]
+    pub lost: Option<Lost>,
+}
+
+/// Transactions that an old primary had committed and the new one never got.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lost {
+    /// On which timeline.
+    pub timeline: u32,
+    /// From where.
+    pub from: String,
+    /// To where.
+    pub to: String,
+    /// How many transactions.
+    pub transactions: u64,
+    /// Where their WAL is, on the old primary.
+    pub wal: String,
+    /// The old primary.
+    #[serde(default)]
+    pub node: String,
+}
+
+/// One node's journal.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Journal {
+    /// The node.
+    pub node: String,
+    /// By how many milliseconds its clock is ahead of the one that is told by.
+    #[serde(default)]
+    pub ahead: i64,
+    /// Its lines.
+    #[serde(default)]
+    pub entries: Vec<Entry>,
+}
+
+impl Journal {
+    /// Reads a journal. Lines that make no sense are left out: a power cut may have torn one.
+    pub fn parse(node: &str, ahead: i64, text: &str) -> Journal {
+        let entries = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        Journal { node: node.to_owned(), ahead, entries }
+    }
+}
+
+/// An action of the provider's, as its API lists it; its times are whole seconds.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Action {
+    /// The droplet's node, or none for the floating IP.
+    pub node: Option<String>,
+    /// `power_off`, `assign_ip`, …
+    pub kind: String,
+    /// When it began.
+    pub started: Timestamp,
+    /// When it ended.
+    pub completed: Option<Timestamp>,
+}
+
+/// What an incident was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// The first lease of the cluster.
+    Beginning,
+    /// Another node took over, as a person asked.
+    Switchover,
+    /// Another node took over by itself.
+    Failover,
+    /// A person made a node primary by force.
+    Forced,
+    /// The same node came back as primary.
+    Return,
+}
+
+impl Kind {
+    /// As a person reads it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Kind::Beginning => "beginning",
+            Kind::Switchover => "switchover",
+            Kind::Failover => "failover",
+            Kind::Forced => "failover by force",
+            Kind::Return => "return",
+        }
+    }
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Moment {
+    /// When, on the clock that is told by.
+    pub at: Timestamp,
+    /// The node; `provider` for the API.
+    pub place: String,
+    /// What, in words.
+    pub text: String,
+}
+
+/// A part of an incident, and how long it took.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Phase {
+    /// `detect`, `decide`, …
+    pub name: &'static str,
+    /// How long.
+    pub seconds: f64,
+}
+
+/// A change of who takes writes.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Incident {
+    /// What it was.
+    pub kind: Kind,
+    /// Who took writes before; none at the beginning.
+    pub from: Option<String>,
+    /// Who does after it.
+    pub to: String,
+    /// When it began, as far as the nodes know.
+    pub began: Timestamp,
+    /// Its parts, one after the other.
+    pub phases: Vec<Phase>,
+    /// From its beginning to a node that takes writes; none if that has not come.
+    pub writable_after: Option<f64>,
+    /// From its beginning to the floating IP's arrival there.
+    pub address_after: Option<f64>,
+    /// From its beginning to the old primary's return as a standby.
+    pub redundant_after: Option<f64>,
+    /// What the old primary had and the new one never got.
+    pub lost: Option<Lost>,
+    /// Everything that happened, in order.
+    pub moments: Vec<Moment>,
+}
+
+/// An entry on the clock that is told by.
+#[derive(Clone)]
+struct Told<'a> {
+    at: Timestamp,
+    since: Option<Timestamp>,
+    node: &'a str,
+    entry: &'a Entry,
+}
+
+/// Merges the journals, and cuts them into incidents, oldest first.
+pub fn incidents(journals: &[Journal], actions: &[Action]) -> Vec<Incident> {
+    let mut all: Vec<Told> = Vec::new();
+    for journal in journals {
+        let ahead = SignedDuration::from_millis(journal.ahead);
+        let correct = |at: Timestamp| at.checked_sub(ahead).unwrap_or(at);
+        all.extend(journal.entries.iter().map(|entry| Told {
+            at: correct(entry.at),
+            since: entry.since.map(correct),
+            node: &journal.node,
+            entry,
+        }));
+    }
+    all.sort_by_key(|told| told.at);
+    let grants: Vec<usize> =
+        (0..all.len()).filter(|index| matches!(all[*index].entry.what.as_str(), "won" | "forced")).collect();
+    let mut found = Vec::new();
+    let mut holder: Option<&str> = None;
+    let mut free = 0;
+    for (number, index) in grants.iter().enumerate() {
+        let next = grants.get(number + 1).copied();
+        // Where a journal begins in the middle, what happens to the holder says who it is.
+        holder = holder.or_else(|| all[free..*index].iter().find_map(names_holder));
+        let incident = incident(&all, actions, holder, free, *index, next);
+        holder = Some(all[*index].node);
+        free = index + 1;
+        found.push(incident);
+    }
+    found
+}
+
+/// Whether an entry says that its node, the holder, is in trouble.
+fn is_sign(told: &Told, holder: &str) -> bool {
+    match told.entry.what.as_str() {
+        "ended" | "expired" | "fenced" | "released" => told.node == holder,
+        "begun" => told.node == holder && told.entry.text.starts_with("HandOver"),
+        "postgresql" => told.node == holder && told.entry.text.contains("does not answer"),
+        "silent" => told.entry.about.as_deref() == Some(holder),
+        "off" => told.entry.text.contains(&format!(" {holder} is off")),
+        _ => false,
+    }
+}
+
+/// The node that held, if an entry can be about nobody else.
+fn names_holder<'a>(told: &Told<'a>) -> Option<&'a str> {
+    match told.entry.what.as_str() {
+        "holds" | "expired" | "fenced" => Some(told.node),
+        "begun" if told.entry.text.starts_with("HandOver") => Some(told.node),
+        "silent" => told.entry.about.as_deref(),
+        _ => None,
+    }
+}
+
+/// Whether an entry says that the holder is well: what was before is another story.
+fn is_well(told: &Told, holder: &str) -> bool {
+    told.node == holder && told.entry.what == "postgresql" && told.entry.text.contains("takes writes")
+}
+
+fn incident(
+    all: &[Told],
+    actions: &[Action],
+    holder: Option<&str>,
+    free: usize,
+    won: usize,
+    next: Option<usize>,
+) -> Incident {
+    let to = all[won].node;
+    let mut signs: Vec<&Told> = Vec::new();
+    for told in &all[free..won] {
+        match holder {
+            Some(holder) if is_well(told, holder) => signs.clear(),
+            Some(holder) if is_sign(told, holder) => signs.push(told),
+            _ => {}
+        }
+    }
+    let asked = all[free..=won].iter().rev().find(|told| told.node == to && told.entry.what == "asked");
+    let planned = signs.iter().any(|told| told.entry.what == "begun");
+    // What is known to have been so since some time began then.
+    let begins = |told: &&Told| told.since.unwrap_or(told.at);
+    let first = signs.iter().map(begins).min();
+    // When a node that is cut off had its lease run out, the cut was before that: when the others last heard of it.
+    let began = first.unwrap_or_else(|| asked.map_or(all[won].at, |told| told.at));
+    let power =
+        actions.iter().filter(|action| action.node.as_deref() == holder && action.kind == "power_off");
+    // The provider's times are whole seconds.
+    let cut = |at: &Timestamp| at.duration_since(began).abs() < SignedDuration::from_secs(5);
+    let power = power.map(|action| action.started).filter(cut);
+    let detected = signs.iter().map(|told| told.at).min().unwrap_or(began);
+    let last = next.unwrap_or(all.len());
+    let after = &all[won..last];
+    let begins_here = holder.is_none();
+    let of = |node: &str, is: &dyn Fn(&Entry) -> bool| {
+        after.iter().find(|told| told.node == node && is(told.entry)).map(|told| told.at)
+    };
+    let writable = of(to, &|entry| {
+        (entry.what == "postgresql" && entry.text.contains("takes writes"))
+            || (entry.what == "done" && entry.text.starts_with("promoted in"))
+    });
+    let address = of(to, &|entry| entry.what == "address");
+    let redundant = holder
+        .filter(|holder| *holder != to)
+        .and_then(|holder| of(holder, &|entry| entry.what == "done" && entry.text.starts_with("rejoined")));
+    let lost =
+        after.iter().find_map(|told| Some(Lost { node: told.node.to_owned(), ..told.entry.lost.clone()? }));
+    let seconds = |from: Timestamp, to: Timestamp| {
+        from.until(to).map_or(0.0, |span| span.total(jiff::Unit::Second).unwrap_or(0.0)).max(0.0)
+    };
+    let mut phases = Vec::new();
+    let mut part =
+        |name, from: Timestamp, to: Timestamp| phases.push(Phase { name, seconds: seconds(from, to) });
+    if planned {
+        part("stop and hand over", began, all[won].at);
+    } else if holder.is_some() && !signs.is_empty() {
+        part("detect", began, detected);
+        part("decide", detected, all[won].at);
+    }
+    if let Some(writable) = writable.filter(|_| !begins_here) {
+        part(if holder == Some(to) { "start" } else { "promote" }, all[won].at, writable);
+        if let Some(address) = address {
+            part("move the address", writable.min(address), address);
+        }
+    }
+    let kind = match holder {
+        _ if all[won].entry.what == "forced" => Kind::Forced,
+        None => Kind::Beginning,
+        Some(holder) if holder == to => Kind::Return,
+        Some(_) if planned => Kind::Switchover,
+        Some(_) => Kind::Failover,
+    };
+    let end = [writable, address, redundant].into_iter().flatten().max().unwrap_or(all[won].at);
+    let from_power = power.min();
+    let shown = all[free..last].iter().filter(|told| told.at >= detected.min(began) && told.at <= end);
+    let mut moments: Vec<Moment> = shown
+        .map(|told| Moment { at: told.at, place: told.node.to_owned(), text: told.entry.text.clone() })
+        .collect();
+    if let Some(silent) = signs.iter().filter(|told| told.since.is_some()).min_by_key(|told| told.since) {
+        let name = silent.entry.about.clone().unwrap_or_default();
+        let text = format!("the last word of {name} to {}", silent.node);
+        moments.push(Moment { at: begins(silent), place: name, text });
+    }
+    let window = from_power.unwrap_or(began).min(began);
+    for action in actions {
+        if near(action.started, began) && action.started >= window && action.started <= end {
+            moments.extend(told_action(action));
+        }
+    }
+    moments.sort_by_key(|moment| moment.at);
+    let since = |at: Option<Timestamp>| at.map(|at| seconds(began, at));
+    Incident {
+        kind,
+        from: holder.map(str::to_owned),
+        to: to.to_owned(),
+        began,
+        phases,
+        writable_after: since(writable.filter(|_| !begins_here)),
+        address_after: since(address.filter(|_| !begins_here)),
+        redundant_after: since(redundant),
+        lost,
+        moments,
+    }
+}
+
+/// Within ten minutes: what the provider did long before or after belongs to something else.
+fn near(at: Timestamp, began: Timestamp) -> bool {
+    at.duration_since(began).abs() < SignedDuration::from_mins(10)
+}
+
+fn told_action(action: &Action) -> [Moment; 1] {
+    let what = match &action.node {
+        Some(node) => format!("{} of {node}", action.kind.replace('_', " ")),
+        None => format!("{} of the floating IP", action.kind.replace('_', " ")),
+    };
+    let took = match action.completed {
+        Some(completed) => format!(", {} s", completed.duration_since(action.started).as_secs()),
+        None => ", not ended".to_owned(),
+    };
+    [Moment { at: action.started, place: "provider".into(), text: format!("{what}{took}") }]
+}
+
+/// An incident as a person reads it.
+pub fn text(incident: &Incident) -> String {
+    let mut text = format!("{}: {}\n", incident.kind.word(), who(incident));
+    text.push_str(&format!("began {}\n\n", stamp(incident.began)));
+    let widest = incident.moments.iter().map(|moment| moment.place.len()).max().unwrap_or_default();
+    for moment in &incident.moments {
+        let seconds = moment.at.duration_since(incident.began).as_secs_f64();
+        text.push_str(&format!("{seconds:>8.2} s  {:<widest$}  {}\n", moment.place, moment.text));
+    }
+    text.push('\n');
+    for phase in &incident.phases {
+        text.push_str(&format!("{:<18} {:>6.2} s\n", phase.name, phase.seconds));
+    }
+    let mut told = Vec::new();
+    for (seconds, what) in [
+        (incident.writable_after, "writes"),
+        (incident.address_after, "the floating IP"),
+        (incident.redundant_after, "redundancy"),
+    ] {
+        if let Some(seconds) = seconds {
+            told.push(format!("{what} after {seconds:.2} s"));
+        }
+    }
+    if !told.is_empty() {
+        text.push_str(&format!("{}\n", told.join(", ")));
+    }
+    if let Some(lost) = &incident.lost {
+        let count = match lost.transactions {
+            0 => "no transaction".to_owned(),
+            1 => "1 transaction".to_owned(),
+            more => format!("{more} transactions"),
+        };
+        text.push_str(&format!(
+            "given up: {count}, {} to {} on timeline {}; their WAL is on {} in {}\n",
+            lost.from, lost.to, lost.timeline, lost.node, lost.wal
+        ));
+    }
+    text
+}
+
+/// An incident in a line.
+pub fn line(incident: &Incident) -> String {
+    let after = match (incident.writable_after, incident.kind) {
+        (Some(after), _) => format!("; writes after {after:.2} s"),
+        (None, Kind::Beginning) => String::new(),
+        (None, _) => "; no writes yet".to_owned(),
+    };
+    format!("{}  {:<17}  {}{after}", stamp(incident.began), incident.kind.word(), who(incident))
+}
+
+fn who(incident: &Incident) -> String {
+    match &incident.from {
+        Some(from) if *from != incident.to => format!("{from} to {}", incident.to),
+        _ => incident.to.clone(),
+    }
+}
+
+fn stamp(at: Timestamp) -> String {
+    at.strftime("%F %T UTC").to_string()
+}

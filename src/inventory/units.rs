@@ -1,0 +1,41 @@
+//! Times and sizes as PostgreSQL's own settings spell them, so that one file has one spelling: `9s`, `500ms`, `16MB`.
+//! A unit is required: of a bare number nobody would know what it means.
+
+/// Milliseconds; none if `text` is not a time.
+pub(super) fn time(text: &str) -> Option<u64> {
+    with_unit(text, &[("ms", 1), ("s", 1000), ("min", 60_000)])
+}
+
+/// Bytes; none if `text` is not a size. As in PostgreSQL, a kB has 1024 of them.
+pub(super) fn size(text: &str) -> Option<u64> {
+    with_unit(text, &[("kB", 1 << 10), ("MB", 1 << 20), ("GB", 1 << 30)])
+}
+
+fn with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let (_, factor) = units.iter().find(|(name, _)| *name == unit.trim_start())?;
+    number.parse::<u64>().ok()?.checked_mul(*factor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_and_sizes_are_read_as_postgresql_spells_them() {
+        for (text, millis) in
+            [("9s", Some(9_000)), ("6500ms", Some(6_500)), ("1min", Some(60_000)), ("9 s", Some(9_000))]
+        {
+            assert_eq!(time(text), millis, "{text}");
+        }
+        for text in ["9", "", "s", "9S", "-9s", "9.5s", "99999999999999999999s", "18446744073709551615min"] {
+            assert_eq!(time(text), None, "{text}");
+        }
+        assert_eq!(size("16MB"), Some(16 << 20));
+        assert_eq!(size("512kB"), Some(512 << 10));
+        for text in ["16", "16MiB", "16mb", "MB"] {
+            assert_eq!(size(text), None, "{text}");
+        }
+    }
+}
