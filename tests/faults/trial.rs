@@ -60,6 +60,8 @@ pub(crate) struct Seen {
 pub(crate) struct Trial<'a> {
     pub(crate) stage: &'a Stage,
     began: Millis,
+    /// The same on the calendar, in seconds.
+    at: i64,
     /// Who was primary at the beginning.
     pub(crate) old: String,
     /// The other data node.
@@ -82,11 +84,13 @@ impl<'a> Trial<'a> {
         let new = stage.other(&old);
         let seen = Seen::default();
         let began = clock::now();
+        let at = jiff::Timestamp::now().as_second();
         // A few writes before the fault: that they were there is part of what is checked.
         std::thread::sleep(Duration::from_millis(500));
         Trial {
             stage,
             began,
+            at,
             old,
             new,
             cut: None,
@@ -305,7 +309,10 @@ impl<'a> Trial<'a> {
 
     /// What was lost is told by the node that had it, and is within the limit.
     fn reported(&mut self, lost: usize) -> Result<(), String> {
-        let text = self.stage.on(&self.old, "cat /var/lib/cluster/lost.json")?;
+        let file = "/var/lib/cluster/lost.json";
+        // An earlier trial's is none.
+        let text =
+            self.stage.on(&self.old, &format!("test $(stat -c %Y {file}) -ge {} && cat {file}", self.at))?;
         let told: serde_json::Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
         let transactions = told["transactions"].as_u64().unwrap_or_default();
         if transactions < lost as u64 {
