@@ -1,5 +1,6 @@
 //! The commands, one a file: what each reads, does and prints.
 
+mod confirm;
 pub mod connect;
 pub mod db;
 mod down;

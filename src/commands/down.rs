@@ -1,6 +1,5 @@
 //! `cluster down`.
 
-use std::io::IsTerminal as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,6 +7,7 @@ use anstream::eprintln;
 use anyhow::{Context as _, Result};
 use owo_colors::OwoColorize as _;
 
+use super::confirm::confirm;
 use super::{in_world, read};
 use crate::apply::script;
 use crate::cloud::destroy::{self, Belongings};
@@ -47,7 +47,7 @@ async fn at_the_provider(world: &Arc<World>, client: &Client, yes: bool) -> Resu
     }
     eprintln!("cluster {} will be deleted, with all its data:", cluster.bold());
     list(&belongings);
-    confirm(cluster, yes, "nothing was deleted")?;
+    confirm("cluster", cluster, yes, "nothing was deleted")?;
     client.destroy(&belongings, world.pace).await.context("cannot delete everything")?;
     let left = client.belongings(cluster, &memory, world.pace).await.context("cannot ask what is left")?;
     if !left.is_empty() {
@@ -89,7 +89,7 @@ async fn on_hosts(world: &Arc<World>, yes: bool) -> Result<Exit> {
         eprintln!("  {} ({})", node.name, node.address.as_deref().unwrap_or("-"));
     }
     eprintln!("Data, packages and configuration stay.");
-    confirm(cluster, yes, "nothing was stopped")?;
+    confirm("cluster", cluster, yes, "nothing was stopped")?;
     let facts = world.observe().await?;
     let version = world.inventory.postgresql.version.to_string();
     let port = world.inventory.postgresql.port.to_string();
@@ -137,20 +137,4 @@ async fn on_hosts(world: &Arc<World>, yes: bool) -> Result<Exit> {
 fn finished(world: &World, text: &str, steps: usize) {
     let text = format!("{}: {text}", world.inventory.cluster);
     world.report.send(Event::Finished { steps, text, seconds: 0.0 });
-}
-
-/// Asks for the cluster's name; `kept` is what follows from another answer.
-pub(super) fn confirm(cluster: &str, yes: bool, kept: &str) -> Result<()> {
-    if yes {
-        return Ok(());
-    }
-    let no = |message: &str| Advice::refused(message).hint("`--yes` does not ask");
-    if !std::io::stdin().is_terminal() {
-        return Err(no("there is nobody to ask").into());
-    }
-    let typed: String = dialoguer::Input::new()
-        .with_prompt(format!("Type the cluster's name ({cluster}) to go on"))
-        .allow_empty(true)
-        .interact_text()?;
-    if typed.trim() == cluster { Ok(()) } else { Err(no(&format!("that is not its name; {kept}")).into()) }
 }

@@ -15,7 +15,8 @@ use clap::Args;
 use owo_colors::OwoColorize as _;
 
 use self::course::Drill;
-use super::{down, in_world, interruptible, read};
+use super::confirm::confirm;
+use super::{in_world, interruptible, read};
 use crate::drill::lane::TABLE;
 use crate::drill::{Fault, Target, picture, preflight, text};
 use crate::error::{Advice, Exit};
@@ -50,7 +51,7 @@ pub(super) async fn run(path: &Path, args: DrillArgs, json: bool) -> Result<Exit
         let drill = Drill::new(&world, args.fault, target)?;
         drill.damage.check().await?;
         announce(&world.inventory.cluster, args.fault, &drill.target);
-        down::confirm(&world.inventory.cluster, args.yes, "nothing was done")?;
+        confirm("cluster", &world.inventory.cluster, args.yes, "nothing was done")?;
         let run = drill.run(&interruptible()).await?;
         let report = run.report();
         if json {

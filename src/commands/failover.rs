@@ -1,6 +1,5 @@
 //! `cluster failover`: the guards fail over by themselves; by force a person does it where they cannot.
 
-use std::io::IsTerminal as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,6 +9,7 @@ use anyhow::{Context as _, Result};
 use owo_colors::OwoColorize as _;
 use serde_json::Value;
 
+use super::confirm::confirm;
 use super::switchover::guard;
 use super::{in_world, read};
 use crate::cli::FailoverArgs;
@@ -42,7 +42,7 @@ pub(super) async fn run(path: &Path, args: FailoverArgs, json: bool) -> Result<E
         for consequence in consequences(&world, &facts, node, &says, &off) {
             eprintln!("  - {consequence}");
         }
-        confirm(node, args.yes)?;
+        confirm("node", node, args.yes, "nothing was changed")?;
         let begun = Instant::now();
         switch_off(&world, &off).await?;
         take(&world, node).await?;
@@ -231,22 +231,6 @@ fn missing_wal(says: &Value) -> String {
         ),
         _ => "how much WAL it lacks cannot be told; what it never got will be lost".to_owned(),
     }
-}
-
-/// Asks for the node's name.
-fn confirm(node: &str, yes: bool) -> Result<()> {
-    if yes {
-        return Ok(());
-    }
-    let no = |message: &str| Advice::refused(message).hint("`--yes` does not ask");
-    if !std::io::stdin().is_terminal() {
-        return Err(no("there is nobody to ask").into());
-    }
-    let typed: String = dialoguer::Input::new()
-        .with_prompt(format!("Type the node's name ({node}) to go on"))
-        .allow_empty(true)
-        .interact_text()?;
-    if typed.trim() == node { Ok(()) } else { Err(no("that is not its name; nothing was changed").into()) }
 }
 
 async fn switch_off(world: &Arc<World>, off: &[Droplet]) -> Result<()> {

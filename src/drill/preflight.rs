@@ -45,7 +45,7 @@ impl Target {
             .collect();
         if !paused.is_empty() {
             return Err(Advice::refused(format!("failover is paused on {}", paused.join(" and ")))
-                .hint("nobody would take over; end the pause first"));
+                .hint("nobody would take over; `cluster resume` ends the pause"));
         }
         let Some(primary) = health.primary.clone().filter(|_| health.healthy) else {
             let problems = health.problems.join("\n  and: ");

@@ -1,0 +1,23 @@
+//! Asking before what cannot be taken back.
+
+use std::io::IsTerminal as _;
+
+use anyhow::Result;
+
+use crate::error::Advice;
+
+/// Asks for the name of what is at stake, a `cluster` or a `node`; `kept` says what another answer leaves as it is.
+pub(super) fn confirm(what: &str, name: &str, yes: bool, kept: &str) -> Result<()> {
+    if yes {
+        return Ok(());
+    }
+    let no = |message: &str| Advice::refused(message).hint("`--yes` does not ask");
+    if !std::io::stdin().is_terminal() {
+        return Err(no("there is nobody to ask").into());
+    }
+    let typed: String = dialoguer::Input::new()
+        .with_prompt(format!("Type the {what}'s name ({name}) to go on"))
+        .allow_empty(true)
+        .interact_text()?;
+    if typed.trim() == name { Ok(()) } else { Err(no(&format!("that is not its name; {kept}")).into()) }
+}
