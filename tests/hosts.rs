@@ -5,6 +5,10 @@
 mod drill;
 #[path = "hosts/harness.rs"]
 mod harness;
+#[path = "hosts/shapes.rs"]
+mod shapes;
+#[path = "hosts/versions.rs"]
+mod versions;
 
 use std::time::{Duration, Instant};
 
@@ -174,36 +178,6 @@ fn existing_inventory(lab: &Lab, inventory: &str) -> String {
             line("failover_token_file"),
         ),
     )
-}
-
-fn whole_way_with(number: u8, image: &str, version: u32) {
-    let lab = Lab::start(number, image);
-    let inventory = lab.inventory("demo.yaml", image, &demo(version));
-    let up = || lab.cluster(&["up", "-i", &inventory]);
-    up().ok();
-    assert!(up().ok().last_line().contains("nothing to do"));
-    let (status, _) = lab.wait_for_status(&inventory, 30, |status| status["healthy"] == true);
-    let running = node(&status, "pg1")["version"].as_str().unwrap().to_owned();
-    assert!(running.starts_with(&format!("{version}.")), "{running}");
-    lab.power("pg1", Power::Off);
-    let (status, took) = lab.wait_for_status(&inventory, 60, |status| {
-        status["primary"] == "pg2" && status["floating_ip"]["node"] == "pg2"
-    });
-    println!("PostgreSQL {running}: failover {:.1} s; {}", took.as_secs_f64(), status["floating_ip"]);
-    lab.cluster(&["down", "-i", &inventory, "--yes"]).ok();
-    lab.stop();
-}
-
-#[test]
-#[ignore = "needs root and a laboratory"]
-fn postgresql_13_on_bullseye() {
-    whole_way_with(2, "debian-11-x64", 13);
-}
-
-#[test]
-#[ignore = "needs root and a laboratory"]
-fn postgresql_17_on_trixie() {
-    whole_way_with(3, "debian-13-x64", 17);
 }
 
 /// Which of the ten moments are tried: all, or those that `CLUSTER_TEST_MOMENTS` names (`3,7`).

@@ -64,6 +64,11 @@ impl HostFacts {
     pub fn paused(&self) -> Option<bool> {
         self.guard.as_ref()?.get("paused")?.as_bool()
     }
+
+    /// Whether this node took writes beside another primary, and keeps its data for a person to look at.
+    pub fn keeps_data(&self) -> bool {
+        self.guard.as_ref().and_then(|guard| guard.get("kept")?.as_bool()) == Some(true)
+    }
 }
 
 /// apt and dpkg.

@@ -102,6 +102,7 @@ impl Seen {
             renew: beats || raising || self.restarting || self.is_stopped_in_a_pause(),
             writable: self.is_primary(),
             gone: !raising && (!self.processes || self.standby_signal),
+            heir: None,
         }
     }
 

@@ -23,7 +23,7 @@ use super::clock;
 use super::config::{Config, Member};
 use super::decision::Job;
 use super::fence;
-use super::lease::{ENDLESS, Event, Lease, Message, Millis, NodeId, Output, Refusal, Timing};
+use super::lease::{ENDLESS, Event, Lease, Local, Message, Millis, NodeId, Output, Refusal, Timing};
 use super::memory::{self, Held};
 use super::postgres::Look;
 use super::socket;
@@ -240,15 +240,11 @@ impl Guard {
     async fn tick(&mut self) -> Result<()> {
         let now = clock::now();
         let seen = self.see(now);
-        let local = seen.local();
+        let local = Local { heir: self.heir, ..seen.local() };
         self.miss_primary(now);
-        let mut output = self.lease.tick(now, local);
-        if let Some(heir) = self.heir.filter(|_| local.gone) {
+        let output = self.lease.tick(now, local);
+        if output.events.iter().any(|event| matches!(event, Event::Released { .. })) {
             self.heir = None;
-            let more = self.lease.hand_over(now, heir);
-            output.persist = more.persist.or(output.persist);
-            output.send.extend(more.send);
-            output.events.extend(more.events);
         }
         self.put(output).await?;
         self.act().await;
@@ -315,7 +311,10 @@ impl Guard {
                 }
                 let before = self.lease.durable().term;
                 let output = self.lease.receive(now, from, message);
-                let granted = Some(self.lease.durable()).filter(|it| it.term > before).map(|it| it.term);
+                // An answer may have made this node grant to itself, which is told as a question.
+                let granted = Some(self.lease.durable())
+                    .filter(|it| it.term > before && it.holder == Some(from))
+                    .map(|it| it.term);
                 let won = output.events.iter().any(|event| matches!(event, Event::Won { .. }));
                 // Before the answer leaves, so that no promotion is older than the grants that it stands on.
                 if let Some(term) = granted {

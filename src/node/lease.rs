@@ -240,6 +240,8 @@ pub struct Local {
     pub writable: bool,
     /// Whether no PostgreSQL here takes writes or could begin to without a new term.
     pub gone: bool,
+    /// Whom a holder that lets go names to have the next term.
+    pub heir: Option<NodeId>,
 }
 
 /// What is to be done, in this order: make durable, then send and tell.
@@ -335,7 +337,7 @@ pub struct Lease {
 impl Lease {
     /// A guard that starts at `now` with what its disk has.
     pub fn new(me: NodeId, members: Vec<NodeId>, timing: Timing, durable: Durable, now: Millis) -> Lease {
-        let local = Local { position: None, candidate: false, renew: false, writable: false, gone: false };
+        let local = Local { position: None, candidate: false, renew: false, writable: false, gone: false, heir: None };
         let seen = durable.term;
         let voter = Voter::new(timing, durable, now);
         Lease {
@@ -386,6 +388,15 @@ impl Lease {
     /// What the last holder that took writes reported; never older than what is on disk.
     pub fn report(&self) -> Option<Report> {
         self.voter.report()
+    }
+
+    /// What this node has reported as the last holder, as far as its own voter knows: its WAL reaches at least so far,
+    /// unless the data is no longer the same.
+    pub fn own_report(&self) -> Option<Position> {
+        let Durable { term, holder, .. } = *self.voter.durable();
+        self.report()
+            .filter(|report| holder == Some(self.me) && report.term == term)
+            .map(|report| report.position)
     }
 
     /// The node whose lease this voter knows to be fresh, as far as one voter can.

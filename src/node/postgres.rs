@@ -40,11 +40,11 @@ pub struct Look {
 
 const ROLE: &str = "select pg_is_in_recovery()";
 /// The row that every renewal of the lease stands on. Not replicated synchronously: a lost standby must not cost the
-/// lease.
+/// lease. What is told is what a loss of power leaves, too.
 const HEARTBEAT: &str = "\
     insert into cluster_guard.heartbeat (node, at) values (current_setting('cluster_name'), clock_timestamp()) \
         on conflict (node) do update set at = excluded.at; \
-    select pg_current_wal_lsn(), ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int, ''";
+    select pg_current_wal_flush_lsn(), ('x' || substr(pg_walfile_name(pg_current_wal_flush_lsn()), 1, 8))::bit(32)::int, ''";
 const TABLE: &str = "\
     create schema if not exists cluster_guard; \
     create table if not exists cluster_guard.heartbeat (node text primary key, at timestamptz not null)";
@@ -138,7 +138,8 @@ pub fn lsn(text: &str) -> Result<u64> {
     Ok(u64::from_str_radix(high, 16)? << 32 | u64::from_str_radix(low, 16)?)
 }
 
-/// The WAL of a PostgreSQL that does not run: what its control file says. A crashed one has a little more.
+/// The WAL of a PostgreSQL that does not run: what its control file says. One that was killed has what it wrote after its
+/// last checkpoint besides.
 ///
 /// # Errors
 /// When the control file cannot be read.

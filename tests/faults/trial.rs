@@ -109,6 +109,18 @@ impl<'a> Trial<'a> {
         Ok(at)
     }
 
+    /// Breaks something and mends it after `seconds`, counted from when it was surely broken.
+    pub(crate) fn stalls(&mut self, fault: &Fault, seconds: f64) -> Result<(), String> {
+        let began = self.breaks(fault)?;
+        let broken = clock::now();
+        self.sleep(seconds);
+        self.mends()?;
+        let least = self.mended.unwrap_or(broken) - broken;
+        let (least, most) = (least as f64 / 1000.0, (clock::now() - began) as f64 / 1000.0);
+        self.note(format!("it stood still for {least:.1} to {most:.1} s"));
+        Ok(())
+    }
+
     /// What broke before was the setting; the clock starts with the next fault.
     pub(crate) fn restart_clock(&mut self) {
         self.cut = None;

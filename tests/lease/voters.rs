@@ -142,3 +142,11 @@ fn a_word_about_the_past_frees_nobody() {
     let canvass = Message::Canvass { term: 9, position: at(5_000) };
     assert!(matches!(straw(&voter.receive(START + 5_100, 2, canvass)), Some(Refusal::Held { .. })));
 }
+
+#[test]
+fn the_last_holder_knows_how_far_it_had_written() {
+    assert_eq!(guard(1, held_by_one(true)).own_report(), Some(at(5_000)));
+    assert_eq!(guard(2, held_by_one(true)).own_report(), None, "another node's");
+    let since = Durable { term: 8, ..held_by_one(false) };
+    assert_eq!(guard(1, since).own_report(), None, "it took no writes in its last term");
+}

@@ -18,7 +18,10 @@ impl Guard {
         let ended = self.had_processes && !processes;
         let reads = !processes && self.job.is_none() && !self.config.me().witness && finished();
         if reads && (ended || self.stopped.is_none()) {
-            self.stopped = postgres::stopped_position(&self.config).ok();
+            // A primary that was killed has more than its last checkpoint. What it reported was flushed.
+            let reported = self.lease.own_report().filter(|_| !standby_signal);
+            self.stopped =
+                postgres::stopped_position(&self.config).ok().map(|at| reported.map_or(at, |it| at.max(it)));
         }
         if ended && !self.config.me().witness {
             memory::note("ended", "PostgreSQL has ended");

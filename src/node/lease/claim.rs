@@ -100,7 +100,7 @@ impl Lease {
                         self.renew(now, output);
                     }
                 } else if self.local.gone && !self.is_forced() {
-                    self.let_go(now, term, None, output);
+                    self.let_go(now, term, self.local.heir, output);
                 }
             }
             // Where PostgreSQL can simply be started again, the term is asked for anew rather than given away: a node that
@@ -280,15 +280,5 @@ impl Lease {
         let place = self.members.iter().position(|member| *member == self.me).unwrap_or(0) as u64;
         let retry_at = now + self.timing.renew + place * self.timing.renew / 2;
         self.claim = Claim::None { retry_at };
-    }
-
-    /// Hands the term to `heir`, once no PostgreSQL here takes writes. Nothing happens before that, or if there is
-    /// nothing to hand over.
-    pub fn hand_over(&mut self, now: Millis, heir: NodeId) -> Output {
-        let mut output = Output::default();
-        if let Some(term) = self.term().filter(|_| self.local.gone) {
-            self.let_go(now, term, Some(heir), &mut output);
-        }
-        output
     }
 }

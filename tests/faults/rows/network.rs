@@ -81,9 +81,7 @@ pub(crate) const ROWS: &[Row] = &[
         fault: "the primary isolated for 5 s",
         expected: "no failover",
         play: |trial| {
-            trial.breaks(&Fault::isolate(&trial.old))?;
-            trial.sleep(4.9);
-            trial.mends()?;
+            trial.stalls(&Fault::isolate(&trial.old), 5.0)?;
             trial.stays(12.0)
         },
     },

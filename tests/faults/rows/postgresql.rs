@@ -73,9 +73,7 @@ pub(crate) const ROWS: &[Row] = &[
         fault: "every process of PostgreSQL on the primary frozen for 5 s",
         expected: "no failover",
         play: |trial| {
-            trial.breaks(&Fault::FreezePostgres(trial.old.clone()))?;
-            trial.sleep(4.7);
-            trial.mends()?;
+            trial.stalls(&Fault::FreezePostgres(trial.old.clone()), 5.0)?;
             trial.stays(12.0)
         },
     },

@@ -55,9 +55,7 @@ pub(crate) const ROWS: &[Row] = &[
         fault: "the primary's whole host frozen for 5 s",
         expected: "no failover",
         play: |trial| {
-            trial.breaks(&Fault::FreezeHost(trial.old.clone()))?;
-            trial.sleep(4.9);
-            trial.mends()?;
+            trial.stalls(&Fault::FreezeHost(trial.old.clone()), 5.0)?;
             trial.stays(12.0)
         },
     },

@@ -1,0 +1,89 @@
+//! Other versions of PostgreSQL, on the Debian that has them: made, failed over, rewound, drilled.
+
+use std::time::Duration;
+
+use cluster::cloud::droplet::Power;
+use serde_json::Value;
+
+use super::harness::Lab;
+use super::{demo, node};
+
+fn whole_way_with(number: u8, image: &str, version: u32) {
+    let lab = Lab::start(number, image);
+    let inventory = lab.inventory("demo.yaml", image, &demo(version));
+    let up = || lab.cluster(&["up", "-i", &inventory]);
+    up().ok();
+    assert!(up().ok().last_line().contains("nothing to do"));
+    let (status, _) = lab.wait_for_status(&inventory, 30, |status| status["healthy"] == true);
+    let running = node(&status, "pg1")["version"].as_str().unwrap().to_owned();
+    assert!(running.starts_with(&format!("{version}.")), "{running}");
+    lab.power("pg1", Power::Off);
+    let (status, took) = lab.wait_for_status(&inventory, 60, |status| {
+        status["primary"] == "pg2" && status["floating_ip"]["node"] == "pg2"
+    });
+    println!("PostgreSQL {running}: failover {:.1} s; {}", took.as_secs_f64(), status["floating_ip"]);
+    lab.power("pg1", Power::On);
+    lab.wait_for_status(&inventory, 60, |status| status["healthy"] == true);
+
+    rewinds(&lab, &inventory);
+
+    for fault in ["crash", "switchover"] {
+        let run = lab.cluster(&["drill", "-i", &inventory, "--fault", fault, "--yes", "--json"]);
+        assert_eq!(run.code, 0, "{}\n{}", run.stdout, run.stderr);
+        let report = run.json();
+        println!("PostgreSQL {running}: drill {fault}: {} {}", report["seconds"], report["writes"]);
+        lab.wait_for_status(&inventory, 60, |status| status["healthy"] == true);
+    }
+    lab.cluster(&["down", "-i", &inventory, "--yes"]).ok();
+    lab.stop();
+}
+
+/// pg2 is primary and cut off from the others while a client writes there: what it alone has is given up, told and set
+/// aside, and it streams from pg1.
+fn rewinds(lab: &Lab, inventory: &str) {
+    lab.sql("pg2", "app", "create table history (row int)");
+    lab.sql("pg2", "app", "insert into history select generate_series(1, 100)");
+    let cut = |what: &str| lab.cluster(&["lab", "cut", "pg2", what, "--name", &lab.name]).ok();
+    lab.wait_for_status(inventory, 30, |status| status["healthy"] == true);
+    for what in ["pg1", "pg3", "api"] {
+        cut(what);
+    }
+    // Until it fences itself: the loop ends with the first write that is refused.
+    let alone = lab.ssh(
+        "pg2",
+        "cd /; row=100; while [ $row -lt 1000 ] && runuser -u postgres -- psql -XAtqw -d app \
+         -c \"insert into history values ($((row + 1)))\" 2>/dev/null; do row=$((row + 1)); sleep 0.1; done; echo $row",
+    );
+    let alone: u32 = alone.parse().unwrap();
+    assert!((101..1000).contains(&alone), "{alone}");
+    lab.wait_for_status(inventory, 60, |status| status["primary"] == "pg1");
+    assert_eq!(lab.sql("pg1", "app", "select count(*) from history"), "100");
+    lab.cluster(&["lab", "heal", "--name", &lab.name]).ok();
+    let (_, took) = lab.wait_for_status(inventory, 60, |status| status["healthy"] == true);
+    assert_eq!(lab.sql("pg2", "app", "select pg_is_in_recovery()"), "t");
+    assert_eq!(lab.sql("pg2", "app", "select count(*) from history"), "100");
+    assert_eq!(lab.ssh("pg2", "ls -d /var/lib/postgresql/*/main.old 2>/dev/null || :"), "", "it was rewound");
+    let lost: Value = serde_json::from_str(&lab.ssh("pg2", "cat /var/lib/cluster/lost.json")).unwrap();
+    // Heartbeats are transactions, too.
+    assert!(lost["transactions"].as_u64() >= Some(u64::from(alone - 100)), "{lost} for {} rows", alone - 100);
+    let kept = lab.ssh("pg2", &format!("ls {} | wc -l", lost["wal"].as_str().unwrap()));
+    assert_ne!(kept, "0");
+    println!(
+        "{} rows that pg2 alone had: {lost}; whole again after {:.1} s",
+        alone - 100,
+        took.as_secs_f64()
+    );
+    assert!(took < Duration::from_secs(45));
+}
+
+#[test]
+#[ignore = "needs root and a laboratory"]
+fn postgresql_13_on_bullseye() {
+    whole_way_with(2, "debian-11-x64", 13);
+}
+
+#[test]
+#[ignore = "needs root and a laboratory"]
+fn postgresql_17_on_trixie() {
+    whole_way_with(3, "debian-13-x64", 17);
+}
