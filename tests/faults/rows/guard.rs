@@ -1,5 +1,6 @@
 //! A guard that fails.
 
+use super::network::cut_off;
 use crate::fault::Fault;
 use crate::matrix::Row;
 
@@ -43,10 +44,8 @@ pub(crate) const ROWS: &[Row] = &[
         fault: "`systemctl stop` of the primary's guard, and the primary cut off from the other nodes; clients reach it",
         expected: "the watch fences it when the lease has run out, before the standby begins",
         play: |trial| {
-            let (old, new) = (trial.old.clone(), trial.new.clone());
-            trial.breaks(&Fault::StopGuard(old.clone()))?;
-            trial.breaks(&Fault::between(&old, &new))?;
-            trial.breaks(&Fault::between(&old, "pg3"))?;
+            trial.breaks(&Fault::StopGuard(trial.old.clone()))?;
+            cut_off(trial)?;
             trial.failover()?;
             trial.mends()?;
             trial.back()
@@ -58,10 +57,8 @@ pub(crate) const ROWS: &[Row] = &[
         fault: "the primary's guard frozen, and the primary cut off from the other nodes; clients still reach it",
         expected: "it is fenced by the watch or by systemd before the standby begins",
         play: |trial| {
-            let (old, new) = (trial.old.clone(), trial.new.clone());
-            trial.breaks(&Fault::FreezeGuard(old.clone()))?;
-            trial.breaks(&Fault::between(&old, &new))?;
-            trial.breaks(&Fault::between(&old, "pg3"))?;
+            trial.breaks(&Fault::FreezeGuard(trial.old.clone()))?;
+            cut_off(trial)?;
             trial.failover()?;
             trial.mends()?;
             trial.back()
@@ -73,11 +70,9 @@ pub(crate) const ROWS: &[Row] = &[
         fault: "the primary cut off from the other nodes, and its guard killed 3 s later; clients still reach it",
         expected: "the guard that systemd starts takes up the old end of the lease, and fences at it",
         play: |trial| {
-            let (old, new) = (trial.old.clone(), trial.new.clone());
-            trial.breaks(&Fault::between(&old, &new))?;
-            trial.breaks(&Fault::between(&old, "pg3"))?;
+            cut_off(trial)?;
             trial.sleep(3.0);
-            trial.breaks(&Fault::KillGuard(old))?;
+            trial.breaks(&Fault::KillGuard(trial.old.clone()))?;
             trial.failover()?;
             trial.mends()?;
             trial.back()

@@ -2,6 +2,7 @@
 
 use crate::fault::{Fault, From};
 use crate::matrix::Row;
+use crate::trial::Trial;
 
 /// The rows.
 pub(crate) const ROWS: &[Row] = &[
@@ -37,10 +38,8 @@ pub(crate) const ROWS: &[Row] = &[
         fault: "the primary cut off from the other nodes and the API; clients still reach it",
         expected: "it stops taking writes before the standby begins; what it alone had is reported",
         play: |trial| {
-            let (old, new) = (trial.old.clone(), trial.new.clone());
-            trial.breaks(&Fault::between(&old, &new))?;
-            trial.breaks(&Fault::between(&old, "pg3"))?;
-            trial.breaks(&Fault::cut(&old, From::Api))?;
+            cut_off(trial)?;
+            trial.breaks(&Fault::cut(&trial.old, From::Api))?;
             trial.failover()?;
             trial.mends()?;
             trial.back()
@@ -173,10 +172,8 @@ pub(crate) const ROWS: &[Row] = &[
         fault: "all three nodes cut off from each other for 20 s; clients reach all",
         expected: "the primary fences itself, nobody promotes; healed, there is a primary again",
         play: |trial| {
-            let (old, new) = (trial.old.clone(), trial.new.clone());
-            trial.breaks(&Fault::between(&old, &new))?;
-            trial.breaks(&Fault::between(&old, "pg3"))?;
-            trial.breaks(&Fault::between(&new, "pg3"))?;
+            cut_off(trial)?;
+            trial.breaks(&Fault::between(&trial.new, "pg3"))?;
             trial.sleep(9.5);
             trial.nobody(trial.cut() + 9_500, 12.0)?;
             trial.mends()?;
@@ -211,3 +208,11 @@ pub(crate) const ROWS: &[Row] = &[
         },
     },
 ];
+
+/// The primary is cut off from the other nodes, and from nothing else: its clients and the API still reach it.
+pub(super) fn cut_off(trial: &mut Trial<'_>) -> Result<(), String> {
+    for node in [trial.new.clone(), "pg3".to_owned()] {
+        trial.breaks(&Fault::between(&trial.old, &node))?;
+    }
+    Ok(())
+}

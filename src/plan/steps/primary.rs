@@ -1,0 +1,106 @@
+//! The primary: its first start, its registration, the roles and databases on it.
+
+use super::Planner;
+use crate::facts::HostFacts;
+use crate::facts::host::{Made, PostgresFacts};
+use crate::inventory::Node;
+use crate::plan::roles::{Data, Primary};
+use crate::plan::{Action, Phase};
+use crate::scram;
+
+impl Planner<'_> {
+    pub(super) fn primary(&mut self, node: &Node, host: &HostFacts, data: &Data) {
+        let rows = host.repmgr.as_deref().unwrap_or_default();
+        if self.primary == Primary::Never && host.postgres.is_none() {
+            let why = "this cluster has never been";
+            self.step(Phase::Setup, Some(node), Action::StartNew { made: Made::Primary }, why);
+        }
+        let Some(postgres) = &host.postgres else {
+            if *data == Data::Ours {
+                // Begun by a run that was killed; what it holds is for the next look to say.
+                return;
+            }
+            // Never started: what follows is certain, and a reader of the plan wants to know.
+            self.role(node, Phase::Setup, "repmgr", None, "repmgr logs in with it");
+            self.step(Phase::Setup, Some(node), Action::RegisterPrimary, "repmgr does not know it");
+            self.applications(node, None);
+            return;
+        };
+        if postgres.in_recovery {
+            return;
+        }
+        self.role(node, Phase::Setup, "repmgr", Some(postgres), "repmgr logs in with it");
+        let registered = rows.iter().find(|row| row.id == node.id);
+        if !registered
+            .is_some_and(|row| row.kind == "primary" && row.active && self.is_reached_at(node, &row.conninfo))
+        {
+            self.step(Phase::Setup, Some(node), Action::RegisterPrimary, "repmgr does not know it as it is");
+        }
+        self.applications(node, Some(postgres));
+    }
+
+    /// The roles and databases of applications, and the role that checks the cluster.
+    fn applications(&mut self, node: &Node, postgres: Option<&PostgresFacts>) {
+        self.role(node, Phase::Follow, "cluster", postgres, "`up` and `drill` write with it");
+        for user in &self.inventory.users {
+            self.role(node, Phase::Follow, &user.name, postgres, "the inventory declares it");
+        }
+        let own = ("cluster".to_owned(), "cluster".to_owned());
+        let declared =
+            self.inventory.databases.iter().map(|database| (database.name.clone(), database.owner.clone()));
+        for (name, owner) in std::iter::once(own).chain(declared) {
+            match postgres.and_then(|postgres| postgres.databases.iter().find(|it| it.name == name)) {
+                None => {
+                    let action = Action::Database { name, owner };
+                    self.step(Phase::Follow, Some(node), action, "the inventory declares it");
+                }
+                Some(found) if found.owner != owner => self.trouble(
+                    None,
+                    format!("database `{name}` belongs to `{}`, not to `{owner}`", found.owner),
+                    format!("`alter database {name} owner to {owner}` if that is what you want"),
+                ),
+                Some(_) => {}
+            }
+        }
+    }
+
+    pub(super) fn role(
+        &mut self,
+        node: &Node,
+        phase: Phase,
+        name: &str,
+        postgres: Option<&PostgresFacts>,
+        why: &str,
+    ) {
+        let (password, superuser, replication) = match name {
+            "repmgr" => (&self.means.repmgr_password, true, true),
+            "cluster" => (&self.means.check_password, false, false),
+            _ => {
+                let superuser = self.inventory.users.iter().any(|user| user.name == name && user.superuser);
+                match self.means.user_passwords.get(name) {
+                    Some(password) => (password, superuser, false),
+                    // It was made elsewhere, and resetting it would lock the application out.
+                    None => return,
+                }
+            }
+        };
+        let found = postgres.and_then(|postgres| postgres.roles.iter().find(|role| role.name == name));
+        let right = found.is_some_and(|role| {
+            role.login
+                && role.superuser == superuser
+                && (role.replication || !replication)
+                && role.password.as_deref().is_some_and(|verifier| scram::verifies(verifier, password))
+        });
+        if !right {
+            let action = Action::Role {
+                name: name.to_owned(),
+                password: password.clone(),
+                superuser,
+                replication,
+                exists: found.is_some(),
+            };
+            let why = if found.is_some() { "its rights or its password differ" } else { why };
+            self.step(phase, Some(node), action, why);
+        }
+    }
+}

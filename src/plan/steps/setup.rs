@@ -1,0 +1,100 @@
+//! What every node has, whatever its role: a data directory, files, the node's program, settings.
+
+use super::Planner;
+use super::services::program_hash;
+use crate::facts::HostFacts;
+use crate::facts::host::{Made, PostgresFacts};
+use crate::inventory::{Node, Role};
+use crate::plan::roles::{self, Data, Primary};
+use crate::plan::{Action, Phase, files};
+
+impl<'a> Planner<'a> {
+    pub(super) fn set_up(&mut self, node: &'a Node, host: &HostFacts, role: Role) {
+        let data = roles::data(self.inventory, self.facts, host);
+        let running = host.postgres.is_some();
+        if matches!(data, Data::None | Data::HalfMade) && !self.is_clone_under_way(host) {
+            let why = match data {
+                Data::HalfMade => "a run that was killed left it half made",
+                _ => "there is none",
+            };
+            // A half-made clone is made anew by the clone itself.
+            if !host.marker.as_ref().is_some_and(|marker| marker.made == Made::Cloning) {
+                let first = self.primary == Primary::Never;
+                self.step(Phase::Setup, Some(node), Action::CreateData { first }, why);
+            }
+        }
+        self.files(node, host);
+        if self.facts.local.node_program != program_hash(host) && !self.guard_runs(host) {
+            let action = Action::InstallProgram { sha256: self.facts.local.node_program.clone() };
+            self.step(Phase::Setup, Some(node), action, "it is missing or of another version");
+        }
+        if let Some(postgres) = &host.postgres {
+            self.settings(node, host, postgres, role);
+        }
+        match role {
+            Role::Primary => self.primary(node, host, &data),
+            Role::Standby => self.standby(node, host, &data),
+            Role::Witness => self.witness(node, host, &data, running),
+        }
+    }
+
+    fn files(&mut self, node: &Node, host: &HostFacts) {
+        let mut changes = Vec::new();
+        for file in files::files(self.inventory, self.means, &self.addresses, node) {
+            let found = host.files.get(&file.path);
+            if !found.is_some_and(|found| file.matches(found)) {
+                changes.push(file.change(found));
+            }
+        }
+        if !changes.is_empty() {
+            let there = changes.iter().all(|change| host.files.contains_key(&change.path));
+            let why = match (there, changes.len()) {
+                (true, 1) => "it differs from what the inventory makes",
+                (true, _) => "they differ from what the inventory makes",
+                (false, 1) => "it is missing",
+                (false, _) => "some or all are missing",
+            };
+            self.step(Phase::Setup, Some(node), Action::WriteFiles { files: changes }, why);
+        }
+    }
+
+    /// A changed setting: reload, and a restart only where PostgreSQL says so.
+    fn settings(&mut self, node: &Node, host: &HostFacts, postgres: &PostgresFacts, role: Role) {
+        for error in postgres.file_errors.iter().chain(&postgres.hba_errors) {
+            self.trouble(
+                Some(&node.name),
+                format!("PostgreSQL does not accept its configuration: {error}"),
+                "look at postgresql.settings and clients in the inventory",
+            );
+        }
+        let version = self.inventory.postgresql.version;
+        let newest = [files::postgresql_conf(version), files::pg_hba(version)]
+            .iter()
+            .filter_map(|path| Some(host.files.get(path)?.modified))
+            .fold(0.0, f64::max);
+        if newest > postgres.conf_loaded && postgres.file_errors.is_empty() && postgres.hba_errors.is_empty()
+        {
+            self.step(
+                Phase::Reload,
+                Some(node),
+                Action::Reload,
+                "its files are newer than what PostgreSQL has read",
+            );
+        } else if !postgres.pending_restart.is_empty() {
+            // A standby must never allow less than its primary: where values shrink, the primary goes first.
+            let shrinks = postgres.file_settings.iter().any(|(name, wanted)| {
+                let now = postgres.hot_standby_settings.get(name).and_then(|value| value.parse::<i64>().ok());
+                matches!((wanted.parse::<i64>(), now), (Ok(wanted), Some(now)) if wanted < now)
+            });
+            let phase =
+                if (role == Role::Primary) == shrinks { Phase::RestartFirst } else { Phase::RestartLast };
+            let settings = postgres.pending_restart.clone();
+            self.step(
+                phase,
+                Some(node),
+                Action::Restart { settings },
+                "PostgreSQL says that they wait for a restart",
+            );
+        }
+    }
+}

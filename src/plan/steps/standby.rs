@@ -1,0 +1,99 @@
+//! A standby: its clone, its start, its registration.
+
+use super::Planner;
+use crate::facts::HostFacts;
+use crate::inventory::Node;
+use crate::node::config::Config;
+use crate::plan::roles::{Data, Primary};
+use crate::plan::{Action, Phase};
+
+impl<'a> Planner<'a> {
+    pub(super) fn standby(&mut self, node: &'a Node, host: &HostFacts, data: &Data) {
+        let primary = match &self.primary {
+            Primary::One(name) => name.clone(),
+            Primary::Never => self.inventory.primary().name.clone(),
+            Primary::Several(_) | Primary::Gone(_) => return,
+            Primary::Lost(why) => {
+                let why = why.clone();
+                return self.without_primary(node, host, data, &why);
+            }
+        };
+        let conninfo = self
+            .addresses
+            .hosts
+            .get(&primary)
+            .map(|host| Config::conninfo(*host, self.inventory.postgresql.port))
+            .unwrap_or_default();
+        let theirs = self.system_identifier(&primary);
+        let mut starts = false;
+        match data {
+            Data::None | Data::HalfMade | Data::Virgin => {
+                let why = match data {
+                    Data::HalfMade if self.is_clone_under_way(host) => "a clone is under way",
+                    Data::HalfMade => "the last clone did not end",
+                    _ => "it has no data yet",
+                };
+                self.step(Phase::Follow, Some(node), Action::Clone { from: primary, conninfo }, why);
+                starts = true;
+            }
+            Data::Foreign(_) => return,
+            Data::Ours => {
+                let identifier = host.data.as_ref().and_then(|data| data.system_identifier.as_deref());
+                if let (Some(theirs), Some(identifier)) = (theirs, identifier)
+                    && theirs != identifier
+                {
+                    return self.refuse(
+                        Some(&node.name),
+                        format!("its data (system identifier {identifier}) is not {primary}'s ({theirs})"),
+                        "two clusters have been mixed; nothing is touched",
+                    );
+                }
+                let follows = host.data.as_ref().is_some_and(|data| data.standby_signal);
+                if host.postgres.is_none() && !follows {
+                    // Its guard rewinds it, or clones it beside its old data; here there is nothing to do but to wait.
+                    self.plan.waits = Some(format!("{} to become a standby of {primary}", node.name));
+                    return self.trouble(
+                        Some(&node.name),
+                        format!("was primary before {primary} took over, and is not its standby yet"),
+                        "its guard makes it one by itself; `cluster-node status` on the node says how far it is",
+                    );
+                }
+                starts |= host.postgres.is_none();
+            }
+        }
+        if starts && self.is_paused(node) {
+            // Whoever paused it may have stopped it, too; the rest is seen to once it runs.
+            return self.trouble(
+                Some(&node.name),
+                "does not run, and is paused",
+                "`cluster resume` starts it",
+            );
+        }
+        if starts {
+            self.step(Phase::Follow, Some(node), Action::StartStandby, "it does not run");
+        }
+        let rows =
+            self.host(&self.primary_name()).up().and_then(|host| host.repmgr.as_deref()).unwrap_or_default();
+        let upstream = self.inventory.node(&self.primary_name()).map(|node| i64::from(node.id));
+        let registered = rows.iter().find(|row| row.id == node.id).is_some_and(|row| {
+            row.kind == "standby"
+                && row.active
+                && row.upstream == upstream
+                && self.is_reached_at(node, &row.conninfo)
+        });
+        if !registered {
+            self.step(Phase::Follow, Some(node), Action::RegisterStandby, "repmgr does not know it as it is");
+        }
+    }
+
+    pub(super) fn is_clone_under_way(&self, host: &HostFacts) -> bool {
+        host.units
+            .get("cluster-clone")
+            .is_some_and(|unit| unit.active == "active" || unit.active == "activating")
+    }
+
+    fn system_identifier(&self, node: &str) -> Option<&'a str> {
+        let host = self.host(node).up()?;
+        host.postgres.as_ref().map(|postgres| postgres.system_identifier.as_str())
+    }
+}

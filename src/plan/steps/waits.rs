@@ -1,0 +1,63 @@
+//! What is left to the guards or to a person: a lease that is not granted, a pause, a cluster without a primary.
+
+use super::Planner;
+use crate::facts::HostFacts;
+use crate::inventory::Node;
+use crate::plan::roles::{Data, Primary};
+use crate::plan::{Action, Phase};
+
+impl Planner<'_> {
+    /// A primary that has not been granted its first lease yet has nobody who would take over from it.
+    pub(super) fn lease(&mut self) {
+        let Primary::One(name) = &self.primary else { return };
+        let name = name.clone();
+        if self.host(&name).up().and_then(HostFacts::holds_lease) == Some(false) {
+            self.plan.waits = Some(format!("a majority to grant {name} the lease"));
+            self.trouble(
+                Some(&name),
+                "has not been granted the lease: until it is, nobody takes over from it",
+                "a majority of the guards must run and reach each other (UDP port 5480); `cluster-node status` on the \
+                 nodes says what each of them waits for",
+            );
+        }
+    }
+
+    /// Somebody is at work on the cluster: what stands still is left alone, and nothing that guards would do by
+    /// themselves is waited for.
+    pub(super) fn pause(&mut self) {
+        if self.paused.is_empty() {
+            return;
+        }
+        self.plan.waits = None;
+        let names = self.paused.join(", ");
+        self.trouble(
+            None,
+            format!("paused on {names}: guards start, promote and rejoin nothing there, and this run starts nothing"),
+            "`cluster resume` ends the pause",
+        );
+    }
+
+    /// The cluster has been, and nobody takes writes: start what can be started safely, decide nothing.
+    pub(super) fn without_primary(&mut self, node: &Node, host: &HostFacts, data: &Data, why: &str) {
+        if self.plan.troubles.iter().all(|trouble| trouble.message != why) {
+            let hint = if self.paused.is_empty() {
+                "no new primary is made, so that nothing is lost; the guards start the old one as soon as a majority \
+                 of the nodes is there: bring the missing ones back"
+            } else {
+                "no new primary is made, so that nothing is lost; the guards go on from here once the pause has ended"
+            };
+            self.trouble(None, why, hint);
+        }
+        let up = self.inventory.nodes.iter().filter(|node| self.host(&node.name).up().is_some()).count();
+        if up * 2 > self.inventory.nodes.len() {
+            self.plan.waits = Some("the guards to agree on a primary".into());
+        }
+        if *data == Data::Ours
+            && host.postgres.is_none()
+            && host.data.as_ref().is_some_and(|data| data.standby_signal)
+            && !self.is_paused(node)
+        {
+            self.step(Phase::Follow, Some(node), Action::StartStandby, "it does not run");
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! The witness: its start, its registration.
+
+use std::net::IpAddr;
+
+use super::Planner;
+use crate::facts::HostFacts;
+use crate::facts::host::{Made, RepmgrNode};
+use crate::inventory::Node;
+use crate::plan::roles::{Data, Primary};
+use crate::plan::{Action, Phase};
+
+impl Planner<'_> {
+    pub(super) fn witness(&mut self, node: &Node, host: &HostFacts, data: &Data, running: bool) {
+        match data {
+            Data::Foreign(_) => return,
+            Data::Ours if !running && self.is_paused(node) => {
+                return self.trouble(
+                    Some(&node.name),
+                    "does not run, and is paused",
+                    "`cluster resume` starts it",
+                );
+            }
+            _ if !running => {
+                let why = "it does not run";
+                self.step(Phase::Setup, Some(node), Action::StartNew { made: Made::Witness }, why);
+                if *data == Data::Ours {
+                    // It has run before; what it holds is for the next look to say.
+                    return;
+                }
+            }
+            _ => {}
+        }
+        self.role(node, Phase::Setup, "repmgr", host.postgres.as_ref(), "repmgr logs in with it");
+        let name = match &self.primary {
+            Primary::One(name) => name.clone(),
+            Primary::Never => self.inventory.primary().name.clone(),
+            Primary::Several(_) | Primary::Lost(_) | Primary::Gone(_) => return,
+        };
+        let upstream = self.inventory.node(&name).map(|node| i64::from(node.id));
+        let right = |rows: Option<&[RepmgrNode]>| {
+            rows.unwrap_or_default().iter().find(|row| row.id == node.id).is_some_and(|row| {
+                row.kind == "witness"
+                    && row.active
+                    && row.upstream == upstream
+                    && self.is_reached_at(node, &row.conninfo)
+            })
+        };
+        let primary_rows = self.host(&name).up().and_then(|host| host.repmgr.as_deref());
+        if !(right(host.repmgr.as_deref()) && right(primary_rows)) {
+            let primary_host = self.addresses.hosts.get(&name).map(IpAddr::to_string).unwrap_or_default();
+            let action = Action::RegisterWitness { primary_host };
+            self.step(Phase::Follow, Some(node), action, "repmgr does not know it as it is");
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Data directories: made, started for the first time, cloned.
+
+use cluster::facts::host::{DataFacts, DatabaseFacts, Made, Marker, PgCluster, PostgresFacts, RoleFacts};
+
+use super::{IDENTIFIER, Model};
+
+impl Model {
+    pub(super) fn create_data(&mut self, node: &str, whole: bool) {
+        let version = self.inventory.postgresql.version;
+        let (cluster, port) = (self.inventory.cluster.clone(), self.inventory.postgresql.port);
+        let number = self.number(node);
+        let host = self.host(node);
+        assert!(
+            host.packages.installed.contains_key(&format!("postgresql-{version}")),
+            "nothing could make it"
+        );
+        if host.data.as_ref().is_some_and(|data| data.entries > 0) {
+            let marker = host.marker.as_ref().expect("somebody's data is overwritten");
+            assert!(
+                marker.made == Made::Creating && marker.cluster == cluster,
+                "data of {marker:?} is overwritten"
+            );
+        }
+        host.marker =
+            Some(Marker { cluster: cluster.clone(), made: Made::Creating, system_identifier: None });
+        host.data = Some(DataFacts { entries: 5, ..DataFacts::default() });
+        if whole {
+            // Every data directory has an identifier of its own, until it is cloned.
+            let identifier = if node == self.inventory.primary().name {
+                IDENTIFIER.to_owned()
+            } else {
+                format!("720000000000000000{number}")
+            };
+            let host = self.host(node);
+            host.marker =
+                Some(Marker { cluster, made: Made::Virgin, system_identifier: Some(identifier.clone()) });
+            host.data = Some(DataFacts {
+                entries: 23,
+                system_identifier: Some(identifier),
+                state: Some("shut down".into()),
+                timeline: Some(1),
+                ..DataFacts::default()
+            });
+            let data = format!("/var/lib/postgresql/{version}/main");
+            host.pg_clusters = vec![PgCluster {
+                version: version.to_string(),
+                name: "main".into(),
+                port,
+                status: "down".into(),
+                data,
+            }];
+        }
+    }
+
+    pub(super) fn start_new(&mut self, node: &str, made: Made, whole: bool) {
+        if made == Made::Primary {
+            assert_eq!(self.writers(), Vec::<String>::new(), "a second primary");
+            assert!(self.facts.local.system_identifier.is_none(), "a cluster that existed is begun anew");
+        }
+        let host = self.host(node);
+        let marker = host.marker.as_mut().expect("no data directory was made");
+        assert!(marker.made == Made::Virgin || marker.made == made, "a {marker:?} starts as {made:?}");
+        marker.made = made;
+        if whole {
+            let identifier = marker.system_identifier.clone().unwrap();
+            host.data.as_mut().unwrap().state = Some("in production".into());
+            host.postgres = Some(PostgresFacts {
+                version: "15.8 (Debian 15.8-0+deb12u1)".into(),
+                system_identifier: identifier,
+                timeline: 1,
+                lsn: Some("0/3000000".into()),
+                databases: vec![DatabaseFacts { name: "postgres".into(), owner: "postgres".into() }],
+                roles: vec![RoleFacts {
+                    name: "postgres".into(),
+                    superuser: true,
+                    login: true,
+                    ..RoleFacts::default()
+                }],
+                ..PostgresFacts::default()
+            });
+            self.started(node);
+        }
+    }
+
+    pub(super) fn clone_from(&mut self, node: &str, from: &str, whole: bool) {
+        assert_eq!(self.writer(), from);
+        assert!(self.has_role(from, "repmgr"));
+        let (version, port, cluster) = (
+            self.inventory.postgresql.version,
+            self.inventory.postgresql.port,
+            self.inventory.cluster.clone(),
+        );
+        let identifier = self.running(from).system_identifier.clone();
+        let host = self.host(node);
+        if let Some(marker) = host.marker.as_ref().filter(|_| host.data.is_some()) {
+            assert!(
+                matches!(marker.made, Made::Virgin | Made::Cloning),
+                "a {:?} is overwritten",
+                marker.made
+            );
+        }
+        assert!(host.postgres.is_none(), "a running PostgreSQL is overwritten");
+        host.marker = Some(Marker { cluster: cluster.clone(), made: Made::Cloning, system_identifier: None });
+        host.data = None;
+        if whole {
+            host.marker =
+                Some(Marker { cluster, made: Made::Standby, system_identifier: Some(identifier.clone()) });
+            host.data = Some(DataFacts {
+                entries: 24,
+                standby_signal: true,
+                system_identifier: Some(identifier),
+                timeline: Some(1),
+                ..DataFacts::default()
+            });
+            let data = format!("/var/lib/postgresql/{version}/main");
+            host.pg_clusters = vec![PgCluster {
+                version: version.to_string(),
+                name: "main".into(),
+                port,
+                status: "down".into(),
+                data,
+            }];
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! apt: what it knows of, what is installed.
+
+use super::Model;
+
+impl Model {
+    pub(super) fn update_lists(&mut self, node: &str) {
+        let host = self.host(node);
+        let from = |name: &str| host.packages.pgdg.iter().any(|line| line.contains(name));
+        let mut versions = vec![15];
+        if from("//apt.postgresql.org") {
+            versions.extend([13, 14, 16, 17]);
+        }
+        if from("//apt-archive.postgresql.org") {
+            versions.push(12);
+        }
+        host.packages.lists_age = Some(1);
+        host.packages.candidates = versions
+            .iter()
+            .flat_map(|version| [format!("postgresql-{version}"), format!("postgresql-{version}-repmgr")])
+            .chain(["sudo".into()])
+            .map(|package| (package, "1".into()))
+            .collect();
+    }
+
+    pub(super) fn add_repository(&mut self, node: &str, archive: bool) {
+        let host = if archive { "apt-archive" } else { "apt" };
+        let line = format!("deb https://{host}.postgresql.org/pub/repos/apt bookworm-pgdg main");
+        self.host(node).packages.pgdg.push(line);
+        self.update_lists(node);
+    }
+
+    /// dpkg was killed after the first of them.
+    pub(super) fn half_install(&mut self, node: &str, packages: &[String]) {
+        self.host(node).packages.interrupted = true;
+        let first = packages[0].clone();
+        self.host(node).packages.installed.insert(first, "1".into());
+    }
+
+    pub(super) fn install(&mut self, node: &str, packages: &[String]) {
+        let host = self.host(node);
+        assert!(host.files.contains_key(cluster::plan::files::CREATECLUSTER), "the package makes a cluster");
+        for package in packages {
+            assert!(host.packages.candidates.contains_key(package), "apt has no {package}");
+            host.packages.installed.insert(package.clone(), "1".into());
+        }
+        host.packages.interrupted = false;
+    }
+}

@@ -1,0 +1,139 @@
+//! PostgreSQL that runs: its start, its settings, roles and databases, and what it replicates.
+
+use std::collections::BTreeMap;
+
+use cluster::facts::Host;
+use cluster::facts::host::{DatabaseFacts, PostgresFacts, Receiver, Replica, RoleFacts};
+use cluster::inventory::Role;
+use cluster::scram;
+use secrecy::SecretString;
+
+use super::Model;
+use super::files::active;
+
+impl Model {
+    pub(super) fn start_standby(&mut self, node: &str) {
+        let identifier = self.host(node).data.as_ref().unwrap().system_identifier.clone().unwrap();
+        self.host(node).postgres = Some(PostgresFacts {
+            version: "15.8 (Debian 15.8-0+deb12u1)".into(),
+            in_recovery: true,
+            system_identifier: identifier,
+            timeline: 1,
+            ..PostgresFacts::default()
+        });
+        self.started(node);
+        self.standbys_allow_as_much();
+    }
+
+    pub(super) fn started(&mut self, node: &str) {
+        let clock = self.clock;
+        self.read_settings(node);
+        let host = self.host(node);
+        host.pg_clusters.iter_mut().for_each(|cluster| cluster.status = "online".into());
+        host.units.insert("postgresql@15-main".into(), active());
+        let postgres = host.postgres.as_mut().unwrap();
+        (postgres.started, postgres.conf_loaded) = (clock, clock);
+        postgres.hot_standby_settings = postgres.file_settings.clone();
+        postgres.pending_restart.clear();
+    }
+
+    pub(super) fn reload(&mut self, node: &str) {
+        self.running(node).conf_loaded = self.clock;
+        self.read_settings(node);
+    }
+
+    pub(super) fn restart(&mut self, node: &str) {
+        let clock = self.clock;
+        let postgres = self.running(node);
+        (postgres.started, postgres.conf_loaded) = (clock, clock);
+        postgres.hot_standby_settings = postgres.file_settings.clone();
+        postgres.pending_restart.clear();
+        self.standbys_allow_as_much();
+    }
+
+    /// What PostgreSQL makes of its files when it reads them.
+    fn read_settings(&mut self, node: &str) {
+        let path = cluster::plan::files::postgresql_conf(self.inventory.postgresql.version);
+        let host = self.host(node);
+        let text = host.files.get(&path).and_then(|file| file.content.clone()).unwrap_or_default();
+        let wanted = text
+            .lines()
+            .find_map(|line| line.strip_prefix("max_connections = '"))
+            .map(|it| it.trim_end_matches('\''));
+        let wanted = BTreeMap::from([("max_connections".to_owned(), wanted.unwrap_or("100").to_owned())]);
+        let postgres = host.postgres.as_mut().unwrap();
+        if postgres.hot_standby_settings != wanted {
+            postgres.pending_restart = vec!["max_connections".into()];
+        }
+        postgres.file_settings = wanted;
+    }
+
+    /// A standby that allows less than its primary stops replaying.
+    fn standbys_allow_as_much(&mut self) {
+        let writers = self.writers();
+        let [primary] = writers.as_slice() else { return };
+        let allowed = |postgres: &PostgresFacts| {
+            postgres.hot_standby_settings["max_connections"].parse::<u32>().unwrap()
+        };
+        let most = allowed(self.running(primary));
+        let nodes: Vec<String> = self.inventory.data_nodes().map(|node| node.name.clone()).collect();
+        for node in nodes {
+            if let Some(postgres) =
+                self.known(&node).and_then(|host| host.postgres.as_ref()).filter(|it| it.in_recovery)
+            {
+                assert!(allowed(postgres) >= most, "{node} allows fewer connections than {primary}");
+            }
+        }
+    }
+
+    pub(super) fn has_role(&mut self, node: &str, name: &str) -> bool {
+        self.running(node).roles.iter().any(|role| role.name == name)
+    }
+
+    pub(super) fn set_role(&mut self, node: &str, role: RoleFacts, exists: bool) {
+        assert!(!self.running(node).in_recovery, "{node} takes no writes");
+        assert_eq!(self.has_role(node, &role.name), exists);
+        let roles = &mut self.running(node).roles;
+        roles.retain(|it| it.name != role.name);
+        roles.push(role);
+    }
+
+    pub(super) fn create_database(&mut self, node: &str, name: &str, owner: &str) {
+        assert!(self.has_role(node, owner), "there is no role {owner} yet");
+        self.running(node).databases.push(DatabaseFacts { name: name.into(), owner: owner.into() });
+    }
+
+    /// What happens by itself: standbys have what the primary has, and repmgrd copies its rows to the witness.
+    pub(crate) fn replicate(&mut self) {
+        let writers = self.writers();
+        let [primary] = writers.as_slice() else { return };
+        if self.dark.contains_key(primary) {
+            return;
+        }
+        let (theirs, rows) = (self.running(primary).clone(), self.host(primary).repmgr.clone());
+        let mut replicas = Vec::new();
+        for node in self.inventory.nodes.clone() {
+            let Some(Host::Up(host)) = self.facts.hosts.get_mut(&node.name) else { continue };
+            if node.role == Role::Witness {
+                let runs = host.units.get("repmgrd").is_some_and(|unit| unit.active == "active");
+                if runs && host.repmgr.is_some() {
+                    host.repmgr = rows.clone();
+                }
+                continue;
+            }
+            let Some(postgres) = host.postgres.as_mut().filter(|it| it.in_recovery) else { continue };
+            postgres.roles = theirs.roles.clone();
+            postgres.databases = theirs.databases.clone();
+            postgres.timeline = theirs.timeline;
+            postgres.receiver = Some(Receiver { status: "streaming".into(), host: None });
+            host.repmgr = rows.clone();
+            replicas.push(Replica { name: node.name, state: "streaming".into(), lag_bytes: Some(0.0) });
+        }
+        self.running(primary).replication = replicas;
+    }
+}
+
+/// A verifier that is quickly made and quickly checked.
+pub(super) fn verifier(password: &SecretString) -> String {
+    scram::derive(password, b"salt", 1)
+}
