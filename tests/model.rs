@@ -107,6 +107,7 @@ impl Leases {
             renew: holds && !node.stopped,
             writable: holds && !node.stopped,
             gone: !holds || node.stopped,
+            heir: None,
         }
     }
 

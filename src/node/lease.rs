@@ -337,7 +337,14 @@ pub struct Lease {
 impl Lease {
     /// A guard that starts at `now` with what its disk has.
     pub fn new(me: NodeId, members: Vec<NodeId>, timing: Timing, durable: Durable, now: Millis) -> Lease {
-        let local = Local { position: None, candidate: false, renew: false, writable: false, gone: false, heir: None };
+        let local = Local {
+            position: None,
+            candidate: false,
+            renew: false,
+            writable: false,
+            gone: false,
+            heir: None,
+        };
         let seen = durable.term;
         let voter = Voter::new(timing, durable, now);
         Lease {

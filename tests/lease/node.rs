@@ -119,10 +119,11 @@ impl Node {
                 && !self.kept
                 && self.rejoins_at.is_none()
                 && !(self.postgres == Postgres::Primary),
-            renew: self.stops_for.is_some()
+            renew: (self.stops_for.is_some() && !gone)
                 || (matches!(self.postgres, Postgres::Primary | Postgres::Rising(_)) && answers && !dying),
             writable,
             gone: gone || (mistake == Some(Mistake::ReleasesTooEarly) && dying),
+            heir: self.stops_for,
         }
     }
 

@@ -47,7 +47,14 @@ fn canvassed(voter: &mut Lease, now: Millis, from: u32) -> Option<Refusal> {
 
 /// What was off with all others and could be started.
 fn stopped_primary() -> Local {
-    Local { position: Some(at(5_000)), candidate: true, renew: false, writable: false, gone: true }
+    Local {
+        position: Some(at(5_000)),
+        candidate: true,
+        renew: false,
+        writable: false,
+        gone: true,
+        heir: None,
+    }
 }
 
 #[test]
@@ -96,6 +103,23 @@ fn a_holder_whose_postgresql_has_failed_lets_another_go_first() {
         said.extend(holder.tick(START + tick * 200, local).send);
     }
     assert!(said.iter().any(|(_, message)| matches!(message, Message::Release { term: 7, .. })), "{said:?}");
+}
+
+#[test]
+fn a_holder_that_stops_for_another_names_it() {
+    let mut holder = guard(1, held_by_one(false));
+    holder.resume(7, START + 5_000, START);
+    let stops = Local { candidate: false, renew: true, gone: false, heir: Some(3), ..stopped_primary() };
+    let said = holder.tick(START, stops).send;
+    assert!(said.iter().all(|(_, message)| !matches!(message, Message::Release { .. })), "{said:?}");
+    // PostgreSQL is gone: nobody but the heir may have the next term.
+    let said = holder.tick(START + 200, Local { renew: false, gone: true, ..stops }).send;
+    assert!(
+        said.iter().any(|(_, message)| *message == Message::Release { term: 7, heir: Some(3) }),
+        "{said:?}"
+    );
+    assert_eq!(holder.durable().heir, Some(3), "on disk, too");
+    assert!(matches!(canvassed(&mut holder, START + 300, 2), Some(Refusal::Promised { heir: 3 })));
 }
 
 #[test]

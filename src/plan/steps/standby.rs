@@ -49,6 +49,16 @@ impl<'a> Planner<'a> {
                     );
                 }
                 let follows = host.data.as_ref().is_some_and(|data| data.standby_signal);
+                if host.postgres.is_none() && !follows && host.keeps_data() {
+                    return self.trouble(
+                        Some(&node.name),
+                        format!("took writes beside {primary}, and keeps them: its data is left as it is"),
+                        format!(
+                            "once you have looked at it, `cluster rejoin {}` gives it up and makes it a standby",
+                            node.name
+                        ),
+                    );
+                }
                 if host.postgres.is_none() && !follows {
                     // Its guard rewinds it, or clones it beside its old data; here there is nothing to do but to wait.
                     self.plan.waits = Some(format!("{} to become a standby of {primary}", node.name));

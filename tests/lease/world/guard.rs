@@ -28,15 +28,9 @@ impl World {
         let local = self.nodes[index].look(real, mistake);
         let now = self.nodes[index].clock(real);
         let Some(guard) = self.nodes[index].guard.as_mut() else { return Ok(()) };
-        let mut output = guard.tick(now, local);
-        if local.gone
-            && let Some(heir) = self.nodes[index].stops_for.take()
-            && let Some(guard) = self.nodes[index].guard.as_mut()
-        {
-            let more = guard.hand_over(now, heir);
-            output.persist = more.persist.or(output.persist);
-            output.send.extend(more.send);
-            output.events.extend(more.events);
+        let output = guard.tick(now, local);
+        if local.gone {
+            self.nodes[index].stops_for = None;
         }
         self.put(index, output)?;
         let generation = self.nodes[index].generation;
