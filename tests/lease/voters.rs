@@ -119,7 +119,7 @@ fn a_holder_that_stops_for_another_names_it() {
         "{said:?}"
     );
     assert_eq!(holder.durable().heir, Some(3), "on disk, too");
-    assert!(matches!(canvassed(&mut holder, START + 300, 2), Some(Refusal::Promised { heir: 3 })));
+    assert!(matches!(canvassed(&mut holder, START + 4_000, 2), Some(Refusal::Promised { heir: 3 })));
 }
 
 #[test]
