@@ -128,6 +128,14 @@ async fn wait_for(world: &World, from: &str, to: &str, begun: Instant) -> Result
                 .hint("nothing is lost; mend that, and run this again")
                 .into());
         }
+        let holder = old.as_ref().ok().and_then(|it| it["holder"].as_str());
+        if let Some(other) = holder.filter(|other| *other != from && *other != to) {
+            return Err(Advice::failed(format!("{other} has taken over instead: {to} did not take up its term"))
+                .hint(format!(
+                    "nothing is lost; the journal of {to}'s guard says what kept it (`journalctl -u cluster-node`)"
+                ))
+                .into());
+        }
         if begun.elapsed() > PATIENCE {
             return Err(Advice::failed(format!("{to} does not take over within {} s", PATIENCE.as_secs()))
                 .hint("the guards go on by themselves; `cluster status` says where it stands")
