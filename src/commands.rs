@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Cli, Command};
 use crate::error::{Advice, Exit};
-use crate::inventory::Inventory;
+use crate::inventory::{Inventory, Node, Role};
 use crate::report::{self, Format};
 use crate::state::State;
 use crate::world::{Purpose, World};
@@ -77,6 +77,27 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         }
     };
     exit.map(ExitCode::from)
+}
+
+/// The node of the inventory that a person names.
+fn declared<'a>(inventory: &'a Inventory, name: &str) -> Result<&'a Node> {
+    inventory.node(name).ok_or_else(|| {
+        let names: Vec<&str> = inventory.nodes.iter().map(|node| node.name.as_str()).collect();
+        Advice::usage(format!("the inventory has no node `{name}`"))
+            .hint(format!("it has {}", names.join(", ")))
+            .into()
+    })
+}
+
+/// The same, for what only a node with data can do.
+fn declared_with_data<'a>(inventory: &'a Inventory, name: &str) -> Result<&'a Node> {
+    let node = declared(inventory, name)?;
+    if node.role == Role::Witness {
+        return Err(Advice::refused(format!("{name} is the witness: it has no data"))
+            .hint("name a data node")
+            .into());
+    }
+    Ok(node)
 }
 
 fn read(path: &Path) -> Result<Inventory> {

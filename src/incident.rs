@@ -3,6 +3,8 @@
 //! Every node keeps its own journal, with times of its own clock. They are corrected by what the clocks were found to
 //! be apart, merged, and cut into incidents: each ends with a node that was granted the lease.
 
+use std::ops::Range;
+
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -182,6 +184,9 @@ pub fn incidents(journals: &[Journal], actions: &[Action]) -> Vec<Incident> {
     let mut free = 0;
     for (number, index) in grants.iter().enumerate() {
         let next = grants.get(number + 1).copied();
+        if let Some((at, node)) = cannot_tell(&all, journals, free..*index) {
+            (holder, free) = (Some(node), at + 1);
+        }
         // Where a journal begins in the middle, what happens to the holder says who it is.
         holder = holder.or_else(|| all[free..*index].iter().find_map(names_holder));
         let incident = incident(&all, actions, holder, free, *index, next);
@@ -190,6 +195,16 @@ pub fn incidents(journals: &[Journal], actions: &[Action]) -> Vec<Incident> {
         found.push(incident);
     }
     found
+}
+
+/// The last node that was granted the lease and cannot tell of it, because its journal could not be read: an old primary
+/// that is still off. And where in all that was.
+fn cannot_tell<'a>(all: &[Told<'a>], journals: &[Journal], range: Range<usize>) -> Option<(usize, &'a str)> {
+    range.rev().find_map(|index| {
+        let entry = all[index].entry;
+        let (_, node) = entry.text.rsplit_once(" to ").filter(|_| entry.what == "granted")?;
+        journals.iter().all(|journal| journal.node != node).then_some((index, node))
+    })
 }
 
 /// Whether an entry says that its node, the holder, is in trouble.
@@ -202,6 +217,12 @@ fn is_sign(told: &Told, holder: &str) -> bool {
         "off" => told.entry.text.contains(&format!(" {holder} is off")),
         _ => false,
     }
+}
+
+/// Whether an entry of another node says that the holder is gone. That has ended when the holder is heard of again, which
+/// shows when it falls silent once more.
+fn says_gone(told: &Told) -> bool {
+    matches!(told.entry.what.as_str(), "silent" | "off")
 }
 
 /// The node that held, if an entry can be about nobody else.
@@ -232,7 +253,12 @@ fn incident(
     for told in &all[free..won] {
         match holder {
             Some(holder) if is_well(told, holder) => signs.clear(),
-            Some(holder) if is_sign(told, holder) => signs.push(told),
+            Some(holder) if is_sign(told, holder) => {
+                if let Some(since) = told.since {
+                    signs.retain(|sign| sign.at > since || !says_gone(sign));
+                }
+                signs.push(told);
+            }
             _ => {}
         }
     }

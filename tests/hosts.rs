@@ -1,6 +1,8 @@
 //! The whole way on real hosts. Every test makes a laboratory, which needs root: they are ignored unless asked for
 //! (`make test-hosts`), and in CI they are.
 
+#[path = "hosts/commands.rs"]
+mod commands;
 #[path = "hosts/drill.rs"]
 mod drill;
 #[path = "hosts/harness.rs"]

@@ -11,13 +11,12 @@ use serde_json::Value;
 
 use super::confirm::confirm;
 use super::switchover::guard;
-use super::{in_world, read};
+use super::{declared_with_data, in_world, read};
 use crate::cli::FailoverArgs;
 use crate::cloud::droplet::Power;
 use crate::error::{Advice, Exit};
 use crate::facts::{Facts, Host};
 use crate::health::{Health, health};
-use crate::inventory::Role;
 use crate::node::lease::Timing;
 use crate::remote::{Command, RemoteError};
 use crate::report::Format;
@@ -105,14 +104,7 @@ fn by_itself(world: &World, facts: &Facts, health: &Health) -> anyhow::Error {
 
 /// Whether anything forbids it, whatever a person says.
 fn may_be_forced(world: &World, facts: &Facts, health: &Health, node: &str) -> Result<()> {
-    let Some(declared) = world.inventory.node(node) else {
-        return Err(Advice::usage(format!("the inventory has no node `{node}`")).into());
-    };
-    if declared.role == Role::Witness {
-        return Err(Advice::refused(format!("{node} is the witness: it has no data"))
-            .hint("name a data node")
-            .into());
-    }
+    declared_with_data(&world.inventory, node)?;
     let writes: Vec<&str> =
         health.nodes.iter().filter(|it| it.role == "primary").map(|it| it.name.as_str()).collect();
     if !writes.is_empty() {
@@ -249,7 +241,13 @@ async fn switch_off(world: &Arc<World>, off: &[Droplet]) -> Result<()> {
     Ok(())
 }
 
-/// Tells the guard. It refuses while a lease that it granted may still run; that passes.
+/// Whether what the guard refuses for passes by itself: it heard of a primary that is off by now, or a lease that it
+/// granted may still run.
+fn passes(why: &str) -> bool {
+    why.contains("as this guard hears") || why.contains("for another")
+}
+
+/// Tells the guard, again while it refuses for what passes.
 async fn take(world: &World, node: &str) -> Result<()> {
     let failover = world.inventory.failover;
     let timing = Timing::new(failover.lease_ms, failover.lag_limit, world.inventory.nodes.len())?;
@@ -260,7 +258,7 @@ async fn take(world: &World, node: &str) -> Result<()> {
             Ok(_) => return Ok(()),
             Err(RemoteError::Failed { output, .. }) => {
                 let why = output.trim().trim_start_matches("no: ").to_owned();
-                if !why.contains("for another") || begun.elapsed() > patience {
+                if !passes(&why) || begun.elapsed() > patience {
                     return Err(Advice::refused(format!("the guard of {node} refuses: {why}"))
                         .hint("`cluster status` says who is there")
                         .into());

@@ -9,7 +9,7 @@ use anstream::println;
 use anyhow::Result;
 
 use super::switchover::guard;
-use super::{in_world, read};
+use super::{declared, in_world, read};
 use crate::error::{Advice, Exit};
 use crate::health::health;
 use crate::inventory::Role;
@@ -54,10 +54,7 @@ enum Ready {
 
 /// Refuses what makes no sense.
 async fn prepare(world: &Arc<World>, node: &str, clone: bool) -> Result<Ready> {
-    let Some(declared) = world.inventory.node(node) else {
-        return Err(Advice::usage(format!("the inventory has no node `{node}`")).into());
-    };
-    if declared.role == Role::Witness {
+    if declared(&world.inventory, node)?.role == Role::Witness {
         return Err(Advice::refused(format!("{node} is the witness, and has no data to rejoin with"))
             .hint("`cluster up` sees to the witness")
             .into());

@@ -11,7 +11,7 @@ use anstream::println;
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use super::{in_world, read};
+use super::{declared_with_data, in_world, read};
 use crate::error::{Advice, Exit};
 use crate::health::{Health, health};
 use crate::remote::{Command, Remote as _};
@@ -25,7 +25,10 @@ const REJOIN_PATIENCE: Duration = Duration::from_secs(120);
 
 pub(super) async fn run(path: &Path, to: Option<String>, json: bool) -> Result<Exit> {
     let inventory = read(path)?;
-    in_world(inventory, Format::choose(json), Some("switchover"), |world| async move {
+    in_world(inventory, Format::beside_result(json), Some("switchover"), |world| async move {
+        if let Some(to) = to.as_deref() {
+            declared_with_data(&world.inventory, to)?;
+        }
         let _lock = world.state.lock("switchover")?;
         let facts = world.observe().await?;
         let before = health(&world.inventory, &facts, &world.public_addresses(&facts));

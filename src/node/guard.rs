@@ -86,6 +86,8 @@ struct Guard {
     had_processes: bool,
     bootstrap: bool,
     job: Option<Job>,
+    /// Its task.
+    working: Option<tokio::task::AbortHandle>,
     job_ended: Millis,
     heir: Option<NodeId>,
     restarting_until: Millis,
@@ -188,6 +190,7 @@ impl Guard {
             had_processes: false,
             bootstrap,
             job: None,
+            working: None,
             job_ended: 0,
             heir: None,
             restarting_until: 0,
@@ -234,7 +237,7 @@ impl Guard {
     fn begin(&mut self, job: Job, why: &str, work: impl Future<Output = Result<String>> + Send + 'static) {
         memory::note("begun", &format!("{job:?}: {why}"));
         self.job = Some(job);
-        self.spawn(async move { Done::Job(job, work.await) });
+        self.working = Some(self.spawn(async move { Done::Job(job, work.await) }));
     }
 
     async fn tick(&mut self) -> Result<()> {

@@ -21,9 +21,15 @@ note() { echo "rejoin: $1"; }
 
 [ "$(remote 'select pg_is_in_recovery()')" = f ] || { echo "node $id is not primary" >&2; exit 1; }
 theirs=$(remote 'select system_identifier from pg_control_system()')
-[ "$theirs" = "$(control 'Database system identifier')" ] || { echo "node $id is of another cluster" >&2; exit 1; }
-systemctl stop "$unit"
+ours=$(control 'Database system identifier')
 cut_off=
+if [ -z "$ours" ] && [ "$how" = clone ]; then
+    # What is damaged cannot be asked; the marker was written when it was whole. Nothing can be told of what it has.
+    ours=$(sed -n 's/.*"system_identifier":"\([0-9]*\)".*/\1/p' /etc/cluster/data.json)
+    cut_off=yes
+fi
+[ "$theirs" = "$ours" ] || { echo "node $id is of another cluster" >&2; exit 1; }
+systemctl stop "$unit"
 if [ -e "$rewinding" ]; then cut_off=yes; fi
 rm -f "$data/postmaster.pid"
 if [ "$how" = clone ] && [ -e "$data/standby.signal" ]; then
@@ -47,12 +53,18 @@ esac
 timeline=$(control "Latest checkpoint's TimeLineID")
 end=$(control 'Latest checkpoint location')
 now=$(remote "select ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int")
+fork=
 if [ -z "$cut_off" ] && [ "$now" -gt "$timeline" ]; then
     history=$(printf '%08X.history' "$now")
     fork=$(remote "select split_part(line, E'\t', 2) from regexp_split_to_table(pg_read_file('pg_wal/$history'), E'\n') line
         where split_part(line, E'\t', 1) = '$timeline'")
+elif [ -z "$cut_off" ] && [ "$now" -lt "$timeline" ]; then
+    # This node was promoted by force, and the others have gone on without a promotion: only its own history has the fork.
+    fork=$(awk -v now="$now" '$1 == now { print $2; exit }' "$data/pg_wal/$(printf '%08X.history' "$timeline")" || :)
+fi
+if [ -n "$fork" ]; then
     lost=$(remote "select pg_wal_lsn_diff('$end', '$fork') > 0")
-    if [ -n "$fork" ] && [ "$lost" = t ]; then
+    if [ "$lost" = t ]; then
         aside=$kept/$(date -u +%Y%m%dT%H%M%SZ)
         install -d -m 700 "$aside"
         first=$(remote "select pg_walfile_name('$fork')" | cut -c9-)

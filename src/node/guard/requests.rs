@@ -79,20 +79,25 @@ impl Guard {
         if self.job == Some(Job::Rejoin) {
             return Verdict { allowed: true, why: "it is under way".into() };
         }
-        if self.job.is_some() {
-            return no("something else is under way; `cluster-node status` says what");
-        }
         if seen.paused {
             return no("it is paused");
         }
         if seen.standby_signal && !clone {
             return no("it is a standby; if it does not stream, a fresh clone mends it");
         }
+        // A damaged server may run and answer nobody; its start waits for a quarter of an hour, and a clone ends that.
+        let given_up = clone && self.job == Some(Job::Start);
+        if self.job.is_some() && !given_up {
+            return no("something else is under way; `cluster-node status` says what");
+        }
         let Some(primary) = seen.primary.and_then(|id| self.member(id)).cloned() else {
             return no("its guard hears of no node that takes writes");
         };
         if let Err(error) = memory::give_up_data() {
             return no(&format!("{error:#}"));
+        }
+        if let Some(start) = self.working.take().filter(|_| given_up) {
+            start.abort();
         }
         let why =
             format!("rejoins {}, as a person asks{}", primary.name, if clone { ", by a clone" } else { "" });

@@ -34,6 +34,8 @@ impl Guard {
                 self.look = Some(look);
                 self.tick().await?;
             }
+            // It was given up for another, and had just ended.
+            Done::Job(job, _) if self.job != Some(job) => {}
             Done::Job(job, result) => {
                 // What was seen before it ended says nothing about now.
                 (self.job, self.look, self.stopped, self.job_ended) = (None, None, None, clock::now());
