@@ -103,6 +103,9 @@ pub enum Command {
         /// Do not rewind: clone it anew, beside its old data, which is kept until the clone works
         #[arg(long)]
         clone: bool,
+        /// Do not ask where rows are given up that no other node has
+        #[arg(long)]
+        yes: bool,
     },
     /// Tell the last failover or switchover as one story, with the seconds that each part of it took
     Explain {

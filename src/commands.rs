@@ -47,8 +47,8 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Failover { inventory, failover } => {
             failover::run(&inventory.inventory, failover, cli.json).await
         }
-        Command::Rejoin { inventory, node, clone } => {
-            rejoin::run(&inventory.inventory, &node, clone, cli.json).await
+        Command::Rejoin { inventory, node, clone, yes } => {
+            rejoin::run(&inventory.inventory, &node, rejoin::How { clone, yes }, cli.json).await
         }
         Command::Explain { inventory, list } => explain::run(&inventory.inventory, list, cli.json).await,
         Command::Pause { inventory } => pause::run(&inventory.inventory, pause::Wish::Pause, cli.json).await,

@@ -5,9 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anstream::println;
+use anstream::{eprintln, println};
 use anyhow::Result;
 
+use super::confirm::confirm;
 use super::switchover::guard;
 use super::{declared, in_world, read};
 use crate::error::{Advice, Exit};
@@ -20,16 +21,25 @@ use crate::world::World;
 /// A rewound or cloned node has to catch up before it streams; what takes longer goes on by itself.
 const CATCH_UP: Duration = Duration::from_secs(300);
 
-pub(super) async fn run(path: &Path, node: &str, clone: bool, json: bool) -> Result<Exit> {
+/// How a person wants it.
+#[derive(Clone, Copy)]
+pub(super) struct How {
+    /// Nothing is rewound.
+    pub(super) clone: bool,
+    /// Nothing is asked.
+    pub(super) yes: bool,
+}
+
+pub(super) async fn run(path: &Path, node: &str, how: How, json: bool) -> Result<Exit> {
     let inventory = read(path)?;
     let node = node.to_owned();
     in_world(inventory, Format::beside_result(json), Some("rejoin"), |world| async move {
         let _lock = world.state.lock("rejoin")?;
         let begun = Instant::now();
-        let to = match prepare(&world, &node, clone).await? {
+        let to = match prepare(&world, &node, how).await? {
             Ready::Streams(to) => to,
             Ready::Ask(to) => {
-                ask(&world, &node, clone).await?;
+                ask(&world, &node, how.clone).await?;
                 watch(&world, &node, begun).await?;
                 to
             }
@@ -53,7 +63,7 @@ enum Ready {
 }
 
 /// Refuses what makes no sense.
-async fn prepare(world: &Arc<World>, node: &str, clone: bool) -> Result<Ready> {
+async fn prepare(world: &Arc<World>, node: &str, how: How) -> Result<Ready> {
     if declared(&world.inventory, node)?.role == Role::Witness {
         return Err(Advice::refused(format!("{node} is the witness, and has no data to rejoin with"))
             .hint("`cluster up` sees to the witness")
@@ -75,7 +85,14 @@ async fn prepare(world: &Arc<World>, node: &str, clone: bool) -> Result<Ready> {
             .into());
     }
     let streams = health.nodes.iter().any(|it| it.name == node && it.state == "streaming");
-    Ok(if streams && !clone { Ready::Streams(primary) } else { Ready::Ask(primary) })
+    if facts.hosts.get(node).and_then(|host| host.up()).is_some_and(|host| host.keeps_data()) {
+        eprintln!(
+            "{node} took writes beside {primary}, and {primary} does not have them: they are given up.\n\
+             Their WAL is set aside there, in /var/lib/cluster/kept; /var/lib/cluster/lost.json tells how much it is."
+        );
+        confirm("node", node, how.yes, "its data stays as it is")?;
+    }
+    Ok(if streams && !how.clone { Ready::Streams(primary) } else { Ready::Ask(primary) })
 }
 
 async fn ask(world: &World, node: &str, clone: bool) -> Result<()> {

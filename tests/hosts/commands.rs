@@ -487,7 +487,9 @@ fn a_majority_comes_back_without_the_forced_one(stage: &Stage) {
         serves("pg1")(status) && node(status, "pg2")["state"] == "stopped" && has_problem(status, kept)
     });
     stage.says("status", 4, &[kept, "`cluster rejoin pg2` gives it up"]);
-    stage.says("rejoin pg2", 0, &["pg2 streams from pg1 ("]);
+    stage.refuses("rejoin pg2", 3, &["there is nobody to ask"]);
+    stage.says("status", 4, &[kept]);
+    stage.says("rejoin pg2 --yes", 0, &["pg2 streams from pg1 ("]);
     assert_eq!(stage.healthy()["primary"], "pg1");
     assert_eq!((stage.recovers("pg2"), stage.words("pg2")), ("t".into(), "a b majority".into()));
     let lost: Value = serde_json::from_str(&stage.lab.ssh("pg2", "cat /var/lib/cluster/lost.json")).unwrap();
