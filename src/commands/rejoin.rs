@@ -150,10 +150,12 @@ async fn watch(world: &Arc<World>, node: &str, begun: Instant) -> Result<()> {
 
 /// How much of a clone is there, in words.
 async fn copied(world: &World, node: &str) -> String {
-    let command =
-        Command::new("clone's size", "du -sm \"/var/lib/postgresql/$1/main.new\" 2>/dev/null | cut -f1")
-            .arg(world.inventory.postgresql.version.to_string())
-            .limit(20);
+    let command = Command::new(
+        "clone's size",
+        "du -sm \"/var/lib/postgresql/$1/main.cluster-new\" 2>/dev/null | cut -f1",
+    )
+    .arg(world.inventory.postgresql.version.to_string())
+    .limit(20);
     match world.run(node, &command, &|_| {}).await {
         Ok(output) if !output.stdout.trim().is_empty() => format!(": {} MiB cloned", output.stdout.trim()),
         _ => String::new(),

@@ -88,6 +88,12 @@ impl Seen {
         self.state() == Some(&State::Primary)
     }
 
+    /// Whether the floating IP belongs here: with the lease, to what takes writes or is about to. It takes the provider
+    /// seconds to move it, so that is not waited for.
+    pub fn leads(&self) -> bool {
+        self.holds && (self.job == Some(Job::Promote) || (self.processes && !self.standby_signal))
+    }
+
     /// What the lease is told about this node.
     pub fn local(&self) -> Local {
         let raising = matches!(self.job, Some(Job::Promote | Job::HandOver))
@@ -257,6 +263,16 @@ mod tests {
         );
         assert_eq!(standby().decide().0, Act::Rest);
         assert_eq!(Seen { holds: true, ..standby() }.decide().0, Act::Promote);
+    }
+
+    #[test]
+    fn the_address_belongs_to_the_holder_from_its_promotion_on() {
+        assert!(primary().leads());
+        assert!(!Seen { holds: false, ..primary() }.leads());
+        assert!(!Seen { holds: true, ..standby() }.leads(), "nothing has been begun");
+        assert!(Seen { holds: true, job: Some(Job::Promote), ..standby() }.leads());
+        assert!(Seen { look: None, ..primary() }.leads(), "promoted, and not looked at since");
+        assert!(!Seen { holds: true, ..stopped() }.leads(), "it has handed over");
     }
 
     #[test]

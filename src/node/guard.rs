@@ -88,7 +88,8 @@ struct Guard {
     job: Option<Job>,
     /// Its task.
     working: Option<tokio::task::AbortHandle>,
-    job_ended: Millis,
+    /// Something has changed since: a look that began before this is taken anew.
+    stale_before: Millis,
     heir: Option<NodeId>,
     restarting_until: Millis,
     /// Whether PostgreSQL has been seen to end since a restart was announced.
@@ -191,7 +192,7 @@ impl Guard {
             bootstrap,
             job: None,
             working: None,
-            job_ended: 0,
+            stale_before: 0,
             heir: None,
             restarting_until: 0,
             restart_ended: false,
@@ -313,7 +314,13 @@ impl Guard {
                         Some(Primary { node: from, since: since.map_or(now, |it| it.since), heard: now });
                 }
                 let before = self.lease.durable().term;
+                let release = matches!(message, Message::Release { .. });
                 let output = self.lease.receive(now, from, message);
+                if release && output.persist.is_some() {
+                    // What streamed from there streams no more, and may be the next.
+                    (self.stale_before, self.next_look) = (now, Instant::now());
+                    self.look_again();
+                }
                 // An answer may have made this node grant to itself, which is told as a question.
                 let granted = Some(self.lease.durable())
                     .filter(|it| it.term > before && it.holder == Some(from))
@@ -326,6 +333,8 @@ impl Guard {
                 self.put(output).await?;
                 if won {
                     self.act().await;
+                    let seen = self.see(now);
+                    self.keep_address(&seen);
                 }
             }
         }

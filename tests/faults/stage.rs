@@ -1,6 +1,6 @@
 //! The stage: one laboratory, one cluster, one writer, and many faults on it, one after the other.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
@@ -42,6 +42,8 @@ pub(crate) struct Stage {
     broken: RefCell<Vec<Fault>>,
     /// Hosts that were thawed, and when.
     thawed: RefCell<Vec<(String, Millis)>>,
+    /// How many loads there were.
+    loads: Cell<i64>,
 }
 
 /// The inventory of these tests behind its provider.
@@ -88,6 +90,7 @@ impl Stage {
             floating,
             hosts,
             broken: RefCell::default(),
+            loads: Cell::default(),
             thawed: RefCell::default(),
         };
         stage.redundant(clock::now(), Duration::from_secs(60)).unwrap();
@@ -97,7 +100,10 @@ impl Stage {
     /// A load through the address, beside the writer.
     pub(crate) fn load(&self) -> Writer {
         let target = Target { name: ADDRESS.into(), host: self.floating.into() };
-        Writer::start(vec![target], &self.lab.check_password(), Pace::BUSY)
+        // None writes a row that another has written.
+        self.loads.set(self.loads.get() + 1);
+        let from = Pace::BUSY.from * self.loads.get();
+        Writer::start(vec![target], &self.lab.check_password(), Pace { from, ..Pace::BUSY })
     }
 
     /// Looks again who the hosts are, after an inventory has changed.

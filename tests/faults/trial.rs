@@ -17,6 +17,8 @@ pub(crate) const PROMOTED: Duration = Duration::from_secs(45);
 pub(crate) const BACK: Duration = Duration::from_secs(30);
 /// Everything is as it should be within this, with nobody's help.
 pub(crate) const REDUNDANT: Duration = Duration::from_secs(90);
+/// What a load writes at least while it lasts, in rows.
+const LOAD: usize = 500;
 /// The inventory's default limit of what a new primary may lack, in bytes.
 const LAG_LIMIT: u64 = 16 << 20;
 
@@ -280,7 +282,12 @@ impl<'a> Trial<'a> {
         // What is under way when the load ends is waited for.
         if let Some(load) = self.load.take() {
             load.stop();
-            attempts.extend(load.since(self.began));
+            let of_load = load.since(self.began);
+            let written = of_load.iter().filter(|it| it.acknowledged().is_some()).count();
+            if written < LOAD {
+                return Err(format!("the load wrote {written} rows: that is none"));
+            }
+            attempts.extend(of_load);
         }
         let journals = stage.journals(self.began);
         invariants::one_writer(&attempts, &stage.thawed()).map_err(|it| format!("G1, G3: {it}"))?;

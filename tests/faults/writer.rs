@@ -95,7 +95,7 @@ impl Pace {
     /// The writer that is always there.
     pub(crate) const STEADY: Pace = Pace { every: EVERY, from: 0, writers: 1 };
     /// The load of a busy application.
-    pub(crate) const BUSY: Pace = Pace { every: Duration::from_millis(15), from: 1 << 40, writers: 4 };
+    pub(crate) const BUSY: Pace = Pace { every: Duration::from_millis(5), from: 1 << 40, writers: 4 };
 }
 
 impl Writer {

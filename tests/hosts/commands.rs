@@ -358,17 +358,29 @@ fn a_damaged_standby_is_cloned_anew(stage: &Stage) {
         // The old data is beside it as it was, damage and all, and nothing else of ours was touched.
         let mark = format!("before-{}", file.replace('/', "-"));
         let look = format!(
-            "ls -d {data}.old/{mark} {data}.old/base {data}.old/{file} {data}/{mark} {data}.new 2>&1 || :"
+            "ls -d {data}.cluster-old/{mark} {data}.cluster-old/base {data}.cluster-old/{file} {data}/{mark} {data}.cluster-new 2>&1 || :"
         );
         let there = stage.lab.ssh("pg2", &look);
         let found: Vec<&str> = there.lines().filter(|line| line.starts_with('/')).collect();
-        assert_eq!(found, [format!("{data}.old/base"), format!("{data}.old/{mark}")], "{there}");
+        assert_eq!(
+            found,
+            [format!("{data}.cluster-old/base"), format!("{data}.cluster-old/{mark}")],
+            "{there}"
+        );
         assert_eq!(stage.lab.ssh("pg2", ours), before);
     }
     // A clone of what is well is made, too, when it is asked for.
     let made = stage.lab.ssh("pg2", &format!("stat -c %i {data}"));
     stage.says("rejoin pg2 --clone", 0, &["pg2 streams from pg1 ("]);
-    assert_eq!(stage.lab.ssh("pg2", &format!("stat -c %i {data}.old")), made);
+    assert_eq!(stage.lab.ssh("pg2", &format!("stat -c %i {data}.cluster-old")), made);
+    assert_eq!((stage.healthy()["primary"].clone(), stage.words("pg2")), (json!("pg1"), "a".into()));
+    // Cut off when the old data had been moved away and the clone not yet been moved into its place.
+    let moved = format!(
+        "systemctl stop cluster-node; systemctl stop postgresql@15-main; \
+         rm -rf {data}.cluster-old; mv {data} {data}.cluster-old; systemctl start cluster-node"
+    );
+    stage.lab.ssh("pg2", &moved);
+    stage.wait_for(60, |status| node(status, "pg2")["state"] == "streaming");
     assert_eq!((stage.healthy()["primary"].clone(), stage.words("pg2")), (json!("pg1"), "a".into()));
 }
 

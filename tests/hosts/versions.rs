@@ -62,7 +62,11 @@ fn rewinds(lab: &Lab, inventory: &str) {
     let (_, took) = lab.wait_for_status(inventory, 60, |status| status["healthy"] == true);
     assert_eq!(lab.sql("pg2", "app", "select pg_is_in_recovery()"), "t");
     assert_eq!(lab.sql("pg2", "app", "select count(*) from history"), "100");
-    assert_eq!(lab.ssh("pg2", "ls -d /var/lib/postgresql/*/main.old 2>/dev/null || :"), "", "it was rewound");
+    assert_eq!(
+        lab.ssh("pg2", "ls -d /var/lib/postgresql/*/main.cluster-old 2>/dev/null || :"),
+        "",
+        "it was rewound"
+    );
     let lost: Value = serde_json::from_str(&lab.ssh("pg2", "cat /var/lib/cluster/lost.json")).unwrap();
     // Heartbeats are transactions, too.
     assert!(lost["transactions"].as_u64() >= Some(u64::from(alone - 100)), "{lost} for {} rows", alone - 100);

@@ -48,9 +48,8 @@ impl Guard {
     }
 
     pub(super) fn keep_address(&mut self, seen: &Seen) {
-        let primary = seen.local().writable;
-        if !seen.holds || !primary {
-            self.has_address = None;
+        if !seen.leads() {
+            (self.has_address, self.next_address) = (None, Instant::now());
             // A move takes seconds and is tried again for minutes; the address is another's by then.
             if let Some(moving) = self.moving.take() {
                 moving.abort();

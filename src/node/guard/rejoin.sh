@@ -5,6 +5,8 @@ set -eu
 # server without Debian's configuration file, and a failed attempt leaves a standby.signal that forbids the next.
 version=$1 port=$2 host=$3 id=$4 conninfo=$5 how=$6
 data=/var/lib/postgresql/$version/main
+# The clone, and what it takes the place of. Nobody else gives such names: what is there is ours, and may go.
+new=$data.cluster-new old=$data.cluster-old
 bin=/usr/lib/postgresql/$version/bin
 config=/etc/postgresql/$version/main/postgresql.conf
 unit=postgresql@$version-main
@@ -20,6 +22,8 @@ remote() { postgres "$bin/psql" -XAtqw -v ON_ERROR_STOP=1 -d "$conninfo" -c "$1"
 note() { echo "rejoin: $1"; }
 
 [ "$(remote 'select pg_is_in_recovery()')" = f ] || { echo "node $id is not primary" >&2; exit 1; }
+# Cut off between the two moves that put a clone in its place: begin again.
+[ -e "$data" ] || ! [ -e "$old" ] || mv "$old" "$data"
 theirs=$(remote 'select system_identifier from pg_control_system()')
 ours=$(control 'Database system identifier')
 cut_off=
@@ -114,14 +118,12 @@ fi
 why=$(grep -m 1 ERROR "$said" || echo "a clone was asked for, or an earlier attempt was cut off")
 echo "rejoin: not rewound: $why" >&2
 systemctl stop "$unit"
-new=$data.new
 rm -rf "$new"
 # repmgr clones to where its configuration says, whatever it is told besides.
 sed "s|^data_directory=.*|data_directory='$new'|" /etc/repmgr.conf >/run/cluster/clone.conf
 chmod 644 /run/cluster/clone.conf
 postgres "$bin/repmgr" -f /run/cluster/clone.conf -h "$host" -p "$port" -U repmgr -d repmgr standby clone --fast-checkpoint
-old=$data.old
-if [ -e "$old" ]; then rm -rf "$old"; fi
+rm -rf "$old"
 mv "$data" "$old"
 mv "$new" "$data"
 rm -f "$rewinding"

@@ -13,8 +13,8 @@ impl Guard {
         match done {
             Done::Look(look) => {
                 self.looking = false;
-                if look.began < self.job_ended {
-                    // It began before a job ended, and may have seen what was before.
+                if look.began < self.stale_before {
+                    self.look_again();
                     return Ok(());
                 }
                 self.next_look = Instant::now() + LOOK;
@@ -38,7 +38,7 @@ impl Guard {
             Done::Job(job, _) if self.job != Some(job) => {}
             Done::Job(job, result) => {
                 // What was seen before it ended says nothing about now.
-                (self.job, self.look, self.stopped, self.job_ended) = (None, None, None, clock::now());
+                (self.job, self.look, self.stopped, self.stale_before) = (None, None, None, clock::now());
                 let now = clock::now();
                 match result {
                     Ok(text) => {

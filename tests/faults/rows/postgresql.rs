@@ -245,7 +245,7 @@ fn whole_disk(stage: &Stage, node: &str) -> Result<(), String> {
         .on(
             node,
             // A clone that took the place of the data has left the small disk with the old one.
-            "set -e; data=/var/lib/postgresql/15/main; umount $data.old/pg_wal 2>/dev/null || :; \
+            "set -e; data=/var/lib/postgresql/15/main; umount $data.cluster-old/pg_wal 2>/dev/null || :; \
              if mountpoint -q $data/pg_wal; then touch /var/lib/cluster/paused; systemctl stop postgresql@15-main; \
              cp -a $data/pg_wal $data/pg_wal.whole; umount $data/pg_wal; rmdir $data/pg_wal; \
              mv $data/pg_wal.whole $data/pg_wal; rm /var/lib/cluster/paused; \
