@@ -80,7 +80,7 @@ chaos: node
 	cargo build
 	SEEDS=$(SEEDS) FROM=$(FROM) $(FAULTS_TEST) random_schedules
 
-# How long it takes: RUNS of each fault, medians and maxima. About forty minutes, on a machine that does nothing else.
+# How long it takes: RUNS of each fault, medians and maxima. About half an hour, on a machine that does nothing else.
 faults-times: node
 	scripts/prerequisites.sh hosts
 	cargo build

@@ -182,9 +182,12 @@ pub(super) async fn mend(config: Config, primary: Member, astray: bool) -> Resul
     let limit = Duration::from_secs(60);
     let me = config.me();
     if me.witness {
+        // Two failovers in a row can leave it with the table of the one in between, where its own row is right.
         let sql = format!(
-            "select upstream_node_id = {} and active from repmgr.nodes where node_id = {}",
-            primary.id, me.id
+            "select count(*) filter (where node_id = {} and upstream_node_id = {id} and active) = 1 \
+             and array_agg(node_id) filter (where type = 'primary' and active) = array[{id}] from repmgr.nodes",
+            me.id,
+            id = primary.id
         );
         if view::query(&config, me, &sql).await? != "t" {
             let host = primary.host.to_string();

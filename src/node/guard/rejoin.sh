@@ -22,11 +22,14 @@ remote() { postgres "$bin/psql" -XAtqw -v ON_ERROR_STOP=1 -d "$conninfo" -c "$1"
 note() { echo "rejoin: $1"; }
 
 [ "$(remote 'select pg_is_in_recovery()')" = f ] || { echo "node $id is not primary" >&2; exit 1; }
-# Cut off between the two moves that put a clone in its place: begin again.
-[ -e "$data" ] || ! [ -e "$old" ] || mv "$old" "$data"
+cut_off=
+if [ ! -e "$data" ] && [ -e "$old" ]; then
+    # Cut off between the two moves that put a clone in its place: begin again.
+    mv "$old" "$data"
+    cut_off=yes
+fi
 theirs=$(remote 'select system_identifier from pg_control_system()')
 ours=$(control 'Database system identifier')
-cut_off=
 if [ -z "$ours" ] && [ "$how" = clone ]; then
     # What is damaged cannot be asked; the marker was written when it was whole. Nothing can be told of what it has.
     ours=$(sed -n 's/.*"system_identifier":"\([0-9]*\)".*/\1/p' /etc/cluster/data.json)

@@ -46,7 +46,13 @@ impl Planner<'_> {
             })
         };
         let primary_rows = self.host(&name).up().and_then(|host| host.repmgr.as_deref());
-        if !(right(host.repmgr.as_deref()) && right(primary_rows)) {
+        // Its table is a copy, which may be of the node that was primary in between.
+        let primaries = |rows: Option<&[RepmgrNode]>| -> Vec<u32> {
+            let rows = rows.unwrap_or_default().iter();
+            rows.filter(|row| row.kind == "primary" && row.active).map(|row| row.id).collect()
+        };
+        let own = host.repmgr.as_deref();
+        if !(right(own) && right(primary_rows) && primaries(own) == primaries(primary_rows)) {
             let primary_host = self.addresses.hosts.get(&name).map(IpAddr::to_string).unwrap_or_default();
             let action = Action::RegisterWitness { primary_host };
             self.step(Phase::Follow, Some(node), action, "repmgr does not know it as it is");
