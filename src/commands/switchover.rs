@@ -132,7 +132,10 @@ async fn wait_for(world: &World, from: &str, to: &str, begun: Instant) -> Result
                 .into());
         }
         let holder = old.as_ref().ok().and_then(|it| it["holder"].as_str());
-        if let Some(other) = holder.filter(|other| *other != from && *other != to) {
+        // One voter's grant is not a majority's.
+        if let Some(other) = holder.filter(|other| *other != from && *other != to)
+            && guard(world, other).await.is_ok_and(|it| it["holds"] == true)
+        {
             return Err(Advice::failed(format!("{other} has taken over instead: {to} did not take up its term"))
                 .hint(format!(
                     "nothing is lost; the journal of {to}'s guard says what kept it (`journalctl -u cluster-node`)"

@@ -151,6 +151,12 @@ pub fn resume() -> Result<bool> {
     Ok(true)
 }
 
+/// Whether the journal tells of something already.
+pub fn tells(what: &str) -> bool {
+    let journals = [JOURNAL.to_owned(), format!("{JOURNAL}.1")];
+    journals.iter().any(|path| fs::read_to_string(path).is_ok_and(|text| text.contains(what)))
+}
+
 /// Whether what was written on this node beside another primary is kept until a person gives it up.
 pub fn keeps_data() -> bool {
     Path::new(KEPT_DATA).exists()

@@ -144,6 +144,14 @@ pub fn lsn(text: &str) -> Result<u64> {
 /// # Errors
 /// When the control file cannot be read.
 pub fn stopped_position(config: &Config) -> Result<Position> {
+    Ok(stopped(config)?.0)
+}
+
+/// The same, and whether it was shut down cleanly: then nothing lies behind that position but the shutdown's own record.
+///
+/// # Errors
+/// When the control file cannot be read.
+pub fn stopped(config: &Config) -> Result<(Position, bool)> {
     let output = std::process::Command::new(config.bin("pg_controldata"))
         .args(["-D", &config.data_directory()])
         .env("LC_ALL", "C")
@@ -156,10 +164,11 @@ pub fn stopped_position(config: &Config) -> Result<Position> {
             .map(str::trim)
             .with_context(|| format!("pg_controldata does not tell the {name}"))
     };
-    Ok(Position {
+    let position = Position {
         timeline: field("Latest checkpoint's TimeLineID")?.parse()?,
         lsn: lsn(field("Latest checkpoint location")?)?,
-    })
+    };
+    Ok((position, field("Database cluster state")? == "shut down"))
 }
 
 #[cfg(test)]

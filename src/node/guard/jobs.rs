@@ -112,8 +112,6 @@ pub(super) async fn rejoin(config: Config, primary: Member, clone: bool) -> Resu
         .stderr(Stdio::piped())
         .kill_on_drop(true);
     let mut child = command.spawn().context("cannot run sh")?;
-    // What an earlier one gave up has been told.
-    let _ = std::fs::remove_file(LOST);
     let mut input = child.stdin.take().context("no standard input")?;
     input.write_all(include_bytes!("rejoin.sh")).await?;
     drop(input);
@@ -123,6 +121,7 @@ pub(super) async fn rejoin(config: Config, primary: Member, clone: bool) -> Resu
     let said = String::from_utf8_lossy(&output.stderr);
     if let Ok(lost) = std::fs::read_to_string(LOST)
         && let Ok(lost) = serde_json::from_str::<serde_json::Value>(&lost)
+        && !memory::tells(lost["wal"].as_str().unwrap_or("?"))
     {
         let text = format!(
             "{} transactions ({} to {}) never reached {}; their WAL is kept in {}",
@@ -162,7 +161,10 @@ pub(super) async fn stop_for(config: Config, heir: Member) -> Result<String> {
     drop(client);
     let begun = Instant::now();
     systemctl(&["stop", &config.unit()], STOP_PATIENCE).await?;
-    let end = postgres::stopped_position(&config)?;
+    let (end, clean) = postgres::stopped(&config)?;
+    if !clean {
+        bail!("PostgreSQL was not shut down cleanly: what it wrote last may be here alone");
+    }
     // The shutdown's own record lies behind this; whoever has more than its beginning has all.
     let sql = "select pg_last_wal_receive_lsn()";
     let stopped = Instant::now();

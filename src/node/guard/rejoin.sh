@@ -22,22 +22,28 @@ remote() { postgres "$bin/psql" -XAtqw -v ON_ERROR_STOP=1 -d "$conninfo" -c "$1"
 note() { echo "rejoin: $1"; }
 
 [ "$(remote 'select pg_is_in_recovery()')" = f ] || { echo "node $id is not primary" >&2; exit 1; }
+# From here on nothing but a new clone can mend it, whenever this is cut off.
+only_a_clone() {
+    cut_off=yes
+    touch "$rewinding"
+    sync "$rewinding"
+}
 cut_off=
+if [ -e "$rewinding" ]; then cut_off=yes; fi
 if [ ! -e "$data" ] && [ -e "$old" ]; then
     # Cut off between the two moves that put a clone in its place: begin again.
+    only_a_clone
     mv "$old" "$data"
-    cut_off=yes
 fi
 theirs=$(remote 'select system_identifier from pg_control_system()')
 ours=$(control 'Database system identifier')
-if [ -z "$ours" ] && [ "$how" = clone ]; then
+if [ -z "$ours" ] && [ "$how$cut_off" != rewind ]; then
     # What is damaged cannot be asked; the marker was written when it was whole. Nothing can be told of what it has.
     ours=$(sed -n 's/.*"system_identifier":"\([0-9]*\)".*/\1/p' /etc/cluster/data.json)
-    cut_off=yes
+    [ "$theirs" != "$ours" ] || only_a_clone
 fi
 [ "$theirs" = "$ours" ] || { echo "node $id is of another cluster" >&2; exit 1; }
 systemctl stop "$unit"
-if [ -e "$rewinding" ]; then cut_off=yes; fi
 rm -f "$data/postmaster.pid"
 if [ "$how" = clone ] && [ -e "$data/standby.signal" ]; then
     # A standby that is to be cloned anew has nothing of its own, and is a standby until the clone is there.
@@ -61,6 +67,7 @@ timeline=$(control "Latest checkpoint's TimeLineID")
 end=$(control 'Latest checkpoint location')
 now=$(remote "select ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int")
 fork=
+[ -n "$cut_off" ] || rm -f /var/lib/cluster/lost.json
 if [ -z "$cut_off" ] && [ "$now" -gt "$timeline" ]; then
     history=$(printf '%08X.history' "$now")
     fork=$(remote "select split_part(line, E'\t', 2) from regexp_split_to_table(pg_read_file('pg_wal/$history'), E'\n') line
@@ -68,6 +75,10 @@ if [ -z "$cut_off" ] && [ "$now" -gt "$timeline" ]; then
 elif [ -z "$cut_off" ] && [ "$now" -lt "$timeline" ]; then
     # This node was promoted by force, and the others have gone on without a promotion: only its own history has the fork.
     fork=$(awk -v now="$now" '$1 == now { print $2; exit }' "$data/pg_wal/$(printf '%08X.history' "$timeline")" || :)
+elif [ -z "$cut_off" ]; then
+    # Two promotions that know nothing of each other have made the same number of two histories, and no tool tells them
+    # apart: what is here stays beside the clone.
+    how=clone
 fi
 if [ -n "$fork" ]; then
     lost=$(remote "select pg_wal_lsn_diff('$end', '$fork') > 0")
@@ -86,6 +97,9 @@ if [ -n "$fork" ]; then
         count=$(grep -c 'desc: COMMIT' "$aside/transactions" || :)
         printf '{"timeline":%s,"from":"%s","to":"%s","transactions":%s,"wal":"%s"}\n' \
             "$timeline" "$fork" "$end" "${count:-0}" "$aside" >/var/lib/cluster/lost.json
+        # Before anything takes the original away.
+        sync -f "$aside"
+        sync /var/lib/cluster/lost.json
         note "the new primary never got $count transactions ($fork to $end on timeline $timeline); their WAL is in $aside"
     fi
 fi
@@ -121,16 +135,15 @@ fi
 why=$(grep -m 1 ERROR "$said" || echo "a clone was asked for, or an earlier attempt was cut off")
 echo "rejoin: not rewound: $why" >&2
 systemctl stop "$unit"
-rm -rf "$new"
+rm -rf "$new" "$old"
 # repmgr clones to where its configuration says, whatever it is told besides.
 sed "s|^data_directory=.*|data_directory='$new'|" /etc/repmgr.conf >/run/cluster/clone.conf
 chmod 644 /run/cluster/clone.conf
 postgres "$bin/repmgr" -f /run/cluster/clone.conf -h "$host" -p "$port" -U repmgr -d repmgr standby clone --fast-checkpoint
-rm -rf "$old"
 mv "$data" "$old"
 mv "$new" "$data"
-rm -f "$rewinding"
 sync -f "$data"
+rm -f "$rewinding"
 systemctl start "$unit"
 tries=0
 until "$bin/pg_isready" -q -p "$port"; do

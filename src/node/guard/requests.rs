@@ -76,8 +76,12 @@ impl Guard {
         if self.lease.holds(now) || seen.local().writable {
             return no("it takes writes");
         }
-        if self.job == Some(Job::Rejoin) {
-            return Verdict { allowed: true, why: "it is under way".into() };
+        match self.job {
+            Some(Job::Rejoin) if clone => {
+                return no("it rejoins already; a clone can be asked for when that has ended");
+            }
+            Some(Job::Rejoin) => return Verdict { allowed: true, why: "it is under way".into() },
+            _ => {}
         }
         if seen.paused {
             return no("it is paused");
@@ -128,6 +132,8 @@ impl Guard {
                     (_, Some(job)) => Verdict { allowed: false, why: format!("{job:?} is under way") },
                     (Some(heir), None) => {
                         self.heir = Some(heir.id);
+                        // What a person began before is over: the stop that comes now is not to be waited out.
+                        (self.restarting_until, self.restart_ended) = (0, false);
                         let why = format!("hands over to {}", heir.name);
                         self.begin(Job::HandOver, &why, jobs::stop_for(self.config.clone(), heir));
                         Verdict { allowed: true, why }
@@ -137,6 +143,11 @@ impl Guard {
             Request::Restart if holds || self.bootstrap => {
                 (self.restarting_until, self.restart_ended) = (now + RESTART, false);
                 Verdict { allowed: true, why: "the lease is kept meanwhile".into() }
+            }
+            // It has ended and is started again, between two looks maybe.
+            Request::MayStart if holds && now < self.restarting_until => {
+                (self.restart_ended, self.stale_before) = (true, now);
+                Verdict { allowed: true, why: "this node holds the lease".into() }
             }
             Request::MayStart if Path::new(memory::REWINDING).exists() => Verdict {
                 allowed: self.job == Some(Job::Rejoin),

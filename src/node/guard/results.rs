@@ -31,6 +31,10 @@ impl Guard {
                     // It is through: what ends from here on has failed.
                     self.restarting_until = 0;
                 }
+                if look.state == State::Primary && self.job.is_none() {
+                    // It was to have the term after a stop that has not ended in a release.
+                    self.heir = None;
+                }
                 self.look = Some(look);
                 self.tick().await?;
             }
