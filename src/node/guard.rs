@@ -302,7 +302,11 @@ impl Guard {
     async fn received(&mut self, packet: &[u8]) -> Result<()> {
         match self.wire.open(packet) {
             Opened::Nothing => {}
-            Opened::Greet(peer) => self.send(peer, None).await,
+            Opened::Greet(peer) => {
+                self.send(peer, None).await;
+                let output = self.lease.met(clock::now());
+                self.put(output).await?;
+            }
             Opened::Message(from, message) => {
                 let now = clock::now();
                 if let Message::Ask { writable: true, term, .. } = &message

@@ -444,6 +444,17 @@ impl Lease {
         output
     }
 
+    /// Another guard has been met that did not know this one: it has not understood what it was asked. Soon after a start
+    /// that may have been the question that saves the lease, and it is asked again.
+    pub fn met(&mut self, now: Millis) -> Output {
+        let mut output = Output::default();
+        let worth_it = self.local.renew || self.local.candidate;
+        if now < self.started_at + self.timing.listen && self.claim.is_begun() && worth_it {
+            self.ask(now, &mut output);
+        }
+        output
+    }
+
     /// A message has come. `now` must be read after it was taken from the socket.
     pub fn receive(&mut self, now: Millis, from: NodeId, message: Message) -> Output {
         let mut output = Output::default();

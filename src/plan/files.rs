@@ -11,6 +11,7 @@ use super::Means;
 use crate::facts::host::FileFacts;
 use crate::inventory::{Inventory, Node, Provider, Role};
 use crate::node::config::{self, Config, FloatingIp, Member};
+use crate::node::lease::Timing;
 use crate::node::wire;
 use crate::templates::Template;
 
@@ -189,7 +190,9 @@ pub fn files(inventory: &Inventory, means: &Means, addresses: &Addresses, node: 
             "/etc/systemd/system/cluster-node.service".into(),
             "644",
             "root:root",
-            Some(Template::NodeService.render(&unit)),
+            Some(Template::NodeService.render(&json!({
+                "cluster": cluster, "watchdog_ms": Timing::watchdog(inventory.failover.lease_ms),
+            }))),
         ),
         file(
             config::PATH.into(),

@@ -123,6 +123,19 @@ fn a_holder_that_stops_for_another_names_it() {
 }
 
 #[test]
+fn a_guard_that_has_just_started_asks_again_when_the_others_have_not_understood() {
+    let mut holder = guard(1, held_by_one(false));
+    holder.resume(7, START + 200, START);
+    let runs = Local { renew: true, writable: true, gone: false, candidate: false, ..stopped_primary() };
+    let asks = |output: &Output| output.send.iter().filter(|it| matches!(it.1, Message::Ask { .. })).count();
+    assert_eq!(asks(&holder.tick(START, runs)), 2);
+    assert_eq!(asks(&holder.met(START + 5)), 2);
+    assert_eq!(asks(&holder.met(START + 10_000)), 0, "that is the other one's start");
+    holder.tick(START + 20, Local { renew: false, ..runs });
+    assert_eq!(asks(&holder.met(START + 25)), 0, "a server that does not answer is not worth it");
+}
+
+#[test]
 fn the_first_lease_of_a_new_cluster_is_granted_at_once() {
     let new = Durable { released: true, ..Durable::default() };
     assert_eq!(canvassed(&mut guard(3, new), START, 1), None);

@@ -108,6 +108,12 @@ impl Timing {
         self.lease - self.fence_before
     }
 
+    /// How long a guard may stand still before systemd starts a new one, of a lease of `lease` milliseconds: longer than
+    /// a stall that costs nothing else, and soon enough for the new guard to take up the lease, or to fence in time.
+    pub fn watchdog(lease: Millis) -> Millis {
+        lease.saturating_sub(3_500).min(5_500)
+    }
+
     /// How long after its grant a voter gives no term to another.
     pub fn waits(&self) -> Millis {
         self.lease + self.grant_after
@@ -132,6 +138,17 @@ impl Timing {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_guard_that_hangs_is_replaced_before_its_primary_is_past_saving() {
+        for lease in [6_000, 7_000, 9_000, 60_000] {
+            let timing = Timing::new(lease, 1, 3).unwrap();
+            // Half a second until systemd starts the new one, and as long to fence, before any voter is free.
+            assert!(Timing::watchdog(lease) + 1_000 + FENCE_TAKES < timing.waits(), "{lease}");
+            assert!(Timing::watchdog(lease) < timing.holds(), "{lease}");
+        }
+        assert!(Timing::watchdog(DEFAULT_LEASE) > 5_000 + 200, "a stall of 5 s costs nothing");
+    }
 
     #[test]
     fn only_lengths_that_work_are_accepted() {
