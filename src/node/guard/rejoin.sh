@@ -86,14 +86,16 @@ if [ -n "$fork" ]; then
         aside=$kept/$(date -u +%Y%m%dT%H%M%SZ)
         install -d -m 700 "$aside"
         first=$(remote "select pg_walfile_name('$fork')" | cut -c9-)
-        find "$data/pg_wal" -maxdepth 1 -type f -name "$(printf '%08X' "$timeline")*" | while read -r file; do
-            name=${file##*/}
-            # Text, not numbers: they have the same length.
-            if [ "$(printf '%s\n%s\n' "$(echo "$name" | cut -c9-)" "$first" | sort | head -n 1)" = "$first" ]; then
+        last=$(remote "select pg_walfile_name('$end')" | cut -c9-)
+        find "$data/pg_wal" -maxdepth 1 -type f -name "$(printf '%08X' "$timeline")????????????????" | while read -r file; do
+            segment=$(basename "$file" | cut -c9-)
+            # Text, not numbers: they have the same length. What lies behind the end is empty, or old and to be used again.
+            if [ "$(printf '%s\n%s\n%s\n' "$first" "$segment" "$last" | sort | sed -n 2p)" = "$segment" ]; then
                 cp -p "$file" "$aside/"
             fi
         done
-        "$bin/pg_waldump" -p "$data/pg_wal" -t "$timeline" -s "$fork" -e "$end" -r Transaction >"$aside/transactions" 2>/dev/null || :
+        # Not in pg_wal: it reads the size of a segment from any, and stumbles over one that was made in advance.
+        "$bin/pg_waldump" -p "$aside" -t "$timeline" -s "$fork" -e "$end" -r Transaction >"$aside/transactions" 2>"$aside/pg_waldump.said" || :
         count=$(grep -c 'desc: COMMIT' "$aside/transactions" || :)
         printf '{"timeline":%s,"from":"%s","to":"%s","transactions":%s,"wal":"%s"}\n' \
             "$timeline" "$fork" "$end" "${count:-0}" "$aside" >/var/lib/cluster/lost.json
