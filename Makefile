@@ -55,7 +55,7 @@ test:
 	scripts/prerequisites.sh tests
 	cargo test
 
-# Everything that does. About a quarter of an hour on two cores, more with every moment and drill.
+# Everything that does. About half an hour on two cores, more with every moment and drill.
 test-hosts: node
 	scripts/prerequisites.sh hosts
 	cargo test --test hosts --test lab_hosts --test postgresql_12 -- --ignored --nocapture --test-threads=1
