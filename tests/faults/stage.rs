@@ -265,6 +265,18 @@ impl Stage {
         }
     }
 
+    /// Waits until repmgr's records are right on every node.
+    pub(crate) fn recorded(&self, limit: Duration) -> Result<(), String> {
+        let begun = Instant::now();
+        loop {
+            let records = self.records(&self.primary());
+            if records.is_ok() || begun.elapsed() > limit {
+                return records;
+            }
+            std::thread::sleep(Duration::from_millis(300));
+        }
+    }
+
     /// repmgr's records, on every node: all active, and all follow the primary.
     fn records(&self, primary: &str) -> Result<(), String> {
         let id = self.node(primary).id;

@@ -184,18 +184,15 @@ pub(super) async fn mend(config: Config, primary: Member, astray: bool) -> Resul
     let limit = Duration::from_secs(60);
     let me = config.me();
     if me.witness {
-        // Two failovers in a row can leave it with the table of the one in between, where its own row is right.
-        let sql = format!(
-            "select count(*) filter (where node_id = {} and upstream_node_id = {id} and active) = 1 \
-             and array_agg(node_id) filter (where type = 'primary' and active) = array[{id}] from repmgr.nodes",
-            me.id,
-            id = primary.id
-        );
-        if view::query(&config, me, &sql).await? != "t" {
+        // A copy that is made anew only when repmgrd here knows whom to follow: two failovers in a row, or a node that
+        // returns, can leave it behind.
+        let table = "select string_agg(concat_ws(' ', node_id, type, active, upstream_node_id), ',' order by node_id) \
+                     from repmgr.nodes";
+        if view::query(&config, me, table).await? != view::query(&config, &primary, table).await? {
             let host = primary.host.to_string();
             let args = ["-f", "/etc/repmgr.conf", "witness", "register", "--force", "-h", &host];
             view::as_postgres(&config, "repmgr", &args, limit).await?;
-            memory::note("mended", &format!("the witness follows {} now", primary.name));
+            memory::note("mended", &format!("the witness's records are those of {} again", primary.name));
         }
         return Ok(());
     }
