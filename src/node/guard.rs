@@ -109,6 +109,8 @@ struct Guard {
     has_address: Option<bool>,
     next_mend: Instant,
     mending: bool,
+    /// Why the last attempt to mend came to nothing, so that it is told once.
+    unmended: Option<String>,
     refusals: BTreeMap<NodeId, Refusal>,
     trouble: Option<String>,
     last: String,
@@ -210,6 +212,7 @@ impl Guard {
             has_address: None,
             next_mend: now,
             mending: false,
+            unmended: None,
             refusals: BTreeMap::new(),
             trouble: None,
             last: String::new(),

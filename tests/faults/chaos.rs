@@ -145,7 +145,7 @@ pub(crate) fn play_all(stage: &Stage, from: u64, count: u64) {
                 writeln!(file, "{text}").unwrap();
             }
             Err(error) => panic!(
-                "seed {seed}: {error}\n{}\nthe journals since it began:\n{}\nplay it again: make chaos FROM={seed} SEEDS=1",
+                "seed {seed}: {error}\n{}\nthe journals since it began:\n{}\nthe units:\n{}\nplay it again: make chaos FROM={seed} SEEDS=1",
                 steps.join("\n"),
                 stage
                     .journals(began)
@@ -157,7 +157,8 @@ pub(crate) fn play_all(stage: &Stage, from: u64, count: u64) {
                         it.text
                     ))
                     .collect::<Vec<_>>()
-                    .join("\n")
+                    .join("\n"),
+                stage.units()
             ),
         }
     }

@@ -265,6 +265,16 @@ impl Stage {
         }
     }
 
+    /// What the guards and repmgrd last said for themselves, and what PostgreSQL does beside its clients' work.
+    pub(crate) fn units(&self) -> String {
+        let script = "journalctl -q --no-pager -o short-precise -u cluster-node -u repmgrd -n 60; \
+                      runuser -u postgres -- timeout 5 psql -Xw -d repmgr -c \"select * from repmgr.nodes\" \
+                      -c \"select pid, application_name, state, wait_event, now() - xact_start as open, query \
+                          from pg_stat_activity where backend_type = 'client backend'\" 2>&1";
+        let told = |it: &Host| format!("{}:\n{}", it.name, self.on(&it.name, script).unwrap_or_else(|it| it));
+        self.hosts.iter().map(told).collect::<Vec<_>>().join("\n")
+    }
+
     /// Waits until repmgr's records are right on every node.
     pub(crate) fn recorded(&self, limit: Duration) -> Result<(), String> {
         let begun = Instant::now();

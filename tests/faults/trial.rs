@@ -326,26 +326,36 @@ impl<'a> Trial<'a> {
         Ok(())
     }
 
-    /// What was lost is told by the node that had it, and is within the limit.
+    /// What was lost is told by the nodes that had it, and is within the limit.
     fn reported(&mut self, lost: usize) -> Result<(), String> {
         let file = "/var/lib/cluster/lost.json";
-        // An earlier trial's is none.
-        let text =
-            self.stage.on(&self.old, &format!("test $(stat -c %Y {file}) -ge {} && cat {file}", self.at))?;
-        let told: serde_json::Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
-        let transactions = told["transactions"].as_u64().unwrap_or_default();
+        let (mut transactions, mut told) = (0, String::new());
+        // The old primary; the new one too, where a second promotion followed.
+        for node in [&self.old, &self.new] {
+            // An earlier trial's is none.
+            let script =
+                format!("if [ -e {file} ] && [ $(stat -c %Y {file}) -ge {} ]; then cat {file}; fi", self.at);
+            let text = self.stage.on(node, &script)?;
+            if text.trim().is_empty() {
+                continue;
+            }
+            let report: serde_json::Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+            let lsn = |key: &str| {
+                cluster::node::postgres::lsn(report[key].as_str().unwrap_or_default())
+                    .map_err(|it| format!("{it}: {text}"))
+            };
+            let bytes = lsn("to")?.saturating_sub(lsn("from")?);
+            if bytes > LAG_LIMIT {
+                return Err(format!("{bytes} bytes of WAL were lost, and {LAG_LIMIT} are allowed"));
+            }
+            transactions += report["transactions"].as_u64().unwrap_or_default();
+            told +=
+                &format!("{node} tells of {} transactions in {bytes} bytes of WAL; ", report["transactions"]);
+        }
         if transactions < lost as u64 {
-            return Err(format!("{lost} rows are lost, and the old primary tells of {transactions}: {text}"));
+            return Err(format!("{lost} rows are lost, and the nodes tell of {transactions}: {told}"));
         }
-        let lsn = |key: &str| {
-            cluster::node::postgres::lsn(told[key].as_str().unwrap_or_default())
-                .map_err(|it| format!("{it}: {text}"))
-        };
-        let bytes = lsn("to")?.saturating_sub(lsn("from")?);
-        if bytes > LAG_LIMIT {
-            return Err(format!("{bytes} bytes of WAL were lost, and {LAG_LIMIT} are allowed"));
-        }
-        self.note(format!("the old primary tells of {transactions} transactions in {bytes} bytes of WAL"));
+        self.note(format!("told: {}", told.trim_end_matches("; ")));
         Ok(())
     }
 

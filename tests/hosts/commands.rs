@@ -306,6 +306,7 @@ fn a_node_rejoins_by_hand_and_takes_over_by_force() {
     let stage = Stage::set(9);
     a_rejoin_that_makes_no_sense(&stage);
     a_damaged_standby_is_cloned_anew(&stage);
+    a_clone_keeps_what_lies_elsewhere_apart(&stage);
     force_where_a_majority_is_there(&stage);
     a_majority_is_lost(&stage);
     a_majority_comes_back_without_the_forced_one(&stage);
@@ -382,6 +383,61 @@ fn a_damaged_standby_is_cloned_anew(stage: &Stage) {
     stage.lab.ssh("pg2", &moved);
     stage.wait_for(60, |status| node(status, "pg2")["state"] == "streaming");
     assert_eq!((stage.healthy()["primary"].clone(), stage.words("pg2")), (json!("pg1"), "a".into()));
+}
+
+/// A tablespace, and WAL on a disk of its own.
+fn a_clone_keeps_what_lies_elsewhere_apart(stage: &Stage) {
+    for node in ["pg1", "pg2"] {
+        stage.lab.ssh(node, "install -d -o postgres -g postgres -m 700 /srv/apart");
+    }
+    stage.lab.sql("pg1", "postgres", "create tablespace apart location '/srv/apart'");
+    stage.lab.sql("pg1", "app", "create table elsewhere tablespace apart as select 1 as number");
+    let data = "/var/lib/postgresql/15/main";
+    stage.lab.ssh(
+        "pg2",
+        &format!(
+            "cluster-node pause && systemctl stop postgresql@15-main && mv {data}/pg_wal /srv/wal && \
+             ln -s /srv/wal {data}/pg_wal && systemctl start postgresql@15-main && cluster-node resume"
+        ),
+    );
+    stage.healthy();
+    let mut before = String::new();
+    for round in 0..2 {
+        let inodes = stage.lab.ssh("pg2", &format!("stat -c %i {data} /srv/apart /srv/wal"));
+        stage.says("rejoin pg2 --clone", 0, &["pg2 streams from pg1 ("]);
+        assert_eq!(stage.lab.sql("pg2", "app", "select number from elsewhere").trim(), "1");
+        let links = format!("readlink {data}/pg_wal {data}/pg_tblspc/*");
+        assert_eq!(stage.lab.ssh("pg2", &links).trim(), "/srv/wal\n/srv/apart", "round {round}");
+        // What was there is beside it, whole: one data directory that leads to the others.
+        let old = format!("{data}.cluster-old");
+        let kept = stage.lab.ssh("pg2", &format!("stat -Lc %i {old} {old}/pg_tblspc/* {old}/pg_wal"));
+        assert_eq!(kept, inodes, "round {round}");
+        assert_ne!(kept, before, "round {round}");
+        before = kept;
+    }
+    // Cut off when the tablespace had been moved and the link to it not yet.
+    let moved = format!(
+        "systemctl stop cluster-node; systemctl stop postgresql@15-main; touch /var/lib/cluster/rewinding; \
+         rm -rf {data}.cluster-old /srv/apart.cluster-old; mv /srv/apart /srv/apart.cluster-old; \
+         systemctl start cluster-node"
+    );
+    stage.lab.ssh("pg2", &moved);
+    stage.wait_for(60, |status| node(status, "pg2")["state"] == "streaming");
+    assert_eq!(stage.lab.sql("pg2", "app", "select number from elsewhere").trim(), "1");
+    assert_eq!(stage.healthy()["primary"], "pg1");
+    // What is mounted is left as it is.
+    let mounted = "mount --bind /srv/apart /srv/apart";
+    stage.lab.ssh("pg2", mounted);
+    stage.says("rejoin pg2 --clone", 1, &["/srv/apart", "it is a mount point"]);
+    stage.lab.ssh("pg2", "umount /srv/apart");
+    stage.wait_for(60, |status| node(status, "pg2")["state"] == "streaming");
+    // And so is what somebody else has called by our names.
+    stage.lab.ssh("pg2", "sed -i /apart/d /var/lib/cluster/vacated");
+    stage.says("rejoin pg2 --clone", 1, &["/srv/apart.cluster-old is in its way"]);
+    stage.lab.ssh("pg2", "rm -r /srv/apart.cluster-old");
+    stage.says("rejoin pg2 --clone", 0, &["pg2 streams from pg1 ("]);
+    assert_eq!(stage.lab.sql("pg2", "app", "select number from elsewhere").trim(), "1");
+    assert_eq!(stage.healthy()["primary"], "pg1");
 }
 
 fn force_where_a_majority_is_there(stage: &Stage) {

@@ -185,10 +185,15 @@ pub(super) async fn mend(config: Config, primary: Member, astray: bool) -> Resul
     let me = config.me();
     if me.witness {
         // A copy that is made anew only when repmgrd here knows whom to follow: two failovers in a row, or a node that
-        // returns, can leave it behind.
-        let table = "select string_agg(concat_ws(' ', node_id, type, active, upstream_node_id), ',' order by node_id) \
-                     from repmgr.nodes";
-        if view::query(&config, me, table).await? != view::query(&config, &primary, table).await? {
+        // returns, can leave it behind. And a copy of a table in which its own row, which it alone sees to, is wrong.
+        let sql = format!(
+            "select count(*) filter (where node_id = {} and upstream_node_id = {} and active), \
+             string_agg(concat_ws(' ', node_id, type, active, upstream_node_id), ',' order by node_id) \
+             from repmgr.nodes",
+            me.id, primary.id
+        );
+        let copy = view::query(&config, me, &sql).await?;
+        if !copy.starts_with("1|") || copy != view::query(&config, &primary, &sql).await? {
             let host = primary.host.to_string();
             let args = ["-f", "/etc/repmgr.conf", "witness", "register", "--force", "-h", &host];
             view::as_postgres(&config, "repmgr", &args, limit).await?;

@@ -87,7 +87,8 @@ if [ -n "$fork" ]; then
         install -d -m 700 "$aside"
         first=$(remote "select pg_walfile_name('$fork')" | cut -c9-)
         last=$(remote "select pg_walfile_name('$end')" | cut -c9-)
-        find "$data/pg_wal" -maxdepth 1 -type f -name "$(printf '%08X' "$timeline")????????????????" | while read -r file; do
+        # With the slash: pg_wal may be a link.
+        find "$data/pg_wal/" -maxdepth 1 -type f -name "$(printf '%08X' "$timeline")????????????????" | while read -r file; do
             segment=$(basename "$file" | cut -c9-)
             # Text, not numbers: they have the same length. What lies behind the end is empty, or old and to be used again.
             if [ "$(printf '%s\n%s\n%s\n' "$first" "$segment" "$last" | sort | sed -n 2p)" = "$segment" ]; then
@@ -136,10 +137,65 @@ if rejoin; then
 fi
 why=$(grep -m 1 ERROR "$said" || echo "a clone was asked for, or an earlier attempt was cut off")
 echo "rejoin: not rewound: $why" >&2
+
+# The links that lead out of a data directory: to its tablespaces, and to its WAL if that lies elsewhere.
+links() {
+    find "$1/pg_wal" -maxdepth 0 -type l 2>/dev/null || :
+    find "$1/pg_tblspc" -mindepth 1 -maxdepth 1 -type l 2>/dev/null || :
+}
+# The places beside which this has put something. Anybody may have made a tablespace of any name; only these are ours.
+vacated=/var/lib/cluster/vacated
+ours() { grep -qxF "$1" "$vacated" 2>/dev/null; }
+moved() { [ "$1" != "${1%.cluster-old}" ] && ours "${1%.cluster-old}"; }
+# Moves what a link leads to beside, and the link with it, so that the old data stays whole and the clone finds an empty
+# directory at the place.
+vacate() {
+    place=$(readlink -m "$1")
+    if moved "$place"; then
+        # By an attempt that was cut off.
+        place=${place%.cluster-old}
+    else
+        only_a_clone
+        if [ -e "$place" ]; then
+            rm -rf "$place.cluster-old"
+            ours "$place" || echo "$place" >>"$vacated"
+            sync "$vacated"
+            mv "$place" "$place.cluster-old"
+        fi
+        ln -sfn "$place.cluster-old" "$1"
+    fi
+    rm -rf "$place"
+    install -d -o postgres -g postgres -m 700 "$place"
+}
+
 systemctl stop "$unit"
+# Before anything is moved.
+{ echo "$data"; links "$data" | xargs -rd '\n' readlink -m; } | while read -r place; do
+    # What is mounted cannot be moved: to give it up is for somebody who knows what it is.
+    if mountpoint -q "$place"; then
+        echo "no clone can be made beside $place: it is a mount point (a directory in it would be none)" >&2
+        exit 1
+    fi
+    if [ "$place" != "$data" ] && ! moved "$place" && ! ours "$place" && [ -e "$place.cluster-old" ]; then
+        echo "no clone can be made beside $place: $place.cluster-old is in its way" >&2
+        exit 1
+    fi
+done
+links "$old" | xargs -rd '\n' readlink -m | while read -r place; do
+    if moved "$place"; then rm -rf "$place"; fi
+done
 rm -rf "$new" "$old"
+marked=
+if [ -e "$rewinding" ]; then marked=yes; fi
+links "$data" | while read -r link; do vacate "$link"; done
+# Whole again: if no clone comes of this, what was good before still is.
+[ -n "$marked" ] || rm -f "$rewinding"
 # repmgr clones to where its configuration says, whatever it is told besides.
 sed "s|^data_directory=.*|data_directory='$new'|" /etc/repmgr.conf >/run/cluster/clone.conf
+if [ -L "$data/pg_wal" ]; then
+    wal=$(readlink -m "$data/pg_wal")
+    echo "pg_basebackup_options='--waldir=${wal%.cluster-old}'" >>/run/cluster/clone.conf
+fi
 chmod 644 /run/cluster/clone.conf
 postgres "$bin/repmgr" -f /run/cluster/clone.conf -h "$host" -p "$port" -U repmgr -d repmgr standby clone --fast-checkpoint
 mv "$data" "$old"

@@ -116,12 +116,11 @@ impl Guard {
             }
             Done::Mend(result) => {
                 self.mending = false;
-                if let Err(error) = result {
-                    let text = format!("repmgr's records: {error:#}");
-                    if self.trouble.as_ref() != Some(&text) {
-                        eprintln!("{text}");
-                    }
+                let trouble = result.err().map(|error| format!("repmgr's records: {error:#}"));
+                if let Some(text) = trouble.as_ref().filter(|_| trouble != self.unmended) {
+                    eprintln!("{text}");
                 }
+                self.unmended = trouble;
             }
         }
         Ok(())
