@@ -32,7 +32,7 @@ demo:
 demo-down:
 	scripts/demo-down.sh
 
-# The cluster as its application sees it: the primary lost, its return, a switchover. About six minutes.
+# The cluster as its application sees it: the primary lost, its return, a switchover. Six to seven minutes.
 story:
 	scripts/prerequisites.sh hosts
 	$(MAKE) build

@@ -12,6 +12,8 @@ missing=()
 for program in "${!programs[@]}"; do
     command -v "$program" >/dev/null || missing+=("${programs[$program]}")
 done
+# What gcc links with, which it merely recommends.
+[ -e /usr/include/stdio.h ] || missing+=(libc6-dev)
 if ! command -v cargo >/dev/null; then
     echo "Rust is missing: see https://rustup.rs" >&2
     exit 1

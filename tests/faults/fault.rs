@@ -75,7 +75,7 @@ impl Fault {
             // It returns when PostgreSQL is gone, or by its own time-out.
             Fault::StopPostgres(node) => on(node, &format!("systemctl stop --no-block {unit}")),
             Fault::FreezePostmaster(node) => {
-                on(node, &format!("kill -STOP $(systemctl show -P MainPID {unit})"))
+                on(node, &format!("systemctl kill -s STOP --kill-who=main {unit}"))
             }
             Fault::FreezePostgres(node) => on(node, &format!("systemctl kill -s STOP {unit}")),
             Fault::KillGuard(node) => on(node, "systemctl kill -s KILL cluster-node"),

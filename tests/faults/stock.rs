@@ -50,8 +50,7 @@ promote_command = '/usr/local/bin/promote-standby.sh'
 follow_command = 'repmgr standby follow -f /etc/repmgr.conf'
 log_level = INFO
 END
-# The witness has none.
-[ ! -e /etc/cluster/failover-token ] || install -m 600 -o postgres /etc/cluster/failover-token /var/lib/postgresql/token
+install -m 600 -o postgres /etc/cluster/failover-token /var/lib/postgresql/token
 cat >/usr/local/bin/promote-standby.sh <<'END'
 #!/bin/sh
 repmgr standby promote -f /etc/repmgr.conf
