@@ -264,6 +264,10 @@ impl Guard {
 
     /// Makes durable, notes, sends and tells, in this order.
     async fn put(&mut self, output: Output) -> Result<()> {
+        if output.events.iter().any(|event| matches!(event, Event::Yielded { .. })) {
+            // What was written here is nowhere else, and rewinding would lose it. Before the term that says so is gone.
+            memory::keep_data()?;
+        }
         if let Some(durable) = &output.persist {
             memory::persist(durable)?;
         }
@@ -284,10 +288,6 @@ impl Guard {
             self.send(to, Some(message)).await;
         }
         for event in output.events {
-            if matches!(event, Event::Yielded { .. }) {
-                // What was written here is nowhere else, and rewinding would lose it.
-                memory::keep_data()?;
-            }
             self.tell(event);
         }
         Ok(())

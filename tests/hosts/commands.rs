@@ -305,6 +305,7 @@ fn a_primary_that_is_lost_in_a_pause(stage: &Stage) {
 fn a_node_rejoins_by_hand_and_takes_over_by_force() {
     let stage = Stage::set(9);
     a_rejoin_that_makes_no_sense(&stage);
+    a_stop_while_it_starts_ends(&stage);
     a_damaged_standby_is_cloned_anew(&stage);
     a_clone_keeps_what_lies_elsewhere_apart(&stage);
     force_where_a_majority_is_there(&stage);
@@ -325,6 +326,20 @@ fn a_rejoin_that_makes_no_sense(stage: &Stage) {
         started,
         "nothing to do"
     );
+}
+
+/// A standby that is to stop before its start has ended used to stay behind for ever, one time of ten.
+fn a_stop_while_it_starts_ends(stage: &Stage) {
+    stage.lab.ssh(
+        "pg2",
+        "cluster-node pause; unit=postgresql@15-main; \
+         for n in $(seq 20); do \
+             systemctl stop $unit && systemctl start --no-block $unit && sleep 1.$((n % 10)) && \
+             timeout 20 systemctl stop $unit || { systemctl kill -s KILL $unit; exit 1; }; \
+         done; cluster-node resume",
+    );
+    stage.wait_for(60, |status| node(status, "pg2")["state"] == "streaming");
+    assert_eq!(stage.healthy()["primary"], "pg1");
 }
 
 /// Removes a file of a standby's data while PostgreSQL stands still there, as a person would: with that node paused.

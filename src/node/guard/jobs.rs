@@ -16,6 +16,10 @@ use crate::node::{memory, processes, view};
 const START_PATIENCE: Duration = Duration::from_secs(900);
 /// A promotion has replayed everything within seconds.
 const PROMOTE_PATIENCE: Duration = Duration::from_secs(45);
+/// A server that works answers a small question by then.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
+/// Of a primary that is to stop. What the shutdown's own checkpoint would take otherwise.
+const CHECKPOINT_PATIENCE: Duration = Duration::from_secs(60);
 /// A fast shutdown waits for a checkpoint and for walsenders.
 const STOP_PATIENCE: Duration = Duration::from_secs(60);
 /// The shutdown itself waits for the heir's walsender; an heir that lacks something after that has vanished, and the
@@ -84,7 +88,12 @@ pub(super) async fn promote(config: Config) -> Result<String> {
     let writable = begun.elapsed();
     let text = format!("promoted in {:.2} s", writable.as_secs_f64());
     // It takes writes; whatever is left is mended later.
-    if let Err(error) = client.batch_execute(&REGISTER.replace("$me", &config.me().id.to_string())).await {
+    let register = REGISTER.replace("$me", &config.me().id.to_string());
+    let told = match tokio::time::timeout(ANSWER_PATIENCE, client.batch_execute(&register)).await {
+        Ok(told) => told.map_err(|error| error.to_string()),
+        Err(_) => Err("no answer".to_owned()),
+    };
+    if let Err(error) = told {
         memory::note("trouble", &format!("cannot tell repmgr's table of the promotion: {error}"));
     }
     tokio::spawn(async move {
@@ -148,16 +157,24 @@ pub(super) async fn rejoin(config: Config, primary: Member, clone: bool) -> Resu
 
 /// Stops the primary cleanly and makes sure that `heir` has everything. The lease is handed over after that.
 pub(super) async fn stop_for(config: Config, heir: Member) -> Result<String> {
-    let client = postgres::connect(&config).await?;
+    // The lease is renewed while this goes on, whether or not PostgreSQL still answers: nothing here may hang.
     let sql = format!(
         "select coalesce((select state from pg_stat_replication where application_name = '{}' limit 1), 'nothing')",
         heir.name
     );
-    let state = postgres::row(&client, &sql).await?.remove(0);
+    let ask = async {
+        let client = postgres::connect(&config).await?;
+        let state = postgres::row(&client, &sql).await?.remove(0);
+        anyhow::Ok((client, state))
+    };
+    let (client, state) =
+        tokio::time::timeout(ANSWER_PATIENCE, ask).await.context("PostgreSQL does not answer")??;
     if state != "streaming" {
         bail!("{} does not stream from here ({state})", heir.name);
     }
-    client.batch_execute("checkpoint").await?;
+    tokio::time::timeout(CHECKPOINT_PATIENCE, client.batch_execute("checkpoint"))
+        .await
+        .context("the checkpoint does not end")??;
     drop(client);
     let begun = Instant::now();
     systemctl(&["stop", &config.unit()], STOP_PATIENCE).await?;

@@ -25,12 +25,47 @@ note() { echo "rejoin: $1"; }
 # From here on nothing but a new clone can mend it, whenever this is cut off.
 only_a_clone() {
     cut_off=yes
-    touch "$rewinding"
-    sync "$rewinding"
+    mark clone
 }
+mark() { echo "$1" >"$rewinding" && sync "$rewinding" || exit 1; }
+# A server whose stop never ends holds nothing that is not to be replaced, or replayed, anyway.
+stop() {
+    timeout 60 systemctl stop "$unit" && return
+    systemctl kill -s KILL "$unit" || :
+    timeout 60 systemctl stop "$unit"
+}
+# Not worth a clone: `cluster up` registers what is not.
+register() {
+    for pause in 1 3 0; do
+        postgres "$bin/repmgr" -f /etc/repmgr.conf standby register --force && return
+        sleep $pause
+    done
+    note "it is not registered"
+}
+# The clone is in its place: from here on it is a standby like any other.
+placed() {
+    sync -f "$data"
+    rm -f "$rewinding"
+    sync "${rewinding%/*}"
+    systemctl start "$unit"
+    tries=0
+    until "$bin/pg_isready" -q -p "$port"; do
+        tries=$((tries + 1))
+        [ "$tries" -le 600 ] || { echo "the clone does not answer; the old data is in $old" >&2; exit 1; }
+        sleep 0.5
+    done
+    register
+    note "cloned; the old data is in $old"
+    exit 0
+}
+
 cut_off=
 if [ -e "$rewinding" ]; then cut_off=yes; fi
-if [ ! -e "$data" ] && [ -e "$old" ]; then
+if [ "$(cat "$rewinding" 2>/dev/null)" = placing ]; then
+    # Cut off while the clone was put in its place. It is whole, and what is in $old is nowhere else.
+    if [ ! -e "$data" ]; then mv "$new" "$data"; fi
+    if [ ! -e "$new" ]; then placed; fi
+elif [ ! -e "$data" ] && [ -e "$old" ]; then
     # Cut off between the two moves that put a clone in its place: begin again.
     only_a_clone
     mv "$old" "$data"
@@ -43,7 +78,7 @@ if [ -z "$ours" ] && [ "$how$cut_off" != rewind ]; then
     [ "$theirs" != "$ours" ] || only_a_clone
 fi
 [ "$theirs" = "$ours" ] || { echo "node $id is of another cluster" >&2; exit 1; }
-systemctl stop "$unit"
+stop
 rm -f "$data/postmaster.pid"
 if [ "$how" = clone ] && [ -e "$data/standby.signal" ]; then
     # A standby that is to be cloned anew has nothing of its own, and is a standby until the clone is there.
@@ -65,6 +100,9 @@ esac
 # What this node has and the new primary never got. The WAL of it is set aside before anything is rewound.
 timeline=$(control "Latest checkpoint's TimeLineID")
 end=$(control 'Latest checkpoint location')
+# Without a clean end nobody knows where what it wrote ends.
+clean=
+if [ "$(control 'Database cluster state')" = "shut down" ]; then clean=yes; fi
 now=$(remote "select ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int")
 fork=
 [ -n "$cut_off" ] || rm -f /var/lib/cluster/lost.json
@@ -82,11 +120,17 @@ elif [ -z "$cut_off" ]; then
 fi
 if [ -n "$fork" ]; then
     lost=$(remote "select pg_wal_lsn_diff('$end', '$fork') > 0")
-    if [ "$lost" = t ]; then
+    if [ "$lost" = t ] || [ -z "$clean" ]; then
         aside=$kept/$(date -u +%Y%m%dT%H%M%SZ)
         install -d -m 700 "$aside"
-        first=$(remote "select pg_walfile_name('$fork')" | cut -c9-)
-        last=$(remote "select pg_walfile_name('$end')" | cut -c9-)
+        # Not through a pipe, which would hide that there was no answer. Without the timeline.
+        first=$(remote "select pg_walfile_name('$fork')")
+        last=$(remote "select pg_walfile_name('$end')")
+        first=${first#????????} last=${last#????????}
+        if [ -z "$clean" ]; then
+            last=FFFFFFFFFFFFFFFF
+            if [ "$lost" != t ]; then end=$fork; fi
+        fi
         # With the slash: pg_wal may be a link.
         find "$data/pg_wal/" -maxdepth 1 -type f -name "$(printf '%08X' "$timeline")????????????????" | while read -r file; do
             segment=$(basename "$file" | cut -c9-)
@@ -96,7 +140,7 @@ if [ -n "$fork" ]; then
             fi
         done
         # Not in pg_wal: it reads the size of a segment from any, and stumbles over one that was made in advance.
-        "$bin/pg_waldump" -p "$aside" -t "$timeline" -s "$fork" -e "$end" -r Transaction >"$aside/transactions" 2>"$aside/pg_waldump.said" || :
+        "$bin/pg_waldump" -p "$aside" -t "$timeline" -s "$fork" ${clean:+-e "$end"} -r Transaction >"$aside/transactions" 2>"$aside/pg_waldump.said" || :
         count=$(grep -c 'desc: COMMIT' "$aside/transactions" || :)
         printf '{"timeline":%s,"from":"%s","to":"%s","transactions":%s,"wal":"%s"}\n' \
             "$timeline" "$fork" "$end" "${count:-0}" "$aside" >/var/lib/cluster/lost.json
@@ -117,17 +161,20 @@ said=/run/cluster/rejoin.said
 rejoin() {
     : >"$said"
     [ -z "$cut_off" ] && [ "$how" = rewind ] || return 1
-    touch "$rewinding"
-    sync "$rewinding"
+    mark rewind
     postgres timeout 3600 "$bin/repmgr" -f /etc/repmgr.conf node rejoin -d "$conninfo" --force-rewind 2>"$said" && return 0
-    # repmgr looks once for what may take a moment. If it streams, there is nothing left to do but to say so.
-    tries=0
+    # repmgr looks for a minute for what may take longer, or a moment more. If it streams, there is nothing left to do
+    # but to say so.
+    tries=0 replays=0
     until streams; do
-        tries=$((tries + 1))
-        [ "$tries" -le 20 ] && [ -e "$data/standby.signal" ] || return 1
+        [ -e "$data/standby.signal" ] && systemctl is-active "$unit" | grep -q '^activ' || return 1
+        "$bin/pg_isready" -q -p "$port" && code=0 || code=$?
+        # 1: it lets nobody in, because it still replays.
+        if [ "$code" = 1 ]; then replays=$((replays + 1)); else tries=$((tries + 1)); fi
+        [ "$tries" -le 20 ] && [ "$replays" -le 1800 ] || return 1
         sleep 0.5
     done
-    postgres "$bin/repmgr" -f /etc/repmgr.conf standby register --force
+    register
 }
 
 if rejoin; then
@@ -163,12 +210,13 @@ vacate() {
             mv "$place" "$place.cluster-old"
         fi
         ln -sfn "$place.cluster-old" "$1"
+        sync "${1%/*}"
     fi
     rm -rf "$place"
     install -d -o postgres -g postgres -m 700 "$place"
 }
 
-systemctl stop "$unit"
+stop
 # Before anything is moved.
 { echo "$data"; links "$data" | xargs -rd '\n' readlink -m; } | while read -r place; do
     # What is mounted cannot be moved: to give it up is for somebody who knows what it is.
@@ -196,18 +244,29 @@ if [ -L "$data/pg_wal" ]; then
     wal=$(readlink -m "$data/pg_wal")
     echo "pg_basebackup_options='--waldir=${wal%.cluster-old}'" >>/run/cluster/clone.conf
 fi
-chmod 644 /run/cluster/clone.conf
-postgres "$bin/repmgr" -f /run/cluster/clone.conf -h "$host" -p "$port" -U repmgr -d repmgr standby clone --fast-checkpoint
-mv "$data" "$old"
-mv "$new" "$data"
-sync -f "$data"
-rm -f "$rewinding"
-systemctl start "$unit"
-tries=0
-until "$bin/pg_isready" -q -p "$port"; do
-    tries=$((tries + 1))
-    [ "$tries" -le 600 ] || { echo "the clone does not answer; the old data is in $old" >&2; exit 1; }
-    sleep 0.5
+# Where the primary has its tablespaces, which may not be where this node had them.
+locations=$(remote "select pg_tablespace_location(oid) from pg_tablespace where pg_tablespace_location(oid) <> ''")
+echo "$locations" | while read -r location; do
+    [ -n "$location" ] || continue
+    place=${location%.cluster-old}
+    # The primary may itself live on what was moved beside, after a clone that came to nothing.
+    [ "$place" = "$location" ] || echo "tablespace_mapping='$location=$place'" >>/run/cluster/clone.conf
+    if [ ! -e "$place" ]; then
+        install -d -o postgres -g postgres -m 700 "$place"
+        ours "$place" || echo "$place" >>"$vacated"
+    elif [ -z "$(ls -A "$place")" ]; then
+        ours "$place" || echo "$place" >>"$vacated"
+    elif ours "$place"; then
+        # An attempt that was cut off has begun to fill it, and no data directory here leads to it.
+        rm -rf "$place"/PG_[0-9]*
+    fi
 done
-postgres "$bin/repmgr" -f /etc/repmgr.conf standby register --force
-note "cloned; the old data is in $old"
+chmod 644 /run/cluster/clone.conf
+# By the whole conninfo: it has the time-outs that notice a primary whose host is gone.
+postgres "$bin/repmgr" -f /run/cluster/clone.conf -d "$conninfo" standby clone --fast-checkpoint
+mark placing
+# Nobody may have started the old data meanwhile.
+stop
+if [ -e "$data" ]; then mv "$data" "$old"; fi
+mv "$new" "$data"
+placed

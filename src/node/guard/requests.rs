@@ -97,9 +97,6 @@ impl Guard {
         let Some(primary) = seen.primary.and_then(|id| self.member(id)).cloned() else {
             return no("its guard hears of no node that takes writes");
         };
-        if let Err(error) = memory::give_up_data() {
-            return no(&format!("{error:#}"));
-        }
         if let Some(start) = self.working.take().filter(|_| given_up) {
             start.abort();
         }

@@ -52,6 +52,8 @@ impl Guard {
                         if job == Job::Rejoin {
                             // Whatever failed here before, this is a sound standby now.
                             (self.unfit_until, self.retry_at) = (0, 0);
+                            // Not before: until then it must not count as data that might lead.
+                            memory::give_up_data()?;
                         }
                         if job == Job::HandOver {
                             // The heir has the time of a lease; this node must not want it back at once.
