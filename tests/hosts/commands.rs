@@ -390,7 +390,22 @@ fn a_damaged_standby_is_cloned_anew(stage: &Stage) {
     stage.says("rejoin pg2 --clone", 0, &["pg2 streams from pg1 ("]);
     assert_eq!(stage.lab.ssh("pg2", &format!("stat -c %i {data}.cluster-old")), made);
     assert_eq!((stage.healthy()["primary"].clone(), stage.words("pg2")), (json!("pg1"), "a".into()));
-    // Cut off when the old data had been moved away and the clone not yet been moved into its place.
+    // Cut off between the two moves that put a clone in its place, and after them: the clone is whole, it is not made
+    // again, and the old data, which is nowhere else, stays where it is.
+    let inodes = || stage.lab.ssh("pg2", &format!("stat -c %i {data} {data}.cluster-old"));
+    let before = inodes();
+    for moved in ["mv DATA DATA.cluster-new", ":"] {
+        let script = format!(
+            "systemctl stop cluster-node; systemctl stop postgresql@15-main; {}; \
+             echo placing >/var/lib/cluster/rewinding; systemctl start cluster-node",
+            moved.replace("DATA", data)
+        );
+        stage.lab.ssh("pg2", &script);
+        stage.wait_for(60, |status| node(status, "pg2")["state"] == "streaming");
+        assert_eq!((stage.healthy()["primary"].clone(), stage.words("pg2")), (json!("pg1"), "a".into()));
+        assert_eq!(inodes(), before, "{moved}");
+    }
+    // Without that note nobody knows that there is a clone: the old data is taken back, and cloned anew.
     let moved = format!(
         "systemctl stop cluster-node; systemctl stop postgresql@15-main; \
          rm -rf {data}.cluster-old; mv {data} {data}.cluster-old; systemctl start cluster-node"

@@ -157,7 +157,7 @@ pub(super) async fn rejoin(config: Config, primary: Member, clone: bool) -> Resu
 
 /// Stops the primary cleanly and makes sure that `heir` has everything. The lease is handed over after that.
 pub(super) async fn stop_for(config: Config, heir: Member) -> Result<String> {
-    // The lease is renewed while this goes on, whether or not PostgreSQL still answers: nothing here may hang.
+    // Nothing else is begun here while this goes on, so nothing of it may hang.
     let sql = format!(
         "select coalesce((select state from pg_stat_replication where application_name = '{}' limit 1), 'nothing')",
         heir.name

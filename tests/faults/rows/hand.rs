@@ -52,6 +52,21 @@ pub(crate) const ROWS: &[Row] = &[
         },
     },
     Row {
+        name: "switchover-from-a-frozen-primary",
+        goals: "G1 G2 G6",
+        fault: "the primary's postmaster frozen (SIGSTOP), and its guard asked for a switchover at once",
+        expected: "the switchover comes to nothing; PostgreSQL is killed, and the standby takes over",
+        play: |trial| {
+            let (old, new) = (trial.old.clone(), trial.new.clone());
+            trial.breaks(&Fault::FreezePostmaster(old.clone()))?;
+            // It cannot know yet, and must not renew its lease for ever while it asks a server that does not answer.
+            trial.stage.on(&old, &format!("timeout 5 cluster-node hand-over {new}"))?;
+            trial.failover()?;
+            trial.mends()?;
+            trial.back()
+        },
+    },
+    Row {
         name: "promoted-by-hand",
         goals: "G1 G2",
         fault: "`repmgr standby promote` by hand on the standby, the primary well",
