@@ -65,6 +65,11 @@ impl HostFacts {
         self.guard.as_ref()?.get("paused")?.as_bool()
     }
 
+    /// Whether its guard is making a standby of it, or a new one.
+    pub fn rejoins(&self) -> bool {
+        self.guard.as_ref().and_then(|guard| guard.get("doing")?.as_str()) == Some("rejoin")
+    }
+
     /// Whether this node took writes beside another primary, and keeps its data for a person to look at.
     pub fn keeps_data(&self) -> bool {
         self.guard.as_ref().and_then(|guard| guard.get("kept")?.as_bool()) == Some(true)

@@ -48,6 +48,16 @@ impl<'a> Planner<'a> {
                         "two clusters have been mixed; nothing is touched",
                     );
                 }
+                if host.postgres.is_none() && host.rejoins() {
+                    // What is there now is what is being replaced: to start it would be in the way.
+                    self.plan.waits = Some(format!("the guard of {} to make a standby of it", node.name));
+                    return self.trouble(
+                        Some(&node.name),
+                        format!("is being made a standby of {primary}"),
+                        "its guard is at it, and nothing is started here meanwhile; `cluster-node status` on the node \
+                         says how far it is",
+                    );
+                }
                 let follows = host.data.as_ref().is_some_and(|data| data.standby_signal);
                 if host.postgres.is_none() && !follows && host.keeps_data() {
                     return self.trouble(

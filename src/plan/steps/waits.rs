@@ -55,6 +55,7 @@ impl Planner<'_> {
         if *data == Data::Ours
             && host.postgres.is_none()
             && host.data.as_ref().is_some_and(|data| data.standby_signal)
+            && !host.rejoins()
             && !self.is_paused(node)
         {
             self.step(Phase::Follow, Some(node), Action::StartStandby, "it does not run");
