@@ -54,11 +54,11 @@ pub fn of(inventory: &Inventory, action: &Action, program: &[u8]) -> Option<Comm
             postgres("start PostgreSQL", script::START_NEW).arg(role)
         }
         Action::RegisterPrimary => postgres("repmgr primary register", script::REGISTER_PRIMARY),
-        Action::Clone { conninfo, .. } => {
-            let host = conninfo.split_whitespace().find_map(|word| word.strip_prefix("host="))?;
-            // A day: a large database on a small droplet.
-            postgres("repmgr standby clone", script::CLONE).arg(host).stdin(script::CLONE_UNIT).limit(86_400)
-        }
+        // A day: a large database on a small droplet.
+        Action::Clone { conninfo, .. } => postgres("repmgr standby clone", script::CLONE)
+            .arg(conninfo)
+            .stdin(script::CLONE_UNIT)
+            .limit(86_400),
         Action::StartStandby => postgres("start PostgreSQL", script::START_STANDBY),
         Action::RegisterStandby => postgres("repmgr standby register", script::REGISTER_STANDBY),
         Action::RegisterWitness { primary_host } => {

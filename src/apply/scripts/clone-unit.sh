@@ -10,5 +10,6 @@ if [ -e "$data" ] && [ -n "$(ls -A "$data")" ]; then
 fi
 mark cloning
 rm -rf "$data"
-repmgr -h "$4" -p "$port" -U repmgr -d repmgr standby clone --fast-checkpoint
+# By the whole conninfo: it has the time-outs that notice a primary whose host is gone.
+repmgr -d "$4" standby clone --fast-checkpoint
 mark standby "$(identifier)"

@@ -1,5 +1,5 @@
 set -eu
-# Clones the primary at $4. The work (standard input) is a unit of its own, so that it goes on when the connection is
+# Clones the primary that the conninfo $4 leads to. The work (standard input) is a unit of its own, so that it goes on when the connection is
 # lost, and the next run finds it.
 unit="cluster-clone"
 if ! systemctl -q is-active "$unit"; then
