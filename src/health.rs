@@ -341,7 +341,12 @@ fn look_at(
                 let last = host.guard.as_ref().and_then(|guard| guard.get("last")?.as_str());
                 let last = last.map_or(String::new(), |last| format!(" (its guard {last})"));
                 let now = seen.guard_says.as_ref().map_or(String::new(), |now| format!("; {now}"));
-                wrong(format!("PostgreSQL does not run{last}{now}"));
+                // Where it has a socket and gave no facts, it said why.
+                let what = match &host.postgres_error {
+                    Some(error) => format!("PostgreSQL does not answer: {error}"),
+                    None => "PostgreSQL does not run".to_owned(),
+                };
+                wrong(format!("{what}{last}{now}"));
             }
         }
         return seen;
