@@ -65,6 +65,8 @@ if [ "$(cat "$rewinding" 2>/dev/null)" = placing ]; then
     # Cut off while the clone was put in its place. It is whole, and what is in $old is nowhere else.
     if [ ! -e "$data" ]; then mv "$new" "$data"; fi
     if [ ! -e "$new" ]; then placed; fi
+    # Neither has been moved. What is made again now must not be taken for whole when it is cut off in turn.
+    only_a_clone
 elif [ ! -e "$data" ] && [ -e "$old" ]; then
     # Cut off between the two moves that put a clone in its place: begin again.
     only_a_clone
