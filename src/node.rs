@@ -9,6 +9,10 @@ pub mod address;
 pub mod clock;
 pub mod config;
 #[cfg(feature = "node")]
+pub mod control;
+#[cfg(feature = "node")]
+pub mod core;
+#[cfg(feature = "node")]
 pub mod decision;
 #[cfg(feature = "node")]
 pub mod fence;

@@ -82,6 +82,7 @@ const TIMING: Timing = Timing {
     grant_after: 1,
     canvass: 1,
     patience: 2,
+    stands_back: 0,
     preference: 0,
     listen: 0,
     silence: 2,
@@ -108,6 +109,8 @@ impl Leases {
             writable: holds && !node.stopped,
             gone: !holds || node.stopped,
             heir: None,
+            sound: false,
+            settled: false,
         }
     }
 

@@ -20,13 +20,25 @@ pub struct Config {
     pub version: u32,
     /// PostgreSQL's port.
     pub port: u16,
+    /// Counts the configurations of members that the cluster has had. Two that are in use at the same time differ by one
+    /// member.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub generation: u64,
     /// All nodes, this one included, in the inventory's order.
     pub nodes: Vec<Member>,
+    /// This node, if it was taken out of the cluster and is none of them any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removed: Option<Member>,
     /// The address that follows the primary.
     pub floating_ip: Option<FloatingIp>,
     /// How a failover goes.
     #[serde(default)]
     pub failover: Failover,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// How a failover goes.
@@ -72,12 +84,23 @@ impl Config {
     /// This node among the members.
     ///
     /// # Panics
-    /// Never, for a file that `cluster up` wrote: `node` is one of `nodes`.
+    /// Never, for a file that `cluster up` wrote: `node` is one of `nodes`, or stands in `removed`.
     pub fn me(&self) -> &Member {
         self.nodes
             .iter()
             .find(|member| member.name == self.node)
-            .expect("a node is a member of its own cluster")
+            .or(self.removed.as_ref())
+            .expect("a node is a member of its own cluster, or was")
+    }
+
+    /// This node's id.
+    pub fn my_id(&self) -> u32 {
+        self.me().id
+    }
+
+    /// Whether this node is the witness.
+    pub fn is_witness(&self) -> bool {
+        self.me().witness
     }
 
     /// The other nodes.

@@ -1,5 +1,9 @@
-//! What a guard does with what it sees. Pure: a look in, one act and its reason out.
+//! What a guard does with what it sees. Pure: a view in, one act and its reason out.
+//!
+//! What counts as proof that a server cannot write: its processes are gone; or it says so itself, by an answer or in its
+//! control file, and nothing that it says contradicts it. A file that anybody may put into the directory proves nothing.
 
+use super::control::ControlState;
 use super::lease::{Local, Millis, NodeId, Position};
 use super::postgres::{Look, State};
 
@@ -7,6 +11,13 @@ use super::postgres::{Look, State};
 const FRESH: Millis = 3_000;
 /// A heartbeat that is older is none.
 const HEARTBEAT_FRESH: Millis = 1_500;
+/// How long after its beginning a start may show nothing.
+const START_GRACE: Millis = 8_000;
+/// How long a server that starts may let nobody in and not say so. A postmaster that lives answers at once, whatever
+/// is replayed behind it.
+const START_SILENCE: Millis = 5_000;
+/// How long a promotion may take before its lease is let run out, and a fence ends it. It cannot be taken back otherwise.
+const PROMOTION: Millis = 120_000;
 
 /// Why a guard that is paused does nothing. It fences all the same, and its voter votes.
 const PAUSED: &str = "paused: nothing is started, promoted or rejoined";
@@ -18,16 +29,28 @@ pub struct Seen {
     pub now: Millis,
     /// Whether this is the witness.
     pub witness: bool,
+    /// Whether this node is one of the cluster's members.
+    pub member: bool,
     /// Whether `cluster up` has finished the data directory.
     pub finished: bool,
-    /// Whether the data directory is a standby's.
+    /// Whether the data directory has a file that says that it is a standby's.
     pub standby_signal: bool,
     /// Whether the unit of PostgreSQL has processes.
     pub processes: bool,
+    /// What the server has written in its control file; none if that cannot be read.
+    pub control: Option<ControlState>,
     /// The last look at PostgreSQL; none before the first.
     pub look: Option<Look>,
+    /// What the server that runs has last answered, however long ago: whether it is a primary.
+    pub answered_primary: Option<bool>,
+    /// When it last answered anything at all, if only that it lets nobody in for now.
+    pub answered_at: Option<Millis>,
+    /// Whether the server was seen to begin beside a `standby.signal`, and has shown nothing else since.
+    pub began_as_standby: bool,
     /// The WAL of a PostgreSQL that does not run.
     pub stopped: Option<Position>,
+    /// The last WAL position that was seen here, whatever has become of the server since.
+    pub last_position: Option<Position>,
     /// Whether this node holds the lease.
     pub holds: bool,
     /// The highest term granted here. Before the first, the cluster is new.
@@ -36,8 +59,14 @@ pub struct Seen {
     pub bootstrap: bool,
     /// What is being done.
     pub job: Option<Job>,
+    /// Since when.
+    pub job_since: Millis,
     /// Whether PostgreSQL is stopped for a moment on purpose, until then.
     pub restarting: bool,
+    /// Whether a primary is shutting down in order, and has not taken too long.
+    pub stopping: bool,
+    /// Whether PostgreSQL has just been allowed to start here, and may have no processes yet.
+    pub promised: bool,
     /// Whether a person wants nothing to be started, promoted or rejoined.
     pub paused: bool,
     /// Whether what was written here beside another primary is kept for a person to look at.
@@ -46,21 +75,43 @@ pub struct Seen {
     pub half_rewound: bool,
     /// Another node that takes writes with a lease.
     pub primary: Option<NodeId>,
+    /// Whether this standby has WAL that the primary's history lacks, so that it can never follow.
+    pub diverged: bool,
     /// Not to be made primary now: something failed here a moment ago.
     pub unfit: bool,
 }
 
 /// Work that takes a while.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Job {
     /// PostgreSQL is being started.
     Start,
     /// The standby becomes primary.
     Promote,
-    /// What was primary becomes a standby.
-    Rejoin,
-    /// The primary stops, for another to take over.
-    HandOver,
+    /// What was primary, or has diverged, becomes a standby of this node.
+    Rejoin {
+        /// The primary.
+        of: NodeId,
+        /// Whether nothing is rewound.
+        clone: bool,
+    },
+    /// The primary stops, for this node to take over.
+    HandOver {
+        /// The heir.
+        to: NodeId,
+    },
+}
+
+impl Job {
+    /// One word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Job::Start => "Start",
+            Job::Promote => "Promote",
+            Job::Rejoin { .. } => "Rejoin",
+            Job::HandOver { .. } => "HandOver",
+        }
+    }
 }
 
 /// What to do.
@@ -74,7 +125,7 @@ pub enum Act {
     Start,
     /// Promote it.
     Promote,
-    /// Make a standby of what was primary.
+    /// Make a standby of what was primary, or has diverged.
     Rejoin(NodeId),
 }
 
@@ -88,28 +139,62 @@ impl Seen {
         self.state() == Some(&State::Primary)
     }
 
+    /// Whether the server that runs is proved to be in recovery: it says so, in its control file or by its last answer,
+    /// and the file with which it began is still there (a promotion removes it before it lets anybody write).
+    fn is_proved_standby(&self) -> bool {
+        let says_so = match self.control {
+            Some(ControlState::InArchiveRecovery | ControlState::ShutDownInRecovery) => true,
+            // What it was before it has begun to say what it is.
+            Some(_) => self.began_as_standby,
+            None => self.began_as_standby || self.answered_primary == Some(false),
+        };
+        says_so && self.standby_signal && self.answered_primary != Some(true)
+    }
+
     /// Whether the floating IP belongs here: with the lease, to what takes writes or is about to. It takes the provider
     /// seconds to move it, so that is not waited for.
     pub fn leads(&self) -> bool {
-        self.holds && (self.job == Some(Job::Promote) || (self.processes && !self.standby_signal))
+        self.holds && (self.job == Some(Job::Promote) || (self.processes && !self.is_proved_standby()))
     }
 
     /// What the lease is told about this node.
     pub fn local(&self) -> Local {
-        let raising = matches!(self.job, Some(Job::Promote | Job::HandOver))
-            || (self.job == Some(Job::Start) && self.holds);
+        let raising = self.promotes() || self.hands_over() || (self.starts() && self.holds);
         let beats =
             self.is_primary() && self.look.as_ref().is_some_and(|look| self.now <= look.at + HEARTBEAT_FRESH);
-        // A server that is being started has not said yet what it has; at least what it had.
+        // A server that is being started, or stopped, does not say what it has; at least what it had.
         let told = self.look.as_ref().filter(|_| self.processes).and_then(|look| look.position);
+        let is_busy = matches!(self.job, Some(Job::Promote | Job::HandOver { .. } | Job::Start));
         Local {
-            position: told.or(self.stopped).filter(|_| !self.half_rewound),
+            position: told.or(self.stopped).or(self.last_position).filter(|_| !self.half_rewound),
             candidate: self.candidate(),
-            renew: beats || raising || self.restarting || self.is_stopped_in_a_pause(),
+            renew: beats
+                || raising
+                || (self.holds && (self.restarting || self.stopping || self.promised))
+                || self.is_stopped_in_a_pause(),
             writable: self.is_primary(),
-            gone: !raising && (!self.processes || self.standby_signal),
+            gone: !is_busy && !self.promised && (!self.processes || self.is_proved_standby()),
             heir: None,
+            sound: self.is_sound_standby(),
+            settled: matches!(self.state(), Some(State::Standby { from: None })),
         }
+    }
+
+    /// Whether a promotion is under way that is worth its lease.
+    fn promotes(&self) -> bool {
+        self.job == Some(Job::Promote) && self.processes && self.now < self.job_since + PROMOTION
+    }
+
+    /// What is to be handed over is held until the heir has all of it. The job has limits of its own.
+    fn hands_over(&self) -> bool {
+        matches!(self.job, Some(Job::HandOver { .. }))
+    }
+
+    /// Whether a start is under way that is worth its lease: what died, or hangs, is not waited for.
+    fn starts(&self) -> bool {
+        let is_young = self.now < self.job_since + START_GRACE;
+        let answers = self.answered_at.is_some_and(|at| self.now < at + START_SILENCE);
+        self.job == Some(Job::Start) && (is_young || (self.processes && answers))
     }
 
     /// Whether a person may have stopped PostgreSQL here, to start it again: the lease is kept for that, so that a
@@ -119,17 +204,28 @@ impl Seen {
         self.paused && self.holds && !self.processes && !self.standby_signal
     }
 
+    /// Whether anything speaks against this node's data or its person's wishes.
+    fn is_fit(&self) -> bool {
+        self.member
+            && !self.witness
+            && !self.half_rewound
+            && !self.paused
+            && !self.kept
+            && !self.unfit
+            && !matches!(self.job, Some(Job::Rejoin { .. } | Job::HandOver { .. }))
+    }
+
+    fn is_sound_standby(&self) -> bool {
+        self.is_fit()
+            && self.finished
+            && !self.diverged
+            && self.term > 0
+            && matches!(self.state(), Some(State::Standby { .. }))
+    }
+
     /// Whether this node should have the lease if nobody else has.
     fn candidate(&self) -> bool {
-        if self.half_rewound {
-            return false;
-        }
-        if self.witness
-            || self.paused
-            || self.kept
-            || self.unfit
-            || matches!(self.job, Some(Job::Rejoin | Job::HandOver))
-        {
+        if !self.is_fit() {
             return false;
         }
         if self.is_primary() {
@@ -156,12 +252,15 @@ impl Seen {
             if self.paused {
                 return (Act::Rest, PAUSED);
             }
+            if !self.member {
+                return (Act::Rest, "this node is no member of the cluster any more");
+            }
             if !self.processes && self.finished && self.job.is_none() {
                 return (Act::Start, "the witness does not run");
             }
             return (Act::Rest, "the witness only votes");
         }
-        let could_write = self.processes && (!self.standby_signal || self.job == Some(Job::Promote));
+        let could_write = self.processes && (!self.is_proved_standby() || self.job == Some(Job::Promote));
         if could_write && !self.holds && !self.bootstrap {
             return (Act::Fence, "PostgreSQL runs as a primary, and this node does not hold the lease");
         }
@@ -173,6 +272,9 @@ impl Seen {
         }
         if self.paused {
             return (Act::Rest, PAUSED);
+        }
+        if !self.member {
+            return (Act::Rest, "this node is no member of the cluster any more");
         }
         if !self.finished {
             return (Act::Rest, "`cluster up` has not finished the data directory");
@@ -197,7 +299,10 @@ impl Seen {
                 Some(primary) => (Act::Rejoin(primary), "another node is primary"),
                 None => (Act::Rest, "waiting for a majority to grant the lease, or for another primary"),
             },
-            (false, true, _) => (Act::Rest, "nothing to do"),
+            (false, true, _) => match self.primary.filter(|_| self.diverged && !self.kept) {
+                Some(primary) => (Act::Rejoin(primary), "it has WAL that the primary's history lacks"),
+                None => (Act::Rest, "nothing to do"),
+            },
         }
     }
 }
@@ -211,26 +316,42 @@ mod tests {
         Seen {
             now: 10_000,
             witness: false,
+            member: true,
             finished: true,
             standby_signal: true,
             processes: true,
+            control: Some(ControlState::InArchiveRecovery),
+            answered_primary: Some(false),
+            answered_at: Some(9_900),
+            began_as_standby: false,
             look: Some(Look { began: 9_800, at: 9_900, state: State::Standby { from: None }, position }),
             stopped: None,
+            last_position: position,
             holds: false,
             term: 3,
             bootstrap: false,
             job: None,
+            job_since: 10_000,
             restarting: false,
+            stopping: false,
+            promised: false,
             paused: false,
             kept: false,
             half_rewound: false,
             primary: None,
+            diverged: false,
             unfit: false,
         }
     }
 
     fn primary() -> Seen {
-        let mut seen = Seen { standby_signal: false, holds: true, ..standby() };
+        let mut seen = Seen {
+            standby_signal: false,
+            holds: true,
+            control: Some(ControlState::InProduction),
+            answered_primary: Some(true),
+            ..standby()
+        };
         seen.look.as_mut().unwrap().state = State::Primary;
         seen
     }
@@ -239,6 +360,8 @@ mod tests {
         Seen {
             processes: false,
             look: None,
+            answered_primary: None,
+            answered_at: None,
             holds: false,
             stopped: standby().look.unwrap().position,
             ..primary()
@@ -263,6 +386,95 @@ mod tests {
         );
         assert_eq!(standby().decide().0, Act::Rest);
         assert_eq!(Seen { holds: true, ..standby() }.decide().0, Act::Promote);
+    }
+
+    #[test]
+    fn a_file_proves_nothing_about_a_server_that_runs() {
+        // `touch standby.signal` on a primary, however one looks at it.
+        let planted = Seen { standby_signal: true, ..primary() };
+        let silent = Seen { look: None, ..planted.clone() };
+        let restarted = Seen { answered_primary: None, ..silent.clone() };
+        let unreadable = Seen { control: None, ..planted.clone() };
+        for seen in [&planted, &silent, &restarted, &unreadable] {
+            assert!(!seen.local().gone, "{seen:?}");
+            assert!(seen.leads(), "{seen:?}");
+            assert_eq!(Seen { holds: false, ..seen.clone() }.decide().0, Act::Fence, "{seen:?}");
+        }
+        // Nor does the control file alone, if somebody has put that of a standby there.
+        let forged = Seen { control: Some(ControlState::InArchiveRecovery), ..planted };
+        assert_eq!(Seen { holds: false, ..forged }.decide().0, Act::Fence);
+        // A standby that answers nobody is one all the same.
+        let silent = Seen { look: None, ..standby() };
+        assert!(silent.local().gone);
+        assert_eq!(silent.decide().0, Act::Rest);
+        // So is one that has only just begun, of whatever its directory was a copy.
+        let begun = Seen {
+            control: Some(ControlState::InProduction),
+            began_as_standby: true,
+            answered_primary: None,
+            look: None,
+            ..standby()
+        };
+        assert_eq!(begun.decide().0, Act::Rest);
+        assert_eq!(
+            Seen { began_as_standby: false, ..begun }.decide().0,
+            Act::Fence,
+            "whose beginning nobody saw"
+        );
+        assert_eq!(Seen { standby_signal: false, ..standby() }.decide().0, Act::Fence, "it was promoted");
+    }
+
+    #[test]
+    fn what_shuts_down_in_order_keeps_its_lease_and_tells_what_it_had() {
+        let busy = |seen: Seen| {
+            let mut seen = Seen { now: 20_000, stopping: true, ..seen };
+            seen.look = Some(Look {
+                began: 19_900,
+                at: 19_910,
+                state: State::Busy("shutting down".into()),
+                position: None,
+            });
+            seen
+        };
+        let stopping = busy(primary()).local();
+        assert!(stopping.renew && !stopping.gone && !stopping.candidate);
+        assert_eq!(stopping.position, primary().last_position, "what it last said");
+        assert!(
+            !busy(Seen { holds: false, ..primary() }).local().renew,
+            "without a lease there is none to keep"
+        );
+        let hands_over = Seen { job: Some(Job::HandOver { to: 2 }), look: None, now: 40_000, ..primary() };
+        assert!(hands_over.local().renew && hands_over.local().position.is_some());
+    }
+
+    #[test]
+    fn a_start_is_worth_a_lease_while_the_server_is_there_and_answers() {
+        let starting = |seen: Seen| Seen { job: Some(Job::Start), holds: true, ..seen };
+        assert!(starting(stopped()).local().renew, "it has only begun");
+        let later = Seen { now: 30_000, ..stopped() };
+        assert!(!starting(later.clone()).local().renew, "nothing came of it");
+        let replays = Seen { processes: true, answered_at: Some(29_000), ..later };
+        assert!(starting(replays.clone()).local().renew, "crash recovery takes its time");
+        assert!(!starting(Seen { answered_at: Some(20_000), ..replays }).local().renew, "it hangs");
+    }
+
+    #[test]
+    fn a_standby_that_has_diverged_rejoins() {
+        let diverged = Seen { diverged: true, primary: Some(2), ..standby() };
+        assert_eq!(diverged.decide().0, Act::Rejoin(2));
+        assert!(!diverged.local().sound);
+        assert_eq!(Seen { primary: None, ..diverged.clone() }.decide().0, Act::Rest);
+        assert_eq!(Seen { kept: true, ..diverged }.decide().0, Act::Rest);
+    }
+
+    #[test]
+    fn a_node_that_was_taken_out_starts_nothing_and_writes_nothing() {
+        let out = |seen: Seen| Seen { member: false, holds: false, ..seen };
+        assert_eq!(out(primary()).decide().0, Act::Fence);
+        for seen in [standby(), stopped(), Seen { standby_signal: true, ..stopped() }] {
+            assert_eq!(out(seen.clone()).decide().0, Act::Rest);
+            assert!(!out(seen.clone()).local().candidate && !out(seen).local().sound);
+        }
     }
 
     #[test]

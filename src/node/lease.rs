@@ -46,6 +46,8 @@ use voter::Voter;
 pub type NodeId = u32;
 /// Counts grants upwards: a voter never goes back to a lower one.
 pub type Term = u64;
+/// Counts the configurations of members that the cluster has had.
+pub type Generation = u64;
 
 /// How much WAL a node has. The later timeline wins, whatever the bytes say: what its history lacks was given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -72,6 +74,9 @@ pub enum Message {
         term: Term,
         /// What I have.
         position: Position,
+        /// The configuration of members that I know. Guards that do not say it know the first.
+        #[serde(default)]
+        generation: Generation,
     },
     /// Whether I would.
     Straw {
@@ -81,6 +86,9 @@ pub enum Message {
         refusal: Option<Refusal>,
         /// The highest term that I have granted.
         known: Term,
+        /// Whether my own node has a standby that could take over as well.
+        #[serde(default)]
+        sound: bool,
     },
     /// Grant me this term, or renew it.
     Ask {
@@ -98,6 +106,12 @@ pub enum Message {
         /// Whether I hold without a majority: a person has said that the others are lost.
         #[serde(default)]
         forced: bool,
+        /// The term with which this claim began; it may have been raised since. Guards that do not say it send 0.
+        #[serde(default)]
+        won: Term,
+        /// The configuration of members that I know.
+        #[serde(default)]
+        generation: Generation,
     },
     /// Whether I do.
     Answer {
@@ -119,6 +133,9 @@ pub enum Message {
         term: Term,
         /// Who is to have the next one.
         heir: Option<NodeId>,
+        /// The last byte that I know to have written: all of it after a clean stop, at least so much after a crash.
+        #[serde(default)]
+        end: Option<Position>,
     },
 }
 
@@ -128,6 +145,15 @@ pub enum Message {
 pub enum Refusal {
     /// It is not a member of this cluster.
     Stranger,
+    /// It knows older members than this voter: two majorities need not meet.
+    OldMembers {
+        /// This voter's configuration.
+        known: Generation,
+    },
+    /// This voter cannot write down what it grants.
+    NoMemory,
+    /// This voter's node has data of its own, and is looking how much before it prefers another.
+    Looking,
     /// The term is used up.
     Past,
     /// Somebody's lease may still run.
@@ -149,6 +175,11 @@ pub enum Refusal {
         /// What is allowed.
         limit: u64,
     },
+    /// It lacks some of what the last holder has, which let go a moment ago and may be back at once.
+    Lacks {
+        /// How much, in bytes.
+        bytes: u64,
+    },
     /// It has missed a promotion.
     OldTimeline {
         /// The last holder's.
@@ -165,6 +196,11 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Refusal::Stranger => write!(f, "it is no member of this cluster"),
+            Refusal::OldMembers { known } => {
+                write!(f, "it knows older members than configuration {known}")
+            }
+            Refusal::NoMemory => write!(f, "this guard cannot write to its disk, and grants nothing"),
+            Refusal::Looking => write!(f, "this node looks first how much WAL it has itself"),
             Refusal::Past => write!(f, "the term is used up"),
             Refusal::Held { by: Some(by), millis } => {
                 write!(
@@ -185,6 +221,9 @@ impl fmt::Display for Refusal {
             Refusal::Promised { heir } => write!(f, "it is promised to node {heir}"),
             Refusal::Lags { bytes, limit } => {
                 write!(f, "it lacks {bytes} bytes of WAL, and {limit} are allowed")
+            }
+            Refusal::Lacks { bytes } => {
+                write!(f, "it lacks {bytes} bytes of WAL that the last primary has, which is waited for")
             }
             Refusal::OldTimeline { needed } => write!(f, "it has missed the promotion to timeline {needed}"),
             Refusal::Better { node } => write!(f, "node {node} is the better candidate"),
@@ -212,6 +251,9 @@ pub struct Durable {
     /// Whether the holder, which is this node, took the term by force and no majority has granted it since.
     #[serde(default)]
     pub forced: bool,
+    /// The last term in which this node itself held and took writes. Kept when others hold after it.
+    #[serde(default)]
+    pub held: Option<Term>,
     /// What a holder that took writes last reported, and in which term. On disk it may be older by half of the
     /// allowed lag, so that not every renewal costs a sync.
     pub report: Option<Report>,
@@ -238,10 +280,44 @@ pub struct Local {
     pub renew: bool,
     /// Whether PostgreSQL takes writes.
     pub writable: bool,
-    /// Whether no PostgreSQL here takes writes or could begin to without a new term.
+    /// Whether no PostgreSQL here takes writes or could begin to without a new term: proved, not assumed.
     pub gone: bool,
     /// Whom a holder that lets go names to have the next term.
     pub heir: Option<NodeId>,
+    /// Whether a sound standby is here, which could become primary if it had to: what it has is compared with what a
+    /// candidate has, whether this node is a candidate yet or not.
+    pub sound: bool,
+    /// Whether that standby streams from nobody any more, so that what it has is all that it will have.
+    pub settled: bool,
+}
+
+impl Local {
+    /// A node of which nothing is known.
+    pub const UNKNOWN: Local = Local {
+        position: None,
+        candidate: false,
+        renew: false,
+        writable: false,
+        gone: false,
+        heir: None,
+        sound: false,
+        settled: false,
+    };
+}
+
+/// The members of a cluster, numbered. Two configurations that are in use at the same time differ by one member.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Members {
+    /// Counts them.
+    pub generation: Generation,
+    /// All of them. A guard that is none grants and asks nothing.
+    pub ids: Vec<NodeId>,
+}
+
+impl From<Vec<NodeId>> for Members {
+    fn from(ids: Vec<NodeId>) -> Members {
+        Members { generation: 0, ids }
+    }
 }
 
 /// What is to be done, in this order: make durable, then send and tell.
@@ -284,6 +360,13 @@ pub enum Event {
         /// The term.
         term: Term,
     },
+    /// A majority has granted to another meanwhile: this node's clock has stood still. What takes writes here must end.
+    Superseded {
+        /// The term.
+        term: Term,
+        /// The other.
+        by: NodeId,
+    },
     /// This node holds by force, without a majority.
     Forced {
         /// The term.
@@ -317,8 +400,7 @@ pub enum Event {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Lease {
     me: NodeId,
-    /// All nodes, this one included.
-    members: Vec<NodeId>,
+    members: Members,
     timing: Timing,
     voter: Voter,
     claim: Claim,
@@ -330,21 +412,26 @@ pub struct Lease {
     rival: Option<(NodeId, Millis)>,
     /// When the others were last told of a release.
     reminded_at: Millis,
+    /// Since when a free lease has been asked for, as this voter has heard.
+    canvassed_at: Option<Millis>,
+    /// Since when this node's own canvass is held up for a node with more WAL.
+    deferred_at: Option<Millis>,
+    /// Whether this node's disk takes what is to be remembered. Without that its voice counts for nothing.
+    has_memory: bool,
     /// What was last seen of this node.
     local: Local,
 }
 
 impl Lease {
     /// A guard that starts at `now` with what its disk has.
-    pub fn new(me: NodeId, members: Vec<NodeId>, timing: Timing, durable: Durable, now: Millis) -> Lease {
-        let local = Local {
-            position: None,
-            candidate: false,
-            renew: false,
-            writable: false,
-            gone: false,
-            heir: None,
-        };
+    pub fn new(
+        me: NodeId,
+        members: impl Into<Members>,
+        timing: Timing,
+        durable: Durable,
+        now: Millis,
+    ) -> Lease {
+        let members = members.into();
         let seen = durable.term;
         let voter = Voter::new(timing, durable, now);
         Lease {
@@ -357,7 +444,10 @@ impl Lease {
             started_at: now,
             rival: None,
             reminded_at: now,
-            local,
+            canvassed_at: None,
+            deferred_at: None,
+            has_memory: true,
+            local: Local::UNKNOWN,
         }
     }
 
@@ -425,11 +515,46 @@ impl Lease {
 
     /// How many voters a majority is.
     pub fn majority(&self) -> usize {
-        self.members.len() / 2 + 1
+        self.members.ids.len() / 2 + 1
+    }
+
+    /// Whether this node is one of them. One that was taken out asks and grants nothing.
+    pub fn is_member(&self) -> bool {
+        self.members.ids.contains(&self.me)
+    }
+
+    /// The number of the configuration that this guard knows.
+    pub fn generation(&self) -> Generation {
+        self.members.generation
+    }
+
+    /// The last term in which this node took writes, as far as its disk remembers.
+    pub fn last_held(&self) -> Option<Term> {
+        self.voter.durable().held
+    }
+
+    /// What this node wrote as a primary is another's by now, or was given up.
+    pub fn give_up_writes(&mut self) -> Output {
+        Output { persist: self.voter.give_up_writes(), ..Output::default() }
+    }
+
+    /// Whether the disk takes what this guard must not forget. While it does not, this voter grants nothing, and its own
+    /// node holds on by the voices of the others alone.
+    pub fn remember(&mut self, has_memory: bool) -> Output {
+        let mut output = Output::default();
+        if has_memory && !self.has_memory {
+            // What was decided while nothing could be written.
+            output.persist = Some(self.voter.durable().clone());
+        }
+        self.has_memory = has_memory;
+        if !has_memory && let Claim::Asked { granted, .. } = &mut self.claim {
+            granted.remove(&self.me);
+        }
+        output
     }
 
     fn peers(&self) -> impl Iterator<Item = NodeId> {
-        self.members.iter().copied().filter(move |member| *member != self.me)
+        self.members.ids.iter().copied().filter(move |member| *member != self.me)
     }
 
     fn broadcast(&self, message: &Message, output: &mut Output) {
@@ -459,28 +584,39 @@ impl Lease {
     pub fn receive(&mut self, now: Millis, from: NodeId, message: Message) -> Output {
         let mut output = Output::default();
         match message {
-            Message::Canvass { term, position } => {
+            Message::Canvass { term, position, generation } => {
                 self.voter.heard_candidate(from, position, now);
-                let refusal = self.consider(now, from, term, position).err();
-                let known = self.voter.durable().term;
-                output.send.push((from, Message::Straw { term, refusal, known }));
-            }
-            Message::Ask { term, asked_at, position, writable, lease, forced } => {
-                if writable && self.members.contains(&from) {
-                    self.hear_of(now, from, term, forced, &mut output);
+                let mut refusal = self.consider(now, from, (term, generation), position).err();
+                if matches!(refusal, None | Some(Refusal::Better { .. })) && self.is_unsettled(now) {
+                    refusal = Some(Refusal::Looking);
                 }
-                let refusal = self.consider(now, from, term, position).err();
+                let known = self.voter.durable().term;
+                let sound = self.local.sound;
+                output.send.push((from, Message::Straw { term, refusal, known, sound }));
+            }
+            Message::Ask { term, asked_at, position, writable, lease, forced, won, generation } => {
+                if writable && self.members.ids.contains(&from) {
+                    self.hear_of(now, from, term, forced, &mut output);
+                    if !forced {
+                        self.superseded(from, won, &mut output);
+                    }
+                }
+                let refusal = self.consider(now, from, (term, generation), position).err();
                 if refusal.is_none() {
-                    let persist = self.voter.grant(now, from, term, writable.then_some(position), lease);
+                    (self.canvassed_at, self.deferred_at) = (None, None);
+                    let persist =
+                        self.voter.grant(now, (self.me, from), term, writable.then_some(position), lease);
                     output.persist = persist.or(output.persist);
                 }
                 let known = self.voter.durable().term;
                 output.send.push((from, Message::Answer { term, asked_at, refusal, known, lease }));
             }
-            Message::Release { term, heir } => output.persist = self.voter.release(now, from, term, heir),
-            Message::Straw { term, refusal, known } => {
+            Message::Release { term, heir, end } => {
+                output.persist = self.voter.let_go(now, from, term, (heir, end));
+            }
+            Message::Straw { term, refusal, known, sound } => {
                 self.seen = self.seen.max(known);
-                self.straw(now, from, term, refusal, &mut output);
+                self.straw((from, sound), term, refusal, now, &mut output);
             }
             Message::Answer { term, asked_at, refusal, known, lease } => {
                 self.seen = self.seen.max(known);
@@ -490,10 +626,36 @@ impl Lease {
         output
     }
 
+    /// Whether this node, a sound standby, still receives WAL while the lease is free and asked for: it may have more than
+    /// it has said, and is waited for. Only for a moment: one that has not noticed that its primary is gone holds nobody
+    /// up.
+    fn is_unsettled(&mut self, now: Millis) -> bool {
+        let since = *self.canvassed_at.get_or_insert(now);
+        self.local.sound && !self.local.settled && now < since + self.timing.preference
+    }
+
+    /// Whether a look is worth taking at once: somebody asks for a free lease, and this node may have more WAL.
+    pub fn wants_look(&self, now: Millis) -> bool {
+        let asked = self.canvassed_at.is_some_and(|since| now < since + self.timing.preference);
+        asked && self.local.sound && !self.local.settled
+    }
+
     /// Whether this voter would grant.
-    fn consider(&self, now: Millis, from: NodeId, term: Term, position: Position) -> Result<(), Refusal> {
-        if !self.members.contains(&from) {
+    fn consider(
+        &self,
+        now: Millis,
+        from: NodeId,
+        (term, generation): (Term, Generation),
+        position: Position,
+    ) -> Result<(), Refusal> {
+        if !self.members.ids.contains(&from) || !self.is_member() {
             return Err(Refusal::Stranger);
+        }
+        if generation < self.members.generation {
+            return Err(Refusal::OldMembers { known: self.members.generation });
+        }
+        if !self.has_memory {
+            return Err(Refusal::NoMemory);
         }
         // The others may know better, and outvote this; it helps nobody into the place of what may still run here.
         if from != self.me && self.claim.is_begun() {
@@ -506,7 +668,8 @@ impl Lease {
             let millis = self.started_at + self.timing.listen - now;
             return Err(Refusal::Held { by: None, millis });
         }
-        let mine = self.local.position.filter(|_| self.local.candidate && from != self.me);
+        let compares = self.local.candidate || self.local.sound;
+        let mine = self.local.position.filter(|_| compares && from != self.me);
         self.voter.consider(now, from, term, position, mine.map(|position| (self.me, position)))
     }
 }

@@ -84,6 +84,18 @@ pub fn persist(durable: &Durable) -> Result<()> {
     write(DURABLE, durable, true)
 }
 
+/// Tries whether the disk takes what must not be forgotten.
+///
+/// # Errors
+/// When it does not.
+pub fn check() -> Result<()> {
+    write(
+        "/var/lib/cluster/check.json",
+        &serde_json::json!({ "at": jiff::Timestamp::now().to_string() }),
+        true,
+    )
+}
+
 /// The lease that this node holds.
 ///
 /// # Errors

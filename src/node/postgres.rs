@@ -21,6 +21,8 @@ pub enum State {
         /// The host that it streams from; none while it does not.
         from: Option<String>,
     },
+    /// Its postmaster lives, and lets nobody in for now: it starts, replays or shuts down. In its words.
+    Busy(String),
     /// It does not answer: why, in words.
     Silent(String),
 }
@@ -62,10 +64,17 @@ pub async fn look(config: &Config) -> Look {
     let limit = Duration::from_millis(timing::HEARTBEAT);
     let seen = match tokio::time::timeout(limit, ask(config)).await {
         Ok(Ok(seen)) => seen,
+        Ok(Err(error)) if is_busy(&error) => (State::Busy(format!("{error:#}")), None),
         Ok(Err(error)) => (State::Silent(format!("{error:#}")), None),
         Err(_) => (State::Silent(format!("no heartbeat within {} s", limit.as_secs())), None),
     };
     Look { began, at: clock::now(), state: seen.0, position: seen.1 }
+}
+
+/// Whether a postmaster has answered that it lets nobody in for now.
+fn is_busy(error: &anyhow::Error) -> bool {
+    let code = error.downcast_ref::<tokio_postgres::Error>().and_then(tokio_postgres::Error::code);
+    code == Some(&tokio_postgres::error::SqlState::CANNOT_CONNECT_NOW)
 }
 
 /// A connection as repmgr, who is a superuser and gets in when applications have taken every other one.

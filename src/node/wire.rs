@@ -141,7 +141,7 @@ mod tests {
     }
 
     fn release(term: u64) -> Message {
-        Message::Release { term, heir: None }
+        Message::Release { term, heir: None, end: None }
     }
 
     /// Sends until the two know each other's sessions.

@@ -291,7 +291,9 @@ fn node_config(inventory: &Inventory, means: &Means, addresses: &Addresses, node
         node: node.name.clone(),
         version: inventory.postgresql.version,
         port: inventory.postgresql.port,
+        generation: 0,
         nodes,
+        removed: None,
         floating_ip,
         failover: inventory.failover,
     };

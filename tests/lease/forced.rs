@@ -1,6 +1,6 @@
 //! Holding by force, and what happens when the others are back.
 
-use cluster::node::lease::{Event, Millis};
+use cluster::node::lease::Millis;
 
 use crate::laws::{self, Broken, Mistake};
 use crate::node::Postgres;
@@ -49,7 +49,7 @@ fn play(world: &mut World, others: Others) -> Result<(), String> {
     let time = world.between(1_000, 30_000);
     world.pass(time, true)?;
     let asked = world.real;
-    while !force(world, forced)? {
+    while !world.force(forced)? {
         world.pass(500, true)?;
         if world.real > asked + 20_000 {
             return Err("the guard refuses for longer than a lease can run".into());
@@ -112,16 +112,6 @@ fn play(world: &mut World, others: Others) -> Result<(), String> {
     // And it stays so.
     world.pass(20_000, true)?;
     laws::safety(world)
-}
-
-/// A person's word. Whether the guard took it.
-fn force(world: &mut World, index: usize) -> Result<bool, String> {
-    let now = world.nodes[index].clock(world.real);
-    let Some(guard) = world.nodes[index].guard.as_mut() else { return Ok(false) };
-    let Ok(output) = guard.take(now) else { return Ok(false) };
-    assert!(output.events.iter().any(|event| matches!(event, Event::Forced { .. })));
-    world.put(index, output)?;
-    Ok(true)
 }
 
 fn all_hold(others: Others, seeds: u64) {

@@ -36,6 +36,16 @@ pub(crate) enum Mistake {
     NoListening,
     /// Nothing watches the lease but the guard itself.
     NoSentinel,
+    /// A file beside the server is taken for what the server is.
+    BelievesTheFile,
+    /// While PostgreSQL shuts down its lease is not renewed.
+    AsksNothingInAStop,
+    /// Whoever asks first is granted the lease, however much others have.
+    PrefersNobody,
+    /// A voter grants to those who know older members than it does.
+    GrantsToOldMembers,
+    /// Two members are exchanged at once.
+    ChangesTwoMembers,
     /// The provider's word counts from when it is heard, not from when it was asked for.
     TrustsOldWord,
     /// A provider that does not answer has said that the host is off.
@@ -58,9 +68,32 @@ impl fmt::Display for Broken {
 
 /// The guard's kill, the second watch's patience and its look: what may pass after the end of a lease.
 const FENCED_WITHIN: Millis = 2_600;
+/// A question is sent once a second, and answered while it may be lost or late once.
+const ASKED_WITHIN: Millis = 3_000;
 /// A majority that is healthy and connected has a primary within this: the old lease, a voter's abstention, the
 /// start of what was stopped, and two collisions.
 pub(crate) const PRIMARY_WITHIN: Millis = 45_000;
+
+/// For how long after a host has thawed nobody on it can know better: until its guard has looked and killed. Where its
+/// clock has stood still, until a majority has answered its next question; without one, until its lease has run out.
+fn exempt(world: &World, node: &Node) -> Millis {
+    if !world.stands_still {
+        return FENCED_WITHIN;
+    }
+    let me = node.id as usize - 1;
+    let hears = |other: usize| {
+        other != me
+            && !world.is_cut(me, other)
+            && !world.is_cut(other, me)
+            && world.nodes[other].guard_runs(world.real)
+    };
+    let others = (0..world.nodes.len()).filter(|other| hears(*other)).count();
+    let told = others > world.nodes.len() / 2
+        || (0..world.nodes.len())
+            .any(|other| hears(other) && world.nodes[other].postgres == Postgres::Primary);
+    let asks = if told && world.is_quick() { ASKED_WITHIN } else { node.timing.holds() };
+    FENCED_WITHIN + asks
+}
 
 /// Never two holders, never two that take writes, never one that does without a lease.
 pub(crate) fn safety(world: &World) -> Result<(), String> {
@@ -68,7 +101,7 @@ pub(crate) fn safety(world: &World) -> Result<(), String> {
     let takes_writes = |node: &&Node| {
         // A whole host that was frozen may write until its guard, or what watches beside it, has looked and killed:
         // the one exception, which no process on that host can close.
-        let just_thawed = node.frozen_until > 0 && real < node.frozen_until + FENCED_WITHIN;
+        let just_thawed = node.frozen_until > 0 && real < node.frozen_until + exempt(world, node);
         node.runs(real)
             && node.postgres == Postgres::Primary
             && real >= node.postgres_frozen_until
@@ -78,8 +111,12 @@ pub(crate) fn safety(world: &World) -> Result<(), String> {
     if writable.len() > 1 {
         return Err(format!("nodes {writable:?} take writes at the same time"));
     }
-    let holds =
-        |node: &&Node| node.on && node.guard.as_ref().is_some_and(|guard| guard.holds(node.clock(real)));
+    // What is frozen does nothing; and a clock that stood still says that it holds until a majority has said otherwise.
+    let holds = |node: &&Node| {
+        !(world.stands_still && node.frozen_until > 0 && real < node.frozen_until + exempt(world, node))
+            && node.on
+            && node.guard.as_ref().is_some_and(|guard| guard.lease().holds(node.clock(real)))
+    };
     let holders: Vec<u32> = world.nodes.iter().filter(holds).map(|node| node.id).collect();
     if holders.len() > 1 {
         return Err(format!("nodes {holders:?} hold the lease at the same time"));
@@ -109,6 +146,24 @@ pub(crate) fn may_rise(position: Position, reported: Option<Position>, limit: u6
     Ok(())
 }
 
+/// What a primary had that was shut down in order is what the next one has, unless something else went wrong meanwhile.
+pub(crate) fn nothing_planned_is_lost(world: &World, index: usize) -> Result<(), String> {
+    let Some((from, end, at)) = world.last_end else { return Ok(()) };
+    let position = world.nodes[index].position;
+    let old = &world.nodes[from];
+    let is_there = old.guard_runs(world.real) && !old.paused && !old.kept && old.postgres == Postgres::Off;
+    // A stop that takes longer than it may is somebody's to look at; so is a node that fails to start.
+    let undisturbed = world.last_fault + 30_000 < at && world.real < at + 5_000;
+    if is_there && undisturbed && from != index && position.timeline == end.timeline && position.lsn < end.lsn
+    {
+        return Err(format!(
+            "node {} was promoted with {position}, and node {} has been shut down in order with {end}",
+            world.nodes[index].id, old.id
+        ));
+    }
+    Ok(())
+}
+
 /// The nodes of some majority that is healthy and connected both ways and could have a primary; none if there is no
 /// such majority.
 pub(crate) fn healthy_majority(world: &World) -> Option<u32> {
@@ -116,11 +171,12 @@ pub(crate) fn healthy_majority(world: &World) -> Option<u32> {
     let count = world.nodes.len();
     let healthy = |index: usize| {
         let node = &world.nodes[index];
-        node.guard_runs(real) && real >= node.postgres_frozen_until
+        node.guard_runs(real) && node.answers(real) && !node.paused && real >= node.disk_full_until
     };
     let able = |index: usize| {
         let node = &world.nodes[index];
         node.data
+            && !node.kept
             && match world.reported {
                 Some(reported) => {
                     node.position.timeline >= reported.timeline
@@ -129,12 +185,16 @@ pub(crate) fn healthy_majority(world: &World) -> Option<u32> {
                 None => true,
             }
     };
-    (0u32..1 << count).filter(|set| set.count_ones() as usize > count / 2).find(|set| {
-        let inside = |index: &usize| set & (1 << index) != 0;
-        (0..count).filter(inside).all(healthy)
-            && (0..count).filter(inside).any(able)
-            && (0..count)
-                .filter(inside)
-                .all(|one| (0..count).filter(inside).all(|other| one == other || !world.is_cut(one, other)))
-    })
+    let members: u32 = world.members.iter().map(|id| 1 << (id - 1)).sum();
+    let among = world.members.len();
+    (0u32..1 << count).filter(|set| set & !members == 0 && set.count_ones() as usize > among / 2).find(
+        |set| {
+            let inside = |index: &usize| set & (1 << index) != 0;
+            (0..count).filter(inside).all(healthy)
+                && (0..count).filter(inside).any(able)
+                && (0..count).filter(inside).all(|one| {
+                    (0..count).filter(inside).all(|other| one == other || !world.is_cut(one, other))
+                })
+        },
+    )
 }

@@ -2,15 +2,17 @@
 
 mod forced;
 mod laws;
+mod members;
 mod node;
 mod provider;
 mod random;
-
+mod standbys;
+mod stops;
 mod voters;
 mod world;
 
 use laws::Mistake;
-use world::{run, run_changing};
+use world::{run, run_changing, run_standing_still};
 
 /// Runs `seeds` schedules of a protocol without mistakes, `LEASE_TIMES` as many if that is set; the first that breaks
 /// a law is printed and fails.
@@ -143,4 +145,21 @@ fn an_old_word_of_the_provider_that_counts_from_now_is_caught() {
 #[test]
 fn a_provider_whose_silence_counts_as_off_is_caught() {
     is_caught(Mistake::TakesSilenceForOff, 2_000);
+}
+
+#[test]
+fn a_file_that_is_taken_for_what_the_server_is_is_caught() {
+    is_caught(Mistake::BelievesTheFile, 5_000);
+}
+
+#[test]
+fn a_clock_that_stands_still_is_bounded_by_what_voters_say() {
+    let times: u64 = std::env::var("LEASE_TIMES").map_or(1, |times| times.parse().unwrap());
+    for seed in 0..150 * times {
+        for (data, witness) in [(2, true), (3, false), (4, true)] {
+            if let Err(broken) = run_standing_still(seed, data, witness, None) {
+                panic!("seed {seed}, {data} data nodes, witness {witness}: {broken}");
+            }
+        }
+    }
 }

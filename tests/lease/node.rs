@@ -1,6 +1,11 @@
-//! One node of the simulation: a host, its disk, its guard and its PostgreSQL.
+//! One node of the simulation: a host, its disk, its PostgreSQL, and a guard that is the real one.
 
-use cluster::node::lease::{Durable, Lease, Local, Millis, NodeId, Output, Position, Timing};
+use cluster::node::config::{Config, Failover, FloatingIp, Member};
+use cluster::node::control::{Control, ControlState};
+use cluster::node::core::{Core, Host, Input, Start};
+use cluster::node::decision::Job;
+use cluster::node::lease::{Durable, Millis, NodeId, Position, Timing};
+use cluster::node::memory::Held;
 
 use crate::laws::Mistake;
 
@@ -8,56 +13,145 @@ use crate::laws::Mistake;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Postgres {
     Off,
+    /// Begins: a standby or what was primary, at this real time.
+    Starting(Millis),
     Standby,
-    /// Becomes primary at this real time, whoever watches.
+    /// Is being promoted, and takes writes at this real time.
     Rising(Millis),
     Primary,
+    /// Is shut down in order: it writes no more, and sends what its standbys lack.
+    Stopping,
+}
+
+/// A job of the guard's that is under way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Work {
+    pub(crate) job: Job,
+    pub(crate) begun: Millis,
+    /// Whether it has done what can be seen: asked for a start, stopped, removed.
+    pub(crate) acted: bool,
+}
+
+/// Something that comes to the guard.
+pub(crate) struct Mail {
+    pub(crate) due: Millis,
+    /// The run of the guard that asked for it: with that it is lost.
+    pub(crate) run: u32,
+    pub(crate) what: Letter,
+}
+
+pub(crate) enum Letter {
+    /// A look that began at that real time ends.
+    Look(Millis),
+    Mended,
+    Is(Input),
 }
 
 pub(crate) struct Node {
     pub(crate) id: NodeId,
     pub(crate) data: bool,
-    pub(crate) members: Vec<NodeId>,
+    /// The members as its configuration has them, and its number.
+    pub(crate) members: Vec<(NodeId, bool)>,
+    pub(crate) generation: u64,
     pub(crate) timing: Timing,
     /// By how many thousandths its clock is too fast.
     pub(crate) rate_per_mille: i64,
     pub(crate) booted: Millis,
+    /// When its clock stood still: from, until.
+    pub(crate) still: Vec<(Millis, Millis)>,
     /// Up, and not frozen as a whole.
     pub(crate) on: bool,
     pub(crate) frozen_until: Millis,
     pub(crate) back_at: Option<Millis>,
-    pub(crate) guard: Option<Lease>,
+    pub(crate) guard: Option<Core>,
     /// Counts the runs of the guard.
-    pub(crate) generation: u32,
+    pub(crate) runs: u32,
     pub(crate) guard_frozen_since: Option<Millis>,
     pub(crate) guard_back_at: Option<Millis>,
     pub(crate) next_tick: Millis,
+    pub(crate) mail: Vec<Mail>,
+    pub(crate) work: Option<Work>,
     pub(crate) postgres: Postgres,
+    pub(crate) control: ControlState,
+    pub(crate) checkpoint: Position,
     pub(crate) postgres_frozen_until: Millis,
     /// Killed, and dead at this time.
     pub(crate) dies_at: Option<Millis>,
-    /// Not a candidate before this: its PostgreSQL has just failed, and a standby goes first.
-    pub(crate) yields_until: Millis,
-    /// It is being stopped, for this node to take over.
-    pub(crate) stops_for: Option<NodeId>,
+    /// The file. Whether it means anything is another question.
     pub(crate) standby_signal: bool,
     pub(crate) position: Position,
-    pub(crate) rejoins_at: Option<Millis>,
-    /// It took writes beside another primary, and a person is to look at its data.
+    /// The timelines that its own came from, and where each ended.
+    pub(crate) history: Vec<Position>,
+    /// Where it streams from, and when anything came from there.
+    pub(crate) upstream: Option<(usize, Millis)>,
+    /// Bytes that reach it in a grain of time.
+    pub(crate) bandwidth: u64,
     pub(crate) kept: bool,
+    pub(crate) paused: bool,
+    pub(crate) half_rewound: bool,
     // What survives: a crash of the host (synced), one of the guard (in memory).
     pub(crate) disk: Durable,
     /// Written and not synced; only a mistaken guard leaves something here.
     pub(crate) unsynced: Option<(Millis, Durable)>,
-    pub(crate) run: Option<(u64, Millis)>,
+    /// Nothing can be written before this.
+    pub(crate) disk_full_until: Millis,
+    pub(crate) run: Option<Held>,
     /// The end of the last lease that this node had proof of, kept for the laws.
     pub(crate) last_until: Millis,
 }
 
 impl Node {
+    pub(crate) fn new(id: NodeId, data: bool, members: Vec<(NodeId, bool)>, timing: Timing) -> Node {
+        let position = Position { timeline: 1, lsn: 1 << 24 };
+        Node {
+            id,
+            data,
+            members,
+            generation: 0,
+            timing,
+            rate_per_mille: 0,
+            booted: 0,
+            still: Vec::new(),
+            on: true,
+            frozen_until: 0,
+            back_at: None,
+            guard: None,
+            runs: 0,
+            guard_frozen_since: None,
+            guard_back_at: None,
+            next_tick: 0,
+            mail: Vec::new(),
+            work: None,
+            postgres: if id == 1 || !data { Postgres::Off } else { Postgres::Standby },
+            control: if id == 1 { ControlState::InProduction } else { ControlState::InArchiveRecovery },
+            checkpoint: position,
+            postgres_frozen_until: 0,
+            dies_at: None,
+            standby_signal: id != 1,
+            position,
+            history: Vec::new(),
+            upstream: None,
+            bandwidth: 200_000,
+            kept: false,
+            paused: false,
+            half_rewound: false,
+            disk: Durable { term: 1, holder: Some(1), ..Durable::default() },
+            unsynced: None,
+            disk_full_until: 0,
+            run: None,
+            last_until: 0,
+        }
+    }
+
     /// What its clock shows.
     pub(crate) fn clock(&self, real: Millis) -> Millis {
-        let since = i64::try_from(real.saturating_sub(self.booted)).unwrap();
+        let still: Millis = self
+            .still
+            .iter()
+            .filter(|(from, _)| *from >= self.booted)
+            .map(|(from, until)| real.min(*until).saturating_sub(*from))
+            .sum();
+        let since = i64::try_from(real.saturating_sub(self.booted).saturating_sub(still)).unwrap();
         u64::try_from(1_000 + since + since * self.rate_per_mille / 1000).unwrap()
     }
 
@@ -67,6 +161,39 @@ impl Node {
 
     pub(crate) fn guard_runs(&self, real: Millis) -> bool {
         self.runs(real) && self.guard.is_some() && self.guard_frozen_since.is_none()
+    }
+
+    pub(crate) fn answers(&self, real: Millis) -> bool {
+        real >= self.postgres_frozen_until && self.dies_at.is_none()
+    }
+
+    pub(crate) fn is_member(&self) -> bool {
+        self.members.iter().any(|(id, _)| *id == self.id)
+    }
+
+    fn config(&self) -> Config {
+        let member = |(id, data): (NodeId, bool)| Member {
+            name: format!("n{id}"),
+            id,
+            witness: !data,
+            host: std::net::Ipv4Addr::new(10, 0, 0, u8::try_from(id).unwrap()).into(),
+            droplet_id: Some(id.into()),
+        };
+        let nodes: Vec<Member> = self.members.iter().copied().map(member).collect();
+        Config {
+            cluster: "simulated".into(),
+            node: format!("n{}", self.id),
+            version: 15,
+            port: 5432,
+            generation: self.generation,
+            nodes,
+            removed: (!self.is_member()).then(|| member((self.id, self.data))),
+            floating_ip: Some(FloatingIp {
+                address: std::net::Ipv4Addr::new(10, 0, 3, 1).into(),
+                api_url: "http://127.0.0.1:1".into(),
+            }),
+            failover: Failover { lease_ms: self.timing.lease, lag_limit: self.timing.lag_limit },
+        }
     }
 
     pub(crate) fn start_guard(&mut self, real: Millis, mistake: Option<Mistake>) {
@@ -86,53 +213,58 @@ impl Node {
         if mistake == Some(Mistake::IgnoresLag) {
             timing.lag_limit = u64::MAX;
         }
-        let mut disk = self.disk.clone();
+        let mut durable = self.disk.clone();
         if mistake == Some(Mistake::ForgetsTheLength) {
-            disk.lease = Some(timing.lease);
+            durable.lease = Some(timing.lease);
         }
-        let mut lease = Lease::new(self.id, self.members.clone(), timing, disk, abstains_from);
-        if let Some((term, until)) = self.run {
-            let afresh = mistake == Some(Mistake::ResumesAfresh);
-            lease.resume(term, if afresh { now + self.timing.holds() } else { until }, now);
+        let mut held = self.run;
+        if mistake == Some(Mistake::ResumesAfresh)
+            && let Some(held) = &mut held
+        {
+            held.until = now + self.timing.holds();
         }
-        self.guard = Some(lease);
-        self.generation += 1;
-        (self.guard_frozen_since, self.guard_back_at) = (None, None);
+        let start = Start { config: self.config(), durable, held };
+        self.guard = Some(Core::with_timing(start, self.host(real, mistake), timing, abstains_from));
+        self.runs += 1;
+        (self.guard_frozen_since, self.guard_back_at, self.work) = (None, None, None);
+        self.mail.clear();
         self.next_tick = real;
     }
 
-    /// What its guard sees of it.
-    pub(crate) fn look(&self, real: Millis, mistake: Option<Mistake>) -> Local {
-        let writable = self.postgres == Postgres::Primary;
-        let answers = real >= self.postgres_frozen_until;
-        let dying = self.dies_at.is_some();
-        let could = match self.postgres {
-            Postgres::Off => self.data && !self.standby_signal && real >= self.yields_until,
-            Postgres::Standby => answers,
-            Postgres::Rising(_) | Postgres::Primary => answers && !dying,
-        };
-        let gone = matches!(self.postgres, Postgres::Off | Postgres::Standby);
-        Local {
-            position: Some(self.position),
-            candidate: self.data
-                && could
-                && !self.kept
-                && self.rejoins_at.is_none()
-                && !(self.postgres == Postgres::Primary),
-            renew: (self.stops_for.is_some() && !gone)
-                || (matches!(self.postgres, Postgres::Primary | Postgres::Rising(_)) && answers && !dying),
-            writable,
-            gone: gone || (mistake == Some(Mistake::ReleasesTooEarly) && dying),
-            heir: self.stops_for,
+    /// What the edges of the guard see.
+    pub(crate) fn host(&self, _real: Millis, mistake: Option<Mistake>) -> Host {
+        let mut state = self.control;
+        if mistake == Some(Mistake::BelievesTheFile) && self.standby_signal {
+            state = ControlState::InArchiveRecovery;
         }
+        let mut processes = !self.data || self.postgres != Postgres::Off;
+        if mistake == Some(Mistake::ReleasesTooEarly) && self.dies_at.is_some() {
+            processes = false;
+        }
+        Host {
+            processes,
+            control: Some(Control { state, checkpoint: self.checkpoint }),
+            standby_signal: self.standby_signal,
+            finished: true,
+            paused: self.paused.then_some(None),
+            kept: self.kept,
+            half_rewound: self.half_rewound,
+        }
+    }
+
+    /// PostgreSQL is gone, and has not been shut down.
+    pub(crate) fn postgres_ends(&mut self) {
+        (self.postgres, self.dies_at, self.postgres_frozen_until) = (Postgres::Off, None, 0);
+        self.upstream = None;
     }
 
     /// Power is cut.
     pub(crate) fn crash(&mut self) {
+        self.postgres_ends();
         (self.on, self.guard, self.run, self.unsynced) = (false, None, None, None);
-        (self.postgres, self.dies_at, self.rejoins_at, self.stops_for) = (Postgres::Off, None, None, None);
+        (self.work, self.frozen_until) = (None, 0);
         (self.guard_frozen_since, self.guard_back_at) = (None, None);
-        (self.frozen_until, self.postgres_frozen_until) = (0, 0);
+        self.mail.clear();
     }
 
     pub(crate) fn boot(&mut self, real: Millis, mistake: Option<Mistake>) {
@@ -140,23 +272,12 @@ impl Node {
         self.start_guard(real, mistake);
     }
 
-    /// Puts on disk what must be there first, and says what may be sent.
-    pub(crate) fn commit(&mut self, output: Output, real: Millis, mistake: Option<Mistake>) -> Output {
-        if let Some(durable) = &output.persist {
-            if mistake == Some(Mistake::AnswersBeforeDisk) {
-                self.unsynced = Some((real + 2_000, durable.clone()));
-            } else {
-                self.disk = durable.clone();
-            }
-        }
-        if let Some(guard) = &self.guard
-            && let (Some(term), Some(until)) = (guard.term(), guard.until())
-        {
-            self.run = Some((term, until));
-            self.last_until = until;
-        } else if self.guard.as_ref().is_some_and(|guard| guard.term().is_none()) {
-            self.run = None;
-        }
-        output
+    /// Whether what it has is part of `other`'s history.
+    pub(crate) fn can_follow(&self, other: &Node) -> bool {
+        self.position.timeline == other.position.timeline
+            || other
+                .history
+                .iter()
+                .any(|end| end.timeline == self.position.timeline && self.position.lsn <= end.lsn)
     }
 }

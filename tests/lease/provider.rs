@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use cluster::node::core::Input;
 use cluster::node::lease::{Millis, NodeId};
 
 use crate::laws::Mistake;
@@ -78,7 +79,7 @@ impl World {
         let due: Vec<Inquiry> = due;
         for mut inquiry in due {
             let node = &mut self.nodes[inquiry.asker];
-            if node.generation != inquiry.generation || node.guard.is_none() {
+            if node.runs != inquiry.generation || node.guard.is_none() {
                 continue;
             }
             if !node.guard_runs(real) {
@@ -87,16 +88,12 @@ impl World {
                 self.provider.inquiries.push(inquiry);
                 continue;
             }
-            let now = node.clock(real);
-            let (id, mistake) = (node.id, self.mistake);
-            let off = inquiry.word.unwrap_or(mistake == Some(Mistake::TakesSilenceForOff));
+            let (now, mistake) = (node.clock(real), self.mistake);
+            let silence =
+                if mistake == Some(Mistake::TakesSilenceForOff) { Ok(true) } else { Err("away".to_owned()) };
+            let answer = inquiry.word.map_or(silence, Ok);
             let asked_at = if mistake == Some(Mistake::TrustsOldWord) { now } else { inquiry.asked_at };
-            let Some(guard) = self.nodes[inquiry.asker].guard.as_mut().filter(|_| off) else { continue };
-            let output = guard.off(now, inquiry.holder, asked_at);
-            if output.persist.is_some() {
-                self.tell(format!("{id}: the provider says that {} is off", inquiry.holder));
-            }
-            self.put(inquiry.asker, output)?;
+            self.feed(inquiry.asker, Input::ProviderSaid(inquiry.holder, asked_at, answer))?;
         }
         Ok(())
     }

@@ -26,6 +26,7 @@ fn held_by_one(released: bool) -> Durable {
         heir: None,
         lease: Some(DEFAULT_LEASE),
         forced: false,
+        held: None,
         report: Some(Report { term: 7, position: at(5_000) }),
     }
 }
@@ -42,7 +43,7 @@ fn straw(output: &Output) -> Option<Refusal> {
 }
 
 fn canvassed(voter: &mut Lease, now: Millis, from: u32) -> Option<Refusal> {
-    straw(&voter.receive(now, from, Message::Canvass { term: 8, position: at(5_000) }))
+    straw(&voter.receive(now, from, Message::Canvass { term: 8, position: at(5_000), generation: 0 }))
 }
 
 /// What was off with all others and could be started.
@@ -54,6 +55,8 @@ fn stopped_primary() -> Local {
         writable: false,
         gone: true,
         heir: None,
+        sound: false,
+        settled: false,
     }
 }
 
@@ -115,7 +118,7 @@ fn a_holder_that_stops_for_another_names_it() {
     // PostgreSQL is gone: nobody but the heir may have the next term.
     let said = holder.tick(START + 200, Local { renew: false, gone: true, ..stops }).send;
     assert!(
-        said.iter().any(|(_, message)| *message == Message::Release { term: 7, heir: Some(3) }),
+        said.iter().any(|(_, message)| *message == Message::Release { term: 7, heir: Some(3), end: Some(at(5_000)) }),
         "{said:?}"
     );
     assert_eq!(holder.durable().heir, Some(3), "on disk, too");
@@ -151,6 +154,8 @@ fn grants_one(voter: &mut Lease, now: Millis) {
         writable: true,
         lease: DEFAULT_LEASE,
         forced: false,
+        won: 0,
+        generation: 0,
     };
     voter.receive(now, 1, ask);
 }
@@ -162,7 +167,7 @@ fn a_host_that_the_provider_calls_off_is_not_waited_for() {
     assert_eq!(voter.silent_holder(START + 2_000), None, "one late renewal is nothing");
     let asked_at = START + 2_600;
     assert_eq!(voter.silent_holder(asked_at), Some(1));
-    let canvass = Message::Canvass { term: 9, position: at(5_000) };
+    let canvass = Message::Canvass { term: 9, position: at(5_000), generation: 0 };
     assert!(straw(&voter.receive(asked_at, 2, canvass.clone())).is_some());
     assert!(voter.off(asked_at + 300, 1, asked_at).persist.is_some());
     assert_eq!(straw(&voter.receive(asked_at + 400, 2, canvass)), None);
@@ -176,7 +181,7 @@ fn a_word_about_the_past_frees_nobody() {
     grants_one(&mut voter, START + 4_000);
     assert_eq!(voter.off(START + 5_000, 1, START + 3_000), Output::default());
     assert_eq!(voter.off(START + 5_000, 2, START + 4_500), Output::default(), "not the holder");
-    let canvass = Message::Canvass { term: 9, position: at(5_000) };
+    let canvass = Message::Canvass { term: 9, position: at(5_000), generation: 0 };
     assert!(matches!(straw(&voter.receive(START + 5_100, 2, canvass)), Some(Refusal::Held { .. })));
 }
 

@@ -2,12 +2,13 @@
 
 mod faults;
 mod guard;
+mod members;
 mod network;
 mod postgres;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use cluster::node::lease::{Durable, Millis, NodeId, Position, Timing};
+use cluster::node::lease::{Millis, NodeId, Position, Timing};
 
 use crate::laws::{self, Broken, Mistake};
 use crate::node::{Node, Postgres};
@@ -37,10 +38,23 @@ pub(crate) struct World {
     loss: u64,
     doubling: u64,
     delay: Millis,
+    /// Whether some messages arrive many seconds later.
+    is_late: bool,
     /// What each question said of the asker's WAL, by asker and its clock: to know what a majority has heard.
     said: BTreeMap<(usize, Millis), Position>,
     /// The most that a majority has heard of.
     pub(crate) reported: Option<Position>,
+    /// The last orderly end of a primary: which node's, with what, and when. None once something has gone wrong with it.
+    pub(crate) last_end: Option<(usize, Position, Millis)>,
+    /// When the last fault fell that a planned stop may not survive.
+    pub(crate) last_fault: Millis,
+    /// The members that are in force, the number of their configuration, and those that are to come.
+    pub(crate) members: Vec<u32>,
+    generation: u64,
+    steps: VecDeque<Vec<u32>>,
+    next_step: Millis,
+    /// Whether the clock of a host that is frozen stands still.
+    pub(crate) stands_still: bool,
     /// Since when the same majority is healthy, connected, and without a primary.
     leaderless: Option<(u32, Millis)>,
     log: VecDeque<String>,
@@ -61,42 +75,35 @@ pub(crate) fn run_changing(
     World::new(seed, data, witness, mistake, true).outcome()
 }
 
+/// Runs one schedule in a world that has been made.
+pub(crate) fn run_in(world: World) -> Result<(), Broken> {
+    world.outcome()
+}
+
+/// Runs one schedule in which the clock of a host that is frozen stands still.
+pub(crate) fn run_standing_still(
+    seed: u64,
+    data: u32,
+    witness: bool,
+    mistake: Option<Mistake>,
+) -> Result<(), Broken> {
+    let mut world = World::new(seed, data, witness, mistake, false);
+    world.stands_still = true;
+    world.outcome()
+}
+
 impl World {
     pub(crate) fn new(seed: u64, data: u32, witness: bool, mistake: Option<Mistake>, changes: bool) -> World {
         let mut random = Random::new(seed);
         let count = data + u32::from(witness);
         let members: Vec<NodeId> = (1..=count).collect();
         let timing = Timing::new(9_000, LAG_LIMIT, count as usize).unwrap();
+        let members: Vec<(NodeId, bool)> = members.into_iter().map(|id| (id, id <= data)).collect();
         let nodes = members
             .iter()
-            .map(|id| Node {
-                id: *id,
-                data: *id <= data,
-                members: members.clone(),
-                timing,
+            .map(|(id, data)| Node {
                 rate_per_mille: i64::try_from(random.between(0, 20)).unwrap() - 10,
-                booted: 0,
-                on: true,
-                frozen_until: 0,
-                back_at: None,
-                guard: None,
-                generation: 0,
-                guard_frozen_since: None,
-                guard_back_at: None,
-                next_tick: 0,
-                postgres: if *id == 1 || *id > data { Postgres::Off } else { Postgres::Standby },
-                postgres_frozen_until: 0,
-                dies_at: None,
-                yields_until: 0,
-                stops_for: None,
-                standby_signal: *id != 1,
-                position: Position { timeline: 1, lsn: 1 << 24 },
-                rejoins_at: None,
-                kept: false,
-                disk: Durable { term: 1, holder: Some(1), ..Durable::default() },
-                unsynced: None,
-                run: None,
-                last_until: 0,
+                ..Node::new(*id, *data, members.clone(), timing)
             })
             .collect();
         let (loss, doubling, delay) = (random.between(0, 20), random.between(0, 20), random.between(1, 400));
@@ -112,8 +119,16 @@ impl World {
             loss,
             doubling,
             delay,
+            is_late: true,
             said: BTreeMap::new(),
             reported: None,
+            last_end: None,
+            last_fault: 0,
+            members: (1..=count).collect(),
+            generation: 0,
+            steps: VecDeque::new(),
+            next_step: 10_000,
+            stands_still: false,
             leaderless: None,
             log: VecDeque::new(),
         };
@@ -135,13 +150,14 @@ impl World {
         while self.real < TROUBLE + 60_000 + self.longer() {
             self.real += STEP;
             if self.real < TROUBLE && self.real >= next_fault {
-                self.fault();
+                self.fault()?;
                 next_fault = self.real + self.random.between(50, 12_000);
             } else if self.real >= TROUBLE && !mended {
                 mended = true;
                 self.mend();
             }
             self.come_back();
+            self.operate();
             self.deliver()?;
             self.ask_around()?;
             for index in 0..self.nodes.len() {

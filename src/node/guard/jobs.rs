@@ -9,6 +9,7 @@ use tokio::process::Command;
 use tokio::time::Instant;
 
 use crate::node::config::{Config, Member};
+use crate::node::core::Mended;
 use crate::node::postgres::{self, State};
 use crate::node::{memory, processes, view};
 
@@ -54,13 +55,13 @@ pub(super) async fn start(config: Config) -> Result<String> {
             State::Primary | State::Standby { .. } => {
                 return Ok(format!("PostgreSQL was started in {:.1} s", begun.elapsed().as_secs_f64()));
             }
-            State::Silent(why) if processes::list(&config)?.is_empty() => {
+            State::Silent(why) | State::Busy(why) if processes::list(&config)?.is_empty() => {
                 bail!("PostgreSQL ended again: {why}")
             }
-            State::Silent(why) if begun.elapsed() > START_PATIENCE => {
+            State::Silent(why) | State::Busy(why) if begun.elapsed() > START_PATIENCE => {
                 bail!("PostgreSQL does not answer: {why}")
             }
-            State::Silent(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+            State::Silent(_) | State::Busy(_) => tokio::time::sleep(Duration::from_millis(200)).await,
         }
     }
 }
@@ -197,7 +198,7 @@ pub(super) async fn stop_for(config: Config, heir: Member) -> Result<String> {
 }
 
 /// Puts right what repmgr does not: the witness's record, a standby's upstream, slots that would fill the disk.
-pub(super) async fn mend(config: Config, primary: Member, astray: bool) -> Result<()> {
+pub(super) async fn mend(config: Config, primary: Member, astray: bool) -> Result<Mended> {
     let limit = Duration::from_secs(60);
     let me = config.me();
     if me.witness {
@@ -216,7 +217,7 @@ pub(super) async fn mend(config: Config, primary: Member, astray: bool) -> Resul
             view::as_postgres(&config, "repmgr", &args, limit).await?;
             memory::note("mended", &format!("the witness's records are those of {} again", primary.name));
         }
-        return Ok(());
+        return Ok(Mended::Right);
     }
     if primary.id == me.id {
         let client = postgres::connect(&config).await?;
@@ -225,7 +226,7 @@ pub(super) async fn mend(config: Config, primary: Member, astray: bool) -> Resul
             client.batch_execute(&REGISTER.replace("$me", &me.id.to_string())).await?;
             memory::note("mended", "repmgr's table says that this node is primary now");
         }
-        return Ok(());
+        return Ok(Mended::Right);
     }
     if astray {
         let id = format!("--upstream-node-id={}", primary.id);
@@ -240,5 +241,5 @@ pub(super) async fn mend(config: Config, primary: Member, astray: bool) -> Resul
     if dropped != "0" {
         memory::note("mended", &format!("dropped {dropped} replication slots that nobody uses"));
     }
-    Ok(())
+    Ok(Mended::Right)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Durable, Event, Lease, Message, Millis, NodeId, Output, Refusal, Term};
+use super::{Durable, Event, Lease, Message, Millis, NodeId, Output, Position, Refusal, Term};
 
 /// Where a claim stands.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -20,13 +20,21 @@ pub enum Claim {
         since: Millis,
         /// Who would.
         yes: BTreeSet<NodeId>,
+        /// Who has answered, either way.
+        answered: BTreeSet<NodeId>,
+        /// Whether one that has answered knows of more WAL than this node has, or is looking.
+        deferred: bool,
     },
     /// A majority is asked, or has granted.
     Asked {
         /// Which term.
         term: Term,
+        /// The term with which it began.
+        won: Term,
         /// Since when.
         since: Millis,
+        /// Who says that another holds, in answer to the last question.
+        contradicted: BTreeMap<NodeId, NodeId>,
         /// When the last question was sent.
         asked_at: Millis,
         /// For each voter, until when its grants let this node hold.
@@ -43,7 +51,15 @@ pub enum Claim {
 
 impl Claim {
     pub(super) fn resumed(term: Term, until: Millis) -> Claim {
-        Claim::Asked { term, since: 0, asked_at: 0, granted: BTreeMap::new(), until: Some(until) }
+        Claim::Asked {
+            term,
+            won: term,
+            since: 0,
+            contradicted: BTreeMap::new(),
+            asked_at: 0,
+            granted: BTreeMap::new(),
+            until: Some(until),
+        }
     }
 
     pub(super) fn until(&self) -> Option<Millis> {
@@ -118,19 +134,31 @@ impl Lease {
 
     /// A release may have been lost, and a voter that has not heard of it may wait for ever: it is said again.
     fn remind(&mut self, now: Millis, output: &mut Output) {
-        let Durable { term, holder, released, heir, .. } = *self.voter.durable();
+        let Durable { term, holder, released, heir, report, .. } = *self.voter.durable();
         if holder == Some(self.me) && released && now >= self.reminded_at + self.timing.renew {
             self.reminded_at = now;
-            self.broadcast(&Message::Release { term, heir }, output);
+            let end = report.filter(|report| report.term == term).map(|report| report.position);
+            self.broadcast(&Message::Release { term, heir, end }, output);
         }
     }
 
     /// Would a majority grant the next term? This node's own voice comes first: without it nobody is disturbed.
     fn canvass(&mut self, now: Millis, output: &mut Output) {
         let Some(position) = self.local.position.filter(|_| self.local.candidate) else { return };
-        let term = self.seen.max(self.voter.durable().term) + 1;
+        let (term, generation) = (self.seen.max(self.voter.durable().term) + 1, self.members.generation);
+        if let Claim::Canvass { yes, deferred, .. } = &self.claim {
+            // The time of a canvass was for those that have more: they are preferred for a moment, and no longer.
+            let deferred = *deferred;
+            if yes.len() >= self.majority()
+                && (!deferred || self.deferred_at.is_some_and(|since| now >= since + self.timing.preference))
+            {
+                let Claim::Canvass { term, .. } = self.claim else { return };
+                return self.begin(now, term, output);
+            }
+            self.deferred_at = if deferred { self.deferred_at.or(Some(now)) } else { None };
+        }
         let mut yes = BTreeSet::new();
-        match self.consider(now, self.me, term, position) {
+        match self.consider(now, self.me, (term, generation), position) {
             Ok(()) => drop(yes.insert(self.me)),
             // Said a moment before it can be granted, so that voters know whom to prefer when it can.
             Err(Refusal::Held { millis, .. }) if millis <= self.timing.renew => {}
@@ -142,35 +170,48 @@ impl Lease {
                 return;
             }
         }
-        self.broadcast(&Message::Canvass { term, position }, output);
+        self.broadcast(&Message::Canvass { term, position, generation }, output);
         let won = yes.len() >= self.majority();
-        self.claim = Claim::Canvass { term, since: now, yes };
+        let answered = [self.me].into();
+        self.claim = Claim::Canvass { term, since: now, yes, answered, deferred: false };
         if won {
             self.begin(now, term, output);
         }
     }
 
+    /// Whether all have answered that may: of the last holder nothing is expected.
+    fn all_have_answered(&self, answered: &BTreeSet<NodeId>) -> bool {
+        let holder = self.voter.durable().holder;
+        self.members.ids.iter().all(|member| answered.contains(member) || Some(*member) == holder)
+    }
+
     pub(super) fn straw(
         &mut self,
-        now: Millis,
-        from: NodeId,
+        (from, sound): (NodeId, bool),
         of: Term,
         refusal: Option<Refusal>,
+        now: Millis,
         output: &mut Output,
     ) {
         let majority = self.majority();
-        let Claim::Canvass { term, yes, .. } = &mut self.claim else { return };
+        let Claim::Canvass { term, yes, answered, deferred, .. } = &mut self.claim else { return };
         if *term != of {
             return;
         }
+        answered.insert(from);
         match refusal {
-            Some(why) => output.events.push(Event::Refused { by: from, why }),
-            None => {
-                yes.insert(from);
-                if yes.len() >= majority {
-                    self.begin(now, of, output);
-                }
+            Some(why) => {
+                // A standby's voter that has not heard yet that the lease is free has not compared what there is.
+                *deferred |= matches!(why, Refusal::Better { .. } | Refusal::Looking)
+                    || (sound && matches!(why, Refusal::Held { .. }));
+                output.events.push(Event::Refused { by: from, why });
             }
+            None => drop(yes.insert(from)),
+        }
+        // One that has more may be no part of this majority: the others are heard first, for as long as a canvass takes.
+        let (ready, answered) = (yes.len() >= majority && !*deferred, answered.clone());
+        if ready && self.all_have_answered(&answered) {
+            self.begin(now, of, output);
         }
     }
 
@@ -182,28 +223,44 @@ impl Lease {
             return;
         };
         // It may have granted to another since the canvass began.
-        if self.consider(now, self.me, term, position).is_err() {
+        let generation = self.members.generation;
+        if self.consider(now, self.me, (term, generation), position).is_err() {
             self.claim = retry;
             return;
         }
         output.events.push(Event::Asked { term });
-        self.claim = Claim::Asked { term, since: now, asked_at: now, granted: BTreeMap::new(), until: None };
+        self.deferred_at = None;
+        self.claim = Claim::Asked {
+            term,
+            won: term,
+            since: now,
+            contradicted: BTreeMap::new(),
+            asked_at: now,
+            granted: BTreeMap::new(),
+            until: None,
+        };
         self.ask(now, output);
     }
 
     /// Asks everybody, on record here first.
     pub(super) fn ask(&mut self, now: Millis, output: &mut Output) {
-        let Some(position) = self.local.position else { return };
-        let Claim::Asked { term, asked_at, granted, .. } = &mut self.claim else { return };
+        let (forced, generation, me, has_memory) =
+            (self.is_forced(), self.members.generation, self.me, self.has_memory);
+        let Claim::Asked { term, won, asked_at, granted, contradicted, .. } = &mut self.claim else { return };
+        // A holder that cannot tell its position is as much the holder: what it reported stands.
+        let known = self.local.position.or(self.voter.report().map(|report| report.position));
+        let position = known.unwrap_or(Position { timeline: 0, lsn: 0 });
         *asked_at = now;
-        let lease = self.timing.asks();
-        granted.insert(self.me, now.saturating_add(self.timing.holds_of(lease)));
-        let term = *term;
-        let writable = self.local.writable;
-        let persist = self.voter.grant(now, self.me, term, writable.then_some(position), lease);
-        output.persist = persist.or(output.persist.take());
-        let forced = self.is_forced();
-        self.broadcast(&Message::Ask { term, asked_at: now, position, writable, lease, forced }, output);
+        contradicted.clear();
+        let (term, won, lease) = (*term, *won, self.timing.asks());
+        let writable = self.local.writable && self.local.position.is_some();
+        if has_memory {
+            granted.insert(me, now.saturating_add(self.timing.holds_of(lease)));
+            let persist = self.voter.grant(now, (me, me), term, writable.then_some(position), lease);
+            output.persist = persist.or(output.persist.take());
+        }
+        let ask = Message::Ask { term, asked_at: now, position, writable, lease, forced, won, generation };
+        self.broadcast(&ask, output);
         self.count(now, output);
     }
 
@@ -230,12 +287,28 @@ impl Lease {
         output: &mut Output,
     ) {
         let end = asked.saturating_add(self.timing.holds_of(lease));
-        let Claim::Asked { term, granted, .. } = &mut self.claim else { return };
+        let (majority, me, forced) = (self.majority(), self.me, self.is_forced());
+        let Claim::Asked { term, granted, contradicted, asked_at, until, .. } = &mut self.claim else {
+            return;
+        };
         if *term != of {
             return;
         }
         if let Some(why) = refusal {
+            if let Refusal::Held { by: Some(by), .. } = why
+                && by != me
+                && asked == *asked_at
+            {
+                contradicted.insert(from, by);
+            }
+            let superseded = until.is_some() && !forced && contradicted.len() >= majority;
+            let by = contradicted.values().next().copied();
             output.events.push(Event::Refused { by: from, why });
+            if let Some(by) = by.filter(|_| superseded) {
+                let term = *term;
+                output.events.push(Event::Superseded { term, by });
+                self.claim = Claim::Ending { term };
+            }
             return;
         }
         // The term says that it is an answer to this claim, and no clock that counts for this claim was ever ahead.
@@ -243,6 +316,18 @@ impl Lease {
             let last = granted.entry(from).or_insert(end);
             *last = end.max(*last);
             self.count(now, output);
+        }
+    }
+
+    /// Another node takes writes under a claim that a majority has granted after this node's own: this one is over, whatever
+    /// its clock says. Terms do not tell, for whoever is refused raises its own.
+    pub(super) fn superseded(&mut self, by: NodeId, theirs: Term, output: &mut Output) {
+        if let Claim::Asked { term, won, until: Some(_), .. } = self.claim
+            && theirs > won
+            && !self.is_forced()
+        {
+            output.events.push(Event::Superseded { term, by });
+            self.claim = Claim::Ending { term };
         }
     }
 
@@ -273,11 +358,12 @@ impl Lease {
 
     /// Gives the term back. Nothing that was granted for it counts from here on.
     fn let_go(&mut self, now: Millis, term: Term, heir: Option<NodeId>, output: &mut Output) {
-        output.persist = self.voter.release(now, self.me, term, heir).or(output.persist.take());
-        self.broadcast(&Message::Release { term, heir }, output);
+        let end = self.local.position;
+        output.persist = self.voter.let_go(now, self.me, term, (heir, end)).or(output.persist.take());
+        self.broadcast(&Message::Release { term, heir, end }, output);
         output.events.push(Event::Released { term });
         // Candidates that collided come back one after the other.
-        let place = self.members.iter().position(|member| *member == self.me).unwrap_or(0) as u64;
+        let place = self.members.ids.iter().position(|member| *member == self.me).unwrap_or(0) as u64;
         let retry_at = now + self.timing.renew + place * self.timing.renew / 2;
         self.claim = Claim::None { retry_at };
     }

@@ -25,6 +25,9 @@ impl Lease {
         if self.claim.is_begun() {
             return Err(Refusal::Held { by: Some(self.me), millis: self.timing.patience });
         }
+        if !self.has_memory {
+            return Err(Refusal::NoMemory);
+        }
         if let Some(refusal) = self.voter.renewed_lately(self.me, now) {
             return Err(refusal);
         }
@@ -50,6 +53,7 @@ impl Lease {
         if self.is_forced()
             && self.local.candidate
             && self.local.position.is_some()
+            && self.has_memory
             && now >= self.started_at + self.timing.listen
             && self.rival.is_none_or(|(_, since)| now > since + self.timing.listen)
         {
@@ -114,6 +118,14 @@ impl Lease {
 
 impl Claim {
     fn forced(term: Term, now: Millis) -> Claim {
-        Claim::Asked { term, since: now, asked_at: now, granted: [].into(), until: Some(ENDLESS) }
+        Claim::Asked {
+            term,
+            won: term,
+            since: now,
+            contradicted: [].into(),
+            asked_at: now,
+            granted: [].into(),
+            until: Some(ENDLESS),
+        }
     }
 }

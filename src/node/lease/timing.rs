@@ -16,6 +16,8 @@ const GRANT_AFTER: Millis = 1_000;
 const FENCE_TAKES: Millis = 1_500;
 /// A heartbeat must be committed within this; then the lease is renewed.
 pub const HEARTBEAT: Millis = 3_000;
+/// For how long a node whose PostgreSQL has just ended lets a standby go first.
+pub const STANDS_BACK: Millis = 5_000;
 /// The lease if the inventory does not say otherwise.
 pub const DEFAULT_LEASE: Millis = 9_000;
 /// A lease that ends by its release alone.
@@ -43,6 +45,8 @@ pub struct Timing {
     pub patience: Millis,
     /// How long a voter holds out for the candidate with the most WAL once it may grant at all.
     pub preference: Millis,
+    /// How long a holder whose PostgreSQL has ended lets others go first, before it asks for the lease again.
+    pub stands_back: Millis,
     /// How long a voter that starts listens for a forced holder before it grants a new term: three of its questions.
     pub listen: Millis,
     /// A holder that has not renewed for so long is asked after at the provider.
@@ -78,6 +82,7 @@ impl Timing {
             canvass: 500,
             patience: 1_500,
             preference: 2_000,
+            stands_back: STANDS_BACK,
             listen: 3_000,
             silence: 2_500,
             lag_limit,

@@ -25,6 +25,8 @@ pub struct Voter {
     /// From when on anybody may have a grant that is known to be released: that moment, or the end of the abstention
     /// of a voter that started after it.
     released_at: Option<Millis>,
+    /// When the last holder itself has let go, as far as this run of the voter has heard.
+    let_go_at: Option<Millis>,
     /// Who wants the next term, with how much, and when that was heard.
     candidates: BTreeMap<NodeId, (Position, Millis)>,
 }
@@ -46,6 +48,7 @@ impl Voter {
             renewed: false,
             forced: None,
             released_at,
+            let_go_at: None,
             candidates: BTreeMap::new(),
         }
     }
@@ -66,6 +69,11 @@ impl Voter {
 
     pub(super) fn heard_candidate(&mut self, node: NodeId, position: Position, now: Millis) {
         self.candidates.insert(node, (position, now));
+    }
+
+    #[must_use]
+    pub(super) fn give_up_writes(&mut self) -> Option<Durable> {
+        self.durable.held.take().map(|_| self.durable.clone())
     }
 
     /// The node that holds by force, if one does that this voter knows of.
@@ -129,7 +137,11 @@ impl Voter {
             return Err(Refusal::Held { by: Some(holder), millis: self.timing.waits() });
         }
         if term < self.durable.term || (term == self.durable.term && !same) {
-            return Err(Refusal::Past);
+            // Whoever asks under an old term is told who holds now, if somebody does: its clock may have stood still.
+            return Err(match self.fresh_holder(now).filter(|holder| *holder != from) {
+                Some(by) => Refusal::Held { by: Some(by), millis: self.free_at.saturating_sub(now) },
+                None => Refusal::Past,
+            });
         }
         if let Some(at) = self.released_at {
             if term == self.durable.term {
@@ -168,6 +180,9 @@ impl Voter {
             if position.timeline == reported.timeline && bytes > self.timing.lag_limit {
                 return Err(Refusal::Lags { bytes, limit: self.timing.lag_limit });
             }
+            if position.timeline == reported.timeline && bytes > 0 && self.is_holder_waited_for(now) {
+                return Err(Refusal::Lacks { bytes });
+            }
         }
         if now < free + self.timing.preference
             && let Some(node) = self.better(now, from, position, mine)
@@ -175,6 +190,12 @@ impl Voter {
             return Err(Refusal::Better { node });
         }
         Ok(())
+    }
+
+    /// Whether the last holder has let go itself a moment ago: its host is there, and it may take the lease up again with
+    /// all that it wrote, once it has let others go first.
+    fn is_holder_waited_for(&self, now: Millis) -> bool {
+        self.let_go_at.is_some_and(|at| now < at + self.timing.stands_back + self.timing.patience)
     }
 
     /// A candidate that should have it rather than `from`.
@@ -205,14 +226,15 @@ impl Voter {
     pub(super) fn grant(
         &mut self,
         now: Millis,
-        to: NodeId,
+        (me, to): (NodeId, NodeId),
         term: Term,
         wrote: Option<Position>,
         lease: Millis,
     ) -> Option<Durable> {
         let before = self.durable.clone();
         self.note_length(now, lease);
-        (self.released_at, self.granted_at, self.renewed) = (None, now, true);
+        (self.released_at, self.let_go_at) = (None, None);
+        (self.granted_at, self.renewed) = (now, true);
         self.durable.forced &= self.durable.holder == Some(to);
         self.candidates.clear();
         if let Some(position) = wrote {
@@ -220,6 +242,9 @@ impl Voter {
             let known = self.report.filter(|report| report.term == term).map(|report| report.position);
             let position = known.map_or(position, |known| known.max(position));
             self.report = Some(Report { term, position });
+            if me == to {
+                self.durable.held = Some(term);
+            }
         }
         (self.durable.term, self.durable.holder) = (term, Some(to));
         (self.durable.released, self.durable.heir) = (false, None);
@@ -263,8 +288,31 @@ impl Voter {
         if asked_at <= self.granted_at { None } else { self.release(now, holder, term, None) }
     }
 
-    /// The holder of `term` says that it has let go. What comes back is better on disk: a voter that forgets it waits
-    /// for a lease that nobody has, and where leases do not run out it would wait for ever.
+    /// The holder of `term` says that it has let go, and what it wrote last. What comes back is better on disk: a voter
+    /// that forgets it waits for a lease that nobody has, and where leases do not run out it would wait for ever.
+    #[must_use]
+    pub(super) fn let_go(
+        &mut self,
+        now: Millis,
+        from: NodeId,
+        term: Term,
+        (heir, end): (Option<NodeId>, Option<Position>),
+    ) -> Option<Durable> {
+        let known = self.report.filter(|report| report.term == term);
+        let released = self.release(now, from, term, heir)?;
+        self.let_go_at = Some(now);
+        // Only what it took writes in says something about its end: a term that was given back in vain does not.
+        if let (Some(known), Some(end)) = (known, end)
+            && end > known.position
+        {
+            self.report = Some(Report { term, position: end });
+            self.durable.report = self.report;
+            return Some(self.durable.clone());
+        }
+        Some(released)
+    }
+
+    /// The holder of `term` has nothing any more.
     #[must_use]
     pub(super) fn release(
         &mut self,

@@ -1,22 +1,28 @@
 //! Faults: one drawn at random, the end of all of them, and what comes back by itself.
 
+use cluster::node::control::ControlState;
+use cluster::node::socket::Request;
+
 use super::World;
 use crate::node::Postgres;
 
 impl World {
-    pub(super) fn fault(&mut self) {
+    pub(super) fn fault(&mut self) -> Result<(), String> {
         let count = self.nodes.len();
         let index = usize::try_from(self.random.between(0, count as u64 - 1)).unwrap();
         let (id, real) = (self.nodes[index].id, self.real);
         let for_long = self.random.between(200, 25_000);
-        let word = match self.random.between(1, 13) {
+        let word = match self.random.between(1, 19) {
             1 if self.nodes[index].on => {
                 self.nodes[index].crash();
                 self.nodes[index].back_at = Some(real + for_long);
                 format!("host {id} loses power for {for_long} ms")
             }
-            2 if self.nodes[index].on => {
+            2 if self.nodes[index].runs(real) => {
                 self.nodes[index].frozen_until = real + for_long;
+                if self.stands_still {
+                    self.nodes[index].still.push((real, real + for_long));
+                }
                 format!("host {id} freezes for {for_long} ms")
             }
             3 | 4 => {
@@ -35,9 +41,7 @@ impl World {
                 format!("the guard of {id} freezes")
             }
             6 if self.nodes[index].postgres == Postgres::Primary => {
-                self.nodes[index].postgres = Postgres::Off;
-                self.nodes[index].dies_at = None;
-                self.nodes[index].yields_until = real + 5_000;
+                self.nodes[index].postgres_ends();
                 format!("PostgreSQL on {id} crashes")
             }
             7 if self.nodes[index].postgres != Postgres::Off => {
@@ -61,22 +65,46 @@ impl World {
                 }
                 format!("nothing that {id} sends arrives")
             }
-            11 if self.nodes[index].postgres == Postgres::Primary && self.nodes[index].dies_at.is_none() => {
+            11 if self.nodes[index].postgres == Postgres::Primary => {
                 let other = (index + 1) % count;
-                self.nodes[index].stops_for = Some(self.nodes[other].id);
-                self.nodes[index].dies_at = Some(real + self.random.between(100, 2_000));
-                format!("{id} is to hand over to {}", self.nodes[other].id)
+                let to = Request::HandOver { to: format!("n{}", self.nodes[other].id) };
+                let taken = self.request(index, &to)?;
+                format!("{id} is to hand over to {}: {taken}", self.nodes[other].id)
             }
             12 => {
                 self.provider.away = !self.provider.away;
                 format!("the provider's API is {}", if self.provider.away { "away" } else { "back" })
+            }
+            13 if self.nodes[index].postgres == Postgres::Primary => {
+                // By hand, or by an upgrade of its package.
+                self.nodes[index].postgres = Postgres::Stopping;
+                self.nodes[index].control = ControlState::ShuttingDown;
+                format!("PostgreSQL on {id} is stopped in order")
+            }
+            14 if self.nodes[index].postgres == Postgres::Primary => {
+                self.nodes[index].standby_signal = true;
+                format!("somebody puts a standby.signal beside the primary {id}")
+            }
+            15 => {
+                self.nodes[index].bandwidth = if self.random.chance(50) { 1_500 } else { 200_000 };
+                format!("{} bytes reach {id} in a grain of time", self.nodes[index].bandwidth)
+            }
+            16 => {
+                self.nodes[index].disk_full_until = real + for_long;
+                format!("the disk of {id} is full for {for_long} ms")
+            }
+            17 if self.nodes[index].on => {
+                self.nodes[index].paused = !self.nodes[index].paused;
+                format!("{id} is paused: {}", self.nodes[index].paused)
             }
             _ => {
                 self.cuts.clear();
                 "all links are mended".to_owned()
             }
         };
+        self.last_fault = real;
         self.tell(word);
+        Ok(())
     }
 
     pub(super) fn mend(&mut self) {
@@ -85,8 +113,11 @@ impl World {
         self.loss = 0;
         for node in &mut self.nodes {
             node.frozen_until = node.frozen_until.min(self.real);
+            let real = self.real;
+            node.still.iter_mut().for_each(|(_, until)| *until = (*until).min(real));
             node.postgres_frozen_until = node.postgres_frozen_until.min(self.real);
             node.back_at = node.back_at.map(|at| at.min(self.real));
+            (node.paused, node.bandwidth, node.disk_full_until) = (false, 200_000, 0);
         }
         self.tell("everything is mended".to_owned());
     }

@@ -1,10 +1,19 @@
-//! What a guard makes of a grain of time: it looks, ticks, sends, promotes and fences.
+//! The guard's edges in the simulation: what happens becomes an input of the real core, and what comes out is done.
 
-use cluster::node::lease::{Event, Millis, Output};
+use cluster::node::core::{Effect, Input, Mended};
+use cluster::node::decision::Job;
+use cluster::node::lease::{Event, Message, Millis};
+use cluster::node::postgres::{Look, State};
 
 use super::World;
 use crate::laws::{self, Mistake};
-use crate::node::Postgres;
+use crate::node::{Letter, Mail, Postgres, Work};
+
+/// How often the second watch looks, and how long it leaves to the guard.
+const WATCH: Millis = 250;
+const WATCH_GRACE: Millis = 400;
+/// How long a look waits for a heartbeat.
+const HEARTBEAT: Millis = 3_000;
 
 impl World {
     /// One grain of time on one node.
@@ -13,96 +22,248 @@ impl World {
         if !self.nodes[index].runs(real) {
             return Ok(());
         }
-        self.postgres(index);
-        // The second watch, a process of its own, looks every half second.
-        if real % 500 == 0 && !matches!(mistake, Some(Mistake::NoSentinel | Mistake::NeverFences)) {
+        self.postgres(index)?;
+        if real % WATCH == 0 && !matches!(mistake, Some(Mistake::NoSentinel | Mistake::NeverFences)) {
             let node = &self.nodes[index];
-            if node.run.is_some_and(|(_, until)| node.clock(real) >= until.saturating_add(500)) {
+            if node.run.is_some_and(|held| node.clock(real) >= held.until.saturating_add(WATCH_GRACE)) {
                 self.kill(index);
             }
         }
-        if !self.nodes[index].guard_runs(real) || real < self.nodes[index].next_tick {
+        if !self.nodes[index].guard_runs(real) {
             return Ok(());
         }
-        self.nodes[index].next_tick = real + self.random.between(200, 400);
-        let local = self.nodes[index].look(real, mistake);
-        let now = self.nodes[index].clock(real);
-        let Some(guard) = self.nodes[index].guard.as_mut() else { return Ok(()) };
-        let output = guard.tick(now, local);
-        if local.gone {
-            self.nodes[index].stops_for = None;
+        self.post(index)?;
+        if real >= self.nodes[index].next_tick {
+            self.nodes[index].next_tick = real + self.random.between(200, 400);
+            self.feed(index, Input::Tick)?;
+            if mistake == Some(Mistake::PromotesUngranted) {
+                self.promote_ungranted(index);
+            }
         }
-        self.put(index, output)?;
-        let generation = self.nodes[index].generation;
-        if let Some(holder) = self.nodes[index].guard.as_ref().and_then(|guard| guard.silent_holder(now)) {
-            self.provider.ask(&mut self.random, real, (index, generation), holder, now, mistake);
-        }
-        self.decide(index, now)
+        Ok(())
     }
 
-    pub(crate) fn put(&mut self, index: usize, output: Output) -> Result<(), String> {
-        let (real, mistake) = (self.real, self.mistake);
-        let output = self.nodes[index].commit(output, real, mistake);
-        // What a majority has heard, as the holder itself can tell.
+    /// What has come to the guard.
+    fn post(&mut self, index: usize) -> Result<(), String> {
+        let real = self.real;
+        let (due, rest) = self.nodes[index].mail.drain(..).partition(|mail| mail.due <= real);
+        self.nodes[index].mail = rest;
+        let due: Vec<Mail> = due;
+        for mail in due {
+            if mail.run != self.nodes[index].runs {
+                continue;
+            }
+            let input = match mail.what {
+                Letter::Is(input) => input,
+                Letter::Mended => Input::Mended(Ok(self.look_at_records(index))),
+                Letter::Look(began) => {
+                    let waited = real.saturating_sub(began);
+                    if !self.nodes[index].answers(real)
+                        && self.nodes[index].postgres != Postgres::Off
+                        && waited < HEARTBEAT
+                    {
+                        let due = real + 10;
+                        self.nodes[index].mail.push(Mail { due, run: mail.run, what: Letter::Look(began) });
+                        continue;
+                    }
+                    Input::Looked(self.look(index, began))
+                }
+            };
+            self.feed(index, input)?;
+        }
+        Ok(())
+    }
+
+    fn look(&self, index: usize, began: Millis) -> Look {
+        let (real, node) = (self.real, &self.nodes[index]);
+        let from = || {
+            let (upstream, _) = node.upstream?;
+            Some(format!("10.0.0.{}", self.nodes[upstream].id))
+        };
+        let state = match node.postgres {
+            _ if !node.answers(real) => State::Silent("no heartbeat".into()),
+            Postgres::Off => State::Silent("no such file".into()),
+            Postgres::Starting(_) => State::Busy("it starts".into()),
+            Postgres::Stopping => State::Busy("it shuts down".into()),
+            Postgres::Standby => State::Standby { from: from() },
+            Postgres::Rising(_) => State::Standby { from: None },
+            Postgres::Primary if self.mistake == Some(Mistake::BelievesTheFile) && node.standby_signal => {
+                State::Standby { from: None }
+            }
+            Postgres::Primary => State::Primary,
+        };
+        let answers = matches!(state, State::Primary | State::Standby { .. });
+        let position = answers.then_some(node.position);
+        Look { began: node.clock(began), at: node.clock(real), state, position }
+    }
+
+    fn look_at_records(&self, index: usize) -> Mended {
+        let upstream = (0..self.nodes.len()).find(|other| self.nodes[*other].postgres == Postgres::Primary);
         let node = &self.nodes[index];
+        match upstream.filter(|other| *other != index && self.is_reached(index, *other)) {
+            Some(other) if node.postgres == Postgres::Standby && !node.can_follow(&self.nodes[other]) => {
+                Mended::Diverged
+            }
+            _ => Mended::Right,
+        }
+    }
+
+    /// Hands the core an input, and does what it says.
+    pub(crate) fn feed(&mut self, index: usize, input: Input) -> Result<(), String> {
+        let (real, mistake) = (self.real, self.mistake);
+        let node = &mut self.nodes[index];
+        let (now, host) = (node.clock(real), node.host(real, mistake));
+        let Some(guard) = node.guard.as_mut() else { return Ok(()) };
+        let effects = guard.handle(now, &host, input);
+        self.carry_out(index, effects)
+    }
+
+    pub(crate) fn carry_out(&mut self, index: usize, effects: Vec<Effect>) -> Result<(), String> {
+        let real = self.real;
+        let is_full = real < self.nodes[index].disk_full_until;
+        let mut failed = false;
+        for effect in effects {
+            match effect {
+                Effect::Persist(_) | Effect::KeepData | Effect::GiveUpData if is_full => failed = true,
+                // What depends on it is not done.
+                Effect::Send(_, Some(_)) if failed => {}
+                Effect::Begin(job) if failed => {
+                    self.mail(index, real, Letter::Is(Input::JobEnded(job, Err("full".into()))));
+                }
+                effect => self.do_one(index, effect)?,
+            }
+        }
+        if failed {
+            self.mail(index, real, Letter::Is(Input::Stored(Err("full".into()))));
+        }
+        let node = &self.nodes[index];
+        // What a majority has heard, as the holder itself can tell.
         if !self.changes
-            && let Some(until) =
-                node.guard.as_ref().and_then(|guard| guard.until()).filter(|it| *it != Millis::MAX)
+            && let Some(guard) = &node.guard
+            && let Some(until) = guard.lease().until().filter(|it| *it != Millis::MAX)
             && let Some(position) = self.said.get(&(index, until - node.timing.holds()))
             && self.reported.is_none_or(|reported| reported < *position)
         {
             self.reported = Some(*position);
         }
-        let id = self.nodes[index].id;
-        for event in &output.events {
-            self.nodes[index].kept |= matches!(event, Event::Yielded { .. });
-            if !matches!(event, Event::Refused { .. }) {
-                self.tell(format!("{id}: {event:?}"));
-            }
-        }
-        self.send(index, output.send);
         Ok(())
     }
 
-    /// What the guard does with the lease, or without it.
-    fn decide(&mut self, index: usize, now: Millis) -> Result<(), String> {
-        let (real, mistake) = (self.real, self.mistake);
-        let node = &self.nodes[index];
-        let Some(guard) = node.guard.as_ref() else { return Ok(()) };
-        let (holds, id) = (guard.holds(now), node.id);
-        let ungranted =
-            mistake == Some(Mistake::PromotesUngranted) && node.data && guard.holder(now).is_none();
-        match node.postgres {
-            Postgres::Standby if (holds || ungranted) && real >= node.postgres_frozen_until => {
-                if !guard.is_forced() {
-                    laws::may_rise(node.position, self.reported, node.timing.lag_limit)?;
+    fn do_one(&mut self, index: usize, effect: Effect) -> Result<(), String> {
+        let (real, mistake, id) = (self.real, self.mistake, self.nodes[index].id);
+        match effect {
+            Effect::Fence(_) if mistake == Some(Mistake::NeverFences) => {}
+            Effect::Fence(_) => self.kill(index),
+            Effect::KeepData => self.nodes[index].kept = true,
+            Effect::GiveUpData => self.nodes[index].kept = false,
+            Effect::Persist(durable) if mistake == Some(Mistake::AnswersBeforeDisk) => {
+                self.nodes[index].unsynced = Some((real + 2_000, durable));
+            }
+            Effect::Persist(durable) => self.nodes[index].disk = durable,
+            Effect::Hold(held) => {
+                self.nodes[index].run = held;
+                if let Some(held) = held {
+                    self.nodes[index].last_until = held.until;
                 }
-                self.nodes[index].postgres = Postgres::Rising(real + self.random.between(200, 2_500));
-                self.tell(format!("{id} promotes with {}", self.nodes[index].position));
             }
-            Postgres::Off if holds && !node.standby_signal => {
-                self.nodes[index].postgres = Postgres::Rising(real + self.random.between(200, 2_500));
-                self.tell(format!("{id} starts what was primary"));
+            Effect::Send(to, Some(message)) => {
+                let stops = self.nodes[index].postgres == Postgres::Stopping;
+                let is_ask = matches!(message, Message::Ask { .. });
+                if !(mistake == Some(Mistake::AsksNothingInAStop) && stops && is_ask) {
+                    self.send(index, vec![(to, message)]);
+                }
             }
-            Postgres::Primary | Postgres::Rising(_)
-                if !holds && !ungranted && mistake != Some(Mistake::NeverFences) =>
-            {
-                self.kill(index);
+            Effect::Send(_, None) => {}
+            Effect::Note(entry) if entry.what == "refused" => {}
+            Effect::Note(entry) => self.tell(format!("{id}: {}", entry.text)),
+            Effect::Look => {
+                let due = real + self.random.between(5, 50);
+                self.mail(index, due, Letter::Look(real));
             }
-            Postgres::Off if node.standby_signal && node.data && node.rejoins_at.is_none() => {
-                self.nodes[index].postgres = Postgres::Standby;
+            Effect::Begin(job) => self.begin(index, job)?,
+            Effect::Abort => self.nodes[index].work = None,
+            Effect::MoveAddress { .. } => {
+                self.mail(index, real + 100, Letter::Is(Input::AddressMoved(Ok(false))));
             }
-            _ => {}
+            Effect::StopMoving => {
+                self.nodes[index].mail.retain(|mail| !matches!(mail.what, Letter::Is(Input::AddressMoved(_))))
+            }
+            Effect::AskProvider(holder) => {
+                let (run, now) = (self.nodes[index].runs, self.nodes[index].clock(real));
+                self.provider.ask(&mut self.random, real, (index, run), holder, now, mistake);
+            }
+            Effect::Mend { .. } => self.mail(index, real + 100, Letter::Mended),
+            Effect::TryDisk => {
+                let full = real < self.nodes[index].disk_full_until;
+                let result = if full { Err("full".to_owned()) } else { Ok(()) };
+                self.mail(index, real + 20, Letter::Is(Input::Stored(result)));
+            }
         }
         Ok(())
     }
 
-    fn kill(&mut self, index: usize) {
-        if matches!(self.nodes[index].postgres, Postgres::Primary | Postgres::Rising(_))
-            && self.nodes[index].dies_at.is_none()
-        {
+    pub(super) fn mail(&mut self, index: usize, due: Millis, what: Letter) {
+        let run = self.nodes[index].runs;
+        self.nodes[index].mail.push(Mail { due, run, what });
+    }
+
+    fn begin(&mut self, index: usize, job: Job) -> Result<(), String> {
+        let real = self.real;
+        if job == Job::Promote {
+            self.may_promote(index)?;
+            self.nodes[index].postgres = Postgres::Rising(real + self.random.between(200, 2_500));
+        }
+        self.nodes[index].work = Some(Work { job, begun: real, acted: false });
+        Ok(())
+    }
+
+    fn may_promote(&mut self, index: usize) -> Result<(), String> {
+        let node = &self.nodes[index];
+        let is_forced = node.guard.as_ref().is_some_and(|guard| guard.lease().is_forced());
+        if is_forced {
+            return Ok(());
+        }
+        laws::may_rise(node.position, self.reported, node.timing.lag_limit)?;
+        laws::nothing_planned_is_lost(self, index)
+    }
+
+    fn promote_ungranted(&mut self, index: usize) {
+        let (real, node) = (self.real, &self.nodes[index]);
+        let Some(guard) = &node.guard else { return };
+        let hears_of_none = guard.lease().holder(node.clock(real)).is_none();
+        if node.data && node.postgres == Postgres::Standby && node.answers(real) && hears_of_none {
+            self.nodes[index].postgres = Postgres::Rising(real + 300);
+        }
+    }
+
+    pub(super) fn kill(&mut self, index: usize) {
+        let node = &self.nodes[index];
+        if node.data && node.postgres != Postgres::Off && node.dies_at.is_none() {
             self.nodes[index].dies_at = Some(self.real + self.random.between(0, 1_400));
             self.tell(format!("{} fences itself", self.nodes[index].id));
         }
+    }
+
+    /// A person's word. Whether the guard took it.
+    pub(crate) fn force(&mut self, index: usize) -> Result<bool, String> {
+        let taken = self.request(index, &cluster::node::socket::Request::Take)?;
+        let forced = self.nodes[index].guard.as_ref().is_some_and(|guard| guard.lease().is_forced());
+        assert!(!taken || forced, "{:?}", Event::Forced { term: 0 });
+        Ok(taken)
+    }
+
+    /// Asks the guard something, and does what follows from its answer. Whether it was a yes.
+    pub(crate) fn request(
+        &mut self,
+        index: usize,
+        request: &cluster::node::socket::Request,
+    ) -> Result<bool, String> {
+        let (real, mistake) = (self.real, self.mistake);
+        let node = &mut self.nodes[index];
+        let (now, host) = (node.clock(real), node.host(real, mistake));
+        let Some(guard) = node.guard.as_mut() else { return Ok(false) };
+        let (verdict, effects) = guard.request(now, &host, request, false);
+        self.carry_out(index, effects)?;
+        Ok(verdict.allowed)
     }
 }

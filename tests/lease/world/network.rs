@@ -1,6 +1,7 @@
 //! The network of the simulation: messages on their way, lost, late and doubled; links that are cut.
 
-use cluster::node::lease::{Message, Millis, NodeId};
+use cluster::node::core::Input;
+use cluster::node::lease::{Message, Millis, NodeId, Refusal};
 
 use super::{STEP, World};
 use crate::laws::Mistake;
@@ -16,6 +17,16 @@ impl World {
     /// A network that loses little: what is looked at is not whether three messages in a row arrive.
     pub(crate) fn calm(&mut self) {
         (self.loss, self.doubling) = (self.loss / 8, self.doubling / 2);
+    }
+
+    /// A network that loses nothing, and is quick.
+    pub(crate) fn quiet(&mut self) {
+        (self.loss, self.doubling, self.delay, self.is_late) = (0, 0, self.delay.min(50), false);
+    }
+
+    /// Whether messages arrive in time to be counted on: not late, and seldom lost.
+    pub(crate) fn is_quick(&self) -> bool {
+        self.loss <= 2
     }
 
     pub(crate) fn cut(&mut self, one: usize, other: usize) {
@@ -42,7 +53,8 @@ impl World {
                 if self.random.chance(self.loss) || self.is_cut(from, to) {
                     continue;
                 }
-                let late = if self.random.chance(2) { self.random.between(0, 15_000) } else { 0 };
+                let late =
+                    if self.is_late && self.random.chance(2) { self.random.between(0, 15_000) } else { 0 };
                 let arrives = self.real + self.random.between(1, self.delay) + late;
                 self.flights.push(Flight { arrives, from, to, message: message.clone() });
             }
@@ -80,10 +92,22 @@ impl World {
                     _ => {}
                 }
             }
+            if self.mistake == Some(Mistake::PrefersNobody)
+                && let Message::Straw { refusal, .. } = &mut message
+                && matches!(refusal, Some(Refusal::Better { .. } | Refusal::Looking))
+            {
+                *refusal = None;
+            }
+            if self.mistake == Some(Mistake::GrantsToOldMembers)
+                && let Message::Ask { generation, .. } | Message::Canvass { generation, .. } = &mut message
+            {
+                *generation = u64::MAX;
+            }
             let from = self.nodes[flight.from].id;
-            let Some(guard) = self.nodes[flight.to].guard.as_mut() else { continue };
-            let output = guard.receive(now, from, message);
-            self.put(flight.to, output)?;
+            // A guard knows the address of its members alone.
+            if self.nodes[flight.to].members.iter().any(|(id, _)| *id == from) {
+                self.feed(flight.to, Input::Message(from, message))?;
+            }
         }
         Ok(())
     }

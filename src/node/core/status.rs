@@ -1,16 +1,16 @@
 //! What the guard says of itself.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
-use super::Guard;
-use crate::node::clock;
-use crate::node::lease::{Millis, Position, Report};
-use crate::node::memory;
+use super::{Core, PEER_SILENT_AFTER};
+use crate::node::lease::{Generation, Millis, Position, Report};
 use crate::node::postgres::State;
 
 /// What `cluster-node status` prints. Programs read it: fields are added, not changed.
-#[derive(Clone, Debug, Default, Serialize)]
-pub(super) struct Status {
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Status {
     /// `primary`, `standby` or `down`.
     pub postgresql: String,
     /// The node that holds the lease, as far as this voter knows.
@@ -23,6 +23,10 @@ pub(super) struct Status {
     pub holds_for: Option<Millis>,
     /// The highest term granted here.
     pub term: u64,
+    /// The number of the members' configuration that this guard knows.
+    pub generation: Generation,
+    /// The members' names.
+    pub members: Vec<String>,
     /// The WAL that is here.
     pub position: Option<Position>,
     /// What the last holder reported, as far as this voter has heard.
@@ -43,38 +47,56 @@ pub(super) struct Status {
     pub why: String,
     /// What went wrong last, and has not gone right since.
     pub trouble: Option<String>,
+    /// Why this guard cannot remember what it grants; a voter without memory grants nothing.
+    pub disk: Option<String>,
+    /// Guards that have not been heard of for long, and for how many milliseconds.
+    pub deaf_to: BTreeMap<String, Millis>,
+    /// Whether a `standby.signal` lies beside a server that takes writes: it does no harm while that runs, and would make
+    /// a standby of it when it starts again.
+    pub stray_standby_signal: bool,
     /// What it last did.
     pub last: Option<String>,
 }
 
-impl Guard {
-    pub(super) fn status(&self) -> Status {
-        let (now, paused) = (clock::now(), memory::paused());
+impl Core {
+    /// What there is to say at `now`.
+    pub fn status(&self, now: Millis) -> Status {
         let postgresql = match self.look.as_ref().map(|look| &look.state) {
             Some(State::Primary) => "primary",
             Some(State::Standby { .. }) => "standby",
-            Some(State::Silent(_)) | None => "down",
+            Some(State::Silent(_) | State::Busy(_)) | None => "down",
         };
-        let holds = self.lease.holds(now);
-        let until = self.lease.until().filter(|until| holds && *until != Millis::MAX);
+        let seen = self.see(now);
+        let until = self.lease.until().filter(|until| seen.holds && *until != Millis::MAX);
+        let silent = self.heard.iter().filter(|(_, heard)| now > **heard + PEER_SILENT_AFTER);
         Status {
             postgresql: postgresql.to_owned(),
             holder: self.lease.holder(now).map(|id| self.name(id).to_owned()),
-            holds,
+            holds: seen.holds,
             forced: self.lease.is_forced(),
-            position: self.look.as_ref().and_then(|look| look.position).or(self.stopped),
+            position: self.look.as_ref().and_then(|look| look.position).or(seen.stopped),
             report: self.lease.report(),
-            kept: memory::keeps_data(),
+            kept: self.host.kept,
             holds_for: until.map(|until| until - now),
             term: self.lease.durable().term,
+            generation: self.lease.generation(),
+            members: self.config.nodes.iter().map(|member| member.name.clone()).collect(),
             failover: self.config.nodes.len() > 2,
-            paused: paused.is_some(),
-            paused_since: paused.and_then(|pause| pause.since),
+            paused: seen.paused,
+            paused_since: self.host.paused.clone().flatten(),
             has_address: self.has_address,
-            doing: self.job.map(|job| format!("{job:?}").to_lowercase()),
+            doing: self.job.map(|job| job.name().to_lowercase()),
             why: self.why.to_owned(),
-            trouble: self.trouble.clone(),
+            trouble: self.job_trouble.clone().or_else(|| self.address_trouble.clone()),
+            disk: self.disk_trouble.clone(),
+            deaf_to: silent.map(|(peer, heard)| (self.name(*peer).to_owned(), now - heard)).collect(),
+            stray_standby_signal: self.host.standby_signal && self.answered_primary == Some(true),
             last: Some(self.last.clone()).filter(|last| !last.is_empty()),
         }
+    }
+
+    /// For how long this guard has run.
+    pub fn runs_for(&self, now: Millis) -> Millis {
+        now.saturating_sub(self.started_at)
     }
 }

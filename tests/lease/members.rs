@@ -1,0 +1,83 @@
+//! Members come and go one at a time, while anything else happens.
+
+use crate::laws::{Broken, Mistake};
+use crate::world::{World, run_in};
+
+/// What an operator does to a cluster of three or more: one configuration after the other, each brought to the nodes one
+/// by one, the primary first, the next only when a majority of the last and of the new know it.
+#[derive(Clone, Copy, Debug)]
+enum Edit {
+    /// Two nodes are added.
+    Grow,
+    /// Two are taken out.
+    Shrink,
+    /// Two take the place of two.
+    Replace,
+}
+
+fn scenario(seed: u64, edit: Edit, mistake: Option<Mistake>) -> Result<(), Broken> {
+    let mut world = World::new(seed, 5, false, mistake, false);
+    // Five hosts; three of them are the cluster, or all.
+    let (before, after): (&[u32], &[u32]) = match edit {
+        Edit::Grow => (&[1, 2, 3], &[1, 2, 3, 4, 5]),
+        Edit::Shrink => (&[1, 2, 3, 4, 5], &[1, 2, 3]),
+        Edit::Replace => (&[1, 2, 3], &[1, 4, 5]),
+    };
+    world.set_members(before);
+    let mut steps = Vec::new();
+    let mut members = before.to_vec();
+    // In the order in which `up` takes them: what is added first, so that no step leaves fewer than there were.
+    for id in after.iter().filter(|id| !before.contains(id)) {
+        members.push(*id);
+        steps.push(members.clone());
+    }
+    for id in before.iter().filter(|id| !after.contains(id)) {
+        members.retain(|member| member != id);
+        steps.push(members.clone());
+    }
+    if mistake == Some(Mistake::ChangesTwoMembers) {
+        steps = vec![after.to_vec()];
+    }
+    world.plan_members(steps);
+    run_in(world)
+}
+
+fn all_hold(edit: Edit, seeds: u64) {
+    let times: u64 = std::env::var("LEASE_TIMES").map_or(1, |times| times.parse().unwrap());
+    for seed in 0..seeds * times {
+        if let Err(broken) = scenario(seed, edit, None) {
+            panic!("seed {seed}, {edit:?}: {broken}");
+        }
+    }
+}
+
+fn is_caught(edit: Edit, mistake: Mistake, seeds: u64) {
+    let caught = (0..seeds).find_map(|seed| Some((seed, scenario(seed, edit, Some(mistake)).err()?)));
+    let (seed, broken) = caught.unwrap_or_else(|| panic!("{mistake:?} was not caught by {seeds} seeds"));
+    println!("{mistake:?} was caught by seed {seed}: {}", broken.law);
+}
+
+#[test]
+fn two_nodes_can_be_added() {
+    all_hold(Edit::Grow, 60);
+}
+
+#[test]
+fn two_nodes_can_be_taken_out() {
+    all_hold(Edit::Shrink, 60);
+}
+
+#[test]
+fn two_nodes_can_be_replaced() {
+    all_hold(Edit::Replace, 60);
+}
+
+#[test]
+fn two_members_exchanged_at_once_are_caught() {
+    is_caught(Edit::Replace, Mistake::ChangesTwoMembers, 2_000);
+}
+
+#[test]
+fn a_voter_that_grants_to_those_who_know_older_members_is_caught() {
+    is_caught(Edit::Replace, Mistake::GrantsToOldMembers, 5_000);
+}

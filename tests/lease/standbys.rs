@@ -1,0 +1,88 @@
+//! Of several standbys the one with the most WAL takes over, and the others follow it by themselves.
+
+use cluster::node::lease::Millis;
+
+use crate::laws::{Broken, Mistake};
+use crate::node::Postgres;
+use crate::world::World;
+
+/// The old lease, a moment for those that have more, a promotion; and a rejoin of what has diverged.
+const PROMOTED_WITHIN: Millis = 30_000;
+const FOLLOWS_WITHIN: Millis = 60_000;
+
+fn scenario(seed: u64, data: u32, witness: bool, mistake: Option<Mistake>) -> Result<(), Broken> {
+    let mut world = World::new(seed, data, witness, mistake, false);
+    let result = play(&mut world);
+    result.map_err(|law| Broken { law, schedule: world.take_log() })
+}
+
+fn primary(world: &World) -> Option<usize> {
+    world.nodes.iter().position(|node| node.postgres == Postgres::Primary)
+}
+
+fn play(world: &mut World) -> Result<(), String> {
+    // Who has more must be heard of to be preferred.
+    world.quiet();
+    world.pass_until(|world| primary(world).is_some() && world.real > 15_000, 60_000, true)?;
+    let old = primary(world).unwrap_or_default();
+    for index in 0..world.nodes.len() {
+        world.nodes[index].bandwidth = world.between(1_900, 2_500);
+    }
+    let time = world.between(500, 8_000);
+    world.pass(time, true)?;
+    // The host, or PostgreSQL alone.
+    if world.between(0, 1) == 0 {
+        world.nodes[old].crash();
+    } else {
+        world.nodes[old].postgres_ends();
+    }
+    let others: Vec<usize> =
+        (0..world.nodes.len()).filter(|it| *it != old && world.nodes[*it].data).collect();
+    let promoted = |world: &World| primary(world).is_some();
+    world.pass_until(promoted, PROMOTED_WITHIN, true)?;
+    let new = primary(world).unwrap_or_default();
+    if new != old {
+        // What it had when it was promoted is where its last timeline began.
+        let has = world.nodes[new].history.last().copied().unwrap_or(world.nodes[new].position);
+        for other in others.iter().filter(|other| **other != new) {
+            let theirs = world.nodes[*other].position;
+            if theirs.timeline == has.timeline && theirs.lsn > has.lsn {
+                return Err(format!(
+                    "node {} was promoted with {has}, and node {} has {theirs}",
+                    world.nodes[new].id, world.nodes[*other].id
+                ));
+            }
+        }
+    }
+    world.pass_until(
+        |world| {
+            let Some(new) = primary(world) else { return false };
+            others
+                .iter()
+                .filter(|other| **other != new)
+                .all(|other| world.nodes[*other].upstream.is_some_and(|(from, _)| from == new))
+        },
+        FOLLOWS_WITHIN,
+        true,
+    )
+}
+
+#[test]
+fn of_several_standbys_the_one_with_the_most_wal_takes_over_and_the_others_follow() {
+    let times: u64 = std::env::var("LEASE_TIMES").map_or(1, |times| times.parse().unwrap());
+    for seed in 0..150 * times {
+        for (data, witness) in [(3, false), (3, true), (4, true)] {
+            if let Err(broken) = scenario(seed, data, witness, None) {
+                panic!("seed {seed}, {data} data nodes, witness {witness}: {broken}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_lease_for_whoever_asks_first_is_caught() {
+    let caught = (0..2_000)
+        .find_map(|seed| Some((seed, scenario(seed, 3, true, Some(Mistake::PrefersNobody)).err()?)));
+    let (seed, broken) = caught.expect("a standby that lacks WAL and is promoted was not caught");
+    println!("caught by seed {seed}: {}", broken.law);
+}

@@ -1,0 +1,85 @@
+//! What is planned loses nothing: a hand-over, a stop by hand, in a pause or not, over links of any speed.
+
+use cluster::node::control::ControlState;
+use cluster::node::lease::Millis;
+use cluster::node::socket::Request;
+
+use crate::laws::{Broken, Mistake};
+use crate::node::Postgres;
+use crate::world::World;
+
+/// From the stop to a primary: a shutdown over a slow link, then whatever follows.
+const SETTLES_WITHIN: Millis = 150_000;
+
+fn scenario(seed: u64, data: u32, witness: bool, mistake: Option<Mistake>) -> Result<(), Broken> {
+    let mut world = World::new(seed, data, witness, mistake, false);
+    let result = play(&mut world);
+    result.map_err(|law| Broken { law, schedule: world.take_log() })
+}
+
+fn primary(world: &World) -> Option<usize> {
+    world.nodes.iter().position(|node| node.postgres == Postgres::Primary)
+}
+
+fn play(world: &mut World) -> Result<(), String> {
+    world.calm();
+    world.pass_until(|world| primary(world).is_some() && world.real > 40_000, 90_000, true)?;
+    let old = primary(world).unwrap_or_default();
+    // A link that carries less than is written, for as long as it takes to lack something.
+    for index in 0..world.nodes.len() {
+        world.nodes[index].bandwidth = world.between(1_000, 3_000);
+    }
+    let time = world.between(1_000, 12_000);
+    world.pass(time, true)?;
+    let heir = (0..world.nodes.len()).find(|it| *it != old && world.nodes[*it].data).unwrap_or_default();
+    let paused = world.between(0, 2) == 0;
+    let written = world.nodes[old].position;
+    if paused {
+        world.nodes.iter_mut().for_each(|node| node.paused = true);
+        world.pass(1_000, true)?;
+    }
+    if paused || world.between(0, 1) == 0 {
+        (world.nodes[old].postgres, world.nodes[old].control) =
+            (Postgres::Stopping, ControlState::ShuttingDown);
+        world.pass_until(|world| world.nodes[old].postgres != Postgres::Stopping, SETTLES_WITHIN, true)?;
+        let time = world.between(0, 20_000);
+        world.pass(time, true)?;
+        world.nodes.iter_mut().for_each(|node| node.paused = false);
+    } else {
+        let to = Request::HandOver { to: format!("n{}", world.nodes[heir].id) };
+        if !world.request(old, &to)? {
+            return Err("the guard does not hand over".into());
+        }
+    }
+    world.pass(3_000, true)?;
+    world.pass_until(
+        |world| primary(world).is_some_and(|it| world.nodes[it].work.is_none()),
+        SETTLES_WITHIN,
+        true,
+    )?;
+    let now = world.nodes[primary(world).unwrap_or_default()].position;
+    if now.lsn < written.lsn {
+        return Err(format!("{written} was written before the stop, and the primary has {now}"));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_planned_stop_loses_nothing_however_slow_the_links_are() {
+    let times: u64 = std::env::var("LEASE_TIMES").map_or(1, |times| times.parse().unwrap());
+    for seed in 0..150 * times {
+        for (data, witness) in [(2, true), (3, false), (3, true)] {
+            if let Err(broken) = scenario(seed, data, witness, None) {
+                panic!("seed {seed}, {data} data nodes, witness {witness}: {broken}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_guard_that_lets_its_lease_run_out_while_postgresql_shuts_down_is_caught() {
+    let caught = (0..1_000)
+        .find_map(|seed| Some((seed, scenario(seed, 2, true, Some(Mistake::AsksNothingInAStop)).err()?)));
+    let (seed, broken) = caught.expect("a lease that runs out in a stop was not caught");
+    println!("caught by seed {seed}: {}", broken.law);
+}
