@@ -108,6 +108,15 @@ pub fn durable() -> Result<Durable> {
     Ok(version.map(|version| version.value).unwrap_or_default())
 }
 
+/// Gives the memory space of its own, if `cluster up` or an earlier version of this program has written it plain. For
+/// the guard, before it says anything.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn prepare() -> Result<(), Unwritable> {
+    memory().prepare::<Durable>().map_err(|source| Unwritable { path: DURABLE, source })
+}
+
 /// Makes it durable.
 ///
 /// # Errors

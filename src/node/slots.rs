@@ -84,6 +84,14 @@ impl Slots {
         if self.sync { file.sync_data() } else { Ok(()) }
     }
 
+    /// Gives a plain value space of its own. Not beside a writer.
+    pub(super) fn prepare<T: DeserializeOwned + Serialize>(&self) -> Result<()> {
+        match self.read::<T>()? {
+            Some(version) if version.sequence == 0 => self.write(&version.value),
+            _ => Ok(()),
+        }
+    }
+
     /// Tries whether it could be written now.
     pub(super) fn check(&self) -> Result<()> {
         let file = match OpenOptions::new().write(true).open(&self.path) {
@@ -216,6 +224,12 @@ mod tests {
         assert_eq!(fs::read_to_string(&slots.path).unwrap(), "[7]\n", "a check changes nothing");
         slots.write(&vec![8]).unwrap();
         assert_eq!(read(&slots).unwrap().value, [8]);
+        fs::write(&slots.path, "[7]\n").unwrap();
+        for _ in 0..2 {
+            slots.prepare::<Vec<u32>>().unwrap();
+            let version = read(&slots).unwrap();
+            assert_eq!((version.sequence, version.value), (1, vec![7]));
+        }
     }
 
     #[test]
