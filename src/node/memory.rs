@@ -161,7 +161,8 @@ pub struct Incarnation {
 /// # Errors
 /// As [`durable`].
 pub fn incarnation() -> Result<Option<Incarnation>> {
-    let version = memory().read::<Durable>().with_context(|| format!("{DURABLE} is not as it was written"))?;
+    let version =
+        memory().read::<Durable>().with_context(|| format!("{DURABLE} is not as it was written"))?;
     Ok(version
         .filter(|version| version.sequence > 0)
         .map(|Version { file, sequence, .. }| Incarnation { file, sequence }))

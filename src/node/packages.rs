@@ -22,7 +22,13 @@ pub async fn changing(config: &Config) -> Option<String> {
     let version = config.version;
     let mut command = tokio::process::Command::new("dpkg-query");
     command
-        .args(["-W", "-f", "${Package} ${db:Status-Status}\n", "postgresql-common", "postgresql-client-common"])
+        .args([
+            "-W",
+            "-f",
+            "${Package} ${db:Status-Status}\n",
+            "postgresql-common",
+            "postgresql-client-common",
+        ])
         .args([format!("postgresql-{version}"), format!("postgresql-client-{version}")])
         .args([format!("postgresql-{version}-repmgr"), "libpq5".to_owned()])
         .stdin(Stdio::null())
@@ -38,12 +44,16 @@ pub async fn wait(config: &Config, limit: Duration) {
     let mut told = false;
     while let Some(package) = changing(config).await {
         if begun.elapsed() > limit {
-            let text = format!("{package} is still being changed after {} s; not waited for", limit.as_secs());
+            let text =
+                format!("{package} is still being changed after {} s; not waited for", limit.as_secs());
             memory::note("waited", &text);
             return;
         }
         if !told {
-            memory::note("waits", &format!("waits until {package} has been changed, {} s at most", limit.as_secs()));
+            memory::note(
+                "waits",
+                &format!("waits until {package} has been changed, {} s at most", limit.as_secs()),
+            );
             told = true;
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
@@ -75,7 +85,10 @@ mod tests {
         let of = |states: &str| unfinished(states);
         assert_eq!(of("libpq5 installed\npostgresql-15 half-configured\n").as_deref(), Some("postgresql-15"));
         assert_eq!(of("libpq5 unpacked\npostgresql-15 unpacked\n").as_deref(), Some("libpq5"));
-        assert_eq!(of("libpq5 installed\npostgresql-15 installed\npostgresql-common triggers-pending\n"), None);
+        assert_eq!(
+            of("libpq5 installed\npostgresql-15 installed\npostgresql-common triggers-pending\n"),
+            None
+        );
         assert_eq!(of("postgresql-15 not-installed\npostgresql-client-15 config-files\n"), None);
     }
 }

@@ -113,10 +113,13 @@ pub async fn row(client: &tokio_postgres::Client, sql: &str) -> Result<Vec<Strin
 async fn ask(config: &Config) -> Result<(State, Option<Position>)> {
     match session::open(config).await {
         Ok(client) => examine(config, &session::keep(client)).await,
-        Err(Refusal::TurnedAway(error)) => match session::kept() {
-            Some(client) => examine(config, &client).await,
-            None => Err(error.context("it turns this guard away, which has no session left to see whether it works")),
-        },
+        Err(Refusal::TurnedAway(error)) => {
+            match session::kept() {
+                Some(client) => examine(config, &client).await,
+                None => Err(error
+                    .context("it turns this guard away, which has no session left to see whether it works")),
+            }
+        }
         Err(Refusal::Absent(error)) => {
             session::forget();
             Err(error)

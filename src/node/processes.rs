@@ -88,7 +88,9 @@ pub fn activity(config: &Config) -> Result<u64> {
         Some(times.filter_map(|time| time.parse::<u64>().ok()).chain(bytes).fold(0, u64::wrapping_add))
     };
     let pid = |pid: Pid| u64::from(pid.as_raw_nonzero().get().unsigned_abs());
-    Ok(list(config)?.iter().fold(0, |sum: u64, it| sum.wrapping_add(used(it).unwrap_or(0)).wrapping_add(pid(*it))))
+    Ok(list(config)?
+        .iter()
+        .fold(0, |sum: u64, it| sum.wrapping_add(used(it).unwrap_or(0)).wrapping_add(pid(*it))))
 }
 
 /// Whether a server runs programs or libraries that have been replaced since: an upgrade that is not in effect.
@@ -114,7 +116,8 @@ fn replaced(map: &str, version: u32) -> bool {
 /// When some are left after [`PATIENCE`]: they have been killed, and hang in the kernel.
 pub fn kill(config: &Config) -> Result<usize> {
     let begun = Instant::now();
-    let mut killed = 0;
+    // Counted before: the kernel may have ended them all by the first look.
+    let mut killed = list(config).map_or(0, |processes| processes.len());
     for group in groups(config) {
         // One write ends them all where the kernel is 5.14 or newer; the loop below is for the others.
         let _ = std::fs::write(group.join("cgroup.kill"), "1");

@@ -57,7 +57,11 @@ impl Slots {
             Err(error) => return Err(error),
         };
         if bytes.len() != SLOT * SLOTS {
-            return Ok(Some(Version { file: String::new(), sequence: 0, value: serde_json::from_slice(&bytes)? }));
+            return Ok(Some(Version {
+                file: String::new(),
+                sequence: 0,
+                value: serde_json::from_slice(&bytes)?,
+            }));
         }
         let newest = bytes.chunks(SLOT).take(2).filter_map(decode).max_by_key(|version| version.sequence);
         let lost = || Error::new(ErrorKind::InvalidData, "neither of its two versions is whole");

@@ -61,7 +61,10 @@ impl Refusal {
 
 fn options(version: u32) -> String {
     let known = SETTINGS.iter().filter(|(since, ..)| *since <= version);
-    known.map(|(_, name, value)| format!("-c {name}={}", value.replace(' ', "\\ "))).collect::<Vec<_>>().join(" ")
+    known
+        .map(|(_, name, value)| format!("-c {name}={}", value.replace(' ', "\\ ")))
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 fn socket(config: &Config) -> std::path::PathBuf {
@@ -70,10 +73,15 @@ fn socket(config: &Config) -> std::path::PathBuf {
 
 async fn attempt(config: &Config, password: Option<&str>) -> Result<Client, (Refusal, bool)> {
     let path = socket(config);
-    let stream = UnixStream::connect(&path).await.with_context(|| format!("cannot connect to {}", path.display()));
+    let stream =
+        UnixStream::connect(&path).await.with_context(|| format!("cannot connect to {}", path.display()));
     let stream = stream.map_err(|error| (Refusal::Absent(error), false))?;
     let mut parameters = tokio_postgres::Config::new();
-    parameters.user("repmgr").dbname("repmgr").application_name("cluster-node").options(options(config.version));
+    parameters
+        .user("repmgr")
+        .dbname("repmgr")
+        .application_name("cluster-node")
+        .options(options(config.version));
     if let Some(password) = password {
         parameters.password(password);
     }
@@ -152,8 +160,16 @@ pub(super) fn forget() {
 pub(super) async fn replayed_timeline(config: &Config) -> Result<u32> {
     let mut stream = UnixStream::connect(socket(config)).await?;
     let mut body = 196_608_i32.to_be_bytes().to_vec();
-    for word in ["user", "repmgr", "database", "repmgr", "replication", "database", "application_name", "cluster-node"]
-    {
+    for word in [
+        "user",
+        "repmgr",
+        "database",
+        "repmgr",
+        "replication",
+        "database",
+        "application_name",
+        "cluster-node",
+    ] {
         body.extend_from_slice(word.as_bytes());
         body.push(0);
     }
@@ -210,10 +226,16 @@ mod tests {
     #[test]
     fn a_session_obeys_what_its_version_knows() {
         let of_12 = options(12);
-        assert!(of_12.starts_with("-c synchronous_commit=local -c default_transaction_read_only=off "), "{of_12}");
+        assert!(
+            of_12.starts_with("-c synchronous_commit=local -c default_transaction_read_only=off "),
+            "{of_12}"
+        );
         assert!(of_12.contains("-c default_transaction_isolation=read\\ committed "), "{of_12}");
         assert!(!of_12.contains("idle_session_timeout") && !of_12.contains("event_triggers"), "{of_12}");
-        assert!(options(14).contains("-c idle_session_timeout=0 ") && options(17).contains("-c event_triggers=off"));
+        assert!(
+            options(14).contains("-c idle_session_timeout=0 ")
+                && options(17).contains("-c event_triggers=off")
+        );
     }
 
     #[test]

@@ -82,7 +82,9 @@ async fn complete(config: &Config, begun: Instant) -> Result<Arc<Client>> {
         let seen = match progress(config, &mut client).await {
             Ok((Some(client), _)) => return Ok(client),
             Ok((None, seen)) => Some(seen),
-            Err(_) if processes::list(config)?.is_empty() => bail!("PostgreSQL ended while it was being promoted"),
+            Err(_) if processes::list(config)?.is_empty() => {
+                bail!("PostgreSQL ended while it was being promoted")
+            }
             // A question of ours may be cancelled by what is replayed.
             Err(_) => None,
         };
@@ -105,7 +107,8 @@ async fn complete(config: &Config, begun: Instant) -> Result<Arc<Client>> {
         }
         if now - told > TELL {
             told = now;
-            let text = format!("the promotion goes on for {:.0} s: replays {at}", begun.elapsed().as_secs_f64());
+            let text =
+                format!("the promotion goes on for {:.0} s: replays {at}", begun.elapsed().as_secs_f64());
             memory::note("promoting", &text);
         }
         tokio::time::sleep(LOOK).await;
@@ -121,7 +124,8 @@ async fn progress(
         Some(client) => client,
         None => timeout(ANSWER, postgres::reach(config)).await.context("PostgreSQL does not answer")??,
     };
-    let row = timeout(ANSWER, postgres::row(&open, PROGRESS)).await.context("PostgreSQL does not answer")??;
+    let row =
+        timeout(ANSWER, postgres::row(&open, PROGRESS)).await.context("PostgreSQL does not answer")??;
     let seen = (row[1].clone(), row[2] == "t");
     if row[0] == "f" {
         return Ok((Some(open), seen));

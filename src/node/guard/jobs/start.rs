@@ -68,7 +68,10 @@ async fn watch(config: &Config, begun: Instant) -> Result<()> {
                 used = (activity, now);
             }
             if now - used.1 > STANDSTILL {
-                bail!("PostgreSQL has stood still for {} s while it was being started: {why}", STANDSTILL.as_secs());
+                bail!(
+                    "PostgreSQL has stood still for {} s while it was being started: {why}",
+                    STANDSTILL.as_secs()
+                );
             }
         }
         if is_ready(config) {

@@ -33,9 +33,12 @@ const REPLAYS: u64 = 16 << 20;
 /// Stops the primary cleanly and makes sure that `heir` has everything. The lease is handed over after that.
 pub(in crate::node::guard) async fn stop_for(config: Config, heir: Member) -> Result<String> {
     // Nothing else is begun here while this goes on, so nothing of it may hang.
-    let client = timeout(ANSWER, postgres::connect(&config)).await.context("PostgreSQL does not answer")??;
+    let client =
+        timeout(ANSWER, postgres::connect(&config)).await.context("PostgreSQL does not answer")??;
     catch_up(&config, &client, &heir).await?;
-    timeout(CHECKPOINT, client.batch_execute("checkpoint")).await.context("the checkpoint does not end")??;
+    timeout(CHECKPOINT, client.batch_execute("checkpoint"))
+        .await
+        .context("the checkpoint does not end")??;
     // It has written much, and has taken its time.
     catch_up(&config, &client, &heir).await?;
     drop(client);
@@ -60,7 +63,11 @@ pub(in crate::node::guard) async fn stop_for(config: Config, heir: Member) -> Re
             _ => tokio::time::sleep(Duration::from_millis(50)).await,
         }
     }
-    Ok(format!("stopped in {:.2} s at {end}, and {} has everything", begun.elapsed().as_secs_f64(), heir.name))
+    Ok(format!(
+        "stopped in {:.2} s at {end}, and {} has everything",
+        begun.elapsed().as_secs_f64(),
+        heir.name
+    ))
 }
 
 /// How far the heir is: what it has on its disk and what it has replayed, and the end of the WAL here.
@@ -102,7 +109,9 @@ async fn catch_up(config: &Config, client: &Client, heir: &Member) -> Result<()>
         if begun.elapsed() > CATCH_UP {
             let what = match now.end.saturating_sub(now.flushed) {
                 missing if missing > LITTLE => format!("{} lacks {}", heir.name, size(missing)),
-                _ => format!("{} has yet to replay {}", heir.name, size(now.end.saturating_sub(now.replayed))),
+                _ => {
+                    format!("{} has yet to replay {}", heir.name, size(now.end.saturating_sub(now.replayed)))
+                }
             };
             bail!("{what} and catches up too slowly; nothing was stopped");
         }

@@ -40,7 +40,9 @@ pub(super) async fn begin(config: &Config) -> Result<()> {
 pub(super) async fn clear(config: &Config) -> Result<()> {
     let unit = config.unit();
     let state = systemctl(&["show", "-p", "ActiveState", "--value", &unit], AT_ONCE).await?;
-    if !["inactive", "failed"].contains(&state.as_str()) && systemctl(&["stop", &unit], AT_ONCE).await.is_err() {
+    if !["inactive", "failed"].contains(&state.as_str())
+        && systemctl(&["stop", &unit], AT_ONCE).await.is_err()
+    {
         // It may have ended in between.
         let _ = systemctl(&["kill", "-s", "KILL", &unit], AT_ONCE).await;
         systemctl(&["stop", &unit], AT_ONCE).await?;
