@@ -184,13 +184,18 @@ pub(super) async fn replayed_timeline(config: &Config) -> Result<u32> {
         }
     }
     send(&mut stream, Some(b'Q'), b"IDENTIFY_SYSTEM\0").await?;
+    let mut told = None;
     loop {
         match receive(&mut stream).await? {
-            (b'D', body) => return timeline(&body).context("IDENTIFY_SYSTEM told no timeline"),
-            (b'E' | b'Z', _) => bail!("PostgreSQL does not identify itself"),
+            (b'D', body) => told = timeline(&body),
+            (b'E', _) => bail!("PostgreSQL does not identify itself"),
+            (b'Z', _) => break,
             _ => {}
         }
     }
+    // Or its log tells of a client that was lost.
+    send(&mut stream, Some(b'X'), &[]).await?;
+    told.context("IDENTIFY_SYSTEM told no timeline")
 }
 
 /// The second column of a row.

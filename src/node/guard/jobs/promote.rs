@@ -30,9 +30,10 @@ pub(super) const REGISTER: &str = "\
     update repmgr.nodes set type = 'primary', upstream_node_id = null, active = true where node_id = $me; \
     insert into repmgr.events (node_id, event, successful, details) \
         values ($me, 'standby_promote', true, 'promoted by cluster-node')";
-/// Everything that it has received is replayed before it takes writes.
+/// Everything that it has received is replayed before it takes writes. After a start it may not know how much that is.
 const PROGRESS: &str = "\
-    select pg_is_in_recovery(), pg_last_wal_replay_lsn(), pg_last_wal_receive_lsn() > pg_last_wal_replay_lsn()";
+    select pg_is_in_recovery(), pg_last_wal_replay_lsn(), \
+        coalesce(pg_last_wal_receive_lsn() > pg_last_wal_replay_lsn(), true)";
 
 /// Promotes. Not through `repmgr standby promote`: that first waits for the old primary to not answer, and the lease
 /// already says that it does not write.
