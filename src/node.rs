@@ -22,6 +22,10 @@ pub mod lease;
 #[cfg(feature = "node")]
 pub mod memory;
 #[cfg(feature = "node")]
+pub mod packages;
+#[cfg(feature = "node")]
+mod plain;
+#[cfg(feature = "node")]
 pub mod postgres;
 #[cfg(feature = "node")]
 pub mod processes;
@@ -29,6 +33,8 @@ pub mod processes;
 pub mod promote;
 #[cfg(feature = "node")]
 mod provider;
+#[cfg(feature = "node")]
+mod slots;
 #[cfg(feature = "node")]
 pub mod socket;
 #[cfg(feature = "node")]

@@ -10,6 +10,8 @@ pub enum Template {
     Postgresql,
     /// `pg_hba.conf`, the whole of it.
     PgHba,
+    /// `pg_ident.conf`, the whole of it.
+    PgIdent,
     /// `/etc/repmgr.conf`.
     Repmgr,
     /// `~postgres/.pgpass`.
@@ -40,6 +42,7 @@ impl Template {
         match self {
             Template::Postgresql => template!("postgresql.conf.tera"),
             Template::PgHba => template!("pg_hba.conf.tera"),
+            Template::PgIdent => template!("pg_ident.conf.tera"),
             Template::Repmgr => template!("repmgr.conf.tera"),
             Template::Pgpass => template!("pgpass.tera"),
             Template::Sudoers => template!("sudoers.tera"),

@@ -7,6 +7,8 @@ mod commands;
 mod drill;
 #[path = "hosts/harness.rs"]
 mod harness;
+#[path = "hosts/postgresql.rs"]
+mod postgresql;
 #[path = "hosts/shapes.rs"]
 mod shapes;
 #[path = "hosts/versions.rs"]

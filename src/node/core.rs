@@ -106,8 +106,17 @@ pub enum Input {
     ProviderSaid(NodeId, Millis, Result<bool, String>),
     /// repmgr's records were looked at.
     Mended(Result<Mended, String>),
-    /// The disk was tried, or has failed when something was to be made durable.
+    /// Something was to be made durable and was not; or could be again.
     Stored(Result<(), String>),
+    /// What is looked at now and then.
+    Checked {
+        /// Whether the disk takes what must not be forgotten.
+        disk: Result<(), String>,
+        /// Why it takes nothing else.
+        room: Option<String>,
+        /// Whether PostgreSQL runs a program that was replaced since.
+        outdated: bool,
+    },
 }
 
 /// What looking at repmgr's records has shown.
@@ -201,6 +210,8 @@ pub struct Start {
     pub durable: Durable,
     /// What it held when the guard before it ended, within the same boot.
     pub held: Option<Held>,
+    /// Whether its disk was restored from an older one beneath it: what it remembers may have been overtaken.
+    pub restored: bool,
 }
 
 /// The guard.
@@ -247,6 +258,9 @@ pub struct Core {
     unmended: Option<String>,
     /// Why the disk does not take what must not be forgotten.
     disk_trouble: Option<String>,
+    /// Why there is no room beside it: no journal, no rejoin.
+    room_trouble: Option<String>,
+    outdated: bool,
     heard: BTreeMap<NodeId, Millis>,
     greeted_at: Millis,
     refusals: BTreeMap<NodeId, Refusal>,
@@ -265,15 +279,19 @@ impl Core {
     /// # Errors
     /// When the lease cannot have the length that the configuration gives it.
     pub fn new(start: Start, host: Host, now: Millis) -> Result<Core, Impossible> {
-        let Start { config, durable, held } = start;
+        let Start { config, durable, held, restored } = start;
         let ids: Vec<NodeId> = config.nodes.iter().map(|member| member.id).collect();
         let timing = Timing::new(config.failover.lease_ms, config.failover.lag_limit, ids.len())?;
-        Ok(Core::with_timing(Start { config, durable, held }, host, timing, now))
+        Ok(Core::with_timing(Start { config, durable, held, restored }, host, timing, now))
     }
 
     /// The same with figures of one's own; a simulation plays with wrong ones.
     pub fn with_timing(start: Start, host: Host, timing: Timing, now: Millis) -> Core {
-        let Start { config, durable, held } = start;
+        let Start { config, mut durable, held, restored } = start;
+        if restored {
+            // Nobody is known to have been granted anything: it abstains for as long as a new voter would.
+            (durable.holder, durable.released, durable.heir) = (None, false, None);
+        }
         let members = Members {
             generation: config.generation,
             ids: config.nodes.iter().map(|member| member.id).collect(),
@@ -317,6 +335,8 @@ impl Core {
             has_address: None,
             unmended: None,
             disk_trouble: None,
+            room_trouble: None,
+            outdated: false,
             heard,
             greeted_at: now,
             refusals: BTreeMap::new(),
@@ -360,6 +380,10 @@ impl Core {
             Input::ProviderSaid(node, asked_at, answer) => self.provider_said(now, (node, asked_at), answer),
             Input::Mended(result) => self.mended(now, result),
             Input::Stored(result) => self.stored(now, result),
+            Input::Checked { disk, room, outdated } => {
+                (self.disk.runs, self.room_trouble, self.outdated) = (false, room, outdated);
+                self.stored(now, disk);
+            }
         }
         let mut effects = std::mem::take(&mut self.effects);
         // Nothing may hold a fence up, a disk least of all. It comes before what a release says, too, which was decided

@@ -54,6 +54,9 @@ pub async fn run(config: Config) -> Result<()> {
     let listener = UnixListener::bind(socket::PATH).context("cannot listen")?;
     // repmgrd's hook runs as postgres; what changes anything is for root alone.
     std::fs::set_permissions(socket::PATH, std::fs::Permissions::from_mode(0o666))?;
+    if let Err(error) = fence::stay_in_memory() {
+        eprintln!("the guard is not certain to stay in memory: {error}");
+    }
     let (inputs, mut results) = mpsc::channel(16);
     let mut guard = Guard::new(config, inputs).await?;
     tokio::spawn(fence::keep_watch());
@@ -101,7 +104,12 @@ impl Guard {
         let udp =
             UdpSocket::bind((me.host, wire::PORT)).await.context("cannot listen to the other guards")?;
         let addresses = config.peers().map(|peer| (peer.id, (peer.host, wire::PORT).into())).collect();
-        let start = Start { config: config.clone(), durable: memory::durable()?, held: memory::held()? };
+        let restored = memory::is_restored()?;
+        if let Err(error) = memory::prepare() {
+            memory::note("trouble", &error.to_string());
+        }
+        let (durable, held) = (memory::durable()?, memory::held()?);
+        let start = Start { config: config.clone(), durable, held, restored };
         let core = Core::new(start, host::view(&config), clock::now())?;
         Ok(Guard { config, core, wire, udp, addresses, inputs, working: None, moving: None })
     }

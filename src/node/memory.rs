@@ -9,13 +9,21 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::lease::{Durable, Millis, Term};
+use super::slots::{Slots, Version};
 
 /// Where everything lies that outlives a boot.
 const STATE: &str = "/var/lib/cluster";
-/// Grants and terms: synced before they are answered.
+/// Grants and terms: synced before they are answered, in space that is there already. `cluster up` may have written it
+/// plain.
 const DURABLE: &str = "/var/lib/cluster/lease.json";
 /// The lease that this node holds. A boot clears it away, with every process that it was about.
-const HELD: &str = "/run/cluster/lease.json";
+const HELD: &str = "/run/cluster/held.json";
+/// The same, as earlier versions of this program wrote it.
+const HELD_BEFORE: &str = "/run/cluster/lease.json";
+/// Which version of [`DURABLE`] this boot has written or seen last.
+const SEEN: &str = "/run/cluster/memory.json";
+/// Made and removed again to see whether there is room.
+const ROOM: &str = "/var/lib/cluster/room.new";
 /// Its presence is a person's wish that the guard start, promote and rejoin nothing. It outlives a boot: a host that
 /// is being mended may boot several times.
 const PAUSED: &str = "/var/lib/cluster/paused";
@@ -68,32 +76,111 @@ fn write<T: Serialize>(path: &str, value: &T, sync: bool) -> Result<()> {
     attempt().with_context(|| format!("cannot write {}", path.display()))
 }
 
+/// What must not be forgotten could not be written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write {path}: {source}")]
+pub struct Unwritable {
+    path: &'static str,
+    source: std::io::Error,
+}
+
+/// What is wrong with the disk that the guard's memory is on.
+#[derive(Debug, thiserror::Error)]
+pub enum Trouble {
+    /// Grants cannot be made durable: this guard must not vote.
+    #[error(transparent)]
+    Forgetful(Unwritable),
+    /// They can, and nothing else: no journal, no rejoin.
+    #[error("there is no room beside what this guard remembers: {0}")]
+    NoRoom(Unwritable),
+}
+
+fn memory() -> Slots {
+    Slots::new(DURABLE, true)
+}
+
 /// What was granted here.
 ///
 /// # Errors
 /// When the file is there and makes no sense: a guard without its memory must not vote.
 pub fn durable() -> Result<Durable> {
-    Ok(read(DURABLE)?.unwrap_or_default())
+    let version = memory().read().with_context(|| format!("{DURABLE} is not as it was written"))?;
+    Ok(version.map(|version| version.value).unwrap_or_default())
+}
+
+/// Gives the memory space of its own, if `cluster up` or an earlier version of this program has written it plain. For
+/// the guard, before it says anything.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn prepare() -> Result<(), Unwritable> {
+    memory().prepare::<Durable>().map_err(|source| Unwritable { path: DURABLE, source })
 }
 
 /// Makes it durable.
 ///
 /// # Errors
-/// When it is not on disk: nothing that follows from it may be said.
-pub fn persist(durable: &Durable) -> Result<()> {
-    write(DURABLE, durable, true)
+/// When it is not on disk: nothing that follows from it may be said. The next attempt may succeed.
+pub fn persist(durable: &Durable) -> Result<(), Unwritable> {
+    memory().write(durable).map_err(|source| Unwritable { path: DURABLE, source })?;
+    if let Ok(Some(now)) = incarnation() {
+        // Only what is compared later; a full /run costs no grant.
+        let _ = Slots::new(SEEN, false).write(&now);
+    }
+    Ok(())
 }
 
-/// Tries whether the disk takes what must not be forgotten.
+/// Whether the memory could be written now, tried on the disk. It waits for the disk: not for the guard's own thread.
 ///
 /// # Errors
-/// When it does not.
-pub fn check() -> Result<()> {
-    write(
-        "/var/lib/cluster/check.json",
-        &serde_json::json!({ "at": jiff::Timestamp::now().to_string() }),
-        true,
-    )
+/// When it could not, or when there is no room for anything else.
+pub fn check() -> Result<(), Trouble> {
+    memory().check().map_err(|source| Trouble::Forgetful(Unwritable { path: DURABLE, source }))?;
+    let room = || -> std::io::Result<()> {
+        let mut file = File::create(ROOM)?;
+        file.write_all(&[b' '; 64 << 10])?;
+        file.sync_all()
+    };
+    let tried = room();
+    // It may not have been made.
+    let _ = fs::remove_file(ROOM);
+    tried.map_err(|source| Trouble::NoRoom(Unwritable { path: ROOM, source }))
+}
+
+/// Which memory this is: of two of the same file, the one with the higher number knows more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Incarnation {
+    /// Drawn when the file was made: a new node, or the first guard that writes it in this way.
+    pub file: String,
+    /// Counts what was made durable.
+    pub sequence: u64,
+}
+
+/// Which memory this guard has; none before there is anything to remember.
+///
+/// # Errors
+/// As [`durable`].
+pub fn incarnation() -> Result<Option<Incarnation>> {
+    let version =
+        memory().read::<Durable>().with_context(|| format!("{DURABLE} is not as it was written"))?;
+    Ok(version
+        .filter(|version| version.sequence > 0)
+        .map(|Version { file, sequence, .. }| Incarnation { file, sequence }))
+}
+
+/// Whether the memory is older than what this boot has written, or another: the disk was restored beneath a running
+/// host. What happened before this boot only other nodes can tell.
+///
+/// # Errors
+/// As [`durable`].
+pub fn is_restored() -> Result<bool> {
+    let Ok(Some(seen)) = Slots::new(SEEN, false).read::<Incarnation>() else { return Ok(false) };
+    // A plain one is written by `cluster up`, for new data.
+    Ok(incarnation()?.is_some_and(|now| is_older(&now, &seen.value)))
+}
+
+fn is_older(now: &Incarnation, seen: &Incarnation) -> bool {
+    now.file != seen.file || now.sequence < seen.sequence
 }
 
 /// The lease that this node holds.
@@ -101,7 +188,11 @@ pub fn check() -> Result<()> {
 /// # Errors
 /// When the file makes no sense.
 pub fn held() -> Result<Option<Held>> {
-    read(HELD)
+    let version = Slots::new(HELD, false).read::<Option<Held>>();
+    match version.with_context(|| format!("{HELD} is not as it was written"))? {
+        Some(version) => Ok(version.value),
+        None => read(HELD_BEFORE),
+    }
 }
 
 /// Notes the lease that this node holds, or that it holds none.
@@ -109,14 +200,12 @@ pub fn held() -> Result<Option<Held>> {
 /// # Errors
 /// When it cannot be written.
 pub fn hold(held: Option<Held>) -> Result<()> {
-    match held {
-        Some(held) => write(HELD, &held, false),
-        None => match fs::remove_file(HELD) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("cannot remove {HELD}"))
-            }
-            _ => Ok(()),
-        },
+    Slots::new(HELD, false).write(&held).with_context(|| format!("cannot write {HELD}"))?;
+    match fs::remove_file(HELD_BEFORE) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {HELD_BEFORE}"))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -218,5 +307,20 @@ pub fn note_with(what: &str, text: &str, mut more: serde_json::Value) {
     if let Err(error) = append() {
         // The system's journal has it.
         eprintln!("cannot write {JOURNAL}: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_memory_that_knows_less_or_is_another_was_restored() {
+        let of = |file: &str, sequence| Incarnation { file: file.into(), sequence };
+        let seen = of("a", 7);
+        assert!(!is_older(&of("a", 7), &seen));
+        assert!(!is_older(&of("a", 8), &seen));
+        assert!(is_older(&of("a", 6), &seen));
+        assert!(is_older(&of("b", 9), &seen));
     }
 }

@@ -1,12 +1,15 @@
 //! One look at PostgreSQL on this node, over a connection made for it: an old one would go on answering while a
-//! postmaster that hangs lets nobody else in.
+//! postmaster that hangs lets nobody else in. `session` has the ways in.
 
-use std::path::Path;
+mod session;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use tokio_postgres::SimpleQueryMessage;
+use tokio_postgres::{Client, SimpleQueryMessage};
 
+use self::session::Refusal;
 use super::clock;
 use super::config::Config;
 use super::lease::{Millis, Position, timing};
@@ -42,21 +45,26 @@ pub struct Look {
 
 const ROLE: &str = "select pg_is_in_recovery()";
 /// The row that every renewal of the lease stands on. Not replicated synchronously: a lost standby must not cost the
-/// lease. What is told is what a loss of power leaves, too.
+/// lease.
 const HEARTBEAT: &str = "\
     insert into cluster_guard.heartbeat (node, at) values (current_setting('cluster_name'), clock_timestamp()) \
-        on conflict (node) do update set at = excluded.at; \
-    select pg_current_wal_flush_lsn(), ('x' || substr(pg_walfile_name(pg_current_wal_flush_lsn()), 1, 8))::bit(32)::int, ''";
+        on conflict (node) do update set at = excluded.at";
 const TABLE: &str = "\
     create schema if not exists cluster_guard; \
     create table if not exists cluster_guard.heartbeat (node text primary key, at timestamptz not null)";
-/// The timeline is the newest of which it has WAL: the control file learns of a promotion only with the next
-/// checkpoint, and the receiver forgets it when its connection ends.
+/// A commit that reaches the disk and needs no table: for when somebody has locked, changed or dropped ours.
+const COMMIT: &str = "select pg_logical_emit_message(true, 'cluster-node', '')";
+/// What a loss of power leaves.
+const PRIMARY: &str = "\
+    select pg_current_wal_flush_lsn(), ('x' || substr(pg_walfile_name(pg_current_wal_flush_lsn()), 1, 8))::bit(32)::int";
+/// What a standby has. Of its timeline the control file learns with the next restart point only, and the receiver knows
+/// it while it is connected.
 const STANDBY: &str = "\
     select greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()), \
-        greatest((select timeline_id from pg_control_checkpoint()), (select received_tli from pg_stat_wal_receiver), \
-            (select max(('x' || substr(name, 1, 8))::bit(32)::int) from pg_ls_waldir() where name ~ '^[0-9A-F]{24}$')), \
-        coalesce((select sender_host from pg_stat_wal_receiver where status = 'streaming'), '')";
+        greatest((select timeline_id from pg_control_checkpoint()), \
+            (select min_recovery_end_timeline from pg_control_recovery()), received_tli), \
+        coalesce(received_tli, 0), case when status = 'streaming' then sender_host end \
+    from (select) as it left join pg_stat_wal_receiver on true";
 
 /// Looks, within [`timing::HEARTBEAT`].
 pub async fn look(config: &Config) -> Look {
@@ -64,44 +72,31 @@ pub async fn look(config: &Config) -> Look {
     let limit = Duration::from_millis(timing::HEARTBEAT);
     let seen = match tokio::time::timeout(limit, ask(config)).await {
         Ok(Ok(seen)) => seen,
-        Ok(Err(error)) if is_busy(&error) => (State::Busy(format!("{error:#}")), None),
+        Ok(Err(error)) if error.is::<session::Busy>() => (State::Busy(format!("{error:#}")), None),
         Ok(Err(error)) => (State::Silent(format!("{error:#}")), None),
         Err(_) => (State::Silent(format!("no heartbeat within {} s", limit.as_secs())), None),
     };
     Look { began, at: clock::now(), state: seen.0, position: seen.1 }
 }
 
-/// Whether a postmaster has answered that it lets nobody in for now.
-fn is_busy(error: &anyhow::Error) -> bool {
-    let code = error.downcast_ref::<tokio_postgres::Error>().and_then(tokio_postgres::Error::code);
-    code == Some(&tokio_postgres::error::SqlState::CANNOT_CONNECT_NOW)
-}
-
-/// A connection as repmgr, who is a superuser and gets in when applications have taken every other one.
+/// A new session as repmgr, who is a superuser.
 ///
 /// # Errors
 /// When PostgreSQL does not let it in.
-pub async fn connect(config: &Config) -> Result<tokio_postgres::Client> {
-    let passwords =
-        std::fs::read_to_string("/var/lib/postgresql/.pgpass").context("cannot read repmgr's password")?;
-    let password = passwords
-        .lines()
-        .filter(|line| !line.starts_with('#'))
-        .find_map(|line| line.split_once(":repmgr:")?.1.into())
-        .context("there is no password of repmgr's in .pgpass")?;
-    let (client, connection) = tokio_postgres::Config::new()
-        .host_path(Path::new("/var/run/postgresql"))
-        .port(config.port)
-        .user("repmgr")
-        .password(password)
-        .dbname("repmgr")
-        .application_name("cluster-node")
-        .options("-c synchronous_commit=local")
-        .connect(tokio_postgres::NoTls)
-        .await?;
-    // It ends when the client is dropped; what it says the client says too.
-    tokio::spawn(connection);
-    Ok(client)
+pub async fn connect(config: &Config) -> Result<Client> {
+    session::open(config).await.map_err(Refusal::into_error)
+}
+
+/// A session for a short question: a new one, or, where a running server turns that away, the one in reserve.
+///
+/// # Errors
+/// When there is neither.
+pub async fn reach(config: &Config) -> Result<Arc<Client>> {
+    match session::open(config).await {
+        Ok(client) => Ok(Arc::new(client)),
+        Err(Refusal::TurnedAway(error)) => session::kept().ok_or(error),
+        Err(Refusal::Absent(error)) => Err(error),
+    }
 }
 
 /// The last row of a query, as text.
@@ -119,23 +114,49 @@ pub async fn row(client: &tokio_postgres::Client, sql: &str) -> Result<Vec<Strin
 }
 
 async fn ask(config: &Config) -> Result<(State, Option<Position>)> {
-    let client = connect(config).await?;
-    let standby = row(&client, ROLE).await?[0] == "t";
-    let seen = if standby {
-        row(&client, STANDBY).await?
-    } else {
-        match row(&client, HEARTBEAT).await {
-            Ok(seen) => seen,
-            // The first heartbeat of a cluster.
-            Err(_) => {
-                client.batch_execute(TABLE).await?;
-                row(&client, HEARTBEAT).await?
+    match session::open(config).await {
+        Ok(client) => examine(config, &session::keep(client)).await,
+        Err(Refusal::TurnedAway(error)) => {
+            match session::kept() {
+                Some(client) => examine(config, &client).await,
+                None => Err(error
+                    .context("it turns this guard away, which has no session left to see whether it works")),
             }
         }
-    };
-    let position = Position { lsn: lsn(&seen[0])?, timeline: seen[1].parse().context("not a timeline")? };
-    let from = Some(seen[2].clone()).filter(|from| !from.is_empty());
-    Ok((if standby { State::Standby { from } } else { State::Primary }, Some(position)))
+        Err(Refusal::Absent(error)) => {
+            session::forget();
+            Err(error)
+        }
+    }
+}
+
+async fn examine(config: &Config, client: &Client) -> Result<(State, Option<Position>)> {
+    if row(client, ROLE).await?[0] == "t" {
+        let seen = row(client, STANDBY).await?;
+        let mut timeline: u32 = seen[1].parse().context("not a timeline")?;
+        if seen[2] == "0" {
+            // Where it does not say either, the least that is known counts: a node is not made primary by a guess.
+            timeline = timeline.max(session::replayed_timeline(config).await.unwrap_or(0));
+        }
+        let from = Some(seen[3].clone()).filter(|from| !from.is_empty());
+        return Ok((State::Standby { from }, Some(Position { lsn: lsn(&seen[0])?, timeline })));
+    }
+    beat(client).await?;
+    let seen = row(client, PRIMARY).await?;
+    let timeline = seen[1].parse().context("not a timeline")?;
+    Ok((State::Primary, Some(Position { lsn: lsn(&seen[0])?, timeline })))
+}
+
+/// Commits a heartbeat.
+async fn beat(client: &Client) -> Result<()> {
+    let Err(error) = client.batch_execute(HEARTBEAT).await else { return Ok(()) };
+    // The first of a cluster.
+    let missing = error.code().is_some_and(|code| ["42P01", "3F000"].contains(&code.code()));
+    if missing && client.batch_execute(TABLE).await.is_ok() && client.batch_execute(HEARTBEAT).await.is_ok() {
+        return Ok(());
+    }
+    // What is wrong with the table is none of the server's ability to write.
+    client.batch_execute(COMMIT).await.with_context(|| format!("no heartbeat: {error}"))
 }
 
 /// `16/B374D848` as a number.

@@ -73,13 +73,51 @@ fn of_unit(config: &Config) -> Result<Vec<Pid>> {
     Ok(processes)
 }
 
+/// A figure that changes while they do anything: the time and the bytes that they have used, all together.
+///
+/// # Errors
+/// When the kernel does not tell.
+pub fn activity(config: &Config) -> Result<u64> {
+    let used = |pid: &Pid| -> Option<u64> {
+        let place = PathBuf::from(format!("/proc/{}", pid.as_raw_nonzero()));
+        let stat = std::fs::read_to_string(place.join("stat")).ok()?;
+        // Behind the name, which may have blanks, the 12th and 13th.
+        let times = stat.rsplit_once(')')?.1.split_whitespace().skip(11).take(2);
+        let bytes = std::fs::read_to_string(place.join("io")).unwrap_or_default();
+        let bytes = bytes.lines().filter_map(|line| line.split_once(": ")?.1.parse::<u64>().ok());
+        Some(times.filter_map(|time| time.parse::<u64>().ok()).chain(bytes).fold(0, u64::wrapping_add))
+    };
+    let pid = |pid: Pid| u64::from(pid.as_raw_nonzero().get().unsigned_abs());
+    Ok(list(config)?
+        .iter()
+        .fold(0, |sum: u64, it| sum.wrapping_add(used(it).unwrap_or(0)).wrapping_add(pid(*it))))
+}
+
+/// Whether a server runs programs or libraries that have been replaced since: an upgrade that is not in effect.
+///
+/// # Errors
+/// When the kernel does not tell.
+pub fn outdated(config: &Config) -> Result<bool> {
+    let processes = list(config)?;
+    Ok(processes.iter().any(|pid| {
+        // One that has ended meanwhile has none.
+        let maps = std::fs::read_to_string(format!("/proc/{}/maps", pid.as_raw_nonzero()));
+        maps.is_ok_and(|maps| maps.lines().any(|line| replaced(line, config.version)))
+    }))
+}
+
+fn replaced(map: &str, version: u32) -> bool {
+    map.ends_with(" (deleted)") && map.contains(&format!(" /usr/lib/postgresql/{version}/"))
+}
+
 /// Kills them all, and returns when none is left. New ones may appear while it goes on: they are killed too.
 ///
 /// # Errors
 /// When some are left after [`PATIENCE`]: they have been killed, and hang in the kernel.
 pub fn kill(config: &Config) -> Result<usize> {
     let begun = Instant::now();
-    let mut killed = 0;
+    // Counted before: the kernel may have ended them all by the first look.
+    let mut killed = list(config).map_or(0, |processes| processes.len());
     for group in groups(config) {
         // One write ends them all where the kernel is 5.14 or newer; the loop below is for the others.
         let _ = std::fs::write(group.join("cgroup.kill"), "1");
@@ -98,5 +136,20 @@ pub fn kill(config: &Config) -> Result<usize> {
             let _ = kill_process(process, Signal::KILL);
         }
         std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::replaced;
+
+    #[test]
+    fn only_programs_and_libraries_of_this_version_are_outdated() {
+        let map = |rest: &str| format!("55d0c0a00000-55d0c0ac0000 r--p 00000000 08:01 131 {rest}");
+        assert!(replaced(&map("                   /usr/lib/postgresql/15/bin/postgres (deleted)"), 15));
+        assert!(replaced(&map("                   /usr/lib/postgresql/15/lib/repmgr.so (deleted)"), 15));
+        assert!(!replaced(&map("                   /usr/lib/postgresql/15/bin/postgres"), 15));
+        assert!(!replaced(&map("                   /usr/lib/postgresql/14/bin/postgres (deleted)"), 15));
+        assert!(!replaced(&map("                   /dev/zero (deleted)"), 15));
     }
 }

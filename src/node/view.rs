@@ -1,4 +1,5 @@
-//! Looking at PostgreSQL, here and on the other nodes, through psql: it is on every node, and speaks its TLS.
+//! Looking at PostgreSQL: on the other nodes through psql, which is on every node and speaks its TLS; on this one in a
+//! session of our own.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::process::Stdio;
@@ -8,6 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use tokio::process::Command;
 
 use super::config::{Config, Member};
+use super::postgres;
 
 /// A peer that has not answered by then is taken for silent. Connecting takes two seconds at most.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -74,9 +76,13 @@ pub async fn query(config: &Config, member: &Member, sql: &str) -> Result<String
 
 /// What PostgreSQL on this node is.
 pub async fn local(config: &Config) -> Local {
-    match query(config, config.me(), "select pg_is_in_recovery()").await.as_deref() {
-        Ok("f") => Local::Primary,
-        Ok("t") => Local::Standby,
+    let ask = async {
+        let client = postgres::reach(config).await?;
+        postgres::row(&client, "select pg_is_in_recovery()").await
+    };
+    match tokio::time::timeout(PATIENCE, ask).await {
+        Ok(Ok(row)) if row[0] == "f" => Local::Primary,
+        Ok(Ok(_)) => Local::Standby,
         _ => Local::Down,
     }
 }

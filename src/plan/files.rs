@@ -115,6 +115,7 @@ fn all_paths(version: u32) -> Vec<(String, bool)> {
     vec![
         (postgresql_conf(version), false),
         (pg_hba(version), false),
+        (pg_ident(version), false),
         ("/etc/repmgr.conf".into(), false),
         ("/var/lib/postgresql/.pgpass".into(), true),
         ("/etc/sudoers.d/cluster".into(), false),
@@ -135,6 +136,11 @@ pub fn postgresql_conf(version: u32) -> String {
 /// Who may connect.
 pub fn pg_hba(version: u32) -> String {
     format!("/etc/postgresql/{version}/main/pg_hba.conf")
+}
+
+/// Who is who, among this host's own users.
+pub fn pg_ident(version: u32) -> String {
+    format!("/etc/postgresql/{version}/main/pg_ident.conf")
 }
 
 fn postgresql_unit(version: u32) -> String {
@@ -169,8 +175,11 @@ pub fn files(inventory: &Inventory, means: &Means, addresses: &Addresses, node: 
     let pgpass =
         Template::Pgpass.render(&json!({"port": port, "password": means.repmgr_password.expose_secret()}));
     let unit = json!({"cluster": cluster, "version": version});
+    let ident = Template::PgIdent.render(&json!({"node": node.name, "cluster": cluster}));
     let mut files = vec![
         file(postgresql_conf(version), "644", "postgres:postgres", Some(settings(inventory, node))),
+        // The rules name the map: it is there first.
+        file(pg_ident(version), "640", "postgres:postgres", Some(ident)),
         file(pg_hba(version), "640", "postgres:postgres", known.then(|| hba(inventory, addresses, node))),
         file("/etc/repmgr.conf".into(), "644", "root:root", repmgr),
         File {
@@ -191,7 +200,7 @@ pub fn files(inventory: &Inventory, means: &Means, addresses: &Addresses, node: 
             "644",
             "root:root",
             Some(Template::NodeService.render(&json!({
-                "cluster": cluster, "watchdog_ms": Timing::watchdog(inventory.failover.lease_ms),
+                "cluster": cluster, "version": version, "watchdog_ms": Timing::watchdog(inventory.failover.lease_ms),
             }))),
         ),
         file(
@@ -206,11 +215,8 @@ pub fn files(inventory: &Inventory, means: &Means, addresses: &Addresses, node: 
             owner: "root:root",
             content: Some(Content::Secret(means.cluster_key.clone())),
         },
+        file(postgresql_unit(version), "644", "root:root", Some(Template::PostgresqlUnit.render(&unit))),
     ];
-    if node.role != Role::Witness {
-        let content = Some(Template::PostgresqlUnit.render(&unit));
-        files.push(file(postgresql_unit(version), "644", "root:root", content));
-    }
     // The witness moves nothing, but its voice asks whether a silent primary is off.
     if addresses.wants_floating_ip {
         files.push(File {

@@ -223,7 +223,7 @@ impl Node {
         {
             held.until = now + self.timing.holds();
         }
-        let start = Start { config: self.config(), durable, held };
+        let start = Start { config: self.config(), durable, held, restored: false };
         self.guard = Some(Core::with_timing(start, self.host(real, mistake), timing, abstains_from));
         self.runs += 1;
         (self.guard_frozen_since, self.guard_back_at, self.work) = (None, None, None);

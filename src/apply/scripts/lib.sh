@@ -27,22 +27,40 @@ repmgr_database() {
     fi
 }
 
+# Whether PostgreSQL's unit has processes, wherever this kernel has its control groups.
+has_processes() {
+    place=system.slice/system-postgresql.slice/postgresql@$version-main.service
+    for root in /sys/fs/cgroup /sys/fs/cgroup/systemd /sys/fs/cgroup/unified; do
+        if [ -n "$(cat "$root/$place/cgroup.procs" 2>/dev/null)" ]; then return 0; fi
+    done
+    return 1
+}
+
 # Starts PostgreSQL and waits until it answers; if it does not, its log says why. It answers some two
 # seconds before Debian's wrapper has satisfied itself that it does.
 bring_up() {
     unit="postgresql@$version-main"
+    log=/var/log/postgresql/postgresql-$version-main.log
+    from=$(($(stat -c %s "$log" 2>/dev/null || echo 0) + 1))
+    case $(systemctl is-active "$unit" || :) in
+        # An earlier start has died on the way: systemd would wait on, and this start with it.
+        activating | active) has_processes || timeout 10 systemctl stop "$unit" || systemctl kill -s KILL "$unit" || : ;;
+    esac
     systemctl reset-failed "$unit" 2>/dev/null || :
     systemctl --no-block start "$unit"
-    tries=0
+    tries=0 gone=0
     until "$bin/pg_isready" -q -p "$port"; do
         tries=$((tries + 1))
         case $(systemctl is-active "$unit" || :) in
             failed | inactive) [ "$tries" -gt 10 ] && tries=9999 ;;
+            # Systemd may wait for what has died. It has no processes before the first one either.
+            *) if has_processes; then gone=0; else gone=$((gone + 1)); fi ;;
         esac
-        if [ "$tries" -gt 6000 ]; then
+        if [ "$tries" -gt 6000 ] || [ "$gone" -gt 50 ]; then
             echo "PostgreSQL does not answer on port $port" >&2
             journalctl -q --no-pager -u "$unit" -n 3 -o cat >&2 || :
-            tail -n 12 "/var/log/postgresql/postgresql-$version-main.log" >&2 || :
+            tail -c "+$from" "$log" | tail -n 12 >&2 || :
+            if ! has_processes; then timeout 10 systemctl stop "$unit" || :; fi
             exit 1
         fi
         sleep 0.1

@@ -176,7 +176,6 @@ impl Core {
     }
 
     pub(super) fn stored(&mut self, now: Millis, result: Result<(), String>) {
-        self.disk.runs = false;
         let trouble = result.err();
         let is_well = trouble.is_none();
         if self.disk_trouble.is_some() == is_well {

@@ -49,6 +49,10 @@ pub struct Status {
     pub trouble: Option<String>,
     /// Why this guard cannot remember what it grants; a voter without memory grants nothing.
     pub disk: Option<String>,
+    /// Why its disk takes nothing else: no journal is written then, and nothing can rejoin.
+    pub room: Option<String>,
+    /// Whether PostgreSQL runs a program that was replaced since: an upgrade that is not in effect.
+    pub outdated: bool,
     /// Guards that have not been heard of for long, and for how many milliseconds.
     pub deaf_to: BTreeMap<String, Millis>,
     /// Whether a `standby.signal` lies beside a server that takes writes: it does no harm while that runs, and would make
@@ -89,6 +93,8 @@ impl Core {
             why: self.why.to_owned(),
             trouble: self.job_trouble.clone().or_else(|| self.address_trouble.clone()),
             disk: self.disk_trouble.clone(),
+            room: self.room_trouble.clone(),
+            outdated: self.outdated,
             deaf_to: silent.map(|(peer, heard)| (self.name(*peer).to_owned(), now - heard)).collect(),
             stray_standby_signal: self.host.standby_signal && self.answered_primary == Some(true),
             last: Some(self.last.clone()).filter(|last| !last.is_empty()),

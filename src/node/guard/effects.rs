@@ -3,6 +3,7 @@
 use anyhow::{Context as _, Result};
 
 use super::{Guard, jobs};
+use crate::node::config::Config;
 use crate::node::core::{Effect, Entry, Input};
 use crate::node::decision::Job;
 use crate::node::lease::{Message, NodeId};
@@ -19,7 +20,7 @@ impl Guard {
             let result = match effect {
                 Effect::KeepData => memory::keep_data(),
                 Effect::GiveUpData => memory::give_up_data(),
-                Effect::Persist(durable) => memory::persist(&durable),
+                Effect::Persist(durable) => memory::persist(&durable).map_err(Into::into),
                 Effect::Hold(held) => memory::hold(held),
                 Effect::Send(_, Some(_)) if stored.is_err() => Ok(()),
                 Effect::Begin(job) if stored.is_err() => {
@@ -70,10 +71,10 @@ impl Guard {
             Effect::Mend { primary, astray } => self.mend(primary, astray),
             Effect::TryDisk => {
                 // Beside the loop: a disk that hangs must not hang the guard.
-                let tried = tokio::task::spawn_blocking(memory::check);
+                let config = self.config.clone();
+                let checked = tokio::task::spawn_blocking(move || checked(&config));
                 self.beside(async move {
-                    let result = tried.await.context("the disk was not tried").flatten();
-                    Input::Stored(result.map_err(|error| format!("{error:#}")))
+                    checked.await.unwrap_or_else(|error| Input::Stored(Err(error.to_string())))
                 });
             }
         }
@@ -155,6 +156,16 @@ impl Guard {
             Input::Mended(result.map_err(|error| format!("{error:#}")))
         });
     }
+}
+
+/// What is looked at now and then, and may take a while.
+fn checked(config: &Config) -> Input {
+    let (disk, room) = match memory::check() {
+        Ok(()) => (Ok(()), None),
+        Err(memory::Trouble::NoRoom(error)) => (Ok(()), Some(error.to_string())),
+        Err(trouble @ memory::Trouble::Forgetful(_)) => (Err(trouble.to_string()), None),
+    };
+    Input::Checked { disk, room, outdated: processes::outdated(config).unwrap_or(false) }
 }
 
 fn note(entry: &Entry) {

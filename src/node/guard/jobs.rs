@@ -1,5 +1,11 @@
 //! Work that takes a while, done beside the loop.
 
+mod promote;
+mod readers;
+mod start;
+mod stop;
+mod unit;
+
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -10,107 +16,22 @@ use tokio::time::Instant;
 
 use crate::node::config::{Config, Member};
 use crate::node::core::Mended;
-use crate::node::postgres::{self, State};
-use crate::node::{memory, processes, view};
+use crate::node::{memory, packages, postgres, view};
+pub(super) use promote::promote;
+pub(super) use start::start;
+pub(super) use stop::stop_for;
 
-/// Crash recovery of a large database takes minutes; while it goes on the lease is kept.
-const START_PATIENCE: Duration = Duration::from_secs(900);
-/// A promotion has replayed everything within seconds.
-const PROMOTE_PATIENCE: Duration = Duration::from_secs(45);
-/// A server that works answers a small question by then.
-const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
-/// Of a primary that is to stop. What the shutdown's own checkpoint would take otherwise.
-const CHECKPOINT_PATIENCE: Duration = Duration::from_secs(60);
-/// A fast shutdown waits for a checkpoint and for walsenders.
-const STOP_PATIENCE: Duration = Duration::from_secs(60);
-/// The shutdown itself waits for the heir's walsender; an heir that lacks something after that has vanished, and the
-/// primary goes on.
-const HEIR_PATIENCE: Duration = Duration::from_secs(5);
 /// Rewinding copies what differs; a clone that takes its place copies all.
 const REJOIN_PATIENCE: Duration = Duration::from_secs(86_400);
-
-async fn systemctl(words: &[&str], limit: Duration) -> Result<()> {
-    let mut command = Command::new("systemctl");
-    command.args(words).stdin(Stdio::null()).kill_on_drop(true);
-    let what = words.join(" ");
-    let output = tokio::time::timeout(limit, command.output())
-        .await
-        .with_context(|| format!("systemctl {what} does not end"))?
-        .context("cannot run systemctl")?;
-    if !output.status.success() {
-        bail!("systemctl {what}: {}", String::from_utf8_lossy(&output.stderr).trim());
-    }
-    Ok(())
-}
-
-/// Starts PostgreSQL and waits until it answers.
-pub(super) async fn start(config: Config) -> Result<String> {
-    let begun = Instant::now();
-    // It may not have failed.
-    let _ = systemctl(&["reset-failed", &config.unit()], Duration::from_secs(5)).await;
-    systemctl(&["start", &config.unit()], START_PATIENCE).await?;
-    loop {
-        let look = postgres::look(&config).await;
-        match look.state {
-            State::Primary | State::Standby { .. } => {
-                return Ok(format!("PostgreSQL was started in {:.1} s", begun.elapsed().as_secs_f64()));
-            }
-            State::Silent(why) | State::Busy(why) if processes::list(&config)?.is_empty() => {
-                bail!("PostgreSQL ended again: {why}")
-            }
-            State::Silent(why) | State::Busy(why) if begun.elapsed() > START_PATIENCE => {
-                bail!("PostgreSQL does not answer: {why}")
-            }
-            State::Silent(_) | State::Busy(_) => tokio::time::sleep(Duration::from_millis(200)).await,
-        }
-    }
-}
-
-/// What repmgr's table must say of a primary. The old one is not active any more: it comes back as a standby.
-const REGISTER: &str = "\
-    update repmgr.nodes set active = false where type = 'primary' and node_id <> $me; \
-    update repmgr.nodes set type = 'primary', upstream_node_id = null, active = true where node_id = $me; \
-    insert into repmgr.events (node_id, event, successful, details) \
-        values ($me, 'standby_promote', true, 'promoted by cluster-node')";
-
-/// Promotes. Not through `repmgr standby promote`: that first waits for the old primary to not answer, and the lease
-/// already says that it does not write.
-pub(super) async fn promote(config: Config) -> Result<String> {
-    let begun = Instant::now();
-    let work = async {
-        let client = postgres::connect(&config).await?;
-        if postgres::row(&client, "select pg_promote(true, 30)").await? != ["t"] {
-            bail!("PostgreSQL has not ended its recovery within 30 s");
-        }
-        Ok(client)
-    };
-    let client =
-        tokio::time::timeout(PROMOTE_PATIENCE, work).await.context("the promotion does not end")??;
-    let writable = begun.elapsed();
-    let text = format!("promoted in {:.2} s", writable.as_secs_f64());
-    // It takes writes; whatever is left is mended later.
-    let register = REGISTER.replace("$me", &config.me().id.to_string());
-    let told = match tokio::time::timeout(ANSWER_PATIENCE, client.batch_execute(&register)).await {
-        Ok(told) => told.map_err(|error| error.to_string()),
-        Err(_) => Err("no answer".to_owned()),
-    };
-    if let Err(error) = told {
-        memory::note("trouble", &format!("cannot tell repmgr's table of the promotion: {error}"));
-    }
-    tokio::spawn(async move {
-        // pg_rewind reads the new timeline from the control file, which a checkpoint writes.
-        if let Err(error) = client.batch_execute("checkpoint").await {
-            eprintln!("checkpoint after the promotion: {error}");
-        }
-    });
-    Ok(text)
-}
+/// An upgrade of PostgreSQL is waited for so long.
+const REJOIN_WAITS: Duration = Duration::from_secs(300);
 
 /// What the last rejoin gave up, if anything.
 const LOST: &str = "/var/lib/cluster/lost.json";
 
 /// Makes a standby of what was primary: the recipe is in `rejoin.sh`. With `clone` nothing is rewound.
 pub(super) async fn rejoin(config: Config, primary: Member, clone: bool) -> Result<String> {
+    packages::wait(&config, REJOIN_WAITS).await;
     let begun = Instant::now();
     let mut command = Command::new("sh");
     command
@@ -156,47 +77,6 @@ pub(super) async fn rejoin(config: Config, primary: Member, clone: bool) -> Resu
     Ok(format!("rejoined {} as a standby in {:.1} s", primary.name, begun.elapsed().as_secs_f64()))
 }
 
-/// Stops the primary cleanly and makes sure that `heir` has everything. The lease is handed over after that.
-pub(super) async fn stop_for(config: Config, heir: Member) -> Result<String> {
-    // Nothing else is begun here while this goes on, so nothing of it may hang.
-    let sql = format!(
-        "select coalesce((select state from pg_stat_replication where application_name = '{}' limit 1), 'nothing')",
-        heir.name
-    );
-    let ask = async {
-        let client = postgres::connect(&config).await?;
-        let state = postgres::row(&client, &sql).await?.remove(0);
-        anyhow::Ok((client, state))
-    };
-    let (client, state) =
-        tokio::time::timeout(ANSWER_PATIENCE, ask).await.context("PostgreSQL does not answer")??;
-    if state != "streaming" {
-        bail!("{} does not stream from here ({state})", heir.name);
-    }
-    tokio::time::timeout(CHECKPOINT_PATIENCE, client.batch_execute("checkpoint"))
-        .await
-        .context("the checkpoint does not end")??;
-    drop(client);
-    let begun = Instant::now();
-    systemctl(&["stop", &config.unit()], STOP_PATIENCE).await?;
-    let (end, clean) = postgres::stopped(&config)?;
-    if !clean {
-        bail!("PostgreSQL was not shut down cleanly: what it wrote last may be here alone");
-    }
-    // The shutdown's own record lies behind this; whoever has more than its beginning has all.
-    let sql = "select pg_last_wal_receive_lsn()";
-    let stopped = Instant::now();
-    loop {
-        let has = view::query(&config, &heir, sql).await.and_then(|text| postgres::lsn(&text));
-        match has {
-            Ok(has) if has > end.lsn => break,
-            _ if stopped.elapsed() > HEIR_PATIENCE => bail!("{} does not get the end of the WAL", heir.name),
-            _ => tokio::time::sleep(Duration::from_millis(50)).await,
-        }
-    }
-    Ok(format!("stopped in {:.2} s, and {} has everything", begun.elapsed().as_secs_f64(), heir.name))
-}
-
 /// Puts right what repmgr does not: the witness's record, a standby's upstream, slots that would fill the disk.
 pub(super) async fn mend(config: Config, primary: Member, astray: bool) -> Result<Mended> {
     let limit = Duration::from_secs(60);
@@ -210,7 +90,7 @@ pub(super) async fn mend(config: Config, primary: Member, astray: bool) -> Resul
              from repmgr.nodes",
             me.id, primary.id
         );
-        let copy = view::query(&config, me, &sql).await?;
+        let copy = postgres::row(&*postgres::reach(&config).await?, &sql).await?.join("|");
         if !copy.starts_with("1|") || copy != view::query(&config, &primary, &sql).await? {
             let host = primary.host.to_string();
             let args = ["-f", "/etc/repmgr.conf", "witness", "register", "--force", "-h", &host];
@@ -220,13 +100,16 @@ pub(super) async fn mend(config: Config, primary: Member, astray: bool) -> Resul
         return Ok(Mended::Right);
     }
     if primary.id == me.id {
-        let client = postgres::connect(&config).await?;
+        let client = postgres::reach(&config).await?;
         let sql = format!("select type = 'primary' and active from repmgr.nodes where node_id = {}", me.id);
         if postgres::row(&client, &sql).await? != ["t"] {
-            client.batch_execute(&REGISTER.replace("$me", &me.id.to_string())).await?;
+            client.batch_execute(&promote::REGISTER.replace("$me", &me.id.to_string())).await?;
             memory::note("mended", "repmgr's table says that this node is primary now");
         }
         return Ok(Mended::Right);
+    }
+    if astray && has_diverged(&config, &primary).await? {
+        return Ok(Mended::Diverged);
     }
     if astray {
         let id = format!("--upstream-node-id={}", primary.id);
@@ -234,7 +117,7 @@ pub(super) async fn mend(config: Config, primary: Member, astray: bool) -> Resul
             .await?;
         memory::note("mended", &format!("follows {} now", primary.name));
     }
-    let client = postgres::connect(&config).await?;
+    let client = postgres::reach(&config).await?;
     let sql = "select count(pg_drop_replication_slot(slot_name)) from pg_replication_slots \
                where not active and slot_name like 'repmgr_slot_%' and pg_is_in_recovery()";
     let dropped = postgres::row(&client, sql).await?.remove(0);
@@ -242,4 +125,49 @@ pub(super) async fn mend(config: Config, primary: Member, astray: bool) -> Resul
         memory::note("mended", &format!("dropped {dropped} replication slots that nobody uses"));
     }
     Ok(Mended::Right)
+}
+
+/// Whether this standby has received WAL of its timeline beyond the place where the primary's history left it. It can
+/// never follow then. What the primary's history does not name at all is an error rather than a divergence: it is no
+/// reason to rewind anything.
+async fn has_diverged(config: &Config, primary: &Member) -> Result<bool> {
+    let Some(here) = postgres::look(config).await.position else { return Ok(false) };
+    let now = view::query(
+        config,
+        primary,
+        "select ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int",
+    )
+    .await?;
+    let now: u32 = now.parse().context("not a timeline")?;
+    if now <= here.timeline {
+        return Ok(false);
+    }
+    let history =
+        view::query(config, primary, &format!("select pg_read_file('pg_wal/{now:08X}.history')")).await?;
+    Ok(left_at(&history, here.timeline)?.is_some_and(|end| here.lsn > end))
+}
+
+/// Where a history left a timeline.
+fn left_at(history: &str, timeline: u32) -> Result<Option<u64>> {
+    for line in history.lines() {
+        let mut fields = line.split_whitespace();
+        let (Some(of), Some(end)) = (fields.next(), fields.next()) else { continue };
+        if of.parse() == Ok(timeline) {
+            return postgres::lsn(end).map(Some);
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_history_says_where_it_left_a_timeline() {
+        let history =
+            "1\t0/3000148\tno recovery target specified\n\n2\t1/5A0\tno recovery target specified\n";
+        assert_eq!(super::left_at(history, 1).unwrap(), Some(0x300_0148));
+        assert_eq!(super::left_at(history, 2).unwrap(), Some(0x1_0000_05A0));
+        assert_eq!(super::left_at(history, 3).unwrap(), None);
+        assert!(super::left_at("1\tnowhere\n", 1).is_err());
+    }
 }

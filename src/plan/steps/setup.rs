@@ -68,7 +68,7 @@ impl<'a> Planner<'a> {
             );
         }
         let version = self.inventory.postgresql.version;
-        let newest = [files::postgresql_conf(version), files::pg_hba(version)]
+        let newest = [files::postgresql_conf(version), files::pg_hba(version), files::pg_ident(version)]
             .iter()
             .filter_map(|path| Some(host.files.get(path)?.modified))
             .fold(0.0, f64::max);

@@ -195,8 +195,9 @@ impl World {
             Effect::Mend { .. } => self.mail(index, real + 100, Letter::Mended),
             Effect::TryDisk => {
                 let full = real < self.nodes[index].disk_full_until;
-                let result = if full { Err("full".to_owned()) } else { Ok(()) };
-                self.mail(index, real + 20, Letter::Is(Input::Stored(result)));
+                let disk = if full { Err("full".to_owned()) } else { Ok(()) };
+                let checked = Input::Checked { disk, room: None, outdated: false };
+                self.mail(index, real + 20, Letter::Is(checked));
             }
         }
         Ok(())
