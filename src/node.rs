@@ -13,6 +13,8 @@ pub mod decision;
 #[cfg(feature = "node")]
 pub mod fence;
 #[cfg(feature = "node")]
+mod files;
+#[cfg(feature = "node")]
 pub mod guard;
 pub mod lease;
 #[cfg(feature = "node")]

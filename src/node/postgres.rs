@@ -9,6 +9,7 @@ use tokio_postgres::SimpleQueryMessage;
 
 use super::clock;
 use super::config::Config;
+use super::files;
 use super::lease::{Millis, Position, timing};
 
 /// What PostgreSQL on this node is.
@@ -74,7 +75,7 @@ pub async fn look(config: &Config) -> Look {
 /// When PostgreSQL does not let it in.
 pub async fn connect(config: &Config) -> Result<tokio_postgres::Client> {
     let passwords =
-        std::fs::read_to_string("/var/lib/postgresql/.pgpass").context("cannot read repmgr's password")?;
+        files::read(Path::new("/var/lib/postgresql/.pgpass")).context("cannot read repmgr's password")?;
     let password = passwords
         .lines()
         .filter(|line| !line.starts_with('#'))
@@ -152,12 +153,7 @@ pub fn stopped_position(config: &Config) -> Result<Position> {
 /// # Errors
 /// When the control file cannot be read.
 pub fn stopped(config: &Config) -> Result<(Position, bool)> {
-    let output = std::process::Command::new(config.bin("pg_controldata"))
-        .args(["-D", &config.data_directory()])
-        .env("LC_ALL", "C")
-        .output()
-        .context("cannot run pg_controldata")?;
-    let text = String::from_utf8_lossy(&output.stdout);
+    let text = files::said_as_postgres(&config.bin("pg_controldata"), &["-D", &config.data_directory()])?;
     let field = |name: &str| {
         text.lines()
             .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))

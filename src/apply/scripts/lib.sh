@@ -14,7 +14,7 @@ mark() {
     mv -f "$marker.new" "$marker"
     sync /etc/cluster
 }
-identifier() { "$bin/pg_controldata" -D "$data" | sed -n 's/^Database system identifier: *//p'; }
+identifier() { postgres "$bin/pg_controldata" -D "$data" | sed -n 's/^Database system identifier: *//p'; }
 
 # Runs SQL as postgres; more arguments of psql may follow.
 sql() { (cd / && runuser -u postgres -- "$bin/psql" -XAtqw -v ON_ERROR_STOP=1 -p "$port" "$@"); }
@@ -42,7 +42,7 @@ bring_up() {
         if [ "$tries" -gt 6000 ]; then
             echo "PostgreSQL does not answer on port $port" >&2
             journalctl -q --no-pager -u "$unit" -n 3 -o cat >&2 || :
-            tail -n 12 "/var/log/postgresql/postgresql-$version-main.log" >&2 || :
+            postgres timeout 5 tail -n 12 "/var/log/postgresql/postgresql-$version-main.log" >&2 || :
             exit 1
         fi
         sleep 0.1

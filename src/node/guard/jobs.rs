@@ -105,6 +105,9 @@ pub(super) async fn promote(config: Config) -> Result<String> {
     Ok(text)
 }
 
+/// How a standby is made of what was primary.
+const REJOIN: &str = concat!(include_str!("../../remote/whose.sh"), include_str!("rejoin.sh"));
+
 /// What the last rejoin gave up, if anything.
 const LOST: &str = "/var/lib/cluster/lost.json";
 
@@ -122,7 +125,7 @@ pub(super) async fn rejoin(config: Config, primary: Member, clone: bool) -> Resu
         .kill_on_drop(true);
     let mut child = command.spawn().context("cannot run sh")?;
     let mut input = child.stdin.take().context("no standard input")?;
-    input.write_all(include_bytes!("rejoin.sh")).await?;
+    input.write_all(REJOIN.as_bytes()).await?;
     drop(input);
     let output = tokio::time::timeout(REJOIN_PATIENCE, child.wait_with_output())
         .await
