@@ -9,6 +9,8 @@ mod drill;
 mod harness;
 #[path = "hosts/shapes.rs"]
 mod shapes;
+#[path = "hosts/trust.rs"]
+mod trust;
 #[path = "hosts/versions.rs"]
 mod versions;
 

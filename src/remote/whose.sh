@@ -41,8 +41,8 @@ whose() (
     done
     echo root
 )
-# Runs a command as postgres.
-postgres() { (cd / && runuser -u postgres -- "$@" </dev/null); }
+# Runs a command as postgres, without a session that the journal would tell of.
+postgres() { (cd / && setpriv --reuid=postgres --regid=postgres --init-groups "$@" </dev/null); }
 # Runs a command as the one whose a directory is: DIRECTORY COMMAND...
 as_owner_of() {
     owner=$(whose "$1") || exit 1
