@@ -150,8 +150,8 @@ pub async fn run(config: Config) -> Result<()> {
             Some(done) = results.recv() => guard.finished(done).await?,
             received = guard.udp.recv_from(&mut buffer) => {
                 // An error here is an old packet's: "port unreachable" of a peer that is down.
-                if let Ok((length, _)) = received {
-                    guard.received(&buffer[..length]).await?;
+                if let Ok((length, from)) = received {
+                    guard.received(&buffer[..length], from).await?;
                 }
             }
             Ok((stream, _)) = listener.accept() => guard.asked(stream).await,
@@ -175,7 +175,7 @@ impl Guard {
             .with_context(|| format!("cannot read {}; `cluster up` writes it", wire::KEY_PATH))?;
         let mut session = [0; 8];
         getrandom::fill(&mut session).map_err(|error| anyhow::anyhow!("no random numbers: {error}"))?;
-        let peers = config.peers().map(|peer| peer.id);
+        let peers = config.peers().map(|peer| (peer.id, (peer.host, wire::PORT).into()));
         let wire = Wire::new(&key, me.id, u64::from_ne_bytes(session), peers)?;
         let udp =
             UdpSocket::bind((me.host, wire::PORT)).await.context("cannot listen to the other guards")?;
@@ -302,8 +302,8 @@ impl Guard {
         }
     }
 
-    async fn received(&mut self, packet: &[u8]) -> Result<()> {
-        match self.wire.open(packet) {
+    async fn received(&mut self, packet: &[u8], from: SocketAddr) -> Result<()> {
+        match self.wire.open(packet, from, clock::now()) {
             Opened::Nothing => {}
             Opened::Greet(peer) => {
                 self.send(peer, None).await;
