@@ -117,7 +117,7 @@ pub(super) async fn rejoin(config: Config, primary: Member, clone: bool) -> Resu
     let mut command = Command::new("sh");
     command
         .args(["-s", &config.version.to_string(), &config.port.to_string(), &primary.host.to_string()])
-        .args([&primary.id.to_string(), &Config::conninfo(primary.host, config.port)])
+        .args([&primary.id.to_string(), &Config::conninfo(primary.host, config.port, config.version)])
         .arg(if clone { "clone" } else { "rewind" })
         .stdin(Stdio::piped())
         .stdout(Stdio::inherit())
