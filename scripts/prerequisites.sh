@@ -3,10 +3,10 @@
 # laboratory. Says nothing when nothing is missing.
 set -euo pipefail
 
-declare -A programs=([gcc]=gcc [make]=make [git]=git [ssh]=openssh-client [ssh-keygen]=openssh-client)
+declare -A programs=([gcc]=gcc [make]=make [git]=git [ssh]=openssh-client [ssh-keygen]=openssh-client [psql]=postgresql-client)
 if [ "${1:-tests}" = hosts ]; then
     programs+=([systemd-nspawn]=systemd-container [mmdebstrap]=mmdebstrap [nft]=nftables [conntrack]=conntrack
-        [ip]=iproute2 [jq]=jq [psql]=postgresql-client [curl]=curl [shellcheck]=shellcheck [npm]=npm [openssl]=openssl)
+        [ip]=iproute2 [jq]=jq [curl]=curl [shellcheck]=shellcheck [npm]=npm [openssl]=openssl)
 fi
 missing=()
 for program in "${!programs[@]}"; do

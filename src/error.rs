@@ -4,6 +4,7 @@ use std::fmt;
 use std::process::ExitCode;
 
 use crate::cloud;
+use crate::visible::visible;
 
 /// The exit codes of `cluster`, part of its interface (see `docs/exit-codes.md`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,7 +148,7 @@ pub fn render(error: &anyhow::Error) -> String {
             // Four layers say that a request failed; the last one says why.
             cause = chain.by_ref().last().unwrap_or(cause);
         }
-        causes.push(cause.to_string().trim_end().to_owned());
+        causes.push(visible(cause.to_string().trim_end()));
     }
     causes.dedup();
     for (depth, cause) in causes.iter().enumerate() {
@@ -161,7 +162,7 @@ pub fn render(error: &anyhow::Error) -> String {
     hints.dedup();
     for hint in hints {
         text.push_str("hint: ");
-        text.push_str(&hint);
+        text.push_str(&visible(&hint));
         text.push('\n');
     }
     text
@@ -180,5 +181,11 @@ mod tests {
             render(&error),
             "error: cannot plan\n  because: pg1 holds somebody else's database\nhint: choose another host\n"
         );
+    }
+
+    #[test]
+    fn what_a_host_says_of_an_error_is_not_obeyed_by_the_terminal() {
+        let inner = Advice::failed("pg1: \x1b]52;c;cm0=\x07").hint("\x1b[2J");
+        assert_eq!(render(&anyhow::Error::new(inner)), "error: pg1: \\x1b]52;c;cm0=\\x07\nhint: \\x1b[2J\n");
     }
 }

@@ -42,5 +42,6 @@ pub mod scram;
 pub mod state;
 #[cfg(feature = "operator")]
 pub mod templates;
+pub mod visible;
 #[cfg(feature = "operator")]
 pub mod world;

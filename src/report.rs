@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 
 use serde::Serialize;
 
+pub use crate::visible::visible;
 pub use plain::play;
 
 /// Something that happened. `lane` is a node's name, or `provider`.
@@ -90,6 +91,28 @@ pub enum Event {
         /// How long it took.
         seconds: f64,
     },
+}
+
+impl Event {
+    /// The event as a terminal may show it.
+    fn visible(self) -> Event {
+        let show = |text: String| visible(&text);
+        match self {
+            Event::Run { command, cluster } => Event::Run { command: show(command), cluster: show(cluster) },
+            Event::Observing => Event::Observing,
+            Event::Phase { title, steps } => Event::Phase { title: show(title), steps },
+            Event::Started { lane, step } => Event::Started { lane: show(lane), step: show(step) },
+            Event::Progress { lane, text } => Event::Progress { lane: show(lane), text: show(text) },
+            Event::Output { lane, text } => Event::Output { lane: show(lane), text: show(text) },
+            Event::Done { lane, step, seconds } => {
+                Event::Done { lane: show(lane), step: show(step), seconds }
+            }
+            Event::Failed { lane, step } => Event::Failed { lane: show(lane), step: show(step) },
+            Event::Note { text } => Event::Note { text: show(text) },
+            Event::Warning { text } => Event::Warning { text: show(text) },
+            Event::Finished { steps, text, seconds } => Event::Finished { steps, text: show(text), seconds },
+        }
+    }
 }
 
 /// Who is told.

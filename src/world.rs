@@ -101,6 +101,9 @@ impl World {
         for warning in &inventory.warnings {
             report.warning(warning);
         }
+        for warning in secrets::open_to_everybody(&inventory) {
+            report.warning(warning);
+        }
         Ok(World {
             inventory,
             state,
@@ -213,12 +216,13 @@ fn control_directory() -> Result<PathBuf> {
         _ => PathBuf::from(format!("/tmp/cluster-{}", rustix::process::getuid().as_raw())),
     };
     state::make_private(&directory)?;
-    let metadata = std::fs::metadata(&directory)?;
+    // Of the directory itself: a link could lead to one of ours.
+    let metadata = std::fs::symlink_metadata(&directory)?;
     let (owner, mode) = {
         use std::os::unix::fs::MetadataExt as _;
         (metadata.uid(), metadata.mode() & 0o777)
     };
-    if owner != rustix::process::getuid().as_raw() || mode != 0o700 {
+    if owner != rustix::process::getuid().as_raw() || mode != 0o700 || !metadata.is_dir() {
         return Err(Advice::refused(format!("{} belongs to somebody else", directory.display()))
             .hint("ssh's sockets must be out of others' reach; remove it, or set XDG_RUNTIME_DIR")
             .into());

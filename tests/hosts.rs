@@ -11,6 +11,8 @@ mod harness;
 mod postgresql;
 #[path = "hosts/shapes.rs"]
 mod shapes;
+#[path = "hosts/trust.rs"]
+mod trust;
 #[path = "hosts/versions.rs"]
 mod versions;
 

@@ -1,5 +1,5 @@
-//! The scripts that run on hosts. Those that know of PostgreSQL take CLUSTER, VERSION and PORT first and have the
-//! shared functions of `lib.sh` in front of them.
+//! The scripts that run on hosts. Those that come near what belongs to postgres have `whose.sh` in front of them. Those
+//! that know of PostgreSQL take CLUSTER, VERSION and PORT first and have the shared functions of `lib.sh` besides.
 
 /// A script that stands alone.
 macro_rules! plain {
@@ -8,11 +8,19 @@ macro_rules! plain {
     };
 }
 
+/// A script that asks whose a place is.
+macro_rules! with_whose {
+    ($name:literal) => {
+        concat!(include_str!("../remote/whose.sh"), include_str!(concat!("scripts/", $name, ".sh")))
+    };
+}
+
 /// A script with the shared functions in front of it.
 macro_rules! with_lib {
     ($name:literal) => {
         concat!(
             "cluster=$1 version=$2 port=$3\n",
+            include_str!("../remote/whose.sh"),
             include_str!("scripts/lib.sh"),
             include_str!(concat!("scripts/", $name, ".sh"))
         )
@@ -28,7 +36,7 @@ macro_rules! scripts {
 }
 
 scripts! {
-    WRITE_FILES = plain "write-files";
+    WRITE_FILES = with_whose "write-files";
     UPDATE_LISTS = plain "update-lists";
     ADD_REPOSITORY = plain "add-repository";
     INSTALL = plain "install";
@@ -53,3 +61,7 @@ scripts! {
     DRILL_BREAK = with_lib "drill-break";
     DRILL_MEND = with_lib "drill-mend";
 }
+
+/// What the guard runs on its own.
+pub const OF_THE_GUARD: (&str, &str) =
+    ("rejoin", concat!(include_str!("../remote/whose.sh"), include_str!("../node/guard/rejoin.sh")));

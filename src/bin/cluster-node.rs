@@ -1,5 +1,6 @@
 //! The program on the nodes.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -99,9 +100,14 @@ async fn main() -> ExitCode {
     }
 }
 
+/// Prints a line. Who reads it may have gone, which is no reason to fail.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
 async fn run(command: Command) -> anyhow::Result<ExitCode> {
     let verdict = |verdict: socket::Verdict| {
-        println!("{}: {}", if verdict.allowed { "yes" } else { "no" }, verdict.why);
+        say(&format!("{}: {}", if verdict.allowed { "yes" } else { "no" }, verdict.why));
         if verdict.allowed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     };
     match command {
@@ -111,35 +117,34 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Fence { .. } => {
             let killed = fence::if_lease_expired(&view::config()?, 0)?;
             if killed > 0 {
-                println!("the lease has run out: killed {killed} processes of PostgreSQL");
+                say(&format!("the lease has run out: killed {killed} processes of PostgreSQL"));
             }
         }
-        Command::MayPromote { .. } => return Ok(verdict(socket::verdict(&Request::MayPromote).await?)),
+        Command::MayPromote { .. } => {
+            return Ok(verdict(socket::verdict_in_time(&Request::MayPromote).await?));
+        }
         Command::StartCheck => return Ok(verdict(guard::start_check(&view::config()?).await)),
         Command::Restart => return Ok(verdict(socket::verdict(&Request::Restart).await?)),
         Command::HandOver { to } => return Ok(verdict(socket::verdict(&Request::HandOver { to }).await?)),
         Command::Take => return Ok(verdict(socket::verdict(&Request::Take).await?)),
         Command::Rejoin { clone } => return Ok(verdict(socket::verdict(&Request::Rejoin { clone }).await?)),
-        Command::Pause => println!("{}", if memory::pause()? { "paused" } else { "was paused already" }),
-        Command::Resume => println!("{}", if memory::resume()? { "resumed" } else { "was not paused" }),
+        Command::Pause => say(if memory::pause()? { "paused" } else { "was paused already" }),
+        Command::Resume => say(if memory::resume()? { "resumed" } else { "was not paused" }),
         Command::Event { node, event, success, at, details } => {
             let line = serde_json::json!({
                 "node": node, "event": event, "success": success == "1", "at": at, "details": details,
             });
-            println!("{line}");
+            say(&line.to_string());
         }
         Command::Status { json } => {
             let answer = socket::ask(&Request::Status).await?;
             if json {
-                println!("{answer}");
+                say(&answer);
             } else {
                 let status: serde_json::Value = serde_json::from_str(&answer)?;
                 for (name, value) in status.as_object().into_iter().flatten() {
-                    println!(
-                        "{:<12} {}",
-                        name.replace('_', " "),
-                        value.as_str().map_or(value.to_string(), str::to_owned)
-                    );
+                    let value = value.as_str().map_or(value.to_string(), str::to_owned);
+                    say(&format!("{:<12} {value}", name.replace('_', " ")));
                 }
             }
         }

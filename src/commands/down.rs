@@ -14,7 +14,7 @@ use crate::cloud::destroy::{self, Belongings};
 use crate::cloud::{Client, key};
 use crate::error::{Advice, Exit};
 use crate::remote::{Command, Remote as _};
-use crate::report::{Event, Format};
+use crate::report::{Event, Format, visible};
 use crate::world::World;
 
 pub(super) async fn run(path: &Path, yes: bool, json: bool) -> Result<Exit> {
@@ -65,7 +65,7 @@ async fn at_the_provider(world: &Arc<World>, client: &Client, yes: bool) -> Resu
 fn list(belongings: &Belongings) {
     for droplet in &belongings.droplets {
         let address = droplet.public_ipv4().map_or("-".to_owned(), |it| it.to_string());
-        eprintln!("  droplet      {} ({}, {address})", droplet.name, droplet.id);
+        eprintln!("  droplet      {} ({}, {address})", visible(&droplet.name), droplet.id);
     }
     for address in &belongings.addresses {
         eprintln!("  floating IP  {}", address.ip);
@@ -74,7 +74,7 @@ fn list(belongings: &Belongings) {
         eprintln!("  tag          {tag}");
     }
     if let Some(key) = &belongings.ssh_key {
-        eprintln!("  SSH key      {} ({})", key.name, key.fingerprint);
+        eprintln!("  SSH key      {} ({})", visible(&key.name), key.fingerprint);
     }
 }
 

@@ -15,7 +15,7 @@ use crate::error::{Advice, Exit};
 use crate::facts::{Facts, Host};
 use crate::incident::{self, Action, Incident, Journal, Kind};
 use crate::remote::{Command, RemoteError};
-use crate::report::Format;
+use crate::report::{Format, visible};
 use crate::world::World;
 
 /// How often a clock is asked: the fastest answer says most.
@@ -50,7 +50,7 @@ pub(super) async fn run(path: &Path, list: bool, json: bool) -> Result<Exit> {
                 println!("{}", serde_json::to_string_pretty(&incidents)?);
             }
             for incident in incidents.iter().filter(|_| !json) {
-                println!("{}", incident::line(incident));
+                println!("{}", visible(&incident::line(incident)));
             }
             return Ok(Exit::Done);
         }
@@ -70,10 +70,10 @@ pub(super) async fn run(path: &Path, list: bool, json: bool) -> Result<Exit> {
             println!("nothing has happened yet");
             return Ok(Exit::Done);
         };
-        print!("{}", incident::text(last));
+        print!("{}", visible(&incident::text(last)));
         println!("clocks of the nodes were compared with this machine's; times are exact to {within} ms");
         for (node, why) in &missing {
-            println!("without the journal of {node}: {why}");
+            println!("without the journal of {node}: {}", visible(why));
         }
         Ok(Exit::Done)
     })

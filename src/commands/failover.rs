@@ -19,7 +19,7 @@ use crate::facts::{Facts, Host};
 use crate::health::{Health, health};
 use crate::node::lease::Timing;
 use crate::remote::{Command, RemoteError};
-use crate::report::Format;
+use crate::report::{Format, visible};
 use crate::world::World;
 
 /// A promotion replays what is there, which is little.
@@ -39,7 +39,7 @@ pub(super) async fn run(path: &Path, args: FailoverArgs, json: bool) -> Result<E
         let off = droplets_to_switch_off(&world, &facts, node, args.no_power_off);
         eprintln!("{} is made primary by force:", node.bold());
         for consequence in consequences(&world, &facts, node, &says, &off) {
-            eprintln!("  - {consequence}");
+            eprintln!("  - {}", visible(&consequence));
         }
         confirm("node", node, args.yes, "nothing was changed")?;
         let begun = Instant::now();

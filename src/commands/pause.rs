@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use super::{in_world, read};
 use crate::error::{Advice, Exit};
 use crate::remote::Command;
-use crate::report::Format;
+use crate::report::{Format, visible};
 use crate::world::World;
 
 /// What is wanted.
@@ -83,7 +83,7 @@ pub(super) async fn run(path: &Path, wish: Wish, json: bool) -> Result<Exit> {
             println!("{}", serde_json::json!({"paused": wish == Wish::Pause, "complete": all, "nodes": nodes}));
         } else {
             for (name, it) in &told {
-                println!("{name}: {}", words(it, wish));
+                println!("{name}: {}", visible(&words(it, wish)));
             }
             if wish == Wish::Pause {
                 println!("nothing fails over until `cluster resume`; a primary that loses its lease is fenced all the same");

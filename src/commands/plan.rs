@@ -14,7 +14,7 @@ use super::{in_world, read};
 use crate::error::Exit;
 use crate::plan::files::{Content, FileChange};
 use crate::plan::{self, Action, Plan, Risk, Step};
-use crate::report::Format;
+use crate::report::{Format, visible};
 
 pub(super) async fn run(path: &Path, check: bool, json: bool) -> Result<Exit> {
     let inventory = read(path)?;
@@ -68,7 +68,13 @@ fn write_text(plan: &Plan, out: &mut String) -> std::fmt::Result {
     for (kind, list) in [("refused:", &plan.refusals), ("problem:", &plan.troubles)] {
         for trouble in list {
             let place = trouble.node.as_ref().map_or(String::new(), |node| format!("{node} "));
-            writeln!(out, "{} {place}{}\n  hint: {}", kind.red().bold(), trouble.message, trouble.hint)?;
+            writeln!(
+                out,
+                "{} {place}{}\n  hint: {}",
+                kind.red().bold(),
+                visible(&trouble.message),
+                visible(&trouble.hint)
+            )?;
         }
     }
     if !plan.refusals.is_empty() {
@@ -86,11 +92,11 @@ fn write_text(plan: &Plan, out: &mut String) -> std::fmt::Result {
             Risk::Destructive => format!(" {}", "[replaces an empty data directory]".red()),
         };
         let lane = format!("{:<8}", step.node.as_deref().unwrap_or("provider"));
-        let why = format!("({})", step.why);
-        writeln!(out, "{} {}{risk} {}", lane.bold(), step.action.summary(), why.dimmed())?;
+        let why = visible(&format!("({})", step.why));
+        writeln!(out, "{} {}{risk} {}", lane.bold(), visible(&step.action.summary()), why.dimmed())?;
         for file in changes(step) {
             writeln!(out, "         {} {} {}", file.path, file.mode.dimmed(), file.owner.dimmed())?;
-            for line in diff(file).lines() {
+            for line in visible(&diff(file)).lines() {
                 let line = format!("           {line}");
                 match line.trim_start().chars().next() {
                     Some('+') => writeln!(out, "{}", line.green())?,

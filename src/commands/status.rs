@@ -13,7 +13,7 @@ use super::{in_world, read};
 use crate::error::Exit;
 use crate::health::{Health, health};
 use crate::inventory::Role;
-use crate::report::Format;
+use crate::report::{Format, visible};
 
 pub(super) async fn run(path: &Path, json: bool) -> Result<Exit> {
     let inventory = read(path)?;
@@ -46,14 +46,14 @@ fn write_text(health: &Health, out: &mut String) -> std::fmt::Result {
             out,
             "floating IP {} leads to {}",
             floating_ip.address,
-            floating_ip.node.as_deref().unwrap_or("nowhere")
+            visible(floating_ip.node.as_deref().unwrap_or("nowhere"))
         )?;
     }
     if let Some(holder) = health.holder.as_ref().filter(|holder| health.primary.as_ref() != Some(holder)) {
-        writeln!(out, "lease held by {holder}")?;
+        writeln!(out, "lease held by {}", visible(holder))?;
     }
     if let Some(why) = health.failover.why.as_ref().filter(|_| health.primary.is_some()) {
-        writeln!(out, "{} {why}", "failover: off:".yellow().bold())?;
+        writeln!(out, "{} {}", "failover: off:".yellow().bold(), visible(why))?;
     }
     let mut table = Table::new();
     table
@@ -67,11 +67,11 @@ fn write_text(health: &Health, out: &mut String) -> std::fmt::Result {
             let first = if node.inventory_role == Role::Primary { "primary" } else { "standby" };
             format!("{} (began as {first})", node.role)
         };
-        let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".into());
+        let text = |value: &Option<String>| value.as_deref().map_or("-".into(), visible);
         table.add_row([
             node.name.clone(),
-            role,
-            node.state.clone(),
+            visible(&role),
+            visible(&node.state),
             text(&node.address),
             node.timeline.map_or("-".into(), |timeline| timeline.to_string()),
             node.lag_bytes.map_or("-".into(), bytes),
@@ -79,7 +79,7 @@ fn write_text(health: &Health, out: &mut String) -> std::fmt::Result {
             text(&node.guard),
             node.version
                 .as_deref()
-                .map_or("-".into(), |version| version.split(' ').next().unwrap_or("-").to_owned()),
+                .map_or("-".into(), |version| visible(version.split(' ').next().unwrap_or("-"))),
         ]);
     }
     writeln!(out)?;
@@ -91,7 +91,7 @@ fn write_text(health: &Health, out: &mut String) -> std::fmt::Result {
         writeln!(out, "{}", "healthy".green().bold())?;
     }
     for problem in &health.problems {
-        writeln!(out, "{} {problem}", "problem:".red().bold())?;
+        writeln!(out, "{} {}", "problem:".red().bold(), visible(problem))?;
     }
     Ok(())
 }

@@ -84,6 +84,8 @@ fn parameters(connection: &Connection, servers: &[Server], target: Use) -> Vec<(
         ("user", connection.user.clone()),
         ("target_session_attrs", if target == Use::Write { "read-write" } else { "any" }.into()),
         ("sslmode", "require".into()),
+        // Nobody else gets the password: the server proves that it knows it, too, and holds its certificate.
+        ("channel_binding", "require".into()),
         ("connect_timeout", CONNECT_SECONDS.to_string()),
         ("keepalives_idle", KEEPALIVE_SECONDS.to_string()),
         ("keepalives_interval", "1".into()),
@@ -172,7 +174,7 @@ fn jdbc(connection: &Connection) -> String {
         let hosts: Vec<_> =
             in_order(servers).iter().map(|server| authority(server, connection.port)).collect();
         format!(
-            "jdbc:postgresql://{}/{}?targetServerType={target}&sslmode=require&connectTimeout={CONNECT_SECONDS}\
+            "jdbc:postgresql://{}/{}?targetServerType={target}&sslmode=require&channelBinding=require&connectTimeout={CONNECT_SECONDS}\
              &socketTimeout={SILENCE_SECONDS}&tcpKeepAlive=true&hostRecheckSeconds={KEEPALIVE_SECONDS}",
             hosts.join(","),
             encode(&connection.database)
@@ -203,6 +205,7 @@ fn node_postgres(connection: &Connection) -> Value {
             "user": connection.user,
             "database": connection.database,
             "ssl": node_tls(),
+            "enableChannelBinding": true,
             "max": 10,
             "connectionTimeoutMillis": milliseconds(CONNECT_SECONDS),
             "query_timeout": milliseconds(SILENCE_SECONDS),

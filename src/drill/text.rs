@@ -6,6 +6,7 @@ use owo_colors::OwoColorize as _;
 
 use super::report::{Report, SPLIT_BRAIN, Strip, Writes};
 use super::sample::What;
+use crate::report::visible;
 
 /// The widest strip, in characters.
 const WIDTH: f64 = 72.0;
@@ -29,7 +30,7 @@ fn write(report: &Report, out: &mut String) -> std::fmt::Result {
     };
     writeln!(out, "{}, {} ({end})", title.bold(), report.began)?;
     for problem in report.problems.iter().filter(|problem| problem.starts_with(SPLIT_BRAIN)) {
-        writeln!(out, "{}", problem.red().bold())?;
+        writeln!(out, "{}", visible(problem).red().bold())?;
     }
     writeln!(out)?;
     let seconds = &report.seconds;
@@ -82,10 +83,10 @@ fn write(report: &Report, out: &mut String) -> std::fmt::Result {
     strips(report, out)?;
     writeln!(out)?;
     for note in &report.notes {
-        writeln!(out, "{} {note}", "note:".bold())?;
+        writeln!(out, "{} {}", "note:".bold(), visible(note))?;
     }
     for problem in &report.problems {
-        writeln!(out, "{} {problem}", "problem:".red().bold())?;
+        writeln!(out, "{} {}", "problem:".red().bold(), visible(problem))?;
     }
     if report.passed {
         writeln!(out, "{}", "passed".green().bold())?;

@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::host::{FileFacts, HostFacts, PgCluster, UnitFacts};
 
 /// The script; its arguments are PostgreSQL's version, its port, and the files to look at.
-pub const SCRIPT: &str = include_str!("probe.sh");
+pub const SCRIPT: &str = concat!(include_str!("../remote/whose.sh"), include_str!("probe.sh"));
 
 /// What is wrong with a probe's output.
 #[derive(Debug, thiserror::Error)]

@@ -1,4 +1,3 @@
-#!/bin/sh
 # Reads one host, changes nothing. Usage: probe.sh VERSION PORT FILE...
 # A FILE that begins with ! is a secret: only its hash is told. One fact a line: name, tab, values.
 set -u
@@ -10,7 +9,6 @@ bin=/usr/lib/postgresql/$version/bin
 t=$(printf '\t')
 
 say() { printf '%s\t%s\n' "$1" "$2"; }
-as_postgres() { runuser -u postgres -- "$@"; }
 
 say uid "$(id -u)"
 say hostname "$(hostname)"
@@ -49,12 +47,25 @@ grep -rhs '^[^#]*apt\(-archive\)\?\.postgresql\.org' /etc/apt/sources.list.d/ | 
 
 for file; do
     path=${file#!}
-    if [ -f "$path" ]; then
-        hash=$(sha256sum <"$path")
-        content=-
-        if [ "$path" = "$file" ]; then content=$(base64 -w 0 <"$path"); fi
-        say file "$path$t$(stat -c '%a' "$path")$t$(stat -c '%U:%G' "$path")$t${hash%% *}$t$(stat -c '%.Y' "$path")$t$content"
-    fi
+    content=-
+    # What lies in a directory of postgres' is read as postgres, and only if it is a file: root would read anything for
+    # whoever made a link of it. What cannot be read is not there, and will be written anew.
+    case $(whose "${path%/*}" 2>/dev/null) in
+        root)
+            if [ ! -f "$path" ]; then continue; fi
+            hash=$(sha256sum <"$path")
+            if [ "$path" = "$file" ]; then content=$(base64 -w 0 <"$path"); fi
+            ;;
+        postgres)
+            if [ ! -f "$path" ] || [ -L "$path" ]; then continue; fi
+            # shellcheck disable=SC2016
+            text=$(postgres timeout 5 sh -c 'head -c 1048576 "$1" | base64 -w 0' sh "$path") || continue
+            hash=$(printf '%s' "$text" | base64 -d | sha256sum)
+            if [ "$path" = "$file" ]; then content=$text; fi
+            ;;
+        *) continue ;;
+    esac
+    say file "$path$t$(stat -c '%a' "$path")$t$(stat -c '%U:%G' "$path")$t${hash%% *}$t$(stat -c '%.Y' "$path")$t$content"
 done
 
 for unit in repmgrd cluster-node; do
@@ -72,7 +83,7 @@ if [ -e "$data" ]; then
     say data "$(find "$data" -mindepth 1 -maxdepth 1 2>/dev/null | wc -l)"
     [ -e "$data/standby.signal" ] && say standby_signal yes
     if [ -x "$bin/pg_controldata" ]; then
-        "$bin/pg_controldata" -D "$data" 2>/dev/null | sed -n \
+        postgres "$bin/pg_controldata" -D "$data" 2>/dev/null | sed -n \
             -e 's/^Database system identifier: */control\tsystem_identifier /p' \
             -e 's/^Database cluster state: */control\tstate /p' \
             -e "s/^Latest checkpoint's TimeLineID: */control\ttimeline /p" \
@@ -80,7 +91,7 @@ if [ -e "$data" ]; then
     fi
 fi
 if [ -S "/var/run/postgresql/.s.PGSQL.$port" ] && [ -x "$bin/psql" ]; then
-    if ! result=$(as_postgres env PGCONNECT_TIMEOUT=3 "$bin/psql" -XAtqw -v ON_ERROR_STOP=1 -p "$port" -d postgres -f - 2>&1 <<'SQL'
+    if ! result=$(cd / && runuser -u postgres -- env PGCONNECT_TIMEOUT=3 "$bin/psql" -XAtqw -v ON_ERROR_STOP=1 -p "$port" -d postgres -f - 2>&1 <<'SQL'
 select 'postgres' || E'\t' || json_build_object(
   'version', current_setting('server_version'),
   'in_recovery', pg_is_in_recovery(),

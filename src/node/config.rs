@@ -124,12 +124,15 @@ impl Config {
     }
 
     /// How every node reaches `host`'s PostgreSQL as repmgr: what stands in `repmgr.conf` and in `repmgr.nodes`.
-    /// The time-outs let a connection to a host that vanished be given up within seconds.
-    pub fn conninfo(host: IpAddr, port: u16) -> String {
+    /// The time-outs let a connection to a host that vanished be given up within seconds. Channel binding keeps the
+    /// password from whoever is in between: with it, libpq proves that it knows it to nobody but the holder of the
+    /// certificate, who must know it, too. The libpq of PostgreSQL 12 does not have that yet.
+    pub fn conninfo(host: IpAddr, port: u16, version: u32) -> String {
+        let binding = if version >= 13 { " channel_binding=require" } else { "" };
         format!(
             "host={host} port={port} user=repmgr dbname=repmgr connect_timeout=2 keepalives_idle=3 \
              keepalives_interval=2 keepalives_count=3 tcp_user_timeout=6000 \
-             passfile=/var/lib/postgresql/.pgpass sslmode=require"
+             passfile=/var/lib/postgresql/.pgpass sslmode=require{binding}"
         )
     }
 }

@@ -4,12 +4,12 @@
 //! file is smaller than a disk's sector and written as one, so that it is read whole or not at all.
 
 use std::io::Read as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 
 use super::lease::Position;
+use super::plain;
 
 /// Versions of the file's layout: PostgreSQL 11 to 18.
 const VERSIONS: std::ops::RangeInclusive<u32> = 1100..=1899;
@@ -49,13 +49,7 @@ impl Control {
     /// When there is none, or none that this knows.
     pub fn read(data_directory: &Path) -> Result<Control> {
         let path = data_directory.join("global/pg_control");
-        // The directory is not root's: no link is followed, and nothing is waited for.
-        let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
-        let file = std::fs::OpenOptions::new()
-            .read(true)
-            .custom_flags(flags.bits().cast_signed())
-            .open(&path)
-            .with_context(|| format!("cannot open {}", path.display()))?;
+        let file = plain::open(&path)?;
         let mut bytes = Vec::new();
         file.take(64).read_to_end(&mut bytes).with_context(|| format!("cannot read {}", path.display()))?;
         Control::parse(&bytes)

@@ -361,6 +361,12 @@ impl Core {
         self.job
     }
 
+    /// A peer was heard of at `at`, though it had nothing to say.
+    pub fn hear(&mut self, peer: NodeId, at: Millis) {
+        let heard = self.heard.entry(peer).or_insert(at);
+        *heard = at.max(*heard);
+    }
+
     /// Something has happened at `now`, which is the host's clock read after it; `host` is what was seen then.
     pub fn handle(&mut self, now: Millis, host: &Host, input: Input) -> Vec<Effect> {
         host.clone_into(&mut self.host);

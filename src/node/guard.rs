@@ -10,12 +10,11 @@ mod start_check;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::{UdpSocket, UnixListener, UnixStream};
+use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 
 use super::config::Config;
@@ -49,11 +48,9 @@ struct Guard {
 /// When it cannot listen, or does not know what it must not forget.
 pub async fn run(config: Config) -> Result<()> {
     std::fs::create_dir_all("/run/cluster")?;
-    // A socket that an earlier guard left.
-    let _ = std::fs::remove_file(socket::PATH);
-    let listener = UnixListener::bind(socket::PATH).context("cannot listen")?;
-    // repmgrd's hook runs as postgres; what changes anything is for root alone.
-    std::fs::set_permissions(socket::PATH, std::fs::Permissions::from_mode(0o666))?;
+    let listener = socket::listen(Path::new(socket::PATH))?;
+    let (asked, mut questions) = mpsc::channel(16);
+    tokio::spawn(socket::serve(listener, asked));
     if let Err(error) = fence::stay_in_memory() {
         eprintln!("the guard is not certain to stay in memory: {error}");
     }
@@ -79,15 +76,19 @@ pub async fn run(config: Config) -> Result<()> {
             Some(input) = results.recv() => guard.take(input).await,
             received = guard.udp.recv_from(&mut buffer) => {
                 // An error here is an old packet's: "port unreachable" of a peer that is down.
-                if let Ok((length, _)) = received {
-                    match guard.wire.open(&buffer[..length]) {
-                        Opened::Nothing => {}
+                if let Ok((length, from)) = received {
+                    match guard.wire.open(&buffer[..length], from, clock::now()) {
+                        Opened::Nothing => guard.hear(),
                         Opened::Greet(peer) => guard.take(Input::Met(peer)).await,
                         Opened::Message(from, message) => guard.take(Input::Message(from, message)).await,
                     }
                 }
             }
-            Ok((stream, _)) = listener.accept() => guard.asked(stream).await,
+            Some(asked) = questions.recv() => {
+                let answer = guard.answer(&asked.request).await;
+                // Who asked may have gone.
+                let _ = asked.reply.send(answer);
+            }
         }
     }
 }
@@ -99,11 +100,12 @@ impl Guard {
             .with_context(|| format!("cannot read {}; `cluster up` writes it", wire::KEY_PATH))?;
         let mut session = [0; 8];
         getrandom::fill(&mut session).map_err(|error| anyhow::anyhow!("no random numbers: {error}"))?;
-        let peers = config.peers().map(|peer| peer.id);
-        let wire = Wire::new(&key, me.id, u64::from_ne_bytes(session), peers)?;
+        let addresses: BTreeMap<NodeId, SocketAddr> =
+            config.peers().map(|peer| (peer.id, (peer.host, wire::PORT).into())).collect();
+        let wire =
+            Wire::new(&key, me.id, u64::from_ne_bytes(session), addresses.iter().map(|(id, at)| (*id, *at)))?;
         let udp =
             UdpSocket::bind((me.host, wire::PORT)).await.context("cannot listen to the other guards")?;
-        let addresses = config.peers().map(|peer| (peer.id, (peer.host, wire::PORT).into())).collect();
         let restored = memory::is_restored()?;
         if let Err(error) = memory::prepare() {
             memory::note("trouble", &error.to_string());
@@ -127,27 +129,20 @@ impl Guard {
         }
     }
 
-    async fn asked(&mut self, mut stream: UnixStream) {
-        let root = stream.peer_cred().is_ok_and(|who| who.uid() == 0);
-        let answer = match socket::read(&mut stream).await {
-            Some(request) => self.answer(&request, root).await,
-            None => "{\"error\":\"what?\"}".to_owned(),
-        };
-        // Who asked may have gone.
-        let _ = stream.write_all(answer.as_bytes()).await;
+    /// Whom something fresh was heard of, if it was a greeting alone.
+    fn hear(&mut self) {
+        for peer in self.addresses.keys() {
+            if let Some(at) = self.wire.heard(*peer) {
+                self.core.hear(*peer, at);
+            }
+        }
     }
 
-    async fn answer(&mut self, request: &Request, root: bool) -> String {
-        let verdict = match request {
-            Request::Status => {
-                return serde_json::to_string(&self.core.status(clock::now())).unwrap_or_default();
-            }
-            _ if request.is_roots() && !root => {
-                Verdict { allowed: false, why: "only root may ask for that".into() }
-            }
-            _ => self.verdict(request).await,
-        };
-        serde_json::to_string(&verdict).unwrap_or_default()
+    async fn answer(&mut self, request: &Request) -> String {
+        match request {
+            Request::Status => serde_json::to_string(&self.core.status(clock::now())).unwrap_or_default(),
+            _ => serde_json::to_string(&self.verdict(request).await).unwrap_or_default(),
+        }
     }
 
     async fn verdict(&mut self, request: &Request) -> Verdict {

@@ -291,7 +291,8 @@ pub fn note(what: &str, text: &str) {
 
 /// The same, with more for programs: the members of `more`, an object.
 pub fn note_with(what: &str, text: &str, mut more: serde_json::Value) {
-    println!("{text}");
+    // The system's journal may be started anew at this moment; ours has it, too.
+    let _ = writeln!(std::io::stdout(), "{text}");
     more["at"] = jiff::Timestamp::now().to_string().into();
     more["clock"] = super::clock::now().into();
     (more["what"], more["text"]) = (what.into(), text.into());

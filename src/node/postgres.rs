@@ -3,6 +3,7 @@
 
 mod session;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 use self::session::Refusal;
 use super::clock;
 use super::config::Config;
+use super::control::{Control, ControlState};
 use super::lease::{Millis, Position, timing};
 
 /// What PostgreSQL on this node is.
@@ -168,37 +170,14 @@ pub fn lsn(text: &str) -> Result<u64> {
     Ok(u64::from_str_radix(high, 16)? << 32 | u64::from_str_radix(low, 16)?)
 }
 
-/// The WAL of a PostgreSQL that does not run: what its control file says. One that was killed has what it wrote after its
-/// last checkpoint besides.
+/// The WAL of a PostgreSQL that does not run, and whether it was shut down cleanly: then nothing lies behind that position
+/// but the shutdown's own record.
 ///
 /// # Errors
-/// When the control file cannot be read.
-pub fn stopped_position(config: &Config) -> Result<Position> {
-    Ok(stopped(config)?.0)
-}
-
-/// The same, and whether it was shut down cleanly: then nothing lies behind that position but the shutdown's own record.
-///
-/// # Errors
-/// When the control file cannot be read.
+/// When its control file cannot be read.
 pub fn stopped(config: &Config) -> Result<(Position, bool)> {
-    let output = std::process::Command::new(config.bin("pg_controldata"))
-        .args(["-D", &config.data_directory()])
-        .env("LC_ALL", "C")
-        .output()
-        .context("cannot run pg_controldata")?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let field = |name: &str| {
-        text.lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
-            .map(str::trim)
-            .with_context(|| format!("pg_controldata does not tell the {name}"))
-    };
-    let position = Position {
-        timeline: field("Latest checkpoint's TimeLineID")?.parse()?,
-        lsn: lsn(field("Latest checkpoint location")?)?,
-    };
-    Ok((position, field("Database cluster state")? == "shut down"))
+    let control = Control::read(Path::new(&config.data_directory()))?;
+    Ok((control.checkpoint, control.state == ControlState::ShutDown))
 }
 
 #[cfg(test)]

@@ -210,7 +210,7 @@ mod tests {
             let next = encode(&file, sequence + 1, &vec![3_u32]).unwrap();
             let end = next.iter().rposition(|byte| *byte == b'}').unwrap();
             let file = OpenOptions::new().write(true).open(&slots.path).unwrap();
-            file.write_all_at(&next[..cut.min(end)], at(sequence + 1)).unwrap();
+            file.write_all_at(&next[..cut.min(end - 2)], at(sequence + 1)).unwrap();
             assert_eq!(read(&slots).unwrap().value, [2], "after {cut} bytes");
             // And the next write takes the broken one's place.
             slots.write(&vec![4]).unwrap();

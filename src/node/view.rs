@@ -69,7 +69,7 @@ pub async fn as_postgres(config: &Config, program: &str, args: &[&str], limit: D
 /// # Errors
 /// When there is no answer in time.
 pub async fn query(config: &Config, member: &Member, sql: &str) -> Result<String> {
-    let conninfo = Config::conninfo(member.host, config.port);
+    let conninfo = Config::conninfo(member.host, config.port, config.version);
     as_postgres(config, "psql", &["-XAtqw", "-v", "ON_ERROR_STOP=1", "-d", &conninfo, "-c", sql], PATIENCE)
         .await
 }

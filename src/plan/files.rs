@@ -169,7 +169,7 @@ pub fn files(inventory: &Inventory, means: &Means, addresses: &Addresses, node: 
     let repmgr = addresses.hosts.get(&node.name).map(|host| {
         Template::Repmgr.render(&json!({
             "node": node.name, "cluster": cluster, "id": node.id, "version": version,
-            "witness": node.role == Role::Witness, "conninfo": Config::conninfo(*host, port),
+            "witness": node.role == Role::Witness, "conninfo": Config::conninfo(*host, port, version),
         }))
     });
     let pgpass =

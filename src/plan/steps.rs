@@ -10,6 +10,8 @@ mod standby;
 mod waits;
 mod witness;
 
+use std::net::IpAddr;
+
 use super::files::Addresses;
 use super::roles::{self, Data, Primary};
 use super::{Action, Means, Phase, Plan, Risk, Step, Trouble};
@@ -122,8 +124,12 @@ impl<'a> Planner<'a> {
     }
 
     fn is_reached_at(&self, node: &Node, conninfo: &str) -> bool {
-        let port = self.inventory.postgresql.port;
-        self.addresses.hosts.get(&node.name).is_some_and(|host| Config::conninfo(*host, port) == conninfo)
+        self.addresses.hosts.get(&node.name).is_some_and(|host| self.conninfo(*host) == conninfo)
+    }
+
+    /// How every node reaches `host`'s PostgreSQL as repmgr.
+    fn conninfo(&self, host: IpAddr) -> String {
+        Config::conninfo(host, self.inventory.postgresql.port, self.inventory.postgresql.version)
     }
 
     fn is_paused(&self, node: &Node) -> bool {

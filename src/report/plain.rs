@@ -44,7 +44,7 @@ fn without_numbers(text: &str) -> String {
 impl Consumer for Plain {
     fn take(&mut self, event: &Event) {
         if !self.repeats(event)
-            && let Some(line) = line(event, true)
+            && let Some(line) = line(&event.clone().visible(), true)
         {
             eprintln!("{line}");
         }

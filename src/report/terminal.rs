@@ -44,6 +44,7 @@ impl Terminal {
 
 impl Consumer for Terminal {
     fn take(&mut self, event: &Event) {
+        let event = &event.clone().visible();
         match event {
             Event::Started { lane, step } => {
                 if let Some(bar) = self.bars.remove(lane) {

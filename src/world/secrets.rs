@@ -1,6 +1,7 @@
 //! Tokens and passwords: where they come from. None of them is ever printed.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use anyhow::Result;
@@ -10,7 +11,7 @@ use super::World;
 use crate::cloud;
 use crate::error::Advice;
 use crate::facts::Facts;
-use crate::inventory::{DigitalOcean, Provider};
+use crate::inventory::{DigitalOcean, Inventory, Provider};
 use crate::node::wire;
 use crate::plan::Means;
 use crate::remote::{Command, Remote as _};
@@ -51,6 +52,33 @@ fn read(path: &Path, key: &str) -> Result<SecretString> {
         return Err(Advice::refused(format!("{key}: {} is empty", path.display())).into());
     }
     Ok(text.trim().into())
+}
+
+/// Files with secrets in them that everybody on this machine can read, each with what to do about it.
+pub(super) fn open_to_everybody(inventory: &Inventory) -> Vec<String> {
+    let mut files = Vec::new();
+    match &inventory.provider {
+        Provider::DigitalOcean(it) => {
+            files.push((it.token_file.as_deref(), "the operator's token"));
+            files.push((it.failover_token_file.as_deref(), "the nodes' token"));
+        }
+        Provider::Existing(it) => {
+            let token = it.floating_ip.as_ref().and_then(|it| it.failover_token_file.as_deref());
+            files.push((token, "the nodes' token"));
+        }
+    }
+    if inventory.users.iter().any(|user| user.password.is_some()) {
+        files.push((Some(inventory.file.as_path()), "passwords"));
+    }
+    let warn = |(path, what): (Option<&Path>, &str)| {
+        let path = path?;
+        let mode = std::fs::metadata(path).ok()?.permissions().mode();
+        let path = path.display();
+        (mode & 0o004 != 0).then(|| {
+            format!("{path} has {what} in it, and everybody on this machine can read it: chmod 600 {path}")
+        })
+    };
+    files.into_iter().filter_map(warn).collect()
 }
 
 impl World {
@@ -105,7 +133,7 @@ impl World {
         }
         for (node, host) in &facts.hosts {
             if host.up().is_some_and(|host| host.files.contains_key(file)) {
-                let command = Command::new("read a secret", "cat \"$1\"").arg(file);
+                let command = Command::new("read a secret", READ).arg(file);
                 let output = self.connect(node).await?.run(&command, &|_| {}).await?;
                 if let Some(found) = extract(&output.stdout) {
                     let found = SecretString::from(found);
@@ -151,6 +179,9 @@ impl World {
     }
 }
 
+/// Prints a file, read as the one whose its directory is: root would follow a link to any other.
+const READ: &str =
+    concat!(include_str!("../remote/whose.sh"), "as_owner_of \"${1%/*}\" head -c 65536 \"$1\"\n");
 const PGPASS: &str = "/var/lib/postgresql/.pgpass";
 
 fn repmgr_password(pgpass: &str) -> Option<&str> {
@@ -160,4 +191,35 @@ fn repmgr_password(pgpass: &str) -> Option<&str> {
 
 fn whole(text: &str) -> Option<&str> {
     Some(text.trim()).filter(|text| !text.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_with_secrets_that_everybody_can_read_is_told_of() {
+        let directory = tempfile::tempdir().unwrap();
+        let (token, file) = (directory.path().join("token"), directory.path().join("demo.yaml"));
+        std::fs::write(&token, "secret").unwrap();
+        let text = format!(
+            "cluster: demo\nprovider:\n  digitalocean: {{region: fra1, size: s-1vcpu-1gb, image: debian-12-x64, \
+             token_file: {}}}\npostgresql: {{version: 15}}\nusers:\n  - {{name: app, password: 'long enough to pass'}}\n\
+             nodes:\n  - {{name: pg1, id: 1, role: primary}}\n  - {{name: pg2, id: 2, role: standby}}\n  \
+             - {{name: pg3, id: 3, role: witness}}\n",
+            token.display()
+        );
+        std::fs::write(&file, &text).unwrap();
+        let warnings = |mode| {
+            for path in [&token, &file] {
+                std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+            }
+            open_to_everybody(&Inventory::read(&file).unwrap())
+        };
+        assert_eq!(warnings(0o640), [""; 0]);
+        let told = warnings(0o644);
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(told[0].ends_with(&format!("chmod 600 {}", token.display())), "{told:?}");
+        assert!(told[1].contains("demo.yaml has passwords in it"), "{told:?}");
+    }
 }

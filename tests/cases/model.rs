@@ -157,7 +157,8 @@ impl Model {
     }
 
     fn conninfo(&self, node: &str) -> String {
-        Config::conninfo(self.connection_host(node), self.inventory.postgresql.port)
+        let postgresql = &self.inventory.postgresql;
+        Config::conninfo(self.connection_host(node), postgresql.port, postgresql.version)
     }
 
     /// Who takes writes, whether it is seen or not.

@@ -1,6 +1,6 @@
 set -eu
 # The clone itself. Only a directory that this program made and that was never started is deleted for it.
-if [ -e "$data" ] && [ -n "$(ls -A "$data")" ]; then
+if [ -e "$data" ] && [ -n "$(postgres ls -A "$data")" ]; then
     belongs || die "$data is not this cluster's"
     case $(made) in
         cloning) ;;
@@ -9,7 +9,7 @@ if [ -e "$data" ] && [ -n "$(ls -A "$data")" ]; then
     esac
 fi
 mark cloning
-rm -rf "$data"
+postgres rm -rf "$data"
 # By the whole conninfo: it has the time-outs that notice a primary whose host is gone.
 repmgr -d "$4" standby clone --fast-checkpoint
 mark standby "$(identifier)"

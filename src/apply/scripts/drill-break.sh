@@ -9,7 +9,8 @@ mend_by_itself() {
 }
 case $fault in
 crash)
-    kill -9 "$(head -n 1 "$data/postmaster.pid")"
+    # systemd knows the process; what a file in the data directory says is anybody's who is postgres.
+    systemctl kill -s KILL --kill-who=main "$unit"
     ;;
 freeze)
     mend_by_itself "systemctl kill -s CONT $unit"

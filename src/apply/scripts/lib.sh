@@ -14,7 +14,7 @@ mark() {
     mv -f "$marker.new" "$marker"
     sync /etc/cluster
 }
-identifier() { "$bin/pg_controldata" -D "$data" | sed -n 's/^Database system identifier: *//p'; }
+identifier() { postgres "$bin/pg_controldata" -D "$data" | sed -n 's/^Database system identifier: *//p'; }
 
 # Runs SQL as postgres; more arguments of psql may follow.
 sql() { (cd / && runuser -u postgres -- "$bin/psql" -XAtqw -v ON_ERROR_STOP=1 -p "$port" "$@"); }
@@ -59,7 +59,7 @@ bring_up() {
         if [ "$tries" -gt 6000 ] || [ "$gone" -gt 50 ]; then
             echo "PostgreSQL does not answer on port $port" >&2
             journalctl -q --no-pager -u "$unit" -n 3 -o cat >&2 || :
-            tail -c "+$from" "$log" | tail -n 12 >&2 || :
+            postgres timeout 5 tail -c "+$from" "$log" | tail -n 12 >&2 || :
             if ! has_processes; then timeout 10 systemctl stop "$unit" || :; fi
             exit 1
         fi

@@ -7,9 +7,9 @@ if [ -e "$data/standby.signal" ]; then
     # the standby must have heard of it.
     for pair in max_connections:max_connections max_worker_processes:max_worker_processes max_wal_senders:max_wal_senders \
         max_prepared_transactions:max_prepared_xacts max_locks_per_transaction:max_locks_per_xact; do
-        wanted=$(cd / && runuser -u postgres -- "$bin/postgres" -C "${pair%:*}" -D "/etc/postgresql/$version/main")
+        wanted=$(postgres "$bin/postgres" -C "${pair%:*}" -D "/etc/postgresql/$version/main")
         tries=0
-        while [ "$("$bin/pg_controldata" -D "$data" | sed -n "s/^${pair#*:} setting: *//p")" -gt "$wanted" ]; do
+        while [ "$(postgres "$bin/pg_controldata" -D "$data" | sed -n "s/^${pair#*:} setting: *//p")" -gt "$wanted" ]; do
             tries=$((tries + 1))
             [ "$tries" -le 300 ] || die "the primary still allows more ${pair%:*} than $wanted; a standby cannot start with less"
             sleep 0.1

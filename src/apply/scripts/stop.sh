@@ -7,5 +7,8 @@ case $4 in
         # Made by the guard, and it outlives it.
         systemctl stop cluster-watch.service 2>/dev/null
         ;;
-    postgresql) systemctl stop "postgresql@$version-main.service" ;;
+    postgresql)
+        # What lets this host do something elsewhere, or its users something here, goes; `up` writes it again.
+        systemctl stop "postgresql@$version-main.service" && rm -f /etc/cluster/failover-token /etc/sudoers.d/cluster
+        ;;
 esac

@@ -26,6 +26,9 @@ const REJOIN_PATIENCE: Duration = Duration::from_secs(86_400);
 /// An upgrade of PostgreSQL is waited for so long.
 const REJOIN_WAITS: Duration = Duration::from_secs(300);
 
+/// How a standby is made of what was primary.
+const REJOIN: &str = concat!(include_str!("../../remote/whose.sh"), include_str!("rejoin.sh"));
+
 /// What the last rejoin gave up, if anything.
 const LOST: &str = "/var/lib/cluster/lost.json";
 
@@ -36,7 +39,7 @@ pub(super) async fn rejoin(config: Config, primary: Member, clone: bool) -> Resu
     let mut command = Command::new("sh");
     command
         .args(["-s", &config.version.to_string(), &config.port.to_string(), &primary.host.to_string()])
-        .args([&primary.id.to_string(), &Config::conninfo(primary.host, config.port)])
+        .args([&primary.id.to_string(), &Config::conninfo(primary.host, config.port, config.version)])
         .arg(if clone { "clone" } else { "rewind" })
         .stdin(Stdio::piped())
         .stdout(Stdio::inherit())
@@ -44,7 +47,7 @@ pub(super) async fn rejoin(config: Config, primary: Member, clone: bool) -> Resu
         .kill_on_drop(true);
     let mut child = command.spawn().context("cannot run sh")?;
     let mut input = child.stdin.take().context("no standard input")?;
-    input.write_all(include_bytes!("rejoin.sh")).await?;
+    input.write_all(REJOIN.as_bytes()).await?;
     drop(input);
     let output = tokio::time::timeout(REJOIN_PATIENCE, child.wait_with_output())
         .await

@@ -3,7 +3,6 @@
 use super::Planner;
 use crate::facts::HostFacts;
 use crate::inventory::Node;
-use crate::node::config::Config;
 use crate::plan::roles::{Data, Primary};
 use crate::plan::{Action, Phase};
 
@@ -18,12 +17,8 @@ impl<'a> Planner<'a> {
                 return self.without_primary(node, host, data, &why);
             }
         };
-        let conninfo = self
-            .addresses
-            .hosts
-            .get(&primary)
-            .map(|host| Config::conninfo(*host, self.inventory.postgresql.port))
-            .unwrap_or_default();
+        let conninfo =
+            self.addresses.hosts.get(&primary).map(|host| self.conninfo(*host)).unwrap_or_default();
         let theirs = self.system_identifier(&primary);
         let mut starts = false;
         match data {

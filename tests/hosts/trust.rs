@@ -1,0 +1,139 @@
+//! What whoever is postgres on a node, or any other user there, can bring root and the guard to do: nothing.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::harness::Lab;
+use super::{demo, node};
+
+const DATA: &str = "/var/lib/postgresql/15/main";
+const CONFIG: &str = "/etc/postgresql/15/main";
+
+/// Runs a script on a node, as postgres.
+fn as_postgres(lab: &Lab, node: &str, script: &str) -> String {
+    lab.ssh(node, &format!("cd /; runuser -u postgres -- sh -ec '{script}'"))
+}
+
+fn healthy(lab: &Lab, inventory: &str) -> Value {
+    lab.wait_for_status(inventory, 90, |status| status["healthy"] == true).0
+}
+
+#[test]
+#[ignore = "needs root and a laboratory"]
+fn postgres_leads_root_nowhere() {
+    let lab = Lab::start(21, "debian-12-x64");
+    let inventory = lab.inventory("demo.yaml", "debian-12-x64", &demo(15));
+    lab.cluster(&["up", "-i", &inventory]).ok();
+    healthy(&lab, &inventory);
+    // What packages and administrators expect of the log.
+    let log = lab.ssh("pg1", "stat -c '%U %G %a' /var/log/postgresql/postgresql-15-main.log");
+    assert_eq!(log, "postgres adm 640");
+    a_link_of_a_tablespace(&lab, &inventory);
+    a_tablespace_that_another_node_makes_up(&lab, &inventory);
+    links_in_the_configuration(&lab, &inventory);
+    a_password_file_that_nobody_writes(&lab, &inventory);
+    questions_of_others(&lab);
+    lab.stop();
+}
+
+/// A clone moves what the links in pg_tblspc lead to: not what is none of PostgreSQL's.
+fn a_link_of_a_tablespace(lab: &Lab, inventory: &str) {
+    let look = "stat -c '%n %U %a %i' /usr/local/bin /usr/local/bin/* /etc/cluster/*; ls -d /usr/local/*";
+    let before = lab.ssh("pg2", look);
+    as_postgres(
+        lab,
+        "pg2",
+        &format!(
+            "ln -s /usr/local/bin {DATA}/pg_tblspc/66666; ln -s /etc/cluster {DATA}/pg_tblspc/66667; \
+             echo nonsense = 1 >>{DATA}/postgresql.auto.conf; rm {DATA}/standby.signal; \
+             sudo -n /bin/systemctl stop postgresql@15-main"
+        ),
+    );
+    lab.wait_for_status(inventory, 30, |status| status["healthy"] == false);
+    healthy(lab, inventory);
+    assert_eq!(lab.ssh("pg2", look), before);
+    // The clone was made, and the old data is beside it, links and all.
+    assert_eq!(lab.ssh("pg2", &format!("readlink {DATA}.cluster-old/pg_tblspc/66666")), "/usr/local/bin");
+}
+
+/// Where a tablespace lies is read from a link on the primary: its word does not make directories elsewhere.
+fn a_tablespace_that_another_node_makes_up(lab: &Lab, inventory: &str) {
+    for node in ["pg1", "pg2"] {
+        lab.ssh(node, "install -d -o postgres -g postgres -m 700 /srv/made");
+    }
+    lab.sql("pg1", "postgres", "create tablespace made location '/srv/made'");
+    healthy(lab, inventory);
+    let link = format!("{DATA}/pg_tblspc/$(basename $(ls -d {DATA}/pg_tblspc/*))");
+    as_postgres(lab, "pg1", &format!("ln -sfn /etc/systemd/system/ssh.service.d {link}"));
+    let run = lab.cluster(&["rejoin", "pg2", "-i", inventory, "--clone"]);
+    assert_eq!(run.code, 1, "{}", run.stderr);
+    assert!(
+        run.stderr.contains("a tablespace in /etc/systemd/system/ssh.service.d, which is missing here"),
+        "{}",
+        run.stderr
+    );
+    lab.ssh("pg2", "test ! -e /etc/systemd/system/ssh.service.d");
+    as_postgres(lab, "pg1", &format!("ln -sfn /srv/made {link}"));
+    healthy(lab, inventory);
+    lab.sql("pg1", "postgres", "drop tablespace made");
+}
+
+/// `up` writes below directories of postgres', and the probe reads there.
+fn links_in_the_configuration(lab: &Lab, inventory: &str) {
+    let secret = lab.ssh("pg2", "cat /etc/cluster/failover-token");
+    as_postgres(
+        lab,
+        "pg2",
+        &format!(
+            "cd {CONFIG}; mv conf.d conf.real; ln -s /etc/apt/apt.conf.d conf.d; \
+             mv pg_hba.conf hba.real; ln -s /etc/cluster/failover-token pg_hba.conf"
+        ),
+    );
+    let before = lab.ssh("pg2", "ls -la /etc/apt/apt.conf.d /etc/cluster");
+    let plan = lab.cluster(&["plan", "-i", inventory]);
+    assert!(!plan.stdout.contains(&secret) && !plan.stderr.contains(&secret), "the token is in the plan");
+    assert!(plan.stdout.contains("pg_hba.conf"), "{}", plan.stdout);
+    let run = lab.cluster(&["up", "-i", inventory]);
+    assert_eq!(run.code, 1, "{}", run.stderr);
+    assert!(run.stderr.contains("Permission denied"), "{}", run.stderr);
+    assert_eq!(lab.ssh("pg2", "ls -la /etc/apt/apt.conf.d /etc/cluster"), before);
+    as_postgres(lab, "pg2", &format!("cd {CONFIG}; rm conf.d; mv conf.real conf.d"));
+    lab.cluster(&["up", "-i", inventory]).ok();
+    let owner = lab.ssh(
+        "pg2",
+        &format!("stat -c '%F %U %a' {CONFIG}/pg_hba.conf; stat -c '%U %a' /etc/cluster/failover-token"),
+    );
+    assert_eq!(owner, "regular file postgres 640\nroot 600");
+    as_postgres(lab, "pg2", &format!("rm -f {CONFIG}/hba.real"));
+    healthy(lab, inventory);
+}
+
+/// A FIFO keeps whoever opens it waiting, the guard too.
+fn a_password_file_that_nobody_writes(lab: &Lab, inventory: &str) {
+    let guard = "systemctl show -p NRestarts -p MainPID cluster-node";
+    let before = lab.ssh("pg3", guard);
+    as_postgres(
+        lab,
+        "pg3",
+        "mv /var/lib/postgresql/.pgpass /var/lib/postgresql/kept; mkfifo /var/lib/postgresql/.pgpass",
+    );
+    std::thread::sleep(Duration::from_secs(12));
+    assert_eq!(lab.ssh("pg3", guard), before, "it was not killed by the watchdog");
+    let status: Value =
+        serde_json::from_str(&lab.ssh("pg3", "timeout 3 cluster-node status --json")).unwrap();
+    assert_eq!(status["holder"], "pg1", "it votes: {status:#}");
+    as_postgres(lab, "pg3", "mv -f /var/lib/postgresql/kept /var/lib/postgresql/.pgpass");
+    assert_eq!(node(&healthy(lab, inventory), "pg3")["role"], "witness");
+}
+
+/// Only root asks what changes something, and whoever reads no further ends nothing.
+fn questions_of_others(lab: &Lab) {
+    for question in ["start-check", "restart", "take", "hand-over pg2"] {
+        let run = lab.try_ssh("pg1", &format!("cd /; runuser -u postgres -- cluster-node {question}"));
+        assert_eq!(run.code, 1, "{question}: {}", run.stdout);
+        assert!(run.stdout.contains("only root may ask for that"), "{question}: {}", run.stdout);
+    }
+    let cut = lab.ssh("pg1", "{ sleep 0.5; cluster-node status 2>/run/said; } | true; cat /run/said");
+    assert_eq!(cut, "");
+}
