@@ -98,17 +98,15 @@ fn refuse(plan: &Plan) -> Result<()> {
 
 /// What must not be forgotten: that this cluster exists.
 fn remember(world: &World, facts: &Facts) -> Result<()> {
-    let mut memory = world.state.memory()?;
-    let before = memory.clone();
-    if let crate::plan::roles::Primary::One(name) = crate::plan::roles::primary(&world.inventory, facts)
-        && let Some(postgres) = facts.hosts.get(&name).and_then(|host| host.up()?.postgres.as_ref())
-    {
-        memory.system_identifier = Some(postgres.system_identifier.clone());
+    let mut identifier = None;
+    if let crate::plan::roles::Primary::One(name) = crate::plan::roles::primary(&world.inventory, facts) {
+        let postgres = facts.hosts.get(&name).and_then(|host| host.up()?.postgres.as_ref());
+        identifier = postgres.map(|postgres| postgres.system_identifier.clone());
     }
-    if let Some(address) = facts.cloud.as_ref().and_then(|cloud| cloud.floating_ip.as_ref()) {
-        memory.floating_ip = Some(address.address);
+    match identifier {
+        Some(_) => world.state.remember(|memory| memory.system_identifier = identifier),
+        None => Ok(()),
     }
-    if memory != before { world.state.remember(&memory) } else { Ok(()) }
 }
 
 async fn run_phase(

@@ -23,6 +23,7 @@ pub(super) async fn run(world: &World, facts: &Facts, node: &str, step: &Step) -
     match &step.action {
         Action::CreateDroplet => provider::create_droplet(world, facts, node).await,
         Action::AwaitDroplet { droplet } => provider::await_droplet(world, facts, *droplet).await,
+        Action::RemakeDroplet { droplet } => provider::remake_droplet(world, facts, node, *droplet).await,
         Action::PowerOn { droplet } => {
             provider::power_on(world, facts, *droplet).await?;
             // Nobody would wait for it later: a host that was logged in to before and is silent counts as lost.

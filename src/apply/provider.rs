@@ -3,10 +3,10 @@
 use anyhow::{Context as _, Result, bail};
 
 use crate::cloud::preflight::{Setting, Wanted};
-use crate::cloud::{Client, droplet, key};
+use crate::cloud::{Client, Error, droplet, key};
 use crate::error::Advice;
 use crate::facts::{Cloud, Facts};
-use crate::inventory::{DigitalOcean, Provider};
+use crate::inventory::{DigitalOcean, Node, Provider};
 use crate::plan::{Action, Step};
 use crate::world::World;
 
@@ -28,9 +28,7 @@ pub(super) async fn run(world: &World, facts: &Facts, step: &Step) -> Result<()>
         Action::CreateFloatingIp { node } => {
             let preferred = cloud.droplets.get(node).with_context(|| format!("{node} has no droplet"))?.id;
             let made = client.ensure_reserved_ip(cluster, &ids, preferred, world.pace).await?;
-            let mut memory = world.state.memory()?;
-            memory.floating_ip = Some(made.value.ip);
-            world.state.remember(&memory)?;
+            world.state.remember(|memory| memory.floating_ip = Some(made.value.ip))?;
             client.assign(made.value.ip, preferred, world.pace).await?;
         }
         Action::RecordFloatingIp => {
@@ -50,6 +48,12 @@ pub(super) async fn run(world: &World, facts: &Facts, step: &Step) -> Result<()>
 pub(super) async fn create_droplet(world: &World, facts: &Facts, node: &str) -> Result<()> {
     let (client, provider, _) = parts(world, facts)?;
     let node = world.inventory.node(node).context("no such node")?;
+    // A look first: for one that is there, no key is made and none that is pinned is touched.
+    if let Some(found) = client.find_droplet(&world.inventory.cluster, &node.name, world.pace).await? {
+        remember(world, node, found.id)?;
+        client.wait_droplet_ready(found.id, world.pace).await?;
+        return Ok(());
+    }
     let fingerprint =
         key::fingerprint(&world.public_key().await?).context("the public key cannot be read")?;
     let spec = droplet::DropletSpec {
@@ -64,9 +68,39 @@ pub(super) async fn create_droplet(world: &World, facts: &Facts, node: &str) -> 
         tags: Vec::new(),
         monitoring: false,
     };
-    let made = client.ensure_droplet(&spec, world.pace).await?;
+    let made = match client.ensure_droplet(&spec, world.pace).await {
+        Ok(made) => made,
+        Err(error) => {
+            match &error {
+                // It is there, and nothing but its id leads to it.
+                Error::Untagged { id, .. } => remember(world, node, *id)?,
+                Error::MaybeHappened { .. } => {}
+                _ => world.not_made(node)?,
+            }
+            return Err(error.into());
+        }
+    };
+    remember(world, node, made.value.id)?;
+    if made.made {
+        world.made(node)?;
+    }
     client.wait_droplet_ready(made.value.id, world.pace).await?;
     Ok(())
+}
+
+/// Without its tag, nothing else would lead to it.
+fn remember(world: &World, node: &Node, id: u64) -> Result<()> {
+    world.state.remember(|memory| {
+        memory.droplets.entry(id).or_default().node.clone_from(&node.name);
+    })
+}
+
+/// Deletes a droplet that the provider has failed to make, and makes it anew. Everything that says that it holds
+/// nothing is asked once more.
+pub(super) async fn remake_droplet(world: &World, facts: &Facts, node: &str, id: u64) -> Result<()> {
+    let (client, _, _) = parts(world, facts)?;
+    client.destroy_failed_droplet(&world.inventory.cluster, node, id, world.pace).await?;
+    create_droplet(world, facts, node).await
 }
 
 /// Waits for a droplet that an earlier run asked for.

@@ -133,6 +133,24 @@ pub enum Error {
         /// The droplets' ids.
         ids: Vec<u64>,
     },
+    /// A droplet was made, and the API lists it under no tag of the cluster.
+    #[error("droplet {id} ({name}) was made, and the API does not list it under its tag {tag}")]
+    Untagged {
+        /// The droplet.
+        id: u64,
+        /// Its name.
+        name: String,
+        /// The tag that was asked for.
+        tag: String,
+    },
+    /// A droplet was to be deleted as one that never ran, and does not look like one.
+    #[error("droplet {id} is left alone: {why}")]
+    NotFailed {
+        /// The droplet.
+        id: u64,
+        /// What it has that such a droplet has not.
+        why: String,
+    },
     /// More than one address could be the cluster's.
     #[error("several addresses could be the cluster's: {}", list(addresses))]
     Ambiguous {
@@ -214,6 +232,13 @@ impl Error {
         }
     }
 
+    /// Whether the API is not there, as far as one can tell: no answer, or one that is not the API's own. A refusal is
+    /// an answer.
+    pub fn is_away(&self) -> bool {
+        matches!(self, Error::NoAnswer { .. } | Error::Failed(_) | Error::Malformed { .. })
+            || matches!(self, Error::Refused(answer) if answer.status == 429)
+    }
+
     /// What to do about it, where we know.
     pub fn hint(&self) -> Option<String> {
         let text = match self {
@@ -235,6 +260,10 @@ impl Error {
             Error::TimedOut { .. } | Error::ActionFailed { .. } => {
                 "run the same command again; if it repeats, look at https://status.digitalocean.com".into()
             }
+            Error::Untagged { tag, .. } => {
+                format!("give it the tag {tag}, or delete it with `cluster down`, which knows it by its id")
+            }
+            Error::NotFailed { .. } => "run the same command again: it looks anew".into(),
             Error::Refused(answer) | Error::Failed(answer) => return answer.hint(),
             _ => return None,
         };

@@ -13,7 +13,7 @@ async fn cluster(bench: &Bench) -> Memory {
     let ids = [bench.ready("pg1").await.id, bench.ready("pg2").await.id, bench.ready("pg3").await.id];
     let address = bench.client.ensure_reserved_ip("demo", &ids, ids[0], pace()).await.unwrap().value;
     bench.client.assign(address.ip, ids[0], pace()).await.unwrap();
-    Memory { addresses: vec![address.ip], fingerprint: fingerprint(KEY) }
+    Memory { addresses: vec![address.ip], fingerprint: fingerprint(KEY), ..Memory::default() }
 }
 
 async fn tear_down(bench: &Bench, memory: &Memory) {
