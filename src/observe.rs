@@ -52,27 +52,34 @@ impl World {
     /// When the API does not answer and nothing is remembered, or refuses.
     pub async fn observe_or_remember(self: &Arc<Self>) -> Result<Facts> {
         self.report.send(Event::Observing);
-        let memory = self.state.memory()?;
-        let cloud = match &self.cloud {
-            Some(client) => {
-                let asked = self.observe_cloud(&client.clone().with_policy(BRIEF), &memory).await;
-                Some(match asked {
-                    Ok(cloud) => cloud,
-                    Err(error) => {
-                        let away = error.downcast_ref::<Error>().filter(|why| why.is_away());
-                        let remembered =
-                            away.and_then(|why| self.remembered_cloud(&memory, why, client.base_url()));
-                        let Some(cloud) = remembered else { return Err(error) };
-                        if let Some(note) = cloud.remembered.as_ref().filter(|_| self.first_time_away()) {
-                            self.report.warning(note);
-                        }
-                        cloud
-                    }
-                })
-            }
-            None => None,
-        };
+        let cloud = self.cloud_or_memory().await?;
         self.observe_hosts(cloud).await
+    }
+
+    /// Writes the way to the hosts, without asking any of them.
+    ///
+    /// # Errors
+    /// As [`World::observe_or_remember`].
+    pub async fn locate(&self) -> Result<BTreeMap<String, String>> {
+        let addresses = self.addresses(self.cloud_or_memory().await?.as_ref());
+        self.write_ssh_config(&addresses).await?;
+        Ok(addresses)
+    }
+
+    async fn cloud_or_memory(&self) -> Result<Option<Cloud>> {
+        let Some(client) = &self.cloud else { return Ok(None) };
+        let memory = self.state.memory()?;
+        let error = match self.observe_cloud(&client.clone().with_policy(BRIEF), &memory).await {
+            Ok(cloud) => return Ok(Some(cloud)),
+            Err(error) => error,
+        };
+        let away = error.downcast_ref::<Error>().filter(|why| why.is_away());
+        let remembered = away.and_then(|why| self.remembered_cloud(&memory, why, client.base_url()));
+        let Some(cloud) = remembered else { return Err(error) };
+        if let Some(note) = cloud.remembered.as_ref().filter(|_| self.first_time_away()) {
+            self.report.warning(note);
+        }
+        Ok(Some(cloud))
     }
 
     async fn observe_hosts(self: &Arc<Self>, cloud: Option<Cloud>) -> Result<Facts> {

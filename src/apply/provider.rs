@@ -74,8 +74,9 @@ pub(super) async fn create_droplet(world: &World, facts: &Facts, node: &str) -> 
             match &error {
                 // It is there, and nothing but its id leads to it.
                 Error::Untagged { id, .. } => remember(world, node, *id)?,
-                Error::MaybeHappened { .. } => {}
-                _ => world.not_made(node)?,
+                // After any other error it may have been made, and then the key is all that knows it.
+                Error::Refused(answer) if answer.call.method == "POST" => world.not_made(node)?,
+                _ => {}
             }
             return Err(error.into());
         }
@@ -108,6 +109,20 @@ pub(super) async fn await_droplet(world: &World, facts: &Facts, droplet: u64) ->
     let (client, _, _) = parts(world, facts)?;
     client.wait_droplet_ready(droplet, world.pace).await?;
     Ok(())
+}
+
+/// Whether the provider says that a node's droplet is not there. A provider that does not answer says nothing.
+pub(super) async fn is_gone(world: &World, facts: &Facts, node: &str) -> bool {
+    let Ok((client, _, cloud)) = parts(world, facts) else { return false };
+    let id = cloud.droplets.get(node).map(|droplet| droplet.id).or_else(|| {
+        // Made since those facts were seen.
+        let known = world.state.memory().ok()?.droplets;
+        known.into_iter().rev().find(|(_, droplet)| droplet.node == node).map(|(id, _)| id)
+    });
+    match id {
+        Some(id) => matches!(client.droplet(id).await, Ok(None)),
+        None => false,
+    }
 }
 
 /// Switches a droplet on.

@@ -176,7 +176,14 @@ impl Client {
                 Some(Progress::Done) => return Ok(()),
                 Some(Progress::Failed) => return Err(Error::ActionFailed { what, id: action.id }),
                 Some(Progress::Running) => watch.pause("in progress").await?,
-                None => watch.pause("the API does not know the action yet").await?,
+                // Some actions it never knows: what counts is the droplet.
+                None => {
+                    let droplet = self.droplet(id).await?;
+                    if droplet.is_some_and(|droplet| droplet.status == power.leads_to() && !droplet.locked) {
+                        return Ok(());
+                    }
+                    watch.pause("the API does not know the action yet").await?;
+                }
             }
         }
     }

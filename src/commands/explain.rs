@@ -66,6 +66,7 @@ pub(super) async fn run(path: &Path, list: bool, json: bool) -> Result<Exit> {
             );
             return Ok(Exit::Done);
         }
+        world.report.settle();
         let Some(last) = last else {
             println!("nothing has happened yet");
             return Ok(Exit::Done);

@@ -46,6 +46,7 @@ pub(super) async fn run(path: &Path, args: FailoverArgs, json: bool) -> Result<E
         switch_off(&world, &off).await?;
         take(&world, node).await?;
         wait_for(&world, node, begun).await?;
+        world.report.settle();
         let seconds = begun.elapsed().as_secs_f64();
         if json {
             println!("{}", serde_json::json!({"to": node, "forced": true, "seconds": seconds}));

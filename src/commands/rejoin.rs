@@ -45,6 +45,7 @@ pub(super) async fn run(path: &Path, node: &str, how: How, json: bool) -> Result
             }
         };
         let seconds = begun.elapsed().as_secs_f64();
+        world.report.settle();
         if json {
             println!("{}", serde_json::json!({"node": node, "primary": to, "seconds": seconds}));
         } else {

@@ -20,6 +20,7 @@ pub(super) async fn run(path: &Path, json: bool) -> Result<Exit> {
     in_world(inventory, Format::beside_result(json), None, |world| async move {
         let facts = world.observe_or_remember().await?;
         let health = health(&world.inventory, &facts, &world.public_addresses(&facts));
+        world.report.settle();
         if json {
             println!("{}", serde_json::to_string_pretty(&health)?);
         } else {

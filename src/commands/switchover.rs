@@ -49,6 +49,7 @@ pub(super) async fn run(path: &Path, to: Option<String>, json: bool) -> Result<E
             );
             return Ok(if whole.is_some() { Exit::Done } else { Exit::Unhealthy });
         }
+        world.report.settle();
         println!("{to} takes writes ({:.1} s)", moved.as_secs_f64());
         match whole {
             Some(whole) => {
