@@ -20,7 +20,8 @@ fn says(lab: &Lab, words: &[&str], code: i32, wanted: &[&str]) -> super::harness
 }
 
 fn set_tag(lab: &Lab, method: &str, droplet: u64) {
-    let resources = json!({ "resources": [{ "resource_id": droplet.to_string(), "resource_type": "droplet" }] });
+    let resources =
+        json!({ "resources": [{ "resource_id": droplet.to_string(), "resource_type": "droplet" }] });
     lab.request(method, "/v2/tags/cluster:demo/resources", Some(&resources));
 }
 
@@ -32,7 +33,8 @@ fn what_needs_ssh_alone_works_without_the_api_and_nothing_is_made_twice_or_forgo
     let file = inventory.as_str();
     lab.cluster(&["up", "-i", file]).ok();
     lab.wait_for_status(file, 60, |status| status["healthy"] == true);
-    let known_hosts = || std::fs::read_to_string(lab.directory.path().join("state/demo/known_hosts")).unwrap();
+    let known_hosts =
+        || std::fs::read_to_string(lab.directory.path().join("state/demo/known_hosts")).unwrap();
     let pinned = known_hosts();
 
     // The API is away: the hosts are where they were.
@@ -60,9 +62,8 @@ fn what_needs_ssh_alone_works_without_the_api_and_nothing_is_made_twice_or_forgo
     // A list that lacks a droplet once: no other is made, and its pinned key stays.
     let listed = lab.request("GET", "/v2/droplets?tag_name=cluster:demo", None);
     let droplets = listed["droplets"].as_array().unwrap();
-    let id = |name: &str| {
-        droplets.iter().find(|it| it["name"] == name).and_then(|it| it["id"].as_u64()).unwrap()
-    };
+    let id =
+        |name: &str| droplets.iter().find(|it| it["name"] == name).and_then(|it| it["id"].as_u64()).unwrap();
     let short: Vec<&Value> = droplets.iter().filter(|it| it["name"] != "pg2").collect();
     lab.fault(&json!({
         "method": "GET", "path": "/v2/droplets", "fault": "status", "code": 200, "count": 1,

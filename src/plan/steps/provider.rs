@@ -101,7 +101,7 @@ impl Planner<'_> {
                     None,
                     format!("{what}, and no node of the inventory takes writes"),
                     format!(
-                        "it may be the node that does: put `{}` back into the inventory, or delete it if its data is not wanted",
+                        "it may be the node that does: put `{}` back into the inventory",
                         stray.node.as_ref().unwrap_or(&stray.name)
                     ),
                 );
@@ -110,7 +110,7 @@ impl Planner<'_> {
                 self.trouble(
                     None,
                     what,
-                    format!("it runs and costs money: delete it, or put `{node}` back into the inventory"),
+                    format!("it costs money: put `{node}` back into the inventory; or, if nothing on it is wanted any more, delete it"),
                 );
             }
         }
