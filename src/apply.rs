@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::{Advice, Exit};
 use crate::facts::Facts;
-use crate::plan::{Phase, Plan, Step, Trouble, plan};
+use crate::plan::{Action, Phase, Plan, Step, Trouble, plan};
 use crate::report::Event;
 use crate::world::World;
 
@@ -59,8 +59,10 @@ pub async fn converge(world: &Arc<World>, stop: &CancellationToken) -> Result<Ou
             };
             let since = *waiting.get_or_insert_with(Instant::now);
             world.report.progress("cluster", format!("waiting for {what} ({} s)", since.elapsed().as_secs()));
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            continue;
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_secs(1)) => continue,
+                () = stop.cancelled() => return Err(interrupted()),
+            }
         };
         rounds += 1;
         if rounds > MOST_ROUNDS {
@@ -98,17 +100,15 @@ fn refuse(plan: &Plan) -> Result<()> {
 
 /// What must not be forgotten: that this cluster exists.
 fn remember(world: &World, facts: &Facts) -> Result<()> {
-    let mut memory = world.state.memory()?;
-    let before = memory.clone();
-    if let crate::plan::roles::Primary::One(name) = crate::plan::roles::primary(&world.inventory, facts)
-        && let Some(postgres) = facts.hosts.get(&name).and_then(|host| host.up()?.postgres.as_ref())
-    {
-        memory.system_identifier = Some(postgres.system_identifier.clone());
+    let mut identifier = None;
+    if let crate::plan::roles::Primary::One(name) = crate::plan::roles::primary(&world.inventory, facts) {
+        let postgres = facts.hosts.get(&name).and_then(|host| host.up()?.postgres.as_ref());
+        identifier = postgres.map(|postgres| postgres.system_identifier.clone());
     }
-    if let Some(address) = facts.cloud.as_ref().and_then(|cloud| cloud.floating_ip.as_ref()) {
-        memory.floating_ip = Some(address.address);
+    match identifier {
+        Some(_) => world.state.remember(|memory| memory.system_identifier = identifier),
+        None => Ok(()),
     }
-    if memory != before { world.state.remember(&memory) } else { Ok(()) }
 }
 
 async fn run_phase(
@@ -134,10 +134,7 @@ async fn run_phase(
         errors.extend(result.err());
     }
     if stop.is_cancelled() {
-        return Err(Advice::failed("interrupted")
-            .hint("what was begun was finished, nothing else was; run `cluster up` again to go on")
-            .exit(Exit::Interrupted)
-            .into());
+        return Err(interrupted());
     }
     match errors.len() {
         0 => Ok(()),
@@ -150,6 +147,13 @@ async fn run_phase(
             Err(advice.into())
         }
     }
+}
+
+fn interrupted() -> anyhow::Error {
+    Advice::failed("interrupted")
+        .hint("what was begun was finished, nothing else was; run `cluster up` again to go on")
+        .exit(Exit::Interrupted)
+        .into()
 }
 
 /// Does the steps of one lane, one after the other.
@@ -168,9 +172,16 @@ async fn run_lane(
         let lane = lane.to_owned();
         world.report.send(Event::Started { lane: lane.clone(), step: summary.clone() });
         let begun = Instant::now();
-        let result = match &step.node {
-            None => provider::run(world, facts, &step).await,
-            Some(node) => host::run(world, facts, node, &step).await,
+        let work = async {
+            match &step.node {
+                None => provider::run(world, facts, &step).await,
+                Some(node) => host::run(world, facts, node, &step).await,
+            }
+        };
+        let only_waits = matches!(step.action, Action::Reach | Action::AwaitDroplet { .. });
+        let result = tokio::select! {
+            result = work => result,
+            () = stop.cancelled(), if only_waits => return Ok(()),
         };
         match result {
             Ok(()) => {
@@ -178,7 +189,9 @@ async fn run_lane(
                 world.report.send(Event::Done { lane, step: summary, seconds });
             }
             Err(error) => {
-                world.report.send(Event::Failed { lane: lane.clone(), step: summary.clone() });
+                // The other lanes may go on for minutes: why is said now, and the whole of it at the end.
+                let why = error.to_string().lines().next().unwrap_or_default().to_owned();
+                world.report.send(Event::Failed { lane: lane.clone(), step: summary.clone(), why });
                 return Err(error.context(format!("{lane}: cannot {summary}")));
             }
         }

@@ -163,6 +163,24 @@ pub enum Command {
         #[command(flatten)]
         psql: crate::commands::psql::PsqlArgs,
     },
+    /// Log in to a node, with the cluster's own key and known hosts
+    Ssh {
+        /// The inventory
+        #[command(flatten)]
+        inventory: InventoryArg,
+        /// Where to
+        #[command(flatten)]
+        ssh: crate::commands::ssh::SshArgs,
+    },
+    /// Show what the guards, PostgreSQL and repmgrd have written into the nodes' journals
+    Logs {
+        /// The inventory
+        #[command(flatten)]
+        inventory: InventoryArg,
+        /// Which of it
+        #[command(flatten)]
+        logs: crate::commands::ssh::LogsArgs,
+    },
     /// Make databases for applications
     Db {
         /// The inventory

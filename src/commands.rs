@@ -13,6 +13,7 @@ pub mod plan;
 pub mod psql;
 mod rejoin;
 mod render;
+pub mod ssh;
 pub mod status;
 mod switchover;
 mod up;
@@ -59,6 +60,8 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
             connect::run(&inventory.inventory, connect, cli.json).await
         }
         Command::Psql { inventory, psql } => psql::run(&inventory.inventory, psql).await,
+        Command::Ssh { inventory, ssh } => ssh::run(&inventory.inventory, ssh).await,
+        Command::Logs { inventory, logs } => ssh::logs(&inventory.inventory, logs).await,
         Command::Db { inventory, command } => db::run(&inventory.inventory, command).await,
         Command::User { inventory, command } => user::run(&inventory.inventory, command).await,
         Command::Drill { inventory, drill } => drill::run(&inventory.inventory, drill, cli.json).await,

@@ -27,10 +27,16 @@ pub struct Facts {
 pub struct Cloud {
     /// Whether the operator's public key is known to the account.
     pub ssh_key: bool,
-    /// Droplets with the cluster's tag, by name.
+    /// The nodes' droplets, by the node's name: with the cluster's tag and that name, or made as it and remembered.
     pub droplets: BTreeMap<String, Droplet>,
+    /// Droplets that belong to the cluster, and to no node of the inventory.
+    pub strays: Vec<Stray>,
     /// The cluster's floating IP.
     pub floating_ip: Option<FloatingIp>,
+    /// The address that is recorded as the cluster's, where a droplet that is not the cluster's has it.
+    pub taken: Option<FloatingIp>,
+    /// Why the provider was not asked, where all of this is what this machine remembers.
+    pub remembered: Option<String>,
 }
 
 /// A droplet.
@@ -48,6 +54,55 @@ pub struct Droplet {
     /// Whether it carries the tag that names the floating IP.
     #[serde(default)]
     pub records_floating_ip: bool,
+    /// Its name at the provider, where that is not the node's: somebody renamed it.
+    #[serde(default)]
+    pub renamed: Option<String>,
+    /// Whether it has lost the cluster's tag.
+    #[serde(default)]
+    pub untagged: bool,
+    /// Whether the provider has failed to make it: it never ran, and never will.
+    #[serde(default)]
+    pub failed: bool,
+}
+
+/// A droplet that belongs to the cluster, and to no node of the inventory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stray {
+    /// Its id.
+    pub id: u64,
+    /// Its name at the provider.
+    pub name: String,
+    /// Whether it has the cluster's tag.
+    pub tagged: bool,
+    /// The node that it was made as, where that is known.
+    #[serde(default)]
+    pub node: Option<String>,
+}
+
+impl Stray {
+    /// What it is, in words.
+    pub fn describe(&self, cluster: &str) -> String {
+        let Stray { id, name, node, .. } = self;
+        let made = node.as_ref().map_or(String::new(), |node| format!(" was made as {node},"));
+        if self.tagged {
+            format!(
+                "droplet {id} `{name}`{made} has the tag cluster:{cluster} and is no node of the inventory"
+            )
+        } else {
+            format!("droplet {id} `{name}`{made} has lost the tag cluster:{cluster}")
+        }
+    }
+}
+
+impl Droplet {
+    /// What is wrong with its name or tag, in words.
+    pub fn mislabelled(&self, cluster: &str) -> Option<String> {
+        let renamed = self.renamed.as_ref().map(|name| format!("is called `{name}` now"));
+        let untagged = self.untagged.then(|| format!("has lost the tag cluster:{cluster}"));
+        let wrong = [renamed, untagged].into_iter().flatten().collect::<Vec<_>>().join(" and ");
+        (!wrong.is_empty()).then(|| format!("its droplet {} {wrong}", self.id))
+    }
 }
 
 /// A floating IP.
@@ -58,6 +113,17 @@ pub struct FloatingIp {
     pub address: Ipv4Addr,
     /// The droplet that it leads to.
     pub droplet: Option<u64>,
+}
+
+impl FloatingIp {
+    /// That a stranger has it, in words.
+    pub fn stranger(&self) -> String {
+        let holder = self.droplet.map_or("nobody".into(), |id| format!("droplet {id}"));
+        format!(
+            "{} is recorded as the cluster's floating IP and is assigned to {holder}, which is not the cluster's",
+            self.address
+        )
+    }
 }
 
 /// A host, as far as it can be reached.

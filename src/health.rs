@@ -21,6 +21,8 @@ pub struct Health {
     pub floating_ip: Option<FloatingIp>,
     /// The node that holds the lease, and so the right to take writes.
     pub holder: Option<String>,
+    /// Whether that node says so itself; if not, it is what the voters remember.
+    pub holder_confirmed: bool,
     /// Whether another node would take over by itself.
     pub failover: Failover,
     /// Whether a person has paused any node.
@@ -29,6 +31,8 @@ pub struct Health {
     pub nodes: Vec<Node>,
     /// What is wrong, in words.
     pub problems: Vec<String>,
+    /// Why the provider was not asked, where its part is what this machine remembers.
+    pub provider: Option<String>,
 }
 
 /// Whether another node would take over by itself if the primary were lost now.
@@ -112,16 +116,34 @@ pub fn health(inventory: &Inventory, facts: &Facts, addresses: &BTreeMap<String,
         .map(|node| look_at(inventory, facts, node, name.as_deref(), upstream, addresses, &mut problems))
         .collect();
     let floating_ip = floating_ip(inventory, facts, name.as_deref(), &mut problems);
+    mislaid(inventory, facts, &mut problems);
+    let (holder, holder_confirmed) = holder(inventory, facts);
     Health {
         cluster: inventory.cluster.clone(),
         healthy: problems.is_empty(),
         primary: name,
         floating_ip,
-        holder: holder(inventory, facts),
+        holder,
+        holder_confirmed,
         failover: failover(inventory, &primary, &nodes),
         paused: nodes.iter().any(|node| node.paused == Some(true)),
         nodes,
         problems,
+        provider: facts.cloud.as_ref().and_then(|cloud| cloud.remembered.clone()),
+    }
+}
+
+/// Droplets that are not where they should be.
+fn mislaid(inventory: &Inventory, facts: &Facts, problems: &mut Vec<String>) {
+    let Some(cloud) = &facts.cloud else { return };
+    for node in &inventory.nodes {
+        let droplet = cloud.droplets.get(&node.name);
+        if let Some(wrong) = droplet.and_then(|droplet| droplet.mislabelled(&inventory.cluster)) {
+            problems.push(format!("{}: {wrong}", node.name));
+        }
+    }
+    for stray in &cloud.strays {
+        problems.push(stray.describe(&inventory.cluster));
     }
 }
 
@@ -177,18 +199,16 @@ fn forced(inventory: &Inventory, facts: &Facts, problems: &mut Vec<String>) {
     }
 }
 
-/// Who holds the lease: the node that says so of itself, else the one that most voters name.
-fn holder(inventory: &Inventory, facts: &Facts) -> Option<String> {
+/// Who holds the lease, and whether that node says so of itself; else it is the one that most voters name.
+fn holder(inventory: &Inventory, facts: &Facts) -> (Option<String>, bool) {
     let says = |name: &str| facts.hosts.get(name).and_then(|host| host.up()?.holds_lease());
     if let Some(node) = inventory.nodes.iter().find(|node| says(&node.name) == Some(true)) {
-        return Some(node.name.clone());
+        return (Some(node.name.clone()), true);
     }
     let named = |node: &crate::inventory::Node| guard(facts, &node.name)?.get("holder")?.as_str();
     let names: Vec<&str> = inventory.nodes.iter().filter_map(named).collect();
-    names
-        .iter()
-        .max_by_key(|name| names.iter().filter(|it| it == name).count())
-        .map(|name| (*name).to_owned())
+    let most = names.iter().max_by_key(|name| names.iter().filter(|it| it == name).count());
+    (most.map(|name| (*name).to_owned()), false)
 }
 
 /// Whether another node would take over if the primary were lost now.
@@ -233,8 +253,23 @@ fn failover(inventory: &Inventory, primary: &Primary, nodes: &[Node]) -> Failove
         }
     } else if !paused.is_empty() {
         return off(format!("{} paused", if paused.len() == 1 { "one node is" } else { "some nodes are" }));
+    } else {
+        let there = |node: &&Node| node.guard.as_deref() == Some("active");
+        let (guards, majority) = (nodes.iter().filter(there).count(), count / 2 + 1);
+        if guards < majority {
+            return off(format!("{guards} of {count} guards can be reached, and a majority is {majority}"));
+        }
+        let has_data = |node: &&Node| node.inventory_role != Role::Witness && node.state != "bare";
+        if !nodes.iter().filter(there).any(|node| has_data(&node)) {
+            return off("no node with data and a guard can be reached".into());
+        }
     }
     Failover { automatic: true, why: None }
+}
+
+/// Whether the guard of a node says that the floating IP leads to it.
+fn has_address(facts: &Facts, node: &str) -> bool {
+    guard(facts, node).and_then(|guard| guard.get("has_address")?.as_bool()) == Some(true)
 }
 
 fn floating_ip(
@@ -246,15 +281,20 @@ fn floating_ip(
     if let Provider::Existing(existing) = &inventory.provider {
         // No API is asked: the guard of the primary knows.
         let address = existing.floating_ip.as_ref()?.address.to_string();
-        let has = |name: &&str| -> Option<bool> {
-            facts.hosts.get(*name)?.up()?.guard.as_ref()?.get("has_address")?.as_bool()
-        };
-        let node = primary.filter(|name| has(name) == Some(true)).map(str::to_owned);
+        let node = primary.filter(|name| has_address(facts, name)).map(str::to_owned);
         return Some(FloatingIp { address, node });
     }
     let cloud = facts.cloud.as_ref()?;
     let found = cloud.floating_ip.as_ref();
+    if cloud.remembered.is_some() {
+        let node = primary.filter(|name| has_address(facts, name)).map(str::to_owned);
+        return Some(FloatingIp { address: found?.address.to_string(), node });
+    }
     let wanted = matches!(&inventory.provider, Provider::DigitalOcean(it) if it.floating_ip);
+    if let Some(taken) = cloud.taken.as_ref().filter(|_| wanted) {
+        problems.push(taken.stranger());
+        return None;
+    }
     let Some(found) = found else {
         if wanted && !cloud.droplets.is_empty() {
             problems.push("the cluster has no floating IP: `cluster up` makes one".into());
@@ -308,7 +348,13 @@ fn look_at(
         }
         Some(Host::Unreachable { why, .. }) => {
             seen.state = "unreachable".into();
-            wrong(format!("cannot be reached: {why}"));
+            let droplet = facts.cloud.as_ref().and_then(|cloud| cloud.droplets.get(&node.name));
+            wrong(match droplet {
+                Some(droplet) if droplet.failed => {
+                    format!("{why} {}: `cluster up` deletes it and makes another", droplet.id)
+                }
+                _ => format!("cannot be reached: {why}"),
+            });
             return seen;
         }
         Some(Host::Missing) | None => {

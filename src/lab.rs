@@ -20,6 +20,7 @@ mod network;
 mod overlap;
 mod prerequisites;
 mod program;
+mod resources;
 pub mod settings;
 pub mod status;
 mod subnets;

@@ -1,19 +1,32 @@
 //! Reading the world: one listing of the API, one probe a host, all at once. Nothing is changed.
 
+mod provider;
+
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use tokio::task::JoinSet;
 
-use crate::cloud::model::DropletStatus;
-use crate::cloud::{key, names};
-use crate::facts::{Cloud, Droplet, Facts, FloatingIp, Host, Local, probe};
+use crate::cloud::{Error, Policy};
+use crate::facts::{Cloud, Facts, Host, Local, probe};
 use crate::plan::files;
 use crate::remote::{Command, RemoteError};
 use crate::report::Event;
 use crate::world::{Purpose, World};
+
+/// For a question that is worth a moment: what follows can do without the answer.
+const BRIEF: Policy = Policy {
+    base: Duration::from_millis(300),
+    cap: Duration::from_secs(1),
+    retries: 1,
+    deadline: Duration::from_secs(6),
+    timeout: Duration::from_secs(5),
+};
+
+/// How long a command that only looks waits for a host that falls silent: connecting takes 5 s at most.
+const LOOK_PATIENCE: Duration = Duration::from_secs(8);
 
 impl World {
     /// Reads the provider and all hosts.
@@ -23,7 +36,54 @@ impl World {
     pub async fn observe(self: &Arc<Self>) -> Result<Facts> {
         self.report.send(Event::Observing);
         let memory = self.state.memory()?;
-        let cloud = self.observe_cloud(memory.floating_ip).await?;
+        let cloud = match &self.cloud {
+            Some(client) => Some(self.observe_cloud(client, &memory).await?),
+            None => None,
+        };
+        let mut facts = self.observe_hosts(cloud).await?;
+        self.find_peers(&mut facts).await?;
+        Ok(facts)
+    }
+
+    /// Reads what can be read, for what needs no more of the provider than the way to the hosts: if the API does not
+    /// answer a short question, its part is what this machine remembers.
+    ///
+    /// # Errors
+    /// When the API does not answer and nothing is remembered, or refuses.
+    pub async fn observe_or_remember(self: &Arc<Self>) -> Result<Facts> {
+        self.report.send(Event::Observing);
+        let cloud = self.cloud_or_memory().await?;
+        self.observe_hosts(cloud).await
+    }
+
+    /// Writes the way to the hosts, without asking any of them.
+    ///
+    /// # Errors
+    /// As [`World::observe_or_remember`].
+    pub async fn locate(&self) -> Result<BTreeMap<String, String>> {
+        let addresses = self.addresses(self.cloud_or_memory().await?.as_ref());
+        self.write_ssh_config(&addresses).await?;
+        Ok(addresses)
+    }
+
+    async fn cloud_or_memory(&self) -> Result<Option<Cloud>> {
+        let Some(client) = &self.cloud else { return Ok(None) };
+        let memory = self.state.memory()?;
+        let error = match self.observe_cloud(&client.clone().with_policy(BRIEF), &memory).await {
+            Ok(cloud) => return Ok(Some(cloud)),
+            Err(error) => error,
+        };
+        let away = error.downcast_ref::<Error>().filter(|why| why.is_away());
+        let remembered = away.and_then(|why| self.remembered_cloud(&memory, why, client.base_url()));
+        let Some(cloud) = remembered else { return Err(error) };
+        if let Some(note) = cloud.remembered.as_ref().filter(|_| self.first_time_away()) {
+            self.report.warning(note);
+        }
+        Ok(Some(cloud))
+    }
+
+    async fn observe_hosts(self: &Arc<Self>, cloud: Option<Cloud>) -> Result<Facts> {
+        let memory = self.state.memory()?;
         let addresses = self.addresses(cloud.as_ref());
         self.write_ssh_config(&addresses).await?;
         let bootstrap_keys = self.bootstrap_keys()?;
@@ -36,10 +96,12 @@ impl World {
                 Some(None) => drop(hosts.insert(name, Host::Missing)),
                 Some(Some(droplet)) if droplet.status == "off" => drop(hosts.insert(name, Host::Off)),
                 Some(Some(droplet)) if droplet.public.is_none() => {
-                    drop(hosts.insert(
-                        name,
-                        Host::Unreachable { why: "its droplet is being created".into(), young: true },
-                    ));
+                    let why = if droplet.failed {
+                        "the provider has failed to create its droplet"
+                    } else {
+                        "its droplet is being created"
+                    };
+                    drop(hosts.insert(name, Host::Unreachable { why: why.into(), young: true }));
                 }
                 _ => {
                     let (world, young) = (self.clone(), bootstrap_keys.contains_key(&name));
@@ -57,59 +119,6 @@ impl World {
             ..Local::default()
         };
         Ok(Facts { cloud, hosts, local })
-    }
-
-    async fn observe_cloud(&self, remembered: Option<Ipv4Addr>) -> Result<Option<Cloud>> {
-        let Some(client) = &self.cloud else { return Ok(None) };
-        let cluster = &self.inventory.cluster;
-        let tag = names::cluster_tag(cluster);
-        let (droplets, addresses) = tokio::try_join!(client.droplets(&tag), client.reserved_ips())
-            .context("cannot list the cluster's droplets and addresses")?;
-        let ids: Vec<u64> = droplets.iter().map(|droplet| droplet.id).collect();
-        let recorded: Vec<Ipv4Addr> = droplets
-            .iter()
-            .flat_map(|droplet| &droplet.tags)
-            .filter_map(|tag| names::recorded_address(cluster, tag))
-            .chain(remembered)
-            .collect();
-        // The address of one of our droplets, else one that is written down and that no stranger has.
-        let floating_ip = addresses
-            .iter()
-            .find(|address| address.holder().is_some_and(|holder| ids.contains(&holder)))
-            .or_else(|| addresses.iter().find(|it| recorded.contains(&it.ip) && it.holder().is_none()))
-            .map(|address| FloatingIp { address: address.ip, droplet: address.holder() });
-        let mut by_name = BTreeMap::new();
-        for droplet in droplets {
-            let record = floating_ip.as_ref().map(|it| names::address_tag(cluster, it.address));
-            let entry = Droplet {
-                id: droplet.id,
-                status: status(droplet.status).to_owned(),
-                public: droplet.public_ipv4(),
-                private: droplet.private_ipv4(),
-                records_floating_ip: record.is_some_and(|tag| droplet.tags.contains(&tag)),
-            };
-            if let Some(twin) = by_name.insert(droplet.name.clone(), entry) {
-                return Err(crate::error::Advice::refused(format!(
-                    "two droplets of cluster `{cluster}` are called {}: {} and {}",
-                    droplet.name, twin.id, droplet.id
-                ))
-                .hint("delete the one that is not needed, or take its tag away")
-                .into());
-            }
-        }
-        // Asked only when it matters: a droplet that is to be made.
-        let ssh_key = if self.inventory.nodes.iter().all(|node| by_name.contains_key(&node.name)) {
-            true
-        } else {
-            let fingerprint =
-                key::fingerprint(&self.public_key().await?).context("the public key cannot be read")?;
-            client
-                .ssh_key(&fingerprint)
-                .await
-                .context("cannot look for the SSH key at the provider")?
-                .is_some()
-        };
-        Ok(Some(Cloud { ssh_key, droplets: by_name, floating_ip }))
     }
 
     /// Where SSH goes.
@@ -134,7 +143,12 @@ impl World {
         let command = if self.purpose == Purpose::Work { command.alone() } else { command };
         // A connection that stood idle may be gone: one more try with a new one.
         for last in [false, true] {
-            match self.run(node, &command, &|_| {}).await {
+            let patience = if self.purpose == Purpose::Look { LOOK_PATIENCE } else { Duration::MAX };
+            let Ok(result) = tokio::time::timeout(patience, self.run(node, &command, &|_| {})).await else {
+                let why = format!("no answer within {} s", LOOK_PATIENCE.as_secs());
+                return Ok(Host::Unreachable { why, young });
+            };
+            match result {
                 Ok(output) => {
                     return match probe::parse(&output.stdout) {
                         Ok(facts) => Ok(Host::Up(Box::new(facts))),
@@ -151,15 +165,5 @@ impl World {
             }
         }
         unreachable!("the second round returns")
-    }
-}
-
-fn status(status: DropletStatus) -> &'static str {
-    match status {
-        DropletStatus::New => "new",
-        DropletStatus::Active => "active",
-        DropletStatus::Off => "off",
-        DropletStatus::Archive => "archive",
-        DropletStatus::Unknown => "unknown",
     }
 }

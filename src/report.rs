@@ -9,6 +9,7 @@ use std::io::IsTerminal as _;
 use std::path::Path;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -71,6 +72,8 @@ pub enum Event {
         lane: String,
         /// What.
         step: String,
+        /// Why, in a line.
+        why: String,
     },
     /// Something that a person should know.
     Note {
@@ -107,7 +110,9 @@ impl Event {
             Event::Done { lane, step, seconds } => {
                 Event::Done { lane: show(lane), step: show(step), seconds }
             }
-            Event::Failed { lane, step } => Event::Failed { lane: show(lane), step: show(step) },
+            Event::Failed { lane, step, why } => {
+                Event::Failed { lane: show(lane), step: show(step), why: show(why) }
+            }
             Event::Note { text } => Event::Note { text: show(text) },
             Event::Warning { text } => Event::Warning { text: show(text) },
             Event::Finished { steps, text, seconds } => Event::Finished { steps, text: show(text), seconds },
@@ -150,15 +155,35 @@ impl Format {
     }
 }
 
+/// What the consumers are sent.
+enum Message {
+    /// Something happened.
+    Event(Event),
+    /// Something else is about to be printed: what changes in place goes, and then this is answered.
+    Settle(Sender<()>),
+}
+
 /// Takes events. Cheap to clone; the consumers end when the last clone is gone.
 #[derive(Clone)]
-pub struct Reporter(Sender<Event>);
+pub struct Reporter(Sender<Message>);
+
+/// How long a result waits for what was reported before it.
+const SETTLES_WITHIN: Duration = Duration::from_secs(2);
 
 impl Reporter {
     /// Tells the consumers.
     pub fn send(&self, event: Event) {
         // Consumers are gone only at the very end.
-        let _ = self.0.send(event);
+        let _ = self.0.send(Message::Event(event));
+    }
+
+    /// Waits until everything was told and nothing on the terminal moves any more: before a result is printed.
+    pub fn settle(&self) {
+        let (done, wait) = channel();
+        if self.0.send(Message::Settle(done)).is_ok() {
+            // A terminal that hangs is no reason to keep the result back.
+            let _ = wait.recv_timeout(SETTLES_WITHIN);
+        }
     }
 
     /// What a step is waiting for.
@@ -190,6 +215,9 @@ impl Consumers {
 
 trait Consumer: Send {
     fn take(&mut self, event: &Event);
+
+    /// Something else is about to be printed.
+    fn settle(&mut self) {}
 }
 
 /// Starts the consumers: one for people or programs, and the log file if there is one.
@@ -204,13 +232,19 @@ pub fn start(format: Format, log: Option<&Path>) -> (Reporter, Consumers) {
     if let Some(log) = log.and_then(log::JsonLines::file) {
         consumers.push(Box::new(log));
     }
-    let (sender, receiver) = channel::<Event>();
+    let (sender, receiver) = channel::<Message>();
     let thread = std::thread::spawn(move || {
-        for event in receiver {
-            for consumer in &mut consumers {
-                consumer.take(&event);
+        for message in receiver {
+            match message {
+                Message::Event(event) => consumers.iter_mut().for_each(|consumer| consumer.take(&event)),
+                Message::Settle(done) => {
+                    consumers.iter_mut().for_each(|consumer| consumer.settle());
+                    // Who asked may have gone on without.
+                    let _ = done.send(());
+                }
             }
         }
+        consumers.iter_mut().for_each(|consumer| consumer.settle());
     });
     (Reporter(sender), Consumers(thread))
 }

@@ -31,6 +31,22 @@ pub struct Memory {
     pub system_identifier: Option<String>,
     /// The floating IP that was made for it.
     pub floating_ip: Option<std::net::Ipv4Addr>,
+    /// The droplets that were made for it, by id: what leads to them when their tag is gone or the API is away.
+    pub droplets: BTreeMap<u64, KnownDroplet>,
+    /// When the provider last listed them.
+    pub listed: Option<jiff::Timestamp>,
+}
+
+/// A droplet as it was last seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct KnownDroplet {
+    /// The node that it is, or was.
+    pub node: String,
+    /// Its public address.
+    pub public: Option<std::net::Ipv4Addr>,
+    /// Its private address.
+    pub private: Option<std::net::Ipv4Addr>,
 }
 
 /// Passwords that were made, in `secrets.json`.
@@ -79,12 +95,28 @@ impl State {
         self.read_json("cluster.json")
     }
 
-    /// Remembers.
+    /// Changes what is remembered. Droplets are made at the same time, and a `status` may run beside an `up`: one
+    /// writer at a time, each of which sees what the last one wrote.
     ///
     /// # Errors
-    /// When the file cannot be written.
-    pub fn remember(&self, memory: &Memory) -> Result<()> {
-        self.write("cluster.json", &(serde_json::to_string_pretty(memory)? + "\n"))
+    /// When the file cannot be read or written.
+    pub fn remember(&self, change: impl FnOnce(&mut Memory)) -> Result<()> {
+        let path = self.path("cluster.lock");
+        let turn = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&path)
+            .and_then(|file| file.lock().map(|()| file));
+        let _turn = turn.with_context(|| format!("cannot lock {}", path.display()))?;
+        let before = self.memory()?;
+        let mut memory = before.clone();
+        change(&mut memory);
+        if memory == before {
+            return Ok(());
+        }
+        self.write("cluster.json", &(serde_json::to_string_pretty(&memory)? + "\n"))
     }
 
     /// The password kept under `name`, if there is one.

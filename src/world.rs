@@ -46,6 +46,8 @@ pub struct World {
     connections: Mutex<BTreeMap<String, Arc<SshHost>>>,
     /// Held while `known_hosts` is read and written: hosts are worked on at the same time.
     pins: std::sync::Mutex<()>,
+    /// Whether it was told that the provider does not answer.
+    away: std::sync::atomic::AtomicBool,
 }
 
 /// What a command is for, which says how long it waits for a provider that does not answer.
@@ -115,7 +117,13 @@ impl World {
             ssh,
             connections: Mutex::default(),
             pins: std::sync::Mutex::default(),
+            away: std::sync::atomic::AtomicBool::default(),
         })
+    }
+
+    /// Whether this is the first time that the provider is found not to answer: it is told once.
+    pub(crate) fn first_time_away(&self) -> bool {
+        !self.away.swap(true, std::sync::atomic::Ordering::Relaxed)
     }
 
     /// The connection to a node, opened if there is none.

@@ -57,6 +57,8 @@ fn health(floating_ip: Option<&str>, nodes: [(&str, &str); 4]) -> Health {
         primary: None,
         floating_ip: floating_ip.map(|address| FloatingIp { address: address.into(), node: None }),
         holder: None,
+        holder_confirmed: true,
+        provider: None,
         failover: Failover { automatic: true, why: None },
         paused: false,
         nodes,

@@ -9,6 +9,8 @@ mod drill;
 mod harness;
 #[path = "hosts/postgresql.rs"]
 mod postgresql;
+#[path = "hosts/provider.rs"]
+mod provider;
 #[path = "hosts/shapes.rs"]
 mod shapes;
 #[path = "hosts/trust.rs"]
@@ -368,8 +370,12 @@ fn bare_hosts_are_converged_without_an_api_and_what_stands_in_the_way_is_named()
     assert!(lab.cluster(&["up", "-i", &inventory]).ok().last_line().contains("nothing to do"));
     assert_eq!(lab.requests(), asked);
 
-    // Down stops and disables; the data stays, and `up` brings it back.
+    // Down stops and disables; the data stays, and `up` brings it back. It can be run on any half: on what is stopped,
+    // and where an `up` that was cut off has left PostgreSQL without a guard.
     lab.sql("pg1", "postgres", "create table kept as select 7 as seven");
+    lab.cluster(&["down", "-i", &inventory, "--yes"]).ok();
+    lab.cluster(&["down", "-i", &inventory, "--yes"]).ok();
+    lab.bare_ssh(&hosts[2], "systemctl start postgresql@15-main");
     lab.cluster(&["down", "-i", &inventory, "--yes"]).ok();
     for host in &hosts {
         let look = "systemctl is-active postgresql@15-main repmgrd cluster-node || :; ls -d /var/lib/postgresql/15/main";

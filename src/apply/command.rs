@@ -87,6 +87,7 @@ pub fn of(inventory: &Inventory, action: &Action, program: &[u8]) -> Option<Comm
         Action::ImportSshKey
         | Action::CreateDroplet
         | Action::AwaitDroplet { .. }
+        | Action::RemakeDroplet { .. }
         | Action::PowerOn { .. }
         | Action::CreateFloatingIp { .. }
         | Action::RecordFloatingIp

@@ -14,6 +14,8 @@ use crate::world::World;
 
 /// A droplet answers within a minute; one that has not after ten never will.
 const REACH_DEADLINE: Duration = Duration::from_secs(600);
+/// How often the provider is asked whether a droplet that does not answer is still there.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// How long a reloading sshd may refuse connections.
 const RELOAD_PATIENCE: Duration = Duration::from_secs(20);
 /// cloud-init of a plain image needs a minute at most; user data of other tools may do more.
@@ -23,12 +25,13 @@ pub(super) async fn run(world: &World, facts: &Facts, node: &str, step: &Step) -
     match &step.action {
         Action::CreateDroplet => provider::create_droplet(world, facts, node).await,
         Action::AwaitDroplet { droplet } => provider::await_droplet(world, facts, *droplet).await,
+        Action::RemakeDroplet { droplet } => provider::remake_droplet(world, facts, node, *droplet).await,
         Action::PowerOn { droplet } => {
             provider::power_on(world, facts, *droplet).await?;
             // Nobody would wait for it later: a host that was logged in to before and is silent counts as lost.
-            reach(world, node).await
+            reach(world, facts, node).await
         }
-        Action::Reach => reach(world, node).await,
+        Action::Reach => reach(world, facts, node).await,
         Action::ReplaceHostKey => replace_host_key(world, node).await,
         action => {
             let command = command::of(&world.inventory, action, &world.program.bytes)
@@ -73,8 +76,10 @@ fn explain(error: RemoteError) -> anyhow::Error {
 }
 
 /// Waits until SSH gets in and cloud-init is done.
-async fn reach(world: &World, node: &str) -> Result<()> {
+async fn reach(world: &World, facts: &Facts, node: &str) -> Result<()> {
     let begun = Instant::now();
+    let mut looked = begun;
+    let mut absent = 0;
     loop {
         let why = match world.connect(node).await {
             Ok(_) => {
@@ -97,6 +102,18 @@ async fn reach(world: &World, node: &str) -> Result<()> {
             Err(error) => error.to_string(),
         };
         world.disconnect(node).await;
+        if looked.elapsed() > LOOK_AGAIN {
+            looked = Instant::now();
+            absent = if provider::is_gone(world, facts, node).await { absent + 1 } else { 0 };
+            // One such answer may be wrong.
+            if absent > 1 {
+                return Err(Advice::failed(format!(
+                    "the droplet of {node} is gone: the provider does not know it"
+                ))
+                .hint("run this again: it makes another")
+                .into());
+            }
+        }
         if begun.elapsed() > REACH_DEADLINE {
             return Err(Advice::failed(format!("not reached within {} s: {why}", REACH_DEADLINE.as_secs()))
                 .hint("look at its console; run this again to go on waiting")

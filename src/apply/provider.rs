@@ -3,10 +3,10 @@
 use anyhow::{Context as _, Result, bail};
 
 use crate::cloud::preflight::{Setting, Wanted};
-use crate::cloud::{Client, droplet, key};
+use crate::cloud::{Client, Error, droplet, key};
 use crate::error::Advice;
 use crate::facts::{Cloud, Facts};
-use crate::inventory::{DigitalOcean, Provider};
+use crate::inventory::{DigitalOcean, Node, Provider};
 use crate::plan::{Action, Step};
 use crate::world::World;
 
@@ -28,9 +28,7 @@ pub(super) async fn run(world: &World, facts: &Facts, step: &Step) -> Result<()>
         Action::CreateFloatingIp { node } => {
             let preferred = cloud.droplets.get(node).with_context(|| format!("{node} has no droplet"))?.id;
             let made = client.ensure_reserved_ip(cluster, &ids, preferred, world.pace).await?;
-            let mut memory = world.state.memory()?;
-            memory.floating_ip = Some(made.value.ip);
-            world.state.remember(&memory)?;
+            world.state.remember(|memory| memory.floating_ip = Some(made.value.ip))?;
             client.assign(made.value.ip, preferred, world.pace).await?;
         }
         Action::RecordFloatingIp => {
@@ -50,6 +48,12 @@ pub(super) async fn run(world: &World, facts: &Facts, step: &Step) -> Result<()>
 pub(super) async fn create_droplet(world: &World, facts: &Facts, node: &str) -> Result<()> {
     let (client, provider, _) = parts(world, facts)?;
     let node = world.inventory.node(node).context("no such node")?;
+    // A look first: for one that is there, no key is made and none that is pinned is touched.
+    if let Some(found) = client.find_droplet(&world.inventory.cluster, &node.name, world.pace).await? {
+        remember(world, node, found.id)?;
+        client.wait_droplet_ready(found.id, world.pace).await?;
+        return Ok(());
+    }
     let fingerprint =
         key::fingerprint(&world.public_key().await?).context("the public key cannot be read")?;
     let spec = droplet::DropletSpec {
@@ -64,9 +68,40 @@ pub(super) async fn create_droplet(world: &World, facts: &Facts, node: &str) -> 
         tags: Vec::new(),
         monitoring: false,
     };
-    let made = client.ensure_droplet(&spec, world.pace).await?;
+    let made = match client.ensure_droplet(&spec, world.pace).await {
+        Ok(made) => made,
+        Err(error) => {
+            match &error {
+                // It is there, and nothing but its id leads to it.
+                Error::Untagged { id, .. } => remember(world, node, *id)?,
+                // After any other error it may have been made, and then the key is all that knows it.
+                Error::Refused(answer) if answer.call.method == "POST" => world.not_made(node)?,
+                _ => {}
+            }
+            return Err(error.into());
+        }
+    };
+    remember(world, node, made.value.id)?;
+    if made.made {
+        world.made(node)?;
+    }
     client.wait_droplet_ready(made.value.id, world.pace).await?;
     Ok(())
+}
+
+/// Without its tag, nothing else would lead to it.
+fn remember(world: &World, node: &Node, id: u64) -> Result<()> {
+    world.state.remember(|memory| {
+        memory.droplets.entry(id).or_default().node.clone_from(&node.name);
+    })
+}
+
+/// Deletes a droplet that the provider has failed to make, and makes it anew. Everything that says that it holds
+/// nothing is asked once more.
+pub(super) async fn remake_droplet(world: &World, facts: &Facts, node: &str, id: u64) -> Result<()> {
+    let (client, _, _) = parts(world, facts)?;
+    client.destroy_failed_droplet(&world.inventory.cluster, node, id, world.pace).await?;
+    create_droplet(world, facts, node).await
 }
 
 /// Waits for a droplet that an earlier run asked for.
@@ -74,6 +109,20 @@ pub(super) async fn await_droplet(world: &World, facts: &Facts, droplet: u64) ->
     let (client, _, _) = parts(world, facts)?;
     client.wait_droplet_ready(droplet, world.pace).await?;
     Ok(())
+}
+
+/// Whether the provider says that a node's droplet is not there. A provider that does not answer says nothing.
+pub(super) async fn is_gone(world: &World, facts: &Facts, node: &str) -> bool {
+    let Ok((client, _, cloud)) = parts(world, facts) else { return false };
+    let id = cloud.droplets.get(node).map(|droplet| droplet.id).or_else(|| {
+        // Made since those facts were seen.
+        let known = world.state.memory().ok()?.droplets;
+        known.into_iter().rev().find(|(_, droplet)| droplet.node == node).map(|(id, _)| id)
+    });
+    match id {
+        Some(id) => matches!(client.droplet(id).await, Ok(None)),
+        None => false,
+    }
 }
 
 /// Switches a droplet on.

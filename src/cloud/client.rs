@@ -104,6 +104,9 @@ pub(super) enum Repeat {
     Never,
 }
 
+/// So many characters of an answer that cannot be read are shown.
+const SHOWN: usize = 100;
+
 /// A request before it is sent.
 pub(super) struct Request {
     call: Call,
@@ -111,6 +114,14 @@ pub(super) struct Request {
     url: Url,
     body: Option<Value>,
     repeat: Repeat,
+    /// What a success has to have: without, whatever answered was not the API.
+    key: Option<String>,
+}
+
+impl Request {
+    pub(super) fn expecting(self, key: &str) -> Self {
+        Self { key: Some(key.to_owned()), ..self }
+    }
 }
 
 impl Client {
@@ -168,12 +179,12 @@ impl Client {
         let mut url = self.base.clone();
         url.set_path(path);
         let verb = Method::from_bytes(method.as_bytes()).unwrap_or(Method::GET);
-        Request { call: Call { method, path: path.to_owned() }, method: verb, url, body, repeat }
+        Request { call: Call { method, path: path.to_owned() }, method: verb, url, body, repeat, key: None }
     }
 
     /// `GET path` for one object under `key`; `None` if the API does not know it.
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &str, key: &str) -> Result<Option<T>, Error> {
-        match self.send(self.request("GET", path, None, Repeat::Freely)).await {
+        match self.send(self.request("GET", path, None, Repeat::Freely).expecting(key)).await {
             Ok(answer) => answer.take(key).map(Some),
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error),
@@ -187,7 +198,7 @@ impl Client {
         query: &[(&str, &str)],
         key: &str,
     ) -> Result<Vec<T>, Error> {
-        let mut request = self.request("GET", path, None, Repeat::Freely);
+        let mut request = self.request("GET", path, None, Repeat::Freely).expecting(key);
         request.url.query_pairs_mut().extend_pairs(query).append_pair("per_page", &PER_PAGE.to_string());
         let mut items: Vec<T> = Vec::new();
         loop {
@@ -204,7 +215,7 @@ impl Client {
             if empty || next_url == url {
                 return Ok(items);
             }
-            request = self.request("GET", path, None, Repeat::Freely);
+            request = self.request("GET", path, None, Repeat::Freely).expecting(key);
             request.url = next_url;
         }
     }
@@ -215,7 +226,7 @@ impl Client {
         path: &str,
         key: &str,
     ) -> Result<Vec<T>, Error> {
-        let mut request = self.request("GET", path, None, Repeat::Freely);
+        let mut request = self.request("GET", path, None, Repeat::Freely).expecting(key);
         request.url.query_pairs_mut().append_pair("per_page", &PER_PAGE.to_string());
         self.send(request).await?.take(key)
     }
@@ -240,6 +251,17 @@ impl Client {
     /// `POST path`.
     pub(super) async fn post(&self, path: &str, body: Value, repeat: Repeat) -> Result<Success, Error> {
         self.send(self.request("POST", path, Some(body), repeat)).await
+    }
+
+    /// `POST path` for the object under `key`.
+    pub(super) async fn post_for<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: Value,
+        repeat: Repeat,
+        key: &str,
+    ) -> Result<T, Error> {
+        self.send(self.request("POST", path, Some(body), repeat).expecting(key)).await?.take(key)
     }
 
     /// Sends a request, again if it may be, and returns the body of a success.
@@ -294,8 +316,17 @@ impl Client {
             });
         }
         let body = if bytes.is_empty() { Ok(Value::Null) } else { serde_json::from_slice(&bytes) };
-        let body = body.map_err(|source| Error::Malformed { call: request.call.clone(), source })?;
-        Ok(Success { call: request.call.clone(), body })
+        let shown = beginning(&bytes);
+        let body: Value = body.map_err(|source| Error::Malformed {
+            call: request.call.clone(),
+            body: shown.clone(),
+            source,
+        })?;
+        let success = Success { call: request.call.clone(), body, shown };
+        match request.key.as_ref().filter(|key| success.body.get(key).is_none()) {
+            Some(key) => Err(success.malformed(serde::de::Error::custom(format!("it has no `{key}`")))),
+            None => Ok(success),
+        }
     }
 }
 
@@ -303,6 +334,8 @@ impl Client {
 pub(super) struct Success {
     pub(super) call: Call,
     pub(super) body: Value,
+    /// How it began, for errors.
+    shown: String,
 }
 
 impl Success {
@@ -317,8 +350,18 @@ impl Success {
     }
 
     fn malformed(&self, source: serde_json::Error) -> Error {
-        Error::Malformed { call: self.call.clone(), source }
+        Error::Malformed { call: self.call.clone(), body: self.shown.clone(), source }
     }
+}
+
+/// The first characters of a body, as an error shows them.
+fn beginning(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body);
+    let mut shown: String = text.trim().chars().take(SHOWN).collect();
+    if shown.len() < text.trim().len() {
+        shown.push('…');
+    }
+    shown
 }
 
 /// Whether after this error it is certain that the request had no effect: it was refused, or never left.
@@ -326,6 +369,8 @@ fn did_nothing(error: &Error) -> bool {
     match error {
         Error::NoAnswer { source, .. } => source.is_connect() || source.is_builder(),
         Error::Failed(_) | Error::Malformed { .. } => false,
+        // The server gave up waiting: for the end of the request, or of its own work.
+        Error::Refused(answer) => answer.status != 408,
         _ => true,
     }
 }
@@ -365,6 +410,10 @@ fn refusal(call: Call, status: u16, headers: &HeaderMap, body: &[u8]) -> Answer 
         .unwrap_or_else(|| String::from_utf8_lossy(body).trim().chars().take(200).collect());
     let request_id = parsed.request_id.or_else(|| header("x-request-id").map(str::to_owned));
     let available_regions = parsed.error_attributes.available_regions;
+    let message = match header("location").filter(|_| (300..400).contains(&status)) {
+        Some(elsewhere) => format!("it is at {elsewhere}, and the token goes nowhere else"),
+        None => message,
+    };
     Answer { call, status, id: parsed.id, message, request_id, wait, available_regions }
 }
 

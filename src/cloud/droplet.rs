@@ -18,7 +18,8 @@ impl Client {
     /// A create whose answer is lost is followed by looks for `pace.grace`; only then is it asked for again.
     ///
     /// # Errors
-    /// [`Error::Duplicate`] if several droplets of the cluster have the name.
+    /// [`Error::Duplicate`] if several droplets of the cluster have the name; [`Error::Untagged`] if it was made without
+    /// its tag.
     pub async fn ensure_droplet(&self, spec: &DropletSpec, pace: Pace) -> Result<Ensured<Droplet>, Error> {
         spec.check()?;
         if let Some(value) = self.find_droplet(&spec.cluster, &spec.name, pace).await? {
@@ -29,7 +30,10 @@ impl Client {
         loop {
             rounds += 1;
             let doubt = match self.create_droplet(spec).await {
-                Ok(value) => return Ok(Ensured { value, made: true }),
+                Ok(value) => {
+                    self.check_tag(spec, &value, pace).await?;
+                    return Ok(Ensured { value, made: true });
+                }
                 Err(error @ Error::MaybeHappened { .. }) => error,
                 Err(error) => return Err(error),
             };
@@ -45,6 +49,23 @@ impl Client {
             }
             watch.pause("it was not made; asking again").await?;
         }
+    }
+
+    /// That a droplet just made has its tag: without, nobody would find it again. Where the answer does not show it,
+    /// which a token without the scope tag:read is a reason for, the list under the tag is asked.
+    async fn check_tag(&self, spec: &DropletSpec, made: &Droplet, pace: Pace) -> Result<(), Error> {
+        let tag = names::cluster_tag(&spec.cluster);
+        if made.tags.contains(&tag) {
+            return Ok(());
+        }
+        let mut watch = Watch::new(self, pace, format!("droplet {} to be listed under {tag}", made.id));
+        while self.droplets(&tag).await?.iter().all(|droplet| droplet.id != made.id) {
+            if !watch.in_grace() {
+                return Err(Error::Untagged { id: made.id, name: spec.name.clone(), tag });
+            }
+            watch.pause("it was made without").await?;
+        }
+        Ok(())
     }
 
     /// The cluster's droplet of this name, if it has one.
@@ -155,7 +176,14 @@ impl Client {
                 Some(Progress::Done) => return Ok(()),
                 Some(Progress::Failed) => return Err(Error::ActionFailed { what, id: action.id }),
                 Some(Progress::Running) => watch.pause("in progress").await?,
-                None => watch.pause("the API does not know the action yet").await?,
+                // Some actions it never knows: what counts is the droplet.
+                None => {
+                    let droplet = self.droplet(id).await?;
+                    if droplet.is_some_and(|droplet| droplet.status == power.leads_to() && !droplet.locked) {
+                        return Ok(());
+                    }
+                    watch.pause("the API does not know the action yet").await?;
+                }
             }
         }
     }

@@ -98,10 +98,12 @@ pub enum Error {
         source: Box<Error>,
     },
     /// A success whose body we cannot read.
-    #[error("the answer to {call} is not what the API documents")]
+    #[error("the answer to {call} is not what the API documents; it begins with {body:?}")]
     Malformed {
         /// What was asked.
         call: Call,
+        /// The beginning of the body.
+        body: String,
         /// Where the body differs.
         #[source]
         source: serde_json::Error,
@@ -132,6 +134,24 @@ pub enum Error {
         name: String,
         /// The droplets' ids.
         ids: Vec<u64>,
+    },
+    /// A droplet was made, and the API lists it under no tag of the cluster.
+    #[error("droplet {id} ({name}) was made, and the API does not list it under its tag {tag}")]
+    Untagged {
+        /// The droplet.
+        id: u64,
+        /// Its name.
+        name: String,
+        /// The tag that was asked for.
+        tag: String,
+    },
+    /// A droplet was to be deleted as one that never ran, and does not look like one.
+    #[error("droplet {id} is left alone: {why}")]
+    NotFailed {
+        /// The droplet.
+        id: u64,
+        /// What it has that such a droplet has not.
+        why: String,
     },
     /// More than one address could be the cluster's.
     #[error("several addresses could be the cluster's: {}", list(addresses))]
@@ -204,14 +224,23 @@ impl Error {
         matches!(self, Error::Refused(answer) if answer.status == 422 && answer.message.contains("pending event"))
     }
 
-    /// Whether the same request may well succeed later: no answer, 429, and 5xx except 501.
+    /// Whether the same request may well succeed later: no answer, one that is not the API's, 408, 423, 429, and 5xx
+    /// except 501.
     pub fn is_transient(&self) -> bool {
         match self {
             Error::NoAnswer { source, .. } => !source.is_builder() && !is_tls(source),
-            Error::Refused(answer) => answer.status == 429,
+            Error::Refused(answer) => [408, 423, 429].contains(&answer.status),
             Error::Failed(answer) => answer.status != 501,
+            Error::Malformed { .. } => true,
             _ => false,
         }
+    }
+
+    /// Whether the API is not there, as far as one can tell: no answer, or one that is not the API's own. A refusal is
+    /// an answer.
+    pub fn is_away(&self) -> bool {
+        matches!(self, Error::NoAnswer { .. } | Error::Failed(_) | Error::Malformed { .. })
+            || matches!(self, Error::Refused(answer) if answer.status == 429)
     }
 
     /// What to do about it, where we know.
@@ -221,6 +250,17 @@ impl Error {
             Error::Token => {
                 "set DIGITALOCEAN_TOKEN to the token alone, as it was shown when it was made".into()
             }
+            Error::NoAnswer { source, .. } if is_tls(source) => {
+                "the certificate is not one that this machine trusts for this address: look at the address, at a proxy \
+                 in between, and at this machine's clock (`date`)"
+                    .into()
+            }
+            Error::Malformed { .. } => {
+                "something in between may have answered in the API's place, a proxy for instance; look at the API's \
+                 address, then run the same command again"
+                    .into()
+            }
+            Error::Gone { .. } => "run the same command again: it looks at what is there".into(),
             Error::NoAnswer { .. } => {
                 "check the network and the API's address, then run the same command again".into()
             }
@@ -235,6 +275,10 @@ impl Error {
             Error::TimedOut { .. } | Error::ActionFailed { .. } => {
                 "run the same command again; if it repeats, look at https://status.digitalocean.com".into()
             }
+            Error::Untagged { tag, .. } => {
+                format!("give it the tag {tag}, or delete it with `cluster down`, which knows it by its id")
+            }
+            Error::NotFailed { .. } => "run the same command again: it looks anew".into(),
             Error::Refused(answer) | Error::Failed(answer) => return answer.hint(),
             _ => return None,
         };
@@ -248,10 +292,19 @@ impl Answer {
             401 => {
                 Some("the token is wrong, expired or revoked: set DIGITALOCEAN_TOKEN to a valid one".into())
             }
+            // Only the API knows what its tokens may do.
+            403 if self.id.is_empty() => Some(
+                "this is not the API's own refusal: a proxy or firewall in between answered in its place"
+                    .into(),
+            ),
             403 => Some(match scope::needed(self.call.method, &self.call.path) {
                 Some(scope) => format!("the token needs the scope {scope}"),
                 None => "the token may not do this".into(),
             }),
+            300..=399 => Some("set the API's address to where it is, if that is right".into()),
+            422 if self.message.contains("limit") => {
+                Some("delete some that are not in use, or ask DigitalOcean for a higher limit".into())
+            }
             429 => self.wait.map(|wait| format!("the rate limit frees up in {} s", wait.time().as_secs())),
             _ if !self.available_regions.is_empty() => {
                 Some(format!("available in: {}", self.available_regions.join(", ")))
@@ -263,14 +316,30 @@ impl Answer {
 }
 
 /// Whether the connection failed over TLS itself (a certificate that is not trusted, say): trying again is idle.
-fn is_tls(error: &reqwest::Error) -> bool {
-    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+/// `io::Error` hides what it wraps from `source`, and each layer of the transport wraps once more.
+fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
     while let Some(error) = next {
         let inner = error.downcast_ref::<std::io::Error>().and_then(|io| io.get_ref());
-        if error.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>()) {
+        if error.is::<rustls::Error>() || inner.is_some_and(|inner| is_tls(inner)) {
             return true;
         }
         next = error.source();
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Error, ErrorKind};
+
+    use super::is_tls;
+
+    #[test]
+    fn a_certificate_is_seen_through_every_layer() {
+        let tls = || rustls::Error::General("certificate expired".into());
+        assert!(is_tls(&Error::new(ErrorKind::InvalidData, tls())));
+        assert!(is_tls(&Error::other(Error::new(ErrorKind::InvalidData, tls()))));
+        assert!(!is_tls(&Error::other(Error::from(ErrorKind::ConnectionReset))));
+    }
 }

@@ -137,13 +137,21 @@ pub struct ReservedIp {
     pub ip: Ipv4Addr,
     /// Who has it. Also `None` while it is first assigned; then it is locked.
     #[serde(default)]
-    pub droplet: Option<Droplet>,
+    pub droplet: Option<Holder>,
     /// Where it can be used.
     #[serde(default)]
     pub region: Option<Region>,
     /// Whether an action on it is under way.
     #[serde(default, deserialize_with = "nullable")]
     pub locked: bool,
+}
+
+/// Who has an address. The API tells the whole droplet; its number is all that is read, so that nothing else in it can
+/// keep the address from being found.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct Holder {
+    /// The droplet's number.
+    pub id: u64,
 }
 
 impl ReservedIp {
@@ -286,6 +294,12 @@ mod tests {
         assert_eq!(droplet.public_ipv4(), Some(Ipv4Addr::new(10, 9, 0, 2)));
         let bare: Droplet = serde_json::from_str(r#"{"id":1,"networks":{"v4":[],"v6":[]}}"#).unwrap();
         assert_eq!((bare.public_ipv4(), bare.locked), (None, false));
+    }
+
+    #[test]
+    fn who_has_an_address_is_read_whatever_else_the_droplet_lacks() {
+        let text = r#"{"ip":"10.0.0.1","droplet":{"id":7,"image":{},"networks":{"v4":[{"type":null}]}}}"#;
+        assert_eq!(serde_json::from_str::<ReservedIp>(text).unwrap().holder(), Some(7));
     }
 
     #[test]

@@ -8,6 +8,11 @@ pub fn cluster_tag(cluster: &str) -> String {
     format!("cluster:{cluster}")
 }
 
+/// Whether a tag says that what has it is some cluster's.
+pub fn is_cluster_tag(tag: &str) -> bool {
+    tag.starts_with("cluster:")
+}
+
 /// Tag on every droplet of a cluster that records which floating IP is the cluster's.
 ///
 /// An address has neither name nor tag of its own, and tags hold no dots: `10.1.2.3` is written `10-1-2-3`.

@@ -76,8 +76,11 @@ pub(super) async fn connection(path: &Path, login: &Login) -> Result<Connection>
     let login = connect::login(&inventory, login.user.as_deref(), login.database.as_deref())?;
     let password = password(&inventory, &login.0)?;
     in_world(inventory, report::Format::Quiet, None, |world| async move {
-        let facts = world.observe().await?;
+        let facts = world.observe_or_remember().await?;
         let health = health(&world.inventory, &facts, &world.public_addresses(&facts));
+        if let Some(note) = &health.provider {
+            eprintln!("{} {note}", "warning:".yellow().bold());
+        }
         let name = format!("pgpass-{}", login.0);
         let file = Password::In(std::path::absolute(world.state.path(&name))?);
         let connection = connect::connection(&world.inventory, &health, login, file)?;

@@ -35,7 +35,7 @@ pub(super) async fn run(path: &Path, command: DbCommand) -> Result<Exit> {
     let (owner, _) = connect::login(&inventory, owner.as_deref(), None)?;
     in_world(inventory, Format::Quiet, None, |world| async move {
         let _lock = world.state.lock("db create")?;
-        let facts = world.observe().await?;
+        let facts = world.observe_or_remember().await?;
         let primary = Writable::find(&world.inventory, &facts)?;
         if !primary.postgres.roles.iter().any(|role| role.name == owner) {
             return Err(Advice::refused(format!("there is no role `{owner}`"))

@@ -53,6 +53,7 @@ pub(super) async fn run(path: &Path, args: DrillArgs, json: bool) -> Result<Exit
         announce(&world.inventory.cluster, args.fault, &drill.target);
         confirm("cluster", &world.inventory.cluster, args.yes, "nothing was done")?;
         let run = drill.run(&interruptible()).await?;
+        world.report.settle();
         let report = run.report();
         if json {
             println!("{}", serde_json::to_string_pretty(&report)?);

@@ -35,7 +35,7 @@ struct Clock {
 pub(super) async fn run(path: &Path, list: bool, json: bool) -> Result<Exit> {
     let inventory = read(path)?;
     in_world(inventory, Format::beside_result(json), None, |world| async move {
-        let facts = world.observe().await?;
+        let facts = world.observe_or_remember().await?;
         let (journals, clocks, missing) = journals(&world, &facts).await?;
         if journals.is_empty() {
             return Err(Advice::refused("no node can be reached, and the journals are on the nodes")
@@ -66,6 +66,7 @@ pub(super) async fn run(path: &Path, list: bool, json: bool) -> Result<Exit> {
             );
             return Ok(Exit::Done);
         }
+        world.report.settle();
         let Some(last) = last else {
             println!("nothing has happened yet");
             return Ok(Exit::Done);
@@ -135,6 +136,9 @@ async fn one(world: &World, node: &str) -> Result<(Clock, String), RemoteError> 
 /// What the provider lists of the droplets' power and of the floating IP. Without it the story is told all the same.
 async fn actions(world: &World, facts: &Facts) -> Vec<Action> {
     let (Some(client), Some(cloud)) = (&world.cloud, &facts.cloud) else { return Vec::new() };
+    if cloud.remembered.is_some() {
+        return Vec::new();
+    }
     let mut found = Vec::new();
     let mut take =
         |node: Option<&String>, result: Result<Vec<crate::cloud::model::Action>, crate::cloud::Error>| {

@@ -29,7 +29,7 @@ pub(super) async fn run(path: &Path, args: FailoverArgs, json: bool) -> Result<E
     let inventory = read(path)?;
     in_world(inventory, Format::beside_result(json), Some("failover"), |world| async move {
         let _lock = world.state.lock("failover")?;
-        let facts = world.observe().await?;
+        let facts = world.observe_or_remember().await?;
         let health = health(&world.inventory, &facts, &world.public_addresses(&facts));
         let Some(node) = args.node.as_deref().filter(|_| args.force) else {
             return Err(by_itself(&world, &facts, &health));
@@ -46,6 +46,7 @@ pub(super) async fn run(path: &Path, args: FailoverArgs, json: bool) -> Result<E
         switch_off(&world, &off).await?;
         take(&world, node).await?;
         wait_for(&world, node, begun).await?;
+        world.report.settle();
         let seconds = begun.elapsed().as_secs_f64();
         if json {
             println!("{}", serde_json::json!({"to": node, "forced": true, "seconds": seconds}));
@@ -138,7 +139,10 @@ struct Droplet {
 }
 
 fn droplets_to_switch_off(world: &World, facts: &Facts, node: &str, leave: bool) -> Vec<Droplet> {
-    let Some(cloud) = facts.cloud.as_ref().filter(|_| !leave) else { return Vec::new() };
+    // Without the API nothing can be switched off; what that may cost is said.
+    let Some(cloud) = facts.cloud.as_ref().filter(|cloud| !leave && cloud.remembered.is_none()) else {
+        return Vec::new();
+    };
     let silent = |name: &str| matches!(facts.hosts.get(name), Some(Host::Unreachable { .. }));
     world
         .inventory

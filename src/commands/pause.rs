@@ -54,7 +54,7 @@ pub(super) async fn run(path: &Path, wish: Wish, json: bool) -> Result<Exit> {
     let inventory = read(path)?;
     in_world(inventory, Format::beside_result(json), Some(wish.verb()), |world| async move {
         let _lock = world.state.lock(wish.verb())?;
-        let facts = world.observe().await?;
+        let facts = world.observe_or_remember().await?;
         let mut tasks = JoinSet::new();
         for node in &world.inventory.nodes {
             let (world, name) = (world.clone(), node.name.clone());

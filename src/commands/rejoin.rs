@@ -45,6 +45,7 @@ pub(super) async fn run(path: &Path, node: &str, how: How, json: bool) -> Result
             }
         };
         let seconds = begun.elapsed().as_secs_f64();
+        world.report.settle();
         if json {
             println!("{}", serde_json::json!({"node": node, "primary": to, "seconds": seconds}));
         } else {
@@ -69,7 +70,7 @@ async fn prepare(world: &Arc<World>, node: &str, how: How) -> Result<Ready> {
             .hint("`cluster up` sees to the witness")
             .into());
     }
-    let facts = world.observe().await?;
+    let facts = world.observe_or_remember().await?;
     if let Some(why) = facts.hosts.get(node).and_then(crate::facts::Host::absence) {
         return Err(Advice::refused(format!("{node}: {why}")).hint("bring it back first").into());
     }
@@ -135,7 +136,7 @@ async fn watch(world: &Arc<World>, node: &str, begun: Instant) -> Result<()> {
                 .into());
         }
         world.report.progress(node, format!("catches up ({seconds} s)"));
-        let facts = world.observe().await?;
+        let facts = world.observe_or_remember().await?;
         let health = health(&world.inventory, &facts, &world.public_addresses(&facts));
         if health.nodes.iter().any(|it| it.name == node && it.state == "streaming") {
             return Ok(());

@@ -18,8 +18,9 @@ use crate::report::{Format, visible};
 pub(super) async fn run(path: &Path, json: bool) -> Result<Exit> {
     let inventory = read(path)?;
     in_world(inventory, Format::beside_result(json), None, |world| async move {
-        let facts = world.observe().await?;
+        let facts = world.observe_or_remember().await?;
         let health = health(&world.inventory, &facts, &world.public_addresses(&facts));
+        world.report.settle();
         if json {
             println!("{}", serde_json::to_string_pretty(&health)?);
         } else {
@@ -50,9 +51,12 @@ fn write_text(health: &Health, out: &mut String) -> std::fmt::Result {
         )?;
     }
     if let Some(holder) = health.holder.as_ref().filter(|holder| health.primary.as_ref() != Some(holder)) {
-        writeln!(out, "lease held by {}", visible(holder))?;
+        let doubt = if health.holder_confirmed { "" } else { ", as the voters remember" };
+        writeln!(out, "lease held by {}{doubt}", visible(holder))?;
     }
-    if let Some(why) = health.failover.why.as_ref().filter(|_| health.primary.is_some()) {
+    // Where nothing runs at all, that nobody would take over goes without saying.
+    let runs = health.nodes.iter().any(|node| node.role != "none");
+    if let Some(why) = health.failover.why.as_ref().filter(|_| runs) {
         writeln!(out, "{} {}", "failover: off:".yellow().bold(), visible(why))?;
     }
     let mut table = Table::new();

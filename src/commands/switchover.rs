@@ -30,7 +30,7 @@ pub(super) async fn run(path: &Path, to: Option<String>, json: bool) -> Result<E
             declared_with_data(&world.inventory, to)?;
         }
         let _lock = world.state.lock("switchover")?;
-        let facts = world.observe().await?;
+        let facts = world.observe_or_remember().await?;
         let before = health(&world.inventory, &facts, &world.public_addresses(&facts));
         // More than this to replay would make the gap in writes long, too.
         let (from, to) = choose(&before, to.as_deref(), world.inventory.failover.lag_limit)?;
@@ -49,6 +49,7 @@ pub(super) async fn run(path: &Path, to: Option<String>, json: bool) -> Result<E
             );
             return Ok(if whole.is_some() { Exit::Done } else { Exit::Unhealthy });
         }
+        world.report.settle();
         println!("{to} takes writes ({:.1} s)", moved.as_secs_f64());
         match whole {
             Some(whole) => {
@@ -156,7 +157,7 @@ async fn wait_for_redundancy(world: &Arc<World>, from: &str, begun: Instant) -> 
     let asked = Instant::now();
     while asked.elapsed() < REJOIN_PATIENCE {
         world.report.progress(from, "becomes a standby");
-        let facts = world.observe().await.ok()?;
+        let facts = world.observe_or_remember().await.ok()?;
         let health = health(&world.inventory, &facts, &world.public_addresses(&facts));
         if health.nodes.iter().any(|node| node.name == from && node.state == "streaming") {
             return Some(begun.elapsed());

@@ -1,6 +1,7 @@
 //! `cluster up`.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -9,6 +10,8 @@ use super::{in_world, interruptible, read};
 use crate::apply;
 use crate::check;
 use crate::error::Exit;
+use crate::facts::Facts;
+use crate::health::health;
 use crate::inventory::{Inventory, Provider};
 use crate::plan::roles::{self, Primary};
 use crate::report::{Event, Format};
@@ -16,6 +19,9 @@ use crate::world::World;
 
 /// An address that was just assigned needs a moment before it leads anywhere.
 const ADDRESS_PATIENCE: Duration = Duration::from_secs(30);
+
+/// A service that was just started needs a moment before it is active.
+const SERVICES_PATIENCE: Duration = Duration::from_secs(15);
 
 pub(super) async fn run(path: &Path, json: bool) -> Result<Exit> {
     let inventory = read(path)?;
@@ -43,11 +49,29 @@ pub(super) async fn run(path: &Path, json: bool) -> Result<Exit> {
             let place = trouble.node.as_ref().map_or(String::new(), |node| format!("{node} "));
             world.report.warning(format!("{place}{} ({})", trouble.message, trouble.hint));
         }
+        if outcome.troubles.is_empty() {
+            for problem in settled(&world, &outcome.facts).await? {
+                world.report.warning(problem);
+            }
+        }
         let seconds = begun.elapsed().as_secs_f64();
         world.report.send(Event::Finished { steps: outcome.steps, text, seconds });
         Ok(if outcome.troubles.is_empty() { Exit::Done } else { Exit::Failed })
     })
     .await
+}
+
+/// What `status` would call a problem once services have had a moment to begin. What a plan cannot mend was told.
+async fn settled(world: &Arc<World>, seen: &Facts) -> Result<Vec<String>> {
+    let begun = Instant::now();
+    let problems = |facts: &Facts| health(&world.inventory, facts, &world.public_addresses(facts)).problems;
+    let mut left = problems(seen);
+    while !left.is_empty() && begun.elapsed() < SERVICES_PATIENCE {
+        world.report.progress("cluster", format!("waiting until all is well: {}", left[0]));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        left = problems(&world.observe().await?);
+    }
+    Ok(left)
 }
 
 /// Where applications write: the floating IP, or the primary itself.

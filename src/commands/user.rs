@@ -57,7 +57,7 @@ pub(super) async fn run(path: &Path, command: UserCommand) -> Result<Exit> {
 
 async fn create(world: &Arc<World>, name: &str) -> Result<Exit> {
     let _lock = world.state.lock("user create")?;
-    let facts = world.observe().await?;
+    let facts = world.observe_or_remember().await?;
     let primary = Writable::find(&world.inventory, &facts)?;
     let key = format!("user:{name}");
     let known = world.state.kept_password(&key)?.is_some();
@@ -87,7 +87,7 @@ async fn create(world: &Arc<World>, name: &str) -> Result<Exit> {
 
 async fn drop(world: &Arc<World>, name: &str) -> Result<Exit> {
     let _lock = world.state.lock("user drop")?;
-    let facts = world.observe().await?;
+    let facts = world.observe_or_remember().await?;
     let primary = Writable::find(&world.inventory, &facts)?;
     if primary.postgres.roles.iter().any(|role| role.name == name) {
         // PostgreSQL itself refuses if anything depends on the role: nobody can be faster than its answer.

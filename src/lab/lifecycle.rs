@@ -11,7 +11,7 @@ use super::home::{Exclusive, Home};
 use super::machine::{cgroup, wire};
 use super::network::{self, Network};
 use super::settings::LabSettings;
-use super::{LabName, daemon, firewall, home, image, mounts, prerequisites};
+use super::{LabName, daemon, firewall, home, image, mounts, prerequisites, resources};
 
 /// How a start went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +37,9 @@ pub async fn start(
     say: impl Fn(&str),
 ) -> Result<Started> {
     prerequisites::check()?;
+    for line in resources::prepare(Home::of(&settings.name).path()) {
+        say(&line);
+    }
     for slug in images {
         if !image::is_cached(slug) {
             say(&format!("making the image {slug}: half a minute, once"));

@@ -44,8 +44,10 @@ pub struct DropletStatus {
     pub address: Ipv4Addr,
     /// Its address on the private network.
     pub private_address: Ipv4Addr,
-    /// `new`, `active` or `off`, as in the API; or `frozen`.
+    /// `new`, `active` or `off`, as in the API; or `frozen`, or `failed` for one that could not be made.
     pub state: &'static str,
+    /// Why it could not be made.
+    pub why: Option<String>,
 }
 
 /// A floating address.
@@ -81,7 +83,9 @@ pub fn look(name: &LabName) -> Result<Status> {
         name: droplet.spec.name.clone(),
         address: droplet.spec.public_ip,
         private_address: droplet.spec.private_ip,
+        why: state.creation_failed(*id).map(str::to_owned),
         state: match droplet.power {
+            Power::New if state.creation_failed(*id).is_some() => "failed",
             Power::New => "new",
             Power::Off => "off",
             Power::Active if Cgroup::of(name, *id).is_ok_and(|group| group.is_frozen()) => "frozen",
@@ -112,10 +116,16 @@ impl fmt::Display for Status {
         writeln!(f, "laboratory {}: {state}", self.name)?;
         writeln!(f, "API          {api_url}")?;
         writeln!(f, "token        {}", token_file.display())?;
+        if let Some(file) = &self.failover_token_file {
+            writeln!(f, "nodes' token {}", file.display())?;
+        }
         for (number, droplet) in self.droplets.iter().enumerate() {
             let title = if number == 0 { "droplets" } else { "" };
-            let DropletStatus { id, name, address, private_address, state } = droplet;
+            let DropletStatus { id, name, address, private_address, state, why } = droplet;
             writeln!(f, "{title:<13} {name:<12} {state:<7} {address:<15} {private_address:<15} {id}")?;
+            if let Some(why) = why {
+                writeln!(f, "{:<13} {why}", "")?;
+            }
         }
         for (number, floating) in self.floating_ips.iter().enumerate() {
             let title = if number == 0 { "floating IPs" } else { "" };

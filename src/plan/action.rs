@@ -50,6 +50,11 @@ pub enum Action {
         /// The droplet's id.
         droplet: u64,
     },
+    /// Deletes a droplet that the provider has failed to make, and makes it anew.
+    RemakeDroplet {
+        /// The droplet's id.
+        droplet: u64,
+    },
     /// Switches a droplet on.
     PowerOn {
         /// The droplet's id.
@@ -166,6 +171,9 @@ impl Action {
             Action::ImportSshKey => "import the SSH key".into(),
             Action::CreateDroplet => "create the droplet".into(),
             Action::AwaitDroplet { droplet } => format!("wait for droplet {droplet}"),
+            Action::RemakeDroplet { droplet } => {
+                format!("delete droplet {droplet}, which never ran, and create it anew")
+            }
             Action::PowerOn { droplet } => format!("switch droplet {droplet} on"),
             Action::CreateFloatingIp { node } => format!("create a floating IP that leads to {node}"),
             Action::RecordFloatingIp => "record the floating IP as a tag of the droplets".into(),

@@ -81,8 +81,8 @@ impl<'a> Planner<'a> {
         if known && !["", "done", "error", "degraded", "disabled"].contains(&host.cloud_init.as_str()) {
             self.step(Phase::Reach, Some(node), Action::Reach, format!("cloud-init is {}", host.cloud_init));
         }
-        if !known || self.facts.local.bootstrap_keys.get(&node.name).is_some_and(|key| *key == host.host_key)
-        {
+        // A bootstrap key that is not the host's is pinned all the same, and goes the same way.
+        if !known || self.facts.local.bootstrap_keys.contains_key(&node.name) {
             let why = "every process on a droplet can read its user data";
             self.step(Phase::Reach, Some(node), Action::ReplaceHostKey, why);
         }

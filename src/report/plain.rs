@@ -64,7 +64,9 @@ pub(super) fn line(event: &Event, starts: bool) -> Option<String> {
         Event::Done { lane: at, step, seconds } => {
             format!("{} {} {step} {}", lane(at), "ok".green(), took(*seconds).dimmed())
         }
-        Event::Failed { lane: at, step } => format!("{} {} {step}", lane(at), "failed".red().bold()),
+        Event::Failed { lane: at, step, why } => {
+            format!("{} {} {step}{}", lane(at), "failed".red().bold(), format!(": {why}").dimmed())
+        }
         Event::Note { text } => text.clone(),
         Event::Warning { text } => format!("{} {text}", "warning:".yellow().bold()),
         Event::Finished { text, seconds, .. } => format!("{text} {}", took(*seconds).dimmed()),

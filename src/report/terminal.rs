@@ -71,11 +71,7 @@ impl Consumer for Terminal {
                     bar.step.is_some()
                 });
             }
-            Event::Finished { .. } => {
-                for bar in std::mem::take(&mut self.bars).into_values() {
-                    bar.bar.finish_and_clear();
-                }
-            }
+            Event::Finished { .. } => self.settle(),
             Event::Done { lane, .. } | Event::Failed { lane, .. } => {
                 if let Some(bar) = self.bars.remove(lane) {
                     bar.bar.finish_and_clear();
@@ -86,6 +82,12 @@ impl Consumer for Terminal {
         }
         if let Some(line) = plain::line(event, false) {
             self.print(&line);
+        }
+    }
+    fn settle(&mut self) {
+        for bar in std::mem::take(&mut self.bars).into_values() {
+            bar.bar.finish_and_clear();
+            self.all.remove(&bar.bar);
         }
     }
 }

@@ -67,7 +67,8 @@ impl World {
     }
 
     /// User data for a node's droplet: a host key for the first session. The key is pinned before the droplet is asked
-    /// for, and kept until it is replaced, so that a run that was killed knows the host that it made.
+    /// for, and kept until it is replaced, so that a run that was killed knows the host that it made. What was pinned
+    /// before stays beside it until the droplet is made: the old host may be there all the same.
     ///
     /// # Errors
     /// When the key cannot be made or written.
@@ -81,10 +82,38 @@ impl World {
         }
         let private = std::fs::read_to_string(&path)?;
         let public = std::fs::read_to_string(with_suffix(&path, "pub"))?;
-        self.pin(node, &[first_two_words(&public)])?;
+        let mut keys = self.pinned(node);
+        let key = first_two_words(&public);
+        if !keys.contains(&key) {
+            keys.push(key);
+            self.pin(node, &keys)?;
+        }
         let indented = private.lines().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n");
         let values = json!({"host_key": indented, "host_key_public": public.trim()});
         Ok(Template::CloudInit.render(&values).into())
+    }
+
+    /// The node's droplet was made: it shows the bootstrap key and no other.
+    ///
+    /// # Errors
+    /// When the state cannot be read or written.
+    pub fn made(&self, node: &Node) -> Result<()> {
+        let public = std::fs::read_to_string(with_suffix(&self.bootstrap_key(node), "pub"))?;
+        self.pin(node, &[first_two_words(&public)])
+    }
+
+    /// The node's droplet was not made: its bootstrap key is no host's.
+    ///
+    /// # Errors
+    /// When the state cannot be read or written.
+    pub fn not_made(&self, node: &Node) -> Result<()> {
+        let Ok(public) = std::fs::read_to_string(with_suffix(&self.bootstrap_key(node), "pub")) else {
+            return Ok(());
+        };
+        let mut keys = self.pinned(node);
+        keys.retain(|key| *key != first_two_words(&public));
+        self.pin(node, &keys)?;
+        self.drop_bootstrap_key(node)
     }
 
     /// The bootstrap key of this node has been replaced by `key`.
@@ -93,6 +122,10 @@ impl World {
     /// When the state cannot be written.
     pub fn replaced(&self, node: &Node, key: &str) -> Result<()> {
         self.pin(node, &[key.to_owned()])?;
+        self.drop_bootstrap_key(node)
+    }
+
+    fn drop_bootstrap_key(&self, node: &Node) -> Result<()> {
         let path = self.bootstrap_key(node);
         for path in [with_suffix(&path, "pub"), path] {
             match std::fs::remove_file(&path) {

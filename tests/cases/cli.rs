@@ -32,6 +32,8 @@ struct Case {
     /// Overwrites lines of `inventory.yaml`: what is looked for, and what takes its place.
     #[serde(default)]
     replace: BTreeMap<String, String>,
+    /// What this machine remembers: its `cluster.json`.
+    remembered: Option<serde_json::Value>,
     /// Another run holds the cluster's lock.
     #[serde(default)]
     locked: bool,
@@ -117,6 +119,10 @@ pub(crate) fn transcript(path: &Path) -> String {
         inventory = inventory.replace(from, to);
     }
     std::fs::write(directory.path().join("inventory.yaml"), inventory.replace("API", &url)).unwrap();
+    if let Some(memory) = &case.remembered {
+        std::fs::create_dir_all(state.join("demo")).unwrap();
+        std::fs::write(state.join("demo/cluster.json"), memory.to_string()).unwrap();
+    }
     let held = case.locked.then(|| {
         std::fs::create_dir_all(state.join("demo")).unwrap();
         let lock = std::fs::File::create(state.join("demo/lock")).unwrap();
@@ -162,9 +168,12 @@ fn constant(text: &str) -> String {
     let mut lines = String::new();
     for line in text.lines() {
         let mut line = line.trim_end().to_owned();
-        for (before, after, shown) in
-            [("/v2/account/keys/", " ", "FINGERPRINT"), ("(request ", ")", "ID"), ("provider   ", "", "…")]
-        {
+        for (before, after, shown) in [
+            ("/v2/account/keys/", " ", "FINGERPRINT"),
+            ("(request ", ")", "ID"),
+            ("provider   ", "", "…"),
+            ("cannot be reached: ", "", "…"),
+        ] {
             if let Some(begin) = line.find(before).map(|at| at + before.len()) {
                 let end = if after.is_empty() {
                     line.len()

@@ -66,6 +66,7 @@ async fn an_answer_that_is_not_the_apis_is_an_error() {
     let (url, _) = canned(|_| json!({ "hello": "world" })).await;
     let error = client(&url, OPERATOR).account().await.unwrap_err();
     assert!(matches!(error, Error::Malformed { .. }), "{error}");
+    assert!(error.to_string().contains("hello"), "{error}");
 }
 
 #[tokio::test]
@@ -76,6 +77,9 @@ async fn reading_survives_every_passing_fault() {
         Fault::Status { code: 500, body: None },
         Fault::Status { code: 502, body: Some(html) },
         Fault::Status { code: 503, body: None },
+        Fault::Status { code: 200, body: Some(json!("<html>Please log in</html>")) },
+        Fault::Status { code: 200, body: Some(json!({})) },
+        Fault::Status { code: 408, body: None },
         Fault::Drop,
         Fault::LoseReply,
         Fault::Hang { ms: 600 },

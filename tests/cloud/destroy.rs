@@ -13,7 +13,8 @@ async fn cluster(bench: &Bench) -> Memory {
     let ids = [bench.ready("pg1").await.id, bench.ready("pg2").await.id, bench.ready("pg3").await.id];
     let address = bench.client.ensure_reserved_ip("demo", &ids, ids[0], pace()).await.unwrap().value;
     bench.client.assign(address.ip, ids[0], pace()).await.unwrap();
-    Memory { addresses: vec![address.ip], fingerprint: fingerprint(KEY) }
+    let droplets = ids.into_iter().zip(["pg1", "pg2", "pg3"].map(str::to_owned)).collect();
+    Memory { addresses: vec![address.ip], droplets, fingerprint: fingerprint(KEY) }
 }
 
 async fn tear_down(bench: &Bench, memory: &Memory) {
@@ -125,4 +126,62 @@ async fn a_machine_that_cannot_be_destroyed_is_not_called_gone() {
     assert!(bench.client.destroy_droplets(&[id], hasty).await.is_err());
     bench.machines.heal();
     bench.client.destroy_droplets(&[id], pace()).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_has_lost_its_tag_is_found_by_its_id() {
+    let bench = Bench::new().await;
+    let memory = cluster(&bench).await;
+    for tag in bench.lab.state().tags {
+        bench.client.delete_tag(&tag).await.unwrap();
+    }
+    let belongings = bench.client.belongings("demo", &memory, pace()).await.unwrap();
+    assert_eq!((belongings.droplets.len(), belongings.addresses.len()), (3, 1));
+    bench.client.destroy(&belongings, pace()).await.unwrap();
+    assert!(bench.client.belongings("demo", &memory, pace()).await.unwrap().is_empty());
+    assert!(bench.lab.state().droplets.is_empty() && bench.lab.state().addresses.is_empty());
+}
+
+#[tokio::test]
+async fn what_somebody_may_have_taken_over_is_named_and_stays() {
+    let bench = Bench::new().await;
+    let mut memory = cluster(&bench).await;
+    for tag in bench.lab.state().tags {
+        bench.client.delete_tag(&tag).await.unwrap();
+    }
+    // One that had another name when it was made.
+    *memory.droplets.values_mut().next().unwrap() = "pg9".into();
+    let belongings = bench.client.belongings("demo", &memory, pace()).await.unwrap();
+    assert_eq!((belongings.droplets.len(), belongings.doubtful.len()), (2, 1));
+    bench.client.destroy(&belongings, pace()).await.unwrap();
+    let left = bench.client.belongings("demo", &memory, pace()).await.unwrap();
+    assert!(!left.is_empty() && left.doubtful.len() == 1);
+    assert_eq!(bench.lab.state().droplets.len(), 1);
+}
+
+#[tokio::test]
+async fn what_does_not_go_holds_up_nothing_else() {
+    for (method, path, droplets, addresses) in [
+        ("DELETE", "/v2/droplets/400000001", 1, 0),
+        ("POST", "/v2/reserved_ips/*/actions", 0, 1),
+        ("DELETE", "/v2/reserved_ips/*", 0, 1),
+    ] {
+        let bench = Bench::new().await;
+        let memory = cluster(&bench).await;
+        let belongings = bench.client.belongings("demo", &memory, pace()).await.unwrap();
+        let refused = Fault::Status { code: 403, body: None };
+        bench.fault(Rule { count: None, ..Rule::once(method, path, refused) });
+        let errors = bench.client.destroy(&belongings, pace()).await.unwrap_err();
+        let state = bench.lab.state();
+        assert_eq!(
+            (state.droplets.len(), state.addresses.len(), errors.len()),
+            (droplets, addresses, 1),
+            "{path}"
+        );
+        // What leads to the rest is kept.
+        assert!(!state.tags.is_empty() && !state.keys.is_empty(), "{path}");
+        bench.heal();
+        tear_down(&bench, &memory).await;
+        assert!(bench.client.belongings("demo", &memory, pace()).await.unwrap().is_empty(), "{path}");
+    }
 }

@@ -105,6 +105,56 @@ async fn active_without_addresses_is_not_ready() {
 }
 
 #[tokio::test]
+async fn a_droplet_that_could_not_be_made_is_deleted_and_only_such_a_one() {
+    let bench = Bench::new().await;
+    bench.machines.fail("create");
+    let made = bench.client.ensure_droplet(&spec("pg1"), pace()).await.unwrap().value;
+    let error = bench.client.wait_droplet_ready(made.id, pace()).await.unwrap_err();
+    assert!(matches!(error, Error::ActionFailed { .. }), "{error}");
+    bench.machines.heal();
+    let why = bench.lab.state().creation_failed(made.id).unwrap().to_owned();
+    assert!(why.contains("create was told to fail"), "{why}");
+    let other = bench.ready("pg2").await;
+    for (cluster, name, id) in
+        [("other", "pg1", made.id), ("demo", "pg3", made.id), ("demo", "pg2", other.id)]
+    {
+        let left = bench.client.destroy_failed_droplet(cluster, name, id, pace()).await.unwrap_err();
+        assert!(matches!(left, Error::NotFailed { .. }), "{left}");
+    }
+    assert_eq!(bench.lab.state().droplets.len(), 2);
+    bench.client.destroy_failed_droplet("demo", "pg1", made.id, pace()).await.unwrap();
+    assert!(bench.ready("pg1").await.id > other.id);
+}
+
+#[tokio::test]
+async fn a_droplet_that_is_made_without_its_tag_is_named() {
+    let bench = Bench::new().await;
+    let body = json!({ "droplet": { "id": 77, "name": "pg1", "status": "new" } });
+    bench.once("POST", "/v2/droplets", Fault::Status { code: 202, body: Some(body) });
+    let error = bench.client.ensure_droplet(&spec("pg1"), pace()).await.unwrap_err();
+    assert!(matches!(error, Error::Untagged { id: 77, .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_create_that_is_answered_with_nothing_is_looked_for() {
+    let bench = Bench::new().await;
+    bench.once("POST", "/v2/droplets", Fault::Status { code: 202, body: Some(json!({})) });
+    bench.client.ensure_droplet(&spec("pg1"), pace()).await.unwrap();
+    assert_eq!(bench.lab.state().droplets.len(), 1);
+}
+
+#[tokio::test]
+async fn power_is_told_by_the_droplet_where_the_action_is_never_known() {
+    let bench = Bench::new().await;
+    let id = bench.ready("pg1").await.id;
+    let unknown = Fault::Status { code: 404, body: None };
+    bench.fault(Rule { count: None, ..Rule::once("GET", "/v2/droplets/*/actions/*", unknown) });
+    for power in [Power::Off, Power::On] {
+        bench.client.power(id, power, pace()).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_machine_that_cannot_be_made_is_an_error_and_can_be_cleared_away() {
     let bench = Bench::new().await;
     bench.machines.fail("create");

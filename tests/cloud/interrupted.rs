@@ -22,9 +22,9 @@ async fn up(client: &Client, pace: Pace) -> Result<(), Error> {
 }
 
 async fn down(client: &Client, pace: Pace) -> Result<(), Error> {
-    let memory = Memory { addresses: Vec::new(), fingerprint: fingerprint(KEY) };
+    let memory = Memory { fingerprint: fingerprint(KEY), ..Memory::default() };
     let belongings = client.belongings("demo", &memory, pace).await?;
-    client.destroy(&belongings, pace).await
+    client.destroy(&belongings, pace).await.map_err(|mut errors| errors.swap_remove(0))
 }
 
 /// Kills the API for good after `after` requests: the request then under way is lost before or after its work.

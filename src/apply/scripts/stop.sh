@@ -1,14 +1,27 @@
 set -u
 # Stops and disables what `cluster up` started: first what watches ($4 is services), then PostgreSQL. Data and packages
-# stay.
+# stay. What was never there, or has ended, is as it should be: only what still runs in the end is a failure.
+ended() {
+    systemctl stop "$1" 2>/dev/null
+    state=$(systemctl is-active "$1" 2>/dev/null)
+    case $state in
+        active | activating | reloading | deactivating)
+            echo "$1 is still $state" >&2
+            exit 1
+            ;;
+    esac
+}
 case $4 in
     services)
-        systemctl -q disable --now cluster-node.service repmgrd.service 2>/dev/null
+        systemctl -q disable cluster-node.service repmgrd.service 2>/dev/null
+        ended repmgrd.service
+        ended cluster-node.service
         # Made by the guard, and it outlives it.
-        systemctl stop cluster-watch.service 2>/dev/null
+        ended cluster-watch.service
         ;;
     postgresql)
+        ended "postgresql@$version-main.service"
         # What lets this host do something elsewhere, or its users something here, goes; `up` writes it again.
-        systemctl stop "postgresql@$version-main.service" && rm -f /etc/cluster/failover-token /etc/sudoers.d/cluster
+        rm -f /etc/cluster/failover-token /etc/sudoers.d/cluster
         ;;
 esac

@@ -24,21 +24,20 @@ impl Client {
     /// # Errors
     /// [`Error::MaybeHappened`] if the answer was lost or was a 5xx.
     pub async fn create_reserved_ip(&self, droplet: u64) -> Result<ReservedIp, Error> {
-        self.post("/v2/reserved_ips", json!({ "droplet_id": droplet }), Repeat::Never)
-            .await?
-            .take("reserved_ip")
+        self.post_for("/v2/reserved_ips", json!({ "droplet_id": droplet }), Repeat::Never, "reserved_ip")
+            .await
     }
 
     /// Starts to move an address to a droplet, from wherever it is.
     pub async fn start_assign(&self, ip: Ipv4Addr, droplet: u64) -> Result<Action, Error> {
         let body = json!({ "type": "assign", "droplet_id": droplet });
-        self.post(&format!("/v2/reserved_ips/{ip}/actions"), body, Repeat::Freely).await?.take("action")
+        self.post_for(&format!("/v2/reserved_ips/{ip}/actions"), body, Repeat::Freely, "action").await
     }
 
     /// Starts to take an address away from its droplet. Refused with 422 if it has none.
     pub async fn start_unassign(&self, ip: Ipv4Addr) -> Result<Action, Error> {
         let body = json!({ "type": "unassign" });
-        self.post(&format!("/v2/reserved_ips/{ip}/actions"), body, Repeat::Freely).await?.take("action")
+        self.post_for(&format!("/v2/reserved_ips/{ip}/actions"), body, Repeat::Freely, "action").await
     }
 
     /// All actions on an address, latest first; none if the address is not known.

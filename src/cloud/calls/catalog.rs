@@ -8,7 +8,7 @@ use crate::cloud::model::{Account, Action, Image, Progress, Region, Size, Vpc};
 impl Client {
     /// The account that the token belongs to.
     pub async fn account(&self) -> Result<Account, Error> {
-        let request = self.request("GET", "/v2/account", None, Repeat::Freely);
+        let request = self.request("GET", "/v2/account", None, Repeat::Freely).expecting("account");
         self.send(request).await?.take("account")
     }
 

@@ -83,6 +83,14 @@ pub enum Power {
 }
 
 impl Power {
+    /// What a droplet is afterwards.
+    pub(in crate::cloud) fn leads_to(self) -> DropletStatus {
+        match self {
+            Power::On => DropletStatus::Active,
+            Power::Off | Power::Shutdown => DropletStatus::Off,
+        }
+    }
+
     fn word(self) -> &'static str {
         match self {
             Power::On => "power_on",
@@ -109,7 +117,7 @@ impl Client {
     /// [`Error::MaybeHappened`] if the answer was lost or was a 5xx; [`Error::UserData`] before anything is sent.
     pub async fn create_droplet(&self, spec: &DropletSpec) -> Result<Droplet, Error> {
         spec.check()?;
-        self.post("/v2/droplets", spec.body(), Repeat::Never).await?.take("droplet")
+        self.post_for("/v2/droplets", spec.body(), Repeat::Never, "droplet").await
     }
 
     /// Starts to delete a droplet. It stays readable for some seconds.
@@ -120,7 +128,7 @@ impl Client {
     /// Starts a change of power. Fails with [`Error::is_pending_event`] while another action is under way.
     pub async fn droplet_power(&self, id: u64, power: Power) -> Result<Action, Error> {
         let path = format!("/v2/droplets/{id}/actions");
-        self.post(&path, json!({ "type": power.word() }), Repeat::Freely).await?.take("action")
+        self.post_for(&path, json!({ "type": power.word() }), Repeat::Freely, "action").await
     }
 
     /// All actions on a droplet, latest first; none if the droplet is not known.

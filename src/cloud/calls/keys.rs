@@ -16,7 +16,7 @@ impl Client {
     /// Registers a key. A key that the account has already is refused with 422, whatever its name.
     pub async fn create_ssh_key(&self, name: &str, public_key: &str) -> Result<SshKey, Error> {
         let body = json!({ "name": name, "public_key": public_key });
-        self.post("/v2/account/keys", body, Repeat::Never).await?.take("ssh_key")
+        self.post_for("/v2/account/keys", body, Repeat::Never, "ssh_key").await
     }
 
     /// Removes a key from the account. Droplets that were made with it keep it.

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::catalog::Region;
 use super::render;
@@ -45,8 +45,8 @@ impl World<'_> {
             (Some(_), Some(_)) => {
                 return Reply::invalid("Cannot specify Droplet and region, they are mutually exclusive.");
             }
-            (Some(id), None) => {
-                let known = id.as_u64().and_then(|id| self.state.droplets.get(&id));
+            (Some(_), None) => {
+                let known = request.number("droplet_id").and_then(|id| self.state.droplets.get(&id));
                 let Some(droplet) = known else { return Reply::not_found() };
                 if let Some(refused) = self.refuse_holder(droplet.spec.id) {
                     return refused;
@@ -112,7 +112,7 @@ impl World<'_> {
             return Reply::address_busy();
         }
         let times = &self.settings.times;
-        let action = match (request.text("type"), request.body.get("droplet_id").and_then(Value::as_u64)) {
+        let action = match (request.text("type"), request.number("droplet_id")) {
             (Some("assign"), Some(id)) => {
                 let Some(droplet) = self.state.droplets.get(&id) else { return Reply::not_found() };
                 if droplet.spec.region != address.region {

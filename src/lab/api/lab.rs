@@ -285,7 +285,8 @@ impl<M: Machines> Lab<M> {
             }
         }
         let action = job.action;
-        self.with(|world| world.state.worked(action, result.is_ok(), world.now));
+        let result = result.map_err(|error| format!("{error:#}"));
+        self.with(|world| world.state.worked(action, result, world.now));
     }
 
     /// Takes note of machines that have stopped, or started, by themselves.

@@ -45,6 +45,9 @@ impl World<'_> {
             (_, ["tags", rest @ ..]) => self.tags(request, rest),
             ("GET", ["vpcs", rest @ ..]) => self.vpcs(request, rest),
             (_, ["projects", rest @ ..]) => self.projects(request, rest),
+            // Nobody here makes any: clients that list them before they go on find none.
+            ("GET", ["firewalls"]) => Reply::page(request, "firewalls", Vec::new()),
+            ("GET", ["volumes"]) => Reply::page(request, "volumes", Vec::new()),
             _ => Reply::not_found(),
         }
     }

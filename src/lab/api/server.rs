@@ -140,7 +140,7 @@ async fn answer<M: Machines>(lab: &Lab<M>, cord: &Cord, request: &Request) -> Re
             Reply::empty()
         }
         Some(Fault::Status { code, body: Some(body) }) => Reply::ok(code, body),
-        Some(Fault::Status { code, body: None }) => Reply::error(code, "Unexpected server-side error"),
+        Some(Fault::Status { code, body: None }) => Reply::error(code, words(code)),
         Some(Fault::RateLimit { retry_after }) => Reply::too_many(retry_after),
         Some(Fault::PendingEvent) if request.path.starts_with("/v2/droplets") => Reply::droplet_busy(),
         Some(Fault::PendingEvent) => Reply::address_busy(),
@@ -159,6 +159,17 @@ async fn answer<M: Machines>(lab: &Lab<M>, cord: &Cord, request: &Request) -> Re
         });
     }
     respond(lab, reply, Some(standing))
+}
+
+/// What the API says with a status, as far as it always says the same.
+fn words(code: u16) -> &'static str {
+    match code {
+        401 => "Unable to authenticate you.",
+        403 => "You do not have permission to perform this action.",
+        404 => "The resource you requested could not be found.",
+        429 => "API rate limit exceeded.",
+        _ => "Unexpected server-side error",
+    }
 }
 
 fn query(uri: &str) -> BTreeMap<String, String> {

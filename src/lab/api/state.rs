@@ -199,6 +199,9 @@ pub struct Action {
     pub network: u64,
     /// When it ended.
     pub ended: Option<Millis>,
+    /// Why it ended badly. The API does not tell; the lab does, in `cluster lab status`.
+    #[serde(default)]
+    pub why: Option<String>,
 }
 
 impl Action {
@@ -243,6 +246,7 @@ impl State {
             due: now.saturating_add_unsigned(takes),
             network: 0,
             ended: None,
+            why: None,
         };
         self.actions.insert(action.id, action);
         self.last_action
@@ -311,12 +315,26 @@ impl State {
     }
 
     /// Takes note that an action's work has ended. [`State::advance`] does the rest.
-    pub fn worked(&mut self, action: u64, well: bool, now: Millis) {
-        if well {
-            self.set_stage(action, Stage::Done);
-        } else {
-            self.end(action, Status::Errored, now);
+    pub fn worked(&mut self, action: u64, result: Result<(), String>, now: Millis) {
+        match result {
+            Ok(()) => self.set_stage(action, Stage::Done),
+            Err(why) => {
+                self.end(action, Status::Errored, now);
+                if let Some(action) = self.actions.get_mut(&action) {
+                    action.why = Some(why);
+                }
+            }
         }
+    }
+
+    /// Why a droplet could not be made, if it could not.
+    pub fn creation_failed(&self, droplet: u64) -> Option<&str> {
+        let create = |action: &&Action| {
+            action.kind == Kind::Create
+                && action.subject == Subject::Droplet(droplet)
+                && action.status == Status::Errored
+        };
+        self.actions.values().find(create).map(|action| action.why.as_deref().unwrap_or("nobody knows why"))
     }
 
     fn set_stage(&mut self, action: u64, stage: Stage) {

@@ -69,6 +69,12 @@ impl Request {
         self.body.get(key)?.as_str()
     }
 
+    /// A number, or one that is written as a string: clients send both.
+    pub(super) fn number(&self, key: &str) -> Option<u64> {
+        let value = self.body.get(key)?;
+        value.as_u64().or_else(|| value.as_str()?.parse().ok())
+    }
+
     /// A link into this API.
     pub(super) fn href(&self, path: &str) -> String {
         format!("{}{path}", self.base)

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::Planner;
-use crate::facts::{Facts, Host};
+use crate::facts::{Cloud, Facts, Host};
 use crate::inventory::{Inventory, Node, Provider};
 use crate::plan::files::Addresses;
 use crate::plan::roles::Primary;
@@ -13,6 +13,7 @@ use crate::plan::{Action, Phase};
 impl Planner<'_> {
     pub(super) fn provider(&mut self) {
         let Some(cloud) = &self.facts.cloud else { return };
+        self.mislaid(cloud);
         let missing: Vec<&Node> =
             self.inventory.nodes.iter().filter(|node| !cloud.droplets.contains_key(&node.name)).collect();
         if !missing.is_empty() && !cloud.ssh_key {
@@ -34,8 +35,12 @@ impl Planner<'_> {
             } else if let Some(droplet) = cloud.droplets.get(&node.name)
                 && droplet.public.is_none()
             {
-                let action = Action::AwaitDroplet { droplet: droplet.id };
-                self.step(Phase::Provide, Some(node), action, "it is being made and has no address yet");
+                let (action, why) = if droplet.failed {
+                    (Action::RemakeDroplet { droplet: droplet.id }, "the provider has failed to create it")
+                } else {
+                    (Action::AwaitDroplet { droplet: droplet.id }, "it is being made and has no address yet")
+                };
+                self.step(Phase::Provide, Some(node), action, why);
             }
         }
         if !self.addresses.wants_floating_ip {
@@ -56,6 +61,68 @@ impl Planner<'_> {
         {
             let why = "so that it is found again when it leads nowhere";
             self.step(Phase::Reach, None, Action::RecordFloatingIp, why);
+        }
+    }
+
+    /// Droplets and addresses that are not where they should be. While one of them may be what a node or the cluster
+    /// seems to lack, nothing is made in its place: there would be two.
+    fn mislaid(&mut self, cloud: &Cloud) {
+        let cluster = &self.inventory.cluster;
+        for (node, droplet) in &cloud.droplets {
+            if let Some(wrong) = droplet.mislabelled(cluster) {
+                let hint = match (&droplet.renamed, droplet.untagged) {
+                    (Some(_), false) => format!("rename it to `{node}`, as it was"),
+                    (None, _) => format!("give it the tag cluster:{cluster} again"),
+                    (Some(_), true) => {
+                        format!("rename it to `{node}` and give it the tag cluster:{cluster}, as it was")
+                    }
+                };
+                let hint = format!("{hint}; if it is not wanted any more, delete it, and `up` makes another");
+                self.refuse(Some(node), wrong, hint);
+            }
+        }
+        let missing: Vec<&str> = self.inventory.nodes.iter().map(|node| node.name.as_str()).collect();
+        let missing: Vec<&str> =
+            missing.into_iter().filter(|node| !cloud.droplets.contains_key(*node)).collect();
+        for stray in &cloud.strays {
+            let what = stray.describe(cluster);
+            if let [first, others @ ..] = missing.as_slice() {
+                let lacks = if others.is_empty() { "has" } else { "have" };
+                let as_what = stray.node.as_deref().filter(|node| missing.contains(node)).unwrap_or(first);
+                self.refuse(
+                    None,
+                    format!("{what}, and {} {lacks} no droplet", missing.join(", ")),
+                    format!(
+                        "nothing is made beside it: if it is {as_what}, give it that name and the tag cluster:{cluster}; if the inventory is wrong, name it there; if it is not wanted, delete it"
+                    ),
+                );
+            } else if !matches!(self.primary, Primary::One(_)) {
+                self.refuse(
+                    None,
+                    format!("{what}, and no node of the inventory takes writes"),
+                    format!(
+                        "it may be the node that does: put `{}` back into the inventory",
+                        stray.node.as_ref().unwrap_or(&stray.name)
+                    ),
+                );
+            } else {
+                let node = stray.node.as_ref().unwrap_or(&stray.name);
+                self.trouble(
+                    None,
+                    what,
+                    format!("it costs money: put `{node}` back into the inventory; or, if nothing on it is wanted any more, delete it"),
+                );
+            }
+        }
+        if let Some(taken) = cloud.taken.as_ref().filter(|_| self.addresses.wants_floating_ip) {
+            self.refuse(
+                None,
+                taken.stranger(),
+                format!(
+                    "no second address is made: the guard of the node that takes writes has it back within a minute; if not, assign {} to a droplet of the cluster, or release it",
+                    taken.address
+                ),
+            );
         }
     }
 

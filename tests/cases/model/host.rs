@@ -17,6 +17,7 @@ impl Model {
         let whole = how == How::Whole;
         match action {
             Action::CreateDroplet => self.create_droplet(node, whole),
+            Action::RemakeDroplet { droplet } => self.remake_droplet(node, *droplet, whole),
             Action::AwaitDroplet { .. } if whole => self.await_droplet(node),
             Action::PowerOn { .. } if whole => self.power_on(node),
             Action::Reach if whole => {

@@ -43,10 +43,20 @@ impl Model {
             public: whole.then_some(Ipv4Addr::new(198, 51, 100, 10 + number)),
             private: whole.then_some(Ipv4Addr::new(10, 20, 0, 10 + number)),
             records_floating_ip: false,
+            renamed: None,
+            untagged: false,
+            failed: false,
         };
         assert!(self.cloud().droplets.insert(node.into(), droplet).is_none(), "a second droplet {node}");
         self.dark.insert(node.into(), Box::new(bare(node, &boot)));
         self.unseen(node, "connection refused", true);
+    }
+
+    /// One that never ran goes, and another takes its place.
+    pub(super) fn remake_droplet(&mut self, node: &str, id: u64, whole: bool) {
+        let droplet = self.cloud().droplets.remove(node).unwrap();
+        assert!(droplet.id == id && droplet.failed && droplet.public.is_none(), "{droplet:?} is deleted");
+        self.create_droplet(node, whole);
     }
 
     pub(super) fn await_droplet(&mut self, node: &str) {

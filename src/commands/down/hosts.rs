@@ -1,0 +1,135 @@
+//! Stopping what `up` installed on hosts that are not ours to delete.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use anstream::eprintln;
+use anyhow::Result;
+use owo_colors::OwoColorize as _;
+use tokio::task::JoinSet;
+
+use super::{failed, finished};
+use crate::apply::script;
+use crate::commands::confirm::confirm;
+use crate::error::Exit;
+use crate::facts::{Facts, Host};
+use crate::inventory::Node;
+use crate::remote::Command;
+use crate::world::World;
+
+/// What is stopped at a time.
+#[derive(Clone, Copy)]
+pub(super) enum Half {
+    /// The guard and repmgrd, which would start PostgreSQL again or promote another.
+    Services,
+    /// PostgreSQL.
+    Postgresql,
+}
+
+pub(super) fn stop(world: &World, half: Half) -> Command {
+    let half = match half {
+        Half::Services => "services",
+        Half::Postgresql => "postgresql",
+    };
+    let (version, port) = (world.inventory.postgresql.version, world.inventory.postgresql.port);
+    Command::new("stop", script::STOP)
+        .args([&world.inventory.cluster, &version.to_string(), &port.to_string(), half])
+        .limit(300)
+}
+
+pub(super) async fn run(world: &Arc<World>, yes: bool) -> Result<Exit> {
+    let cluster = &world.inventory.cluster;
+    eprintln!(
+        "PostgreSQL, repmgrd and cluster-node of cluster {} will be stopped and disabled on:",
+        cluster.bold()
+    );
+    for node in &world.inventory.nodes {
+        eprintln!("  {} ({})", node.name, node.address.as_deref().unwrap_or("-"));
+    }
+    eprintln!("Data, packages and configuration stay.");
+    confirm("cluster", cluster, yes, "nothing was stopped")?;
+    let begun = Instant::now();
+    let facts = world.observe().await?;
+    let mut reasons = Vec::new();
+    let mut hints = Vec::new();
+    let mut nodes = Vec::new();
+    for node in &world.inventory.nodes {
+        match sort(cluster, &facts, node) {
+            Sort::Ours => nodes.push(node.name.clone()),
+            Sort::Foreign(whose) => {
+                reasons.push(format!("{} belongs to cluster `{whose}` and was left alone", node.name));
+                hints.push(format!("cluster `{whose}` is stopped with its own inventory"));
+            }
+            Sort::Silent(why) => {
+                reasons.push(format!("{} was not stopped: {why}", node.name));
+                hints.push(format!(
+                    "run `cluster down` again once {} can be reached; if it is gone for good, nothing is left to do",
+                    node.name
+                ));
+            }
+        }
+    }
+    // The guards first, all of them, so that nobody takes over; then the primary, whose shutdown waits until the
+    // standbys have everything; then the others.
+    let mut tasks = JoinSet::new();
+    for node in nodes {
+        let world = world.clone();
+        tasks.spawn(async move { half(&world, node, Half::Services).await });
+    }
+    let mut stopped = Vec::new();
+    for result in tasks.join_all().await {
+        match result {
+            Ok(node) => stopped.push(node),
+            Err(why) => reasons.push(why),
+        }
+    }
+    stopped.sort_by_key(|node| !takes_writes(&facts, node));
+    let mut count = 0;
+    for node in stopped {
+        match half(world, node, Half::Postgresql).await {
+            Ok(node) => {
+                count += 1;
+                world.report.note(format!("{node}: stopped and disabled"));
+            }
+            Err(why) => reasons.push(why),
+        }
+    }
+    if !reasons.is_empty() {
+        hints.dedup();
+        let again = || "run `cluster down` again".to_owned();
+        return Err(failed(&reasons, if hints.is_empty() { again() } else { hints.join("; ") }));
+    }
+    finished(world, "stopped and disabled; its data stays where it is", count, begun);
+    Ok(Exit::Done)
+}
+
+async fn half(world: &World, node: String, half: Half) -> Result<String, String> {
+    match world.run(&node, &stop(world, half), &|_| {}).await {
+        Ok(_) => Ok(node),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// What a host is to this `down`.
+enum Sort {
+    Ours,
+    /// Another cluster's.
+    Foreign(String),
+    /// Nothing can be done on it.
+    Silent(String),
+}
+
+fn sort(cluster: &str, facts: &Facts, node: &Node) -> Sort {
+    match facts.hosts.get(&node.name).unwrap_or(&Host::Missing) {
+        Host::Up(host) => match &host.marker {
+            Some(marker) if marker.cluster != cluster => Sort::Foreign(marker.cluster.clone()),
+            _ => Sort::Ours,
+        },
+        host => Sort::Silent(host.absence().unwrap_or_default()),
+    }
+}
+
+fn takes_writes(facts: &Facts, node: &str) -> bool {
+    let host = facts.hosts.get(node).and_then(Host::up);
+    host.and_then(|host| host.postgres.as_ref()).is_some_and(|postgres| !postgres.in_recovery)
+}

@@ -1,0 +1,138 @@
+//! Deleting what the provider has of a cluster: what has its tag, and what is remembered as its own; nothing else.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anstream::eprintln;
+use anyhow::{Context as _, Result};
+use owo_colors::OwoColorize as _;
+use tokio::task::JoinSet;
+
+use super::hosts::{Half, stop};
+use super::{failed, finished};
+use crate::cloud::destroy::{Belongings, Memory};
+use crate::cloud::model::Droplet;
+use crate::cloud::{Client, key, names};
+use crate::commands::confirm::confirm;
+use crate::error::Exit;
+use crate::report::visible;
+use crate::world::World;
+
+/// How long the guards may take to end. They are asked for the address's sake; it is released whether they do or not.
+const GUARDS_END_WITHIN: Duration = Duration::from_secs(20);
+
+pub(super) async fn run(world: &Arc<World>, client: &Client, yes: bool) -> Result<Exit> {
+    let cluster = &world.inventory.cluster;
+    let begun = Instant::now();
+    let known = world.state.memory()?;
+    let memory = Memory {
+        addresses: known.floating_ip.into_iter().collect(),
+        droplets: known.droplets.into_iter().map(|(id, droplet)| (id, droplet.node)).collect(),
+        fingerprint: key::fingerprint(&world.public_key().await?),
+    };
+    let belongings = client
+        .belongings(cluster, &memory, world.pace)
+        .await
+        .context("cannot list what belongs to the cluster")?;
+    if belongings.is_empty() {
+        world.state.forget()?;
+        finished(world, "nothing of it is at the provider", 0, begun);
+        return Ok(Exit::Done);
+    }
+    if belongings.has_deletable() {
+        eprintln!("cluster {} will be deleted, with all its data:", cluster.bold());
+        list(cluster, &belongings);
+        confirm("cluster", cluster, yes, "nothing was deleted")?;
+    }
+    let begun = Instant::now();
+    if !belongings.addresses.is_empty() {
+        stop_guards(world, &belongings.droplets).await;
+    }
+    let destroyed = client.destroy(&belongings, world.pace).await;
+    let mut reasons: Vec<String> = destroyed.err().unwrap_or_default().iter().map(causes).collect();
+    let left = client.belongings(cluster, &memory, world.pace).await.context("cannot ask what is left")?;
+    if left.is_empty() {
+        world.state.forget()?;
+        let count = belongings.droplets.len() + belongings.addresses.len();
+        finished(world, "deleted; the provider lists nothing of it any more", count, begun);
+        return Ok(Exit::Done);
+    }
+    let mut hint = "run `cluster down` again; keys and passwords are kept until nothing is left".to_owned();
+    if left.has_deletable() {
+        eprintln!("still at the provider:");
+        list(cluster, &left);
+        if reasons.is_empty() {
+            reasons.push("the provider still lists what is above".into());
+        }
+    }
+    for droplet in &left.doubtful {
+        let node = memory.droplets.get(&droplet.id).map_or("a node", String::as_str);
+        reasons.push(format!(
+            "droplet {} `{}` was made as {node} of this cluster, and has another name now and not its tag: it was left \
+             alone",
+            droplet.id, droplet.name
+        ));
+        hint = format!(
+            "delete it yourself, or give it the tag {} and run `cluster down` again; if it is not the cluster's any \
+             more, take its id out of {}",
+            names::cluster_tag(cluster),
+            world.state.path("cluster.json").display()
+        );
+    }
+    Err(failed(&reasons, hint))
+}
+
+/// An error and what is behind it, in a line.
+fn causes(error: &crate::cloud::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = std::error::Error::source(error);
+    while let Some(source) = next {
+        text.push_str(&format!(": {source}"));
+        next = source.source();
+    }
+    text
+}
+
+fn list(cluster: &str, belongings: &Belongings) {
+    let tag = names::cluster_tag(cluster);
+    for droplet in &belongings.droplets {
+        let address = droplet.public_ipv4().map_or("-".to_owned(), |it| it.to_string());
+        let untagged =
+            if droplet.tags.contains(&tag) { "" } else { ", without its tag; this machine made it" };
+        eprintln!("  droplet      {} ({}, {address}{untagged})", visible(&droplet.name), droplet.id);
+    }
+    for address in &belongings.addresses {
+        eprintln!("  floating IP  {}", address.ip);
+    }
+    for tag in &belongings.tags {
+        eprintln!("  tag          {tag}");
+    }
+    if let Some(key) = &belongings.ssh_key {
+        eprintln!("  SSH key      {} ({})", visible(&key.name), key.fingerprint);
+    }
+}
+
+/// Ends the guards: one that sees the address go would take it back. A node that cannot be reached is not waited for.
+async fn stop_guards(world: &Arc<World>, droplets: &[Droplet]) {
+    let addresses: BTreeMap<String, String> = droplets
+        .iter()
+        .filter(|droplet| world.inventory.node(&droplet.name).is_some())
+        .filter_map(|droplet| Some((droplet.name.clone(), droplet.public_ipv4()?.to_string())))
+        .collect();
+    if let Err(error) = world.write_ssh_config(&addresses).await {
+        world.report.note(format!("the guards are not stopped first: {error:#}"));
+        return;
+    }
+    let mut tasks = JoinSet::new();
+    for node in addresses.into_keys() {
+        let command = stop(world, Half::Services).limit(GUARDS_END_WITHIN.as_secs());
+        let world = world.clone();
+        tasks.spawn(async move {
+            world.report.progress(&node, "its guard is stopped");
+            // What does not answer is about to be deleted.
+            let _ = world.run(&node, &command, &|_| {}).await;
+        });
+    }
+    let _ = tokio::time::timeout(GUARDS_END_WITHIN, tasks.join_all()).await;
+}

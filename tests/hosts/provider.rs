@@ -1,0 +1,87 @@
+//! When the provider's part of the world is not as this program left it: the API is away, a tag is gone, a droplet was
+//! never made.
+
+use serde_json::{Value, json};
+
+use super::demo;
+use super::harness::Lab;
+
+/// How a run ended, and that it said all of `wanted`.
+#[track_caller]
+fn says(lab: &Lab, words: &[&str], code: i32, wanted: &[&str]) -> super::harness::Run {
+    let run = lab.cluster(words);
+    println!("$ cluster {}  # {}\n{}{}", words.join(" "), run.code, run.stdout, run.stderr);
+    assert_eq!(run.code, code, "{words:?}");
+    for what in wanted {
+        let told = run.stdout.contains(what) || run.stderr.contains(what);
+        assert!(told, "`cluster {}` does not say `{what}`", words.join(" "));
+    }
+    run
+}
+
+fn set_tag(lab: &Lab, method: &str, droplet: u64) {
+    let resources =
+        json!({ "resources": [{ "resource_id": droplet.to_string(), "resource_type": "droplet" }] });
+    lab.request(method, "/v2/tags/cluster:demo/resources", Some(&resources));
+}
+
+#[test]
+#[ignore = "needs root and a laboratory"]
+fn what_needs_ssh_alone_works_without_the_api_and_nothing_is_made_twice_or_forgotten() {
+    let lab = Lab::start(36, "debian-12-x64");
+    let inventory = lab.inventory("demo.yaml", "debian-12-x64", &demo(15));
+    let file = inventory.as_str();
+    lab.cluster(&["up", "-i", file]).ok();
+    lab.wait_for_status(file, 60, |status| status["healthy"] == true);
+    let known_hosts =
+        || std::fs::read_to_string(lab.directory.path().join("state/demo/known_hosts")).unwrap();
+    let pinned = known_hosts();
+
+    // The API is away: the hosts are where they were.
+    lab.control("PUT", "away", Some(&json!({ "away": true })));
+    let away = "the provider's API does not answer (http://127.0.0.1:";
+    // The guards miss the API too, and may have said so already.
+    let status = lab.cluster(&["status", "-i", file]);
+    assert!([0, 4].contains(&status.code), "{status:?}");
+    assert!(status.stderr.contains(away) && status.stderr.contains("shown from memory of 20"), "{status:?}");
+    assert!(status.stdout.contains("primary pg1"), "{status:?}");
+    let status: Value = lab.cluster(&["status", "--json", "-i", file]).json();
+    assert!(status["provider"].as_str().is_some_and(|text| text.starts_with(away)), "{status}");
+    assert_eq!((&status["primary"], &status["floating_ip"]["node"]), (&json!("pg1"), &json!("pg1")));
+    says(&lab, &["pause", "-i", file], 0, &[away]);
+    says(&lab, &["resume", "-i", file], 0, &[away]);
+    says(&lab, &["switchover", "-i", file, "pg2"], 0, &[away, "pg2 takes writes"]);
+    says(&lab, &["explain", "-i", file], 0, &["pg1 to pg2"]);
+    says(&lab, &["connect", "-i", file], 0, &[away]);
+    says(&lab, &["ssh", "-i", file, "pg3", "--", "hostname"], 0, &["pg3"]);
+    says(&lab, &["logs", "-i", file, "pg2", "--since", "-10min"], 0, &["pg2 ", "cluster-node"]);
+    says(&lab, &["down", "-i", file, "--yes"], 1, &["hint: "]);
+    lab.control("PUT", "away", Some(&json!({ "away": false })));
+    lab.wait_for_status(file, 60, |status| status["healthy"] == true);
+
+    // A list that lacks a droplet once: no other is made, and its pinned key stays.
+    let listed = lab.request("GET", "/v2/droplets?tag_name=cluster:demo", None);
+    let droplets = listed["droplets"].as_array().unwrap();
+    let id =
+        |name: &str| droplets.iter().find(|it| it["name"] == name).and_then(|it| it["id"].as_u64()).unwrap();
+    let short: Vec<&Value> = droplets.iter().filter(|it| it["name"] != "pg2").collect();
+    lab.fault(&json!({
+        "method": "GET", "path": "/v2/droplets", "fault": "status", "code": 200, "count": 1,
+        "body": { "droplets": short, "links": {}, "meta": { "total": 2 } },
+    }));
+    says(&lab, &["up", "-i", file], 0, &["nothing to do"]);
+    assert_eq!(known_hosts(), pinned);
+
+    // A droplet that has lost its tag: named, not made again, and neither forgotten by `down`.
+    set_tag(&lab, "DELETE", id("pg1"));
+    let lost = format!("its droplet {} has lost the tag cluster:demo", id("pg1"));
+    says(&lab, &["status", "-i", file], 4, &[&lost, "primary pg2"]);
+    says(&lab, &["up", "-i", file], 3, &[&lost, "hint: give it the tag cluster:demo again"]);
+    assert_eq!(lab.count().0, 3);
+    lab.request("DELETE", "/v2/tags/cluster:demo", None);
+    let gone = ["without its tag; this machine made it", "the provider lists nothing of it any more"];
+    says(&lab, &["down", "-i", file, "--yes"], 0, &gone);
+    assert_eq!(lab.count(), (0, 0));
+    says(&lab, &["down", "-i", file, "--yes"], 0, &["nothing of it is at the provider"]);
+    lab.stop();
+}
