@@ -13,27 +13,7 @@ use super::{
 };
 use crate::cloud;
 use crate::node::lease::Timing;
-
-/// Settings that are the cluster's own, and why they cannot be set by hand.
-const OWNED: &[(&str, &str)] = &[
-    ("archive_mode", "changing it by hand on one node breaks a failover; WAL archiving is not supported yet"),
-    ("cluster_name", "it is the node's name"),
-    ("config_file", "the packages decide where files are"),
-    ("data_directory", "the packages decide where files are"),
-    ("fsync", "a cluster that loses data on power failure cannot promise anything"),
-    ("full_page_writes", "a cluster that loses data on power failure cannot promise anything"),
-    ("hba_file", "pg_hba.conf is written by this program"),
-    ("hot_standby", "readers and repmgr need it"),
-    ("listen_addresses", "who may connect is said under `clients`"),
-    ("password_encryption", "passwords are SCRAM everywhere"),
-    ("port", "set `postgresql.port`"),
-    ("primary_conninfo", "repmgr writes it"),
-    ("primary_slot_name", "repmgr writes it"),
-    ("recovery_end_command", "the guard is asked there whether a promotion was granted"),
-    ("ssl", "TLS is always on"),
-    ("wal_level", "replication needs `replica`, and `logical` is not tested yet"),
-    ("wal_log_hints", "pg_rewind needs it"),
-];
+use crate::settings;
 
 struct Checker {
     problems: Vec<Problem>,
@@ -71,7 +51,7 @@ pub(super) fn check(path: &Path, raw: file::File) -> Result<Inventory, Vec<Probl
             "at most 30 lower case letters, digits and dashes, beginning with a letter; it becomes a tag",
         );
     }
-    let postgresql = postgresql(c, raw.postgresql);
+    let postgresql = postgresql(c, raw.postgresql, raw.nodes.len());
     let provider = provider(c, raw.provider);
     let nodes = nodes(c, raw.nodes, provider.as_ref());
     let failover = failover(c, &raw.failover, nodes.len());
@@ -96,7 +76,7 @@ pub(super) fn check(path: &Path, raw: file::File) -> Result<Inventory, Vec<Probl
     }
 }
 
-fn postgresql(c: &mut Checker, raw: file::Postgresql) -> Postgresql {
+fn postgresql(c: &mut Checker, raw: file::Postgresql, nodes: usize) -> Postgresql {
     if !VERSIONS.contains(&raw.version) {
         c.wrong(
             "postgresql.version",
@@ -119,8 +99,10 @@ fn postgresql(c: &mut Checker, raw: file::Postgresql) -> Postgresql {
             || !name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '.')
         {
             c.wrong(&key, "is not the name of a setting", "lower case letters, digits and underscores");
-        } else if let Some((_, why)) = OWNED.iter().find(|(owned, _)| *owned == name) {
-            c.wrong(&key, "is set by this program and cannot be overridden", *why);
+        } else if VERSIONS.contains(&raw.version)
+            && let Some((message, hint)) = settings::refusal(&name, &value.0, raw.version, nodes)
+        {
+            c.wrong(&key, message, hint);
         } else if value.0.contains(['\n', '\0']) {
             c.wrong(&key, "holds a line break", "a setting is one line");
         } else {

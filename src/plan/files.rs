@@ -13,6 +13,7 @@ use crate::inventory::{Inventory, Node, Provider, Role};
 use crate::node::config::{self, Config, FloatingIp, Member};
 use crate::node::lease::Timing;
 use crate::node::wire;
+use crate::settings::{self, Scope};
 use crate::templates::Template;
 
 /// Written before PostgreSQL's packages are installed, so that they make no cluster of their own.
@@ -170,7 +171,7 @@ pub fn files(inventory: &Inventory, means: &Means, addresses: &Addresses, node: 
         Template::Pgpass.render(&json!({"port": port, "password": means.repmgr_password.expose_secret()}));
     let unit = json!({"cluster": cluster, "version": version});
     let mut files = vec![
-        file(postgresql_conf(version), "644", "postgres:postgres", Some(settings(inventory, node))),
+        file(postgresql_conf(version), "644", "postgres:postgres", Some(postgresql_settings(inventory, node))),
         file(pg_hba(version), "640", "postgres:postgres", known.then(|| hba(inventory, addresses, node))),
         file("/etc/repmgr.conf".into(), "644", "root:root", repmgr),
         File {
@@ -223,21 +224,25 @@ pub fn files(inventory: &Inventory, means: &Means, addresses: &Addresses, node: 
     files
 }
 
-fn settings(inventory: &Inventory, node: &Node) -> String {
+/// Our settings, for one node.
+fn postgresql_settings(inventory: &Inventory, node: &Node) -> String {
     // Between quotes PostgreSQL takes a backslash for an escape; what the operator wrote is meant as it stands.
     let quote = |value: &str| value.replace('\\', "\\\\").replace('\'', "''");
-    let mut preload = vec!["repmgr"];
-    let mut settings = Vec::new();
-    for (name, value) in &inventory.postgresql.settings {
-        if name == "shared_preload_libraries" {
-            preload.extend(value.split(',').map(str::trim).filter(|library| *library != "repmgr"));
-        } else {
-            settings.push(json!({"name": name, "value": quote(value)}));
-        }
-    }
+    let scope = Scope {
+        version: inventory.postgresql.version,
+        port: inventory.postgresql.port,
+        node: &node.name,
+        nodes: inventory.nodes.len(),
+    };
+    let rendered = settings::render(scope, &inventory.postgresql.settings);
+    let line = |name: &str, value: &str| json!({"name": name, "value": quote(value)});
+    let lines = |list: &[(&'static str, String)]| -> Vec<_> {
+        list.iter().map(|(name, value)| line(name, value)).collect()
+    };
+    let own: Vec<_> = rendered.own.iter().map(|(name, value)| line(name, value)).collect();
     Template::Postgresql.render(&json!({
-        "node": node.name, "cluster": inventory.cluster, "port": inventory.postgresql.port,
-        "version": inventory.postgresql.version, "preload": quote(&preload.join(",")), "settings": settings,
+        "node": node.name, "cluster": inventory.cluster,
+        "mandatory": lines(&rendered.mandatory), "defaults": lines(&rendered.defaults), "own": own,
     }))
 }
 
