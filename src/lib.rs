@@ -41,6 +41,8 @@ pub mod scram;
 #[cfg(feature = "operator")]
 pub mod settings;
 #[cfg(feature = "operator")]
+pub mod sql;
+#[cfg(feature = "operator")]
 pub mod state;
 #[cfg(feature = "operator")]
 pub mod templates;

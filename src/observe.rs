@@ -86,6 +86,9 @@ impl World {
                 status: status(droplet.status).to_owned(),
                 public: droplet.public_ipv4(),
                 private: droplet.private_ipv4(),
+                region: droplet.region.as_ref().map(|region| region.slug.clone()),
+                size: Some(droplet.size_slug.clone()).filter(|slug| !slug.is_empty()),
+                image: droplet.image.as_ref().and_then(|image| image.slug.clone()),
                 records_floating_ip: record.is_some_and(|tag| droplet.tags.contains(&tag)),
             };
             if let Some(twin) = by_name.insert(droplet.name.clone(), entry) {
@@ -146,6 +149,11 @@ impl World {
                 Err(RemoteError::Lost { .. }) if !last => {}
                 Err(RemoteError::Connect { message, .. } | RemoteError::Lost { message, .. }) => {
                     return Ok(Host::Unreachable { why: message, young });
+                }
+                // sudo wants a password or a terminal: the others are there all the same.
+                Err(RemoteError::Failed { output, .. }) if output.contains("sudo: ") => {
+                    let line = output.lines().find(|line| line.contains("sudo: ")).unwrap_or_default();
+                    return Ok(Host::Unreachable { why: line.trim().to_owned(), young: false });
                 }
                 Err(error) => return Err(error).with_context(|| format!("cannot read {node}")),
             }

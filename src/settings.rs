@@ -12,8 +12,7 @@ pub use table::SETTINGS;
 const NAMES: &str = include_str!("settings/names.txt");
 
 /// What a session of ours sets for itself, whatever the server's defaults are: a default that a standby refuses, or one
-/// that waits, must not blind those who look after the cluster. `session.sh` hands it to psql and repmgr, and the role
-/// repmgr has it of its own.
+/// that waits, must not blind those who look after the cluster. `session.sh` hands it to psql and repmgr.
 pub const SESSION: &[(&str, &str)] = &[
     ("default_transaction_deferrable", "off"),
     ("default_transaction_isolation", "read committed"),
@@ -24,6 +23,18 @@ pub const SESSION: &[(&str, &str)] = &[
     ("log_statement", "none"),
     ("search_path", "\"$user\", public"),
     ("session_preload_libraries", ""),
+    ("statement_timeout", "0"),
+    ("synchronous_commit", "local"),
+];
+
+/// The same for the role repmgr, with which the guard and repmgrd log in: all but lists, which no role can have empty.
+pub const ROLE: &[(&str, &str)] = &[
+    ("default_transaction_deferrable", "off"),
+    ("default_transaction_isolation", "read committed"),
+    ("default_transaction_read_only", "off"),
+    ("idle_in_transaction_session_timeout", "0"),
+    ("lock_timeout", "0"),
+    ("log_statement", "none"),
     ("statement_timeout", "0"),
     ("synchronous_commit", "local"),
 ];
@@ -141,6 +152,27 @@ pub fn render(scope: Scope<'_>, own: &BTreeMap<String, String>) -> Rendered {
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect();
     rendered
+}
+
+/// What a server is started with for a trial, on an empty data directory below `scratch`: the settings of a node, without
+/// what would keep it from starting beside the one that runs.
+pub fn trial(scope: Scope<'_>, own: &BTreeMap<String, String>, scratch: &str) -> Vec<(String, String)> {
+    let rendered = render(Scope { node: "trial", port: 1, ..scope }, own);
+    let settings = rendered.mandatory.into_iter().chain(rendered.defaults);
+    let mut settings: Vec<(String, String)> = settings
+        .map(|(name, value)| (name.to_owned(), value))
+        .chain(rendered.own)
+        .collect();
+    let beside = [
+        ("listen_addresses", ""),
+        ("unix_socket_directories", scratch),
+        // It would need a certificate.
+        ("ssl", "off"),
+        // There may be enough of them for one server.
+        ("huge_pages", "off"),
+    ];
+    settings.extend(beside.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    settings
 }
 
 /// The setting to which the inventory adds, rather than overrides it.
@@ -262,6 +294,9 @@ mod tests {
         for (name, _) in SESSION {
             assert!(named(name).is_some_and(|known| known.since == 12 && known.until == 17), "{name}");
         }
+        let lists = ["local_preload_libraries", "search_path", "session_preload_libraries"];
+        let all: Vec<_> = SESSION.iter().filter(|(name, _)| !lists.contains(name)).collect();
+        assert_eq!(all, ROLE.iter().collect::<Vec<_>>());
     }
 
     #[test]

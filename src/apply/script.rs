@@ -1,10 +1,10 @@
 //! The scripts that run on hosts. Those that know of PostgreSQL take CLUSTER, VERSION and PORT first and have the
 //! shared functions of `lib.sh` in front of them.
 
-/// A script that stands alone.
+/// A script that stands alone, with what makes it immune to the host in front of it.
 macro_rules! plain {
     ($name:literal) => {
-        include_str!(concat!("scripts/", $name, ".sh"))
+        concat!(include_str!("../settings/session.sh"), include_str!(concat!("scripts/", $name, ".sh")))
     };
 }
 
@@ -12,6 +12,7 @@ macro_rules! plain {
 macro_rules! with_lib {
     ($name:literal) => {
         concat!(
+            include_str!("../settings/session.sh"),
             "cluster=$1 version=$2 port=$3\n",
             include_str!("scripts/lib.sh"),
             include_str!(concat!("scripts/", $name, ".sh"))
@@ -48,8 +49,29 @@ scripts! {
     START_STANDBY = with_lib "start-standby";
     RELOAD = with_lib "reload";
     RESTART = with_lib "restart";
+    TRY_SETTINGS = with_lib "try-settings";
     STOP = with_lib "stop";
     DRILL_CHECK = plain "drill-check";
     DRILL_BREAK = with_lib "drill-break";
     DRILL_MEND = with_lib "drill-mend";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ALL;
+    use crate::settings::SESSION;
+
+    /// A host may speak German, and its server may have any default at all.
+    #[test]
+    fn every_script_is_immune_to_the_host_before_its_first_command() {
+        let probe = ("probe", crate::facts::probe::SCRIPT);
+        for (name, text) in ALL.iter().chain([&probe]) {
+            let first = text.lines().find(|line| !line.starts_with('#'));
+            assert_eq!(first, Some("export LC_ALL=C"), "{name}");
+            for (setting, value) in SESSION {
+                let value = value.replace(' ', "\\ ").replace("\"$user\",\\ ", "\"$user\",");
+                assert!(text.contains(&format!("-c {setting}={value}")), "{name} lacks {setting}={value}");
+            }
+        }
+    }
 }

@@ -54,6 +54,19 @@ pub(super) fn check(path: &Path, raw: file::File) -> Result<Inventory, Vec<Probl
     let postgresql = postgresql(c, raw.postgresql, raw.nodes.len());
     let provider = provider(c, raw.provider);
     let nodes = nodes(c, raw.nodes, provider.as_ref());
+    if let Some(Provider::Existing(existing)) = &provider
+        && existing.floating_ip.is_some()
+    {
+        for (index, node) in nodes.iter().enumerate() {
+            if node.role != Role::Witness && node.droplet_id.is_none() {
+                c.wrong(
+                    format!("nodes[{index}].droplet_id"),
+                    format!("is missing, and the floating IP is to move to {}", node.name),
+                    "the id of its droplet, as `doctl compute droplet list` shows it; or leave `floating_ip` out",
+                );
+            }
+        }
+    }
     let failover = failover(c, &raw.failover, nodes.len());
     let users = users(c, raw.users);
     let databases = databases(c, raw.databases, &users);
@@ -282,8 +295,9 @@ fn nodes(c: &mut Checker, raw: Vec<file::Node>, provider: Option<&Provider>) -> 
                 "names are unique",
             );
         }
-        if raw.id == 0 {
-            c.wrong(at("id"), "0 is not a node id", "repmgr counts from 1");
+        if raw.id == 0 || i32::try_from(raw.id).is_err() {
+            let id = raw.id;
+            c.wrong(at("id"), format!("{id} is not a node id"), "repmgr counts from 1 to 2147483647");
         }
         if let Some(first) = ids.insert(raw.id, index) {
             c.wrong(
@@ -410,13 +424,20 @@ fn users(c: &mut Checker, raw: Vec<file::User>) -> Vec<User> {
             c.wrong(
                 format!("{key}.name"),
                 format!("`{}` is not a role name", raw.name),
-                "lower case letters, digits and underscores, at most 63",
+                NAME_HINT,
             );
         }
-        if ["repmgr", "cluster"].contains(&raw.name.as_str()) || raw.name.starts_with("pg_") {
+        if ["repmgr", "cluster"].contains(&raw.name.as_str()) {
             c.wrong(
                 format!("{key}.name"),
                 format!("`{}` is the program's own", raw.name),
+                "choose another name",
+            );
+        }
+        if ["none", "public"].contains(&raw.name.as_str()) || raw.name.starts_with("pg_") {
+            c.wrong(
+                format!("{key}.name"),
+                format!("`{}` is a name of PostgreSQL's own", raw.name),
                 "choose another name",
             );
         }
@@ -428,11 +449,17 @@ fn users(c: &mut Checker, raw: Vec<file::User>) -> Vec<User> {
             );
         }
         if let Some(password) = &raw.password {
-            if password.0.is_empty() || password.0.contains(['\n', '\0']) {
+            if password.0.is_empty() || password.0.contains(char::is_control) {
                 c.wrong(
                     format!("{key}.password"),
-                    "is empty or holds a line break",
+                    "is empty, or holds a line break or another control character",
                     "leave it out to have one made",
+                );
+            } else if password.0.trim() != password.0 {
+                c.wrong(
+                    format!("{key}.password"),
+                    "begins or ends with a space",
+                    "some clients cut it off there; leave it out to have one made",
                 );
             } else if password.0.len() < 12 {
                 c.warnings.push(format!(
@@ -461,7 +488,7 @@ fn databases(c: &mut Checker, raw: Vec<file::Database>, users: &[User]) -> Vec<D
             c.wrong(
                 format!("{key}.name"),
                 format!("`{}` is not a database name", raw.name),
-                "lower case letters, digits and underscores, at most 63",
+                NAME_HINT,
             );
         }
         if ["repmgr", "cluster", "template0", "template1"].contains(&raw.name.as_str()) {
@@ -527,11 +554,15 @@ fn is_name(text: &str, longest: usize) -> bool {
         && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
 }
 
-/// A name that SQL takes without quotes.
+/// What the name of a role or of a database looks like.
+pub(crate) const NAME_HINT: &str =
+    "lower case letters, digits, underscores and dashes, beginning with a letter or an underscore, at most 63";
+
+/// The name of a role or of a database. In SQL it stands in quotes.
 pub(crate) fn is_identifier(text: &str) -> bool {
     text.len() <= 63
         && text.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
-        && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+        && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-')
 }
 
 /// An IP address or a host name.

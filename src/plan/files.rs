@@ -224,18 +224,24 @@ pub fn files(inventory: &Inventory, means: &Means, addresses: &Addresses, node: 
     files
 }
 
-/// Our settings, for one node.
-fn postgresql_settings(inventory: &Inventory, node: &Node) -> String {
-    // Between quotes PostgreSQL takes a backslash for an escape; what the operator wrote is meant as it stands.
-    let quote = |value: &str| value.replace('\\', "\\\\").replace('\'', "''");
-    let scope = Scope {
+/// Between quotes PostgreSQL takes a backslash for an escape; what the operator wrote is meant as it stands.
+fn quoted(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('\'', "''")
+}
+
+fn scope<'a>(inventory: &Inventory, node: &'a Node) -> Scope<'a> {
+    Scope {
         version: inventory.postgresql.version,
         port: inventory.postgresql.port,
         node: &node.name,
         nodes: inventory.nodes.len(),
-    };
-    let rendered = settings::render(scope, &inventory.postgresql.settings);
-    let line = |name: &str, value: &str| json!({"name": name, "value": quote(value)});
+    }
+}
+
+/// Our settings, for one node.
+fn postgresql_settings(inventory: &Inventory, node: &Node) -> String {
+    let rendered = settings::render(scope(inventory, node), &inventory.postgresql.settings);
+    let line = |name: &str, value: &str| json!({"name": name, "value": quoted(value)});
     let lines = |list: &[(&'static str, String)]| -> Vec<_> {
         list.iter().map(|(name, value)| line(name, value)).collect()
     };
@@ -244,6 +250,21 @@ fn postgresql_settings(inventory: &Inventory, node: &Node) -> String {
         "node": node.name, "cluster": inventory.cluster,
         "mandatory": lines(&rendered.mandatory), "defaults": lines(&rendered.defaults), "own": own,
     }))
+}
+
+/// Where `try-settings.sh` makes its data directory.
+const SCRATCH: &str = "/var/lib/postgresql/.cluster-trial";
+
+/// The settings, as they are tried: the same whichever node tries them.
+pub fn trial(inventory: &Inventory) -> String {
+    let settings =
+        settings::trial(scope(inventory, inventory.primary()), &inventory.postgresql.settings, SCRATCH);
+    settings.iter().map(|(name, value)| format!("{name} = '{}'\n", quoted(value))).collect()
+}
+
+/// What a file of settings has, by name; what stands later counts.
+pub fn values(conf: &str) -> BTreeMap<&str, &str> {
+    conf.lines().filter_map(|line| line.split_once(" = ")).filter(|(name, _)| !name.starts_with('#')).collect()
 }
 
 fn hba(inventory: &Inventory, addresses: &Addresses, node: &Node) -> String {

@@ -3,10 +3,12 @@
 mod packages;
 mod primary;
 mod provider;
-mod refusals;
+pub(crate) mod refusals;
 mod services;
 mod setup;
 mod standby;
+mod then;
+mod trial;
 mod waits;
 mod witness;
 
@@ -44,9 +46,12 @@ impl<'a> Planner<'a> {
         for node in &self.inventory.nodes {
             self.node(node);
         }
+        self.try_settings();
         self.address();
         self.lease();
         self.pause();
+        self.ignored();
+        self.then();
         self.plan
     }
 
@@ -60,11 +65,14 @@ impl<'a> Planner<'a> {
             }
             Host::Off => return self.trouble(Some(&node.name), "is switched off", "switch it on"),
             Host::Unreachable { why, young: false } => {
-                return self.trouble(
-                    Some(&node.name),
-                    format!("cannot be reached: {why}"),
-                    "the other nodes are looked after; run this again when it is back",
-                );
+                if self.primary == Primary::Never {
+                    // It is refused for this.
+                    return;
+                }
+                let hint = refusals::way_in(self.inventory, node, why).unwrap_or_else(|| {
+                    "the other nodes are looked after; run this again when it is back".into()
+                });
+                return self.trouble(Some(&node.name), format!("cannot be reached: {why}"), hint);
             }
             Host::Unreachable { why, young: true } => {
                 self.step(Phase::Reach, Some(node), Action::Reach, why.clone());

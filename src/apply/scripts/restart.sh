@@ -1,12 +1,13 @@
 set -eu
-# Restarts PostgreSQL, with a checkpoint before it, so that it is short.
+# Restarts PostgreSQL, with a checkpoint before it, so that it is short. From $4 on: settings that a standby must not have
+# lower than its primary, each with pg_controldata's name for it.
+shift 3
 sql -d postgres -c checkpoint
 install -d -m 755 /run/cluster
 if [ -e "$data/standby.signal" ]; then
     # A standby does not start with less than its primary had. Where a value shrinks, the primary was restarted first;
     # the standby must have heard of it.
-    for pair in max_connections:max_connections max_worker_processes:max_worker_processes max_wal_senders:max_wal_senders \
-        max_prepared_transactions:max_prepared_xacts max_locks_per_transaction:max_locks_per_xact; do
+    for pair; do
         wanted=$(cd / && runuser -u postgres -- "$bin/postgres" -C "${pair%:*}" -D "/etc/postgresql/$version/main")
         tries=0
         while [ "$("$bin/pg_controldata" -D "$data" | sed -n "s/^${pair#*:} setting: *//p")" -gt "$wanted" ]; do
@@ -20,5 +21,6 @@ elif [ "$(made)" != witness ]; then
     # yet, this is still a new cluster.
     if systemctl -q is-active cluster-node; then /usr/local/bin/cluster-node restart; else touch /run/cluster/first-start; fi
 fi
-systemctl restart "postgresql@$version-main"
+# What it says when it does not start is told below.
+systemctl restart "postgresql@$version-main" 2>/dev/null || :
 bring_up

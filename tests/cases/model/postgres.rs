@@ -133,6 +133,11 @@ impl Model {
     }
 }
 
+/// The settings of a role, as PostgreSQL keeps them.
+pub(super) fn own(settings: &[(&str, &str)]) -> Vec<String> {
+    settings.iter().map(|(name, value)| format!("{name}={value}")).collect()
+}
+
 /// A verifier that is quickly made and quickly checked.
 pub(super) fn verifier(password: &SecretString) -> String {
     scram::derive(password, b"salt", 1)

@@ -42,6 +42,9 @@ impl Model {
             status: if whole { "active" } else { "new" }.into(),
             public: whole.then_some(Ipv4Addr::new(198, 51, 100, 10 + number)),
             private: whole.then_some(Ipv4Addr::new(10, 20, 0, 10 + number)),
+            region: Some("fra1".into()),
+            size: Some("s-1vcpu-1gb".into()),
+            image: Some("debian-12-x64".into()),
             records_floating_ip: false,
         };
         assert!(self.cloud().droplets.insert(node.into(), droplet).is_none(), "a second droplet {node}");
