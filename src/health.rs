@@ -86,8 +86,11 @@ pub fn health(inventory: &Inventory, facts: &Facts, addresses: &BTreeMap<String,
     let mut problems = Vec::new();
     let changed = changed(inventory, facts);
     let nobody = |problems: &mut Vec<String>| {
-        let unseen = |node: &&crate::inventory::Node| matches!(facts.hosts.get(&node.name), Some(Host::Unreachable { .. }));
-        let unseen: Vec<&str> = inventory.data_nodes().filter(unseen).map(|node| node.name.as_str()).collect();
+        let unseen = |node: &&crate::inventory::Node| {
+            matches!(facts.hosts.get(&node.name), Some(Host::Unreachable { .. }))
+        };
+        let unseen: Vec<&str> =
+            inventory.data_nodes().filter(unseen).map(|node| node.name.as_str()).collect();
         problems.push(if unseen.is_empty() {
             "there is no cluster yet: `cluster up` makes it".into()
         } else {
@@ -297,7 +300,8 @@ fn floating_ip(
     Some(FloatingIp { address: found.address.to_string(), node: holder })
 }
 
-const NOT_READ: &str = "its configuration is newer than what PostgreSQL has read: `cluster up` makes it read it";
+const NOT_READ: &str =
+    "its configuration is newer than what PostgreSQL has read: `cluster up` makes it read it";
 
 fn look_at(
     inventory: &Inventory,
@@ -379,7 +383,7 @@ fn look_at(
         return seen;
     };
     seen.version = Some(postgres.version.clone());
-    if node.role == Role::Witness {
+    if !roles::holds_data(node, host) {
         seen.role = "witness".into();
         seen.state = "running".into();
         let follows = primary.and_then(|name| inventory.node(name)).map(|node| i64::from(node.id));
@@ -419,7 +423,9 @@ fn look_at(
         wrong(NOT_READ.into());
     } else {
         for name in &postgres.not_applied {
-            wrong(format!("the value of {name} in its configuration is wrong: PostgreSQL would not start again"));
+            wrong(format!(
+                "the value of {name} in its configuration is wrong: PostgreSQL would not start again"
+            ));
         }
     }
     if !postgres.pending_restart.is_empty() {

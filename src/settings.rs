@@ -159,10 +159,8 @@ pub fn render(scope: Scope<'_>, own: &BTreeMap<String, String>) -> Rendered {
 pub fn trial(scope: Scope<'_>, own: &BTreeMap<String, String>, scratch: &str) -> Vec<(String, String)> {
     let rendered = render(Scope { node: "trial", port: 1, ..scope }, own);
     let settings = rendered.mandatory.into_iter().chain(rendered.defaults);
-    let mut settings: Vec<(String, String)> = settings
-        .map(|(name, value)| (name.to_owned(), value))
-        .chain(rendered.own)
-        .collect();
+    let mut settings: Vec<(String, String)> =
+        settings.map(|(name, value)| (name.to_owned(), value)).chain(rendered.own).collect();
     let beside = [
         ("listen_addresses", ""),
         ("unix_socket_directories", scratch),
@@ -242,7 +240,8 @@ pub fn refusal(name: &str, value: &str, version: u32, nodes: usize) -> Option<(S
 /// The name that was probably meant.
 fn alike(name: &str, version: u32) -> String {
     let likeness = |known: &str| similar::TextDiff::from_chars(name, known).ratio();
-    let names = NAMES.lines().filter_map(parse).filter(|known| (known.since..=known.until).contains(&version));
+    let names =
+        NAMES.lines().filter_map(parse).filter(|known| (known.since..=known.until).contains(&version));
     match names.max_by(|a, b| likeness(a.name).total_cmp(&likeness(b.name))) {
         Some(nearest) if likeness(nearest.name) > 0.75 => format!("; did you mean `{}`?", nearest.name),
         _ => String::new(),
@@ -274,7 +273,12 @@ mod tests {
     fn every_setting_of_the_table_is_one_of_postgresql() {
         for setting in SETTINGS {
             let known = named(setting.name).unwrap_or_else(|| panic!("there is no {}", setting.name));
-            assert_eq!((setting.since.max(12), setting.until.min(17)), (known.since, known.until), "{}", known.name);
+            assert_eq!(
+                (setting.since.max(12), setting.until.min(17)),
+                (known.since, known.until),
+                "{}",
+                known.name
+            );
             assert!(!setting.why.is_empty() && !setting.why.ends_with('.'), "{}", setting.name);
         }
         let mut names: Vec<_> = SETTINGS.iter().map(|setting| setting.name).collect();
@@ -286,7 +290,9 @@ mod tests {
     #[test]
     fn the_list_of_names_is_whole() {
         assert_eq!(NAMES.lines().filter_map(parse).count(), NAMES.lines().count());
-        assert!(named("TIMEZONE").is_some() && needs_restart("max_connections") && !needs_restart("work_mem"));
+        assert!(
+            named("TIMEZONE").is_some() && needs_restart("max_connections") && !needs_restart("work_mem")
+        );
     }
 
     #[test]

@@ -8,7 +8,11 @@ pub fn identifier(name: &str) -> String {
 /// A text.
 pub fn literal(text: &str) -> String {
     let quoted = text.replace('\'', "''");
-    if quoted.contains('\\') { format!(" E'{}'", quoted.replace('\\', "\\\\")) } else { format!("'{quoted}'") }
+    if quoted.contains('\\') {
+        format!(" E'{}'", quoted.replace('\\', "\\\\"))
+    } else {
+        format!("'{quoted}'")
+    }
 }
 
 /// Makes a role that may log in, or gives it these rights and this password, which is a verifier. The statement, which
@@ -35,6 +39,9 @@ mod tests {
         assert_eq!(identifier("a\"b"), "\"a\"\"b\"");
         assert_eq!(literal("it's"), "'it''s'");
         assert_eq!(literal("a\\b"), " E'a\\\\b'");
-        assert!(role("create", "order", false, false, "v").contains("create role \"order\" login nosuperuser noreplication password 'v';"));
+        assert!(
+            role("create", "order", false, false, "v")
+                .contains("create role \"order\" login nosuperuser noreplication password 'v';")
+        );
     }
 }

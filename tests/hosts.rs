@@ -7,6 +7,8 @@ mod commands;
 mod drill;
 #[path = "hosts/harness.rs"]
 mod harness;
+#[path = "hosts/settings.rs"]
+mod settings;
 #[path = "hosts/shapes.rs"]
 mod shapes;
 #[path = "hosts/versions.rs"]

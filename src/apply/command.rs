@@ -11,6 +11,9 @@ use crate::remote::Command;
 use crate::settings;
 use crate::{scram, sql};
 
+/// The label of what says whether settings work.
+pub(super) const TRY: &str = "try settings";
+
 /// The command for an action that is one command on one host; none for the others.
 pub fn of(inventory: &Inventory, action: &Action, program: &[u8]) -> Option<Command> {
     let version = inventory.postgresql.version.to_string();
@@ -29,7 +32,7 @@ pub fn of(inventory: &Inventory, action: &Action, program: &[u8]) -> Option<Comm
             Command::new("apt-get install", script::INSTALL).args(packages).limit(1800)
         }
         Action::TrySettings { text, sha256 } => {
-            postgres("try settings", script::TRY_SETTINGS).arg(sha256).stdin(text.as_str())
+            postgres(TRY, script::TRY_SETTINGS).arg(sha256).stdin(text.as_str())
         }
         Action::WriteFiles { files } => {
             let mut lines = String::new();

@@ -102,7 +102,8 @@ fn write_text(plan: &Plan, out: &mut String) -> std::fmt::Result {
         }
     }
     for consequence in &plan.then {
-        let writes = if consequence.risk == Risk::Restart { " (writes pause for the primary's)" } else { "" };
+        let writes =
+            if consequence.risk == Risk::Restart { " (writes pause while the primary restarts)" } else { "" };
         let nodes = consequence.nodes.join(", then ");
         let nodes = if consequence.risk == Risk::Safe { consequence.nodes.join(", ") } else { nodes };
         writeln!(out, "{} {} on {nodes}{}", "then:".bold(), consequence.action, writes.yellow())?;

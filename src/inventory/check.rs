@@ -421,11 +421,7 @@ fn users(c: &mut Checker, raw: Vec<file::User>) -> Vec<User> {
     for (index, raw) in raw.into_iter().enumerate() {
         let key = format!("users[{index}]");
         if !is_identifier(&raw.name) {
-            c.wrong(
-                format!("{key}.name"),
-                format!("`{}` is not a role name", raw.name),
-                NAME_HINT,
-            );
+            c.wrong(format!("{key}.name"), format!("`{}` is not a role name", raw.name), NAME_HINT);
         }
         if ["repmgr", "cluster"].contains(&raw.name.as_str()) {
             c.wrong(
@@ -485,11 +481,7 @@ fn databases(c: &mut Checker, raw: Vec<file::Database>, users: &[User]) -> Vec<D
     for (index, raw) in raw.into_iter().enumerate() {
         let key = format!("databases[{index}]");
         if !is_identifier(&raw.name) {
-            c.wrong(
-                format!("{key}.name"),
-                format!("`{}` is not a database name", raw.name),
-                NAME_HINT,
-            );
+            c.wrong(format!("{key}.name"), format!("`{}` is not a database name", raw.name), NAME_HINT);
         }
         if ["repmgr", "cluster", "template0", "template1"].contains(&raw.name.as_str()) {
             c.wrong(format!("{key}.name"), format!("`{}` is taken", raw.name), "choose another name");
@@ -555,8 +547,7 @@ fn is_name(text: &str, longest: usize) -> bool {
 }
 
 /// What the name of a role or of a database looks like.
-pub(crate) const NAME_HINT: &str =
-    "lower case letters, digits, underscores and dashes, beginning with a letter or an underscore, at most 63";
+pub(crate) const NAME_HINT: &str = "lower case letters, digits, underscores and dashes, beginning with a letter or an underscore, at most 63";
 
 /// The name of a role or of a database. In SQL it stands in quotes.
 pub(crate) fn is_identifier(text: &str) -> bool {

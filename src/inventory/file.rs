@@ -184,7 +184,10 @@ pub(super) fn parse(text: &str) -> (Option<File>, Vec<Problem>) {
     let Ok(mut value) = serde_yaml::from_str::<serde_yaml::Value>(text) else { return (None, vec![first]) };
     let mut problems = vec![first];
     // One unknown key hides the next, and everything else: it is taken out, and the rest is read again.
-    while problems.last().is_some_and(|problem| problem.message == UNKNOWN && take_out(&mut value, &problem.key)) {
+    while problems
+        .last()
+        .is_some_and(|problem| problem.message == UNKNOWN && take_out(&mut value, &problem.key))
+    {
         match serde_path_to_error::deserialize(value.clone()) {
             Ok(file) => return (Some(file), problems),
             Err(error) => problems.push(told(error)),

@@ -34,6 +34,24 @@ pub fn changed(inventory: &Inventory, facts: &Facts) -> Vec<Trouble> {
             found.push(trouble);
         }
     };
+    let mut others: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for node in &inventory.nodes {
+        let marker = facts.hosts.get(&node.name).and_then(|host| host.up()?.marker.as_ref());
+        if let Some(marker) = marker.filter(|marker| marker.cluster != inventory.cluster) {
+            others.entry(&marker.cluster).or_default().push(&node.name);
+        }
+    }
+    for (cluster, nodes) in others {
+        let belong = if nodes.len() == 1 { "belongs" } else { "belong" };
+        say(
+            None,
+            format!("{} {belong} to cluster `{cluster}`", nodes.join(", ")),
+            format!(
+                "its data is left alone: name other hosts, or, where this is the same cluster under another name, keep \
+                 `cluster: {cluster}`"
+            ),
+        );
+    }
     let postgresql = &inventory.postgresql;
     for config in configs.values() {
         if config.version != postgresql.version {
@@ -101,8 +119,11 @@ pub fn changed(inventory: &Inventory, facts: &Facts) -> Vec<Trouble> {
                 );
             }
             if (node.role == Role::Witness) != member.witness {
-                let (is, wanted) =
-                    if member.witness { ("the witness", "a node with data") } else { ("a node with data", "the witness") };
+                let (is, wanted) = if member.witness {
+                    ("the witness", "a node with data")
+                } else {
+                    ("a node with data", "the witness")
+                };
                 say(
                     Some(&node.name),
                     format!("is {is}, and {wanted} in the inventory"),
@@ -124,7 +145,10 @@ pub fn changed(inventory: &Inventory, facts: &Facts) -> Vec<Trouble> {
             say(
                 Some(name),
                 format!("is reached by the others at {}, and at {host} by the inventory", me.host),
-                format!("that address does not change while the cluster lives: keep `connection_host: {}`", me.host),
+                format!(
+                    "that address does not change while the cluster lives: keep `connection_host: {}`",
+                    me.host
+                ),
             );
         }
     }

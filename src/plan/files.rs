@@ -171,7 +171,12 @@ pub fn files(inventory: &Inventory, means: &Means, addresses: &Addresses, node: 
         Template::Pgpass.render(&json!({"port": port, "password": means.repmgr_password.expose_secret()}));
     let unit = json!({"cluster": cluster, "version": version});
     let mut files = vec![
-        file(postgresql_conf(version), "644", "postgres:postgres", Some(postgresql_settings(inventory, node))),
+        file(
+            postgresql_conf(version),
+            "644",
+            "postgres:postgres",
+            Some(postgresql_settings(inventory, node)),
+        ),
         file(pg_hba(version), "640", "postgres:postgres", known.then(|| hba(inventory, addresses, node))),
         file("/etc/repmgr.conf".into(), "644", "root:root", repmgr),
         File {
@@ -264,7 +269,11 @@ pub fn trial(inventory: &Inventory) -> String {
 
 /// What a file of settings has, by name; what stands later counts.
 pub fn values(conf: &str) -> BTreeMap<&str, &str> {
-    conf.lines().filter_map(|line| line.split_once(" = ")).filter(|(name, _)| !name.starts_with('#')).collect()
+    let lines = conf.lines().filter_map(|line| line.split_once(" = "));
+    lines
+        .filter(|(name, _)| !name.starts_with('#'))
+        .map(|(name, value)| (name, value.trim_matches('\'')))
+        .collect()
 }
 
 fn hba(inventory: &Inventory, addresses: &Addresses, node: &Node) -> String {

@@ -119,6 +119,7 @@ pub fn primary(inventory: &Inventory, facts: &Facts) -> Primary {
     }
     if let Some(witness) = inventory.witness()
         && let Some(host) = facts.hosts.get(&witness.name).and_then(|host| host.up())
+        && host.marker.as_ref().is_none_or(|marker| marker.cluster == inventory.cluster)
         && let Some(rows) = &host.repmgr
         && rows.iter().any(|row| row.kind != "witness")
     {
@@ -146,7 +147,7 @@ pub fn primary(inventory: &Inventory, facts: &Facts) -> Primary {
 
 /// Whether a node holds the cluster's data: what it is counts, not what the inventory calls it. A witness's PostgreSQL
 /// always takes writes, and they are nobody's.
-fn holds_data(node: &Node, host: &HostFacts) -> bool {
+pub fn holds_data(node: &Node, host: &HostFacts) -> bool {
     match host.marker.as_ref().map(|marker| marker.made) {
         Some(Made::Witness) => false,
         Some(Made::Primary | Made::Standby) => true,

@@ -12,6 +12,7 @@ mod trial;
 mod waits;
 mod witness;
 
+use super::changed::changed;
 use super::files::Addresses;
 use super::roles::{self, Data, Primary};
 use super::{Action, Means, Phase, Plan, Risk, Step, Trouble};
@@ -41,6 +42,12 @@ impl<'a> Planner<'a> {
     }
 
     pub(super) fn plan(mut self) -> Plan {
+        let changed = changed(self.inventory, self.facts);
+        if !changed.is_empty() {
+            // Everything below looks at the hosts by what the inventory says.
+            self.plan.refusals = changed;
+            return self.plan;
+        }
         self.refusals();
         self.provider();
         for node in &self.inventory.nodes {

@@ -75,13 +75,14 @@ const DAMAGE: &str = "damaged data must not pass for whole: the damage would rea
 const FILES: &str = "the packages decide where files are";
 const HBA: &str = "pg_hba.conf is written by this program, and nothing else says who may connect";
 const LOG: &str = "the packages decide where the log is; it is read there when PostgreSQL does not start";
-const RECOVERY: &str = "standbys follow the primary to the newest timeline; restoring from an archive is not supported yet";
+const RECOVERY: &str =
+    "standbys follow the primary to the newest timeline; restoring from an archive is not supported yet";
 const REPMGR: &str = "repmgr writes it";
-const SESSIONS: &str =
-    "it would be the default of every session, and a standby or the guard may refuse to work with it; set it for a \
+const SESSIONS: &str = "it would be the default of every session, and a standby or the guard may refuse to work with it; set it for a \
      role: `alter role … set`";
 const SOCKET: &str = "the guard and repmgr reach PostgreSQL by the socket in /var/run/postgresql";
-const SYNCHRONOUS: &str = "synchronous replication is not supported yet: writes would wait for ever for a standby that is away";
+const SYNCHRONOUS: &str =
+    "synchronous replication is not supported yet: writes would wait for ever for a standby that is away";
 const TLS: &str = "certificates are the packages' own";
 const VANISHED: &str = "replication to a host that has vanished ends within seconds";
 
@@ -97,18 +98,30 @@ pub const SETTINGS: &[Setting] = &[
     mandatory("wal_log_hints", "on", "pg_rewind needs it"),
     mandatory("full_page_writes", "on", DATA),
     mandatory("fsync", "on", DATA),
-    mandatory("restart_after_crash", "on", "a crash of one session is mended by PostgreSQL itself, without a failover"),
+    mandatory(
+        "restart_after_crash",
+        "on",
+        "a crash of one session is mended by PostgreSQL itself, without a failover",
+    ),
     mandatory(
         "recovery_end_command",
         // An exit code above 125 stops the server.
         "/usr/local/bin/cluster-node may-promote || exit 126",
         "the guard is asked there whether a promotion was granted",
     ),
-    setting("shared_preload_libraries", Class::Mandatory(Value::Libraries), "repmgr's is needed; yours are added to it"),
+    setting(
+        "shared_preload_libraries",
+        Class::Mandatory(Value::Libraries),
+        "repmgr's is needed; yours are added to it",
+    ),
     default("ssl_min_protocol_version", "TLSv1.2", "older versions of TLS are broken"),
-    setting("max_wal_senders", Class::Default(Value::Count(senders)), "every standby streams, and a clone needs two more")
-        .least(fewest_senders)
-        .control("max_wal_senders"),
+    setting(
+        "max_wal_senders",
+        Class::Default(Value::Count(senders)),
+        "every standby streams, and a clone needs two more",
+    )
+    .least(fewest_senders)
+    .control("max_wal_senders"),
     setting("max_replication_slots", Class::Default(Value::Count(slots)), "every standby has one")
         .least(fewest_slots),
     default("wal_keep_size", "1GB", "a standby that was away for a while finds its WAL").since(13),
@@ -131,9 +144,12 @@ pub const SETTINGS: &[Setting] = &[
     free("max_connections", "some are reserved for the guard and repmgr")
         .least(fewest_connections)
         .control("max_connections"),
-    free("max_worker_processes", "not lower on a standby than on its primary").control("max_worker_processes"),
-    free("max_prepared_transactions", "not lower on a standby than on its primary").control("max_prepared_xacts"),
-    free("max_locks_per_transaction", "not lower on a standby than on its primary").control("max_locks_per_xact"),
+    free("max_worker_processes", "not lower on a standby than on its primary")
+        .control("max_worker_processes"),
+    free("max_prepared_transactions", "not lower on a standby than on its primary")
+        .control("max_prepared_xacts"),
+    free("max_locks_per_transaction", "not lower on a standby than on its primary")
+        .control("max_locks_per_xact"),
     blocked("config_file", FILES),
     blocked("data_directory", FILES),
     blocked("external_pid_file", FILES),
@@ -153,7 +169,10 @@ pub const SETTINGS: &[Setting] = &[
     blocked("synchronous_standby_names", SYNCHRONOUS),
     blocked("synchronized_standby_slots", SYNCHRONOUS).since(17),
     blocked("sync_replication_slots", "logical replication is not tested yet").since(17),
-    blocked("archive_mode", "changing it by hand on one node breaks a failover; WAL archiving is not supported yet"),
+    blocked(
+        "archive_mode",
+        "changing it by hand on one node breaks a failover; WAL archiving is not supported yet",
+    ),
     blocked("archive_command", "WAL archiving is not supported yet"),
     blocked("archive_library", "WAL archiving is not supported yet").since(15),
     blocked("archive_cleanup_command", RECOVERY),

@@ -50,7 +50,8 @@ impl Planner<'_> {
         let declared =
             self.inventory.databases.iter().map(|database| (database.name.clone(), database.owner.clone()));
         for (name, owner) in std::iter::once(own).chain(declared) {
-            let why = if name == "cluster" { "`up` and `drill` write to it" } else { "the inventory declares it" };
+            let why =
+                if name == "cluster" { "`up` and `drill` write to it" } else { "the inventory declares it" };
             match postgres.and_then(|postgres| postgres.databases.iter().find(|it| it.name == name)) {
                 None => {
                     let action = Action::Database { name, owner };
@@ -104,7 +105,7 @@ impl Planner<'_> {
                 settings,
                 exists: found.is_some(),
             };
-            let why = if found.is_some() { "its rights or its password differ" } else { why };
+            let why = if found.is_some() { "its rights, its settings or its password differ" } else { why };
             self.step(phase, Some(node), action, why);
         }
     }

@@ -3,7 +3,6 @@
 use super::Planner;
 use crate::facts::Host;
 use crate::inventory::{Inventory, Node, Provider};
-use crate::plan::changed::changed;
 use crate::plan::roles::{self, Data, Primary};
 
 /// PostgreSQL wants this much for packages, WAL and a little data.
@@ -22,10 +21,12 @@ pub(crate) fn way_in(inventory: &Inventory, node: &Node, why: &str) -> Option<St
                 "log in once with `ssh {user}@{address}` and compare the fingerprint; or give the node its `host_key`, \
                  which is the line in /etc/ssh/ssh_host_ed25519_key.pub on the host"
             ),
-            Provider::DigitalOcean(_) => "this machine did not make the droplet: work from the one that did, or give the \
+            Provider::DigitalOcean(_) => {
+                "this machine did not make the droplet: work from the one that did, or give the \
                                           node its `host_key`, which is the line in \
                                           /etc/ssh/ssh_host_ed25519_key.pub on the host"
-                .into(),
+                    .into()
+            }
         });
     }
     if why.contains("another key than the pinned one") {
@@ -47,12 +48,6 @@ pub(crate) fn way_in(inventory: &Inventory, node: &Node, why: &str) -> Option<St
 impl Planner<'_> {
     /// What forbids everything.
     pub(super) fn refusals(&mut self) {
-        let changed = changed(self.inventory, self.facts);
-        if !changed.is_empty() {
-            // Everything below looks at the hosts by what the inventory says.
-            self.plan.refusals = changed;
-            return;
-        }
         if let Primary::Several(names) = &self.primary {
             let names = names.join(" and ");
             self.refuse(

@@ -1,8 +1,10 @@
 //! What follows from the steps of a plan: reloads and restarts that hosts ask for once their files have changed. And what
 //! the inventory says and nobody does.
 
+use std::collections::BTreeMap;
+
 use super::Planner;
-use crate::facts::HostFacts;
+use crate::facts::{Droplet, HostFacts};
 use crate::inventory::{Node, Provider, Role};
 use crate::plan::files::{self, Content, FileChange};
 use crate::plan::{Action, Consequence, Risk, Trouble, roles};
@@ -47,9 +49,21 @@ impl<'a> Planner<'a> {
             self.plan.then.push(Consequence { action, nodes: plain(&reload), risk: Risk::Safe });
         }
         let rank = |node: &&Node| match roles::role(self.inventory, &self.primary, node) {
-            Role::Standby => if shrinks { 2 } else { 0 },
+            Role::Standby => {
+                if shrinks {
+                    2
+                } else {
+                    0
+                }
+            }
             Role::Witness => 1,
-            Role::Primary => if shrinks { 0 } else { 2 },
+            Role::Primary => {
+                if shrinks {
+                    0
+                } else {
+                    2
+                }
+            }
         };
         restart.sort_by_key(rank);
         if !restart.is_empty() {
@@ -84,30 +98,43 @@ impl<'a> Planner<'a> {
         let Some(cloud) = &self.facts.cloud else { return };
         let mut notes = Vec::new();
         if let (false, Some(address)) = (provider.floating_ip, &cloud.floating_ip) {
+            let address = address.address;
             notes.push(Trouble {
                 node: None,
-                message: format!("has the floating IP {}, and keeps it: `floating_ip: false` is ignored", address.address),
-                hint: "it goes with `cluster down`; say `floating_ip: true`".into(),
+                message: format!(
+                    "the cluster keeps its floating IP {address}: `floating_ip: false` is ignored"
+                ),
+                hint: "`cluster down` deletes it, with everything else; say `floating_ip: true`".into(),
             });
         }
-        for node in &self.inventory.nodes {
-            let Some(droplet) = cloud.droplets.get(&node.name) else { continue };
-            for (key, found, wanted) in [
-                ("region", &droplet.region, &provider.region),
-                ("size", &droplet.size, &provider.size),
-                ("image", &droplet.image, &provider.image),
-            ] {
-                if let Some(found) = found.as_ref().filter(|found| *found != wanted) {
-                    notes.push(Trouble {
-                        node: Some(node.name.clone()),
-                        message: format!("has the {key} {found}; `{key}: {wanted}` is ignored: it counts for new droplets"),
-                        hint: match key {
-                            "size" => "resize it at the provider while it is switched off, one node at a time, the primary \
-                                       last (`cluster switchover` first)".into(),
-                            _ => format!("it does not change: say `{key}: {found}`, or make a cluster of another name"),
-                        },
-                    });
+        for (key, of, wanted) in [
+            (
+                "region",
+                (|droplet| droplet.region.as_deref()) as fn(&Droplet) -> Option<&str>,
+                &provider.region,
+            ),
+            ("size", |droplet| droplet.size.as_deref(), &provider.size),
+            ("image", |droplet| droplet.image.as_deref(), &provider.image),
+        ] {
+            let mut others: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+            for node in &self.inventory.nodes {
+                let found = cloud.droplets.get(&node.name).and_then(of);
+                if let Some(found) = found.filter(|found| found != wanted) {
+                    others.entry(found).or_default().push(&node.name);
                 }
+            }
+            for (found, nodes) in others {
+                let (nodes, have) = (nodes.join(", "), if nodes.len() == 1 { "has" } else { "have" });
+                notes.push(Trouble {
+                    node: None,
+                    message: format!("{nodes} {have} the {key} {found}: `{key}: {wanted}` counts for new droplets alone"),
+                    hint: if key == "size" {
+                        "resize them at the provider, one at a time and switched off, the primary last (`cluster \
+                         switchover` first)".into()
+                    } else {
+                        format!("it does not change later: say `{key}: {found}`, or make a cluster of another name")
+                    },
+                });
             }
         }
         self.plan.notes = notes;
@@ -116,18 +143,21 @@ impl<'a> Planner<'a> {
 
 /// The settings of a changed file that wait for a restart, and whether each falls below what a standby must have.
 fn needing_restart(file: &FileChange) -> Vec<(String, bool)> {
-    let (Some(before), Some(Content::Plain(after))) = (&file.before, &file.content) else { return Vec::new() };
+    let (Some(before), Some(Content::Plain(after))) = (&file.before, &file.content) else {
+        return Vec::new();
+    };
     let (before, after) = (files::values(before), files::values(after));
     let mut names: Vec<&str> = before.keys().chain(after.keys()).copied().collect();
     names.sort_unstable();
     names.dedup();
     names.retain(|name| before.get(name) != after.get(name) && settings::needs_restart(name));
-    let number = |value: Option<&&str>| value.and_then(|value| value.trim_matches('\'').parse::<i64>().ok());
+    let number = |value: Option<&&str>| value.and_then(|value| value.parse::<i64>().ok());
     names
         .into_iter()
         .map(|name| {
             let held = settings::hot_standby().any(|(it, _)| it == name);
-            let lower = matches!((number(before.get(name)), number(after.get(name))), (Some(a), Some(b)) if b < a);
+            let lower =
+                matches!((number(before.get(name)), number(after.get(name))), (Some(a), Some(b)) if b < a);
             (name.to_owned(), held && lower)
         })
         .collect()
@@ -137,7 +167,8 @@ fn needing_restart(file: &FileChange) -> Vec<(String, bool)> {
 fn is_read_by(unit: &str, path: &str) -> bool {
     match unit {
         "repmgrd" => ["/etc/repmgr.conf", "/etc/systemd/system/repmgrd.service"].contains(&path),
-        _ => ["/etc/cluster/node.json", "/etc/cluster/key", "/etc/systemd/system/cluster-node.service"].contains(&path),
+        _ => ["/etc/cluster/node.json", "/etc/cluster/key", "/etc/systemd/system/cluster-node.service"]
+            .contains(&path),
     }
 }
 
