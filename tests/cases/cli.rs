@@ -32,6 +32,8 @@ struct Case {
     /// Overwrites lines of `inventory.yaml`: what is looked for, and what takes its place.
     #[serde(default)]
     replace: BTreeMap<String, String>,
+    /// An SSH key in `key`, with this passphrase.
+    passphrase: Option<String>,
     /// Another run holds the cluster's lock.
     #[serde(default)]
     locked: bool,
@@ -117,6 +119,11 @@ pub(crate) fn transcript(path: &Path) -> String {
         inventory = inventory.replace(from, to);
     }
     std::fs::write(directory.path().join("inventory.yaml"), inventory.replace("API", &url)).unwrap();
+    if let Some(passphrase) = &case.passphrase {
+        let mut keygen = Command::new("ssh-keygen");
+        keygen.args(["-q", "-t", "ed25519", "-N", passphrase, "-f"]).arg(directory.path().join("key"));
+        assert!(keygen.status().unwrap().success());
+    }
     let held = case.locked.then(|| {
         std::fs::create_dir_all(state.join("demo")).unwrap();
         let lock = std::fs::File::create(state.join("demo/lock")).unwrap();

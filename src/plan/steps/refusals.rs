@@ -115,6 +115,29 @@ impl Planner<'_> {
                      cluster of that name, correct `cluster` in the inventory",
                 );
             }
+            let port = self.inventory.postgresql.port;
+            let ours = roles::data(self.inventory, self.facts, host);
+            if let (Data::None, Some(program)) = (&ours, host.listeners.get(&port)) {
+                self.refuse(
+                    Some(&node.name),
+                    format!("port {port} is taken by {program}"),
+                    "stop it there, or choose another `postgresql.port`",
+                );
+            }
+            if let Some(address) = node.connection_host.map(|address| address.to_string())
+                && !host.addresses.is_empty()
+                && !host.addresses.contains(&address)
+                && let Some(other) = self.inventory.nodes.iter().find(|other| {
+                    let there = self.host(&other.name).up();
+                    other.name != node.name && there.is_some_and(|host| host.addresses.contains(&address))
+                })
+            {
+                self.refuse(
+                    Some(&node.name),
+                    format!("does not have its connection_host {address}, {} has it", other.name),
+                    format!("{} has {}", node.name, host.addresses.join(", ")),
+                );
+            }
             let server = format!("postgresql-{}", self.inventory.postgresql.version);
             if !host.packages.installed.contains_key(&server) && host.disk_free_kib < DISK_NEEDED_KIB {
                 self.refuse(

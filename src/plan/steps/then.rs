@@ -104,7 +104,7 @@ impl<'a> Planner<'a> {
                 message: format!(
                     "the cluster keeps its floating IP {address}: `floating_ip: false` is ignored"
                 ),
-                hint: "`cluster down` deletes it, with everything else; say `floating_ip: true`".into(),
+                hint: "say `floating_ip: true`: the address stays for as long as the cluster does".into(),
             });
         }
         for (key, of, wanted) in [

@@ -38,6 +38,12 @@ impl Model {
     }
 
     pub(super) fn reload(&mut self, node: &str) {
+        if self.host(node).postgres.is_none() {
+            // It ran, and answered with an error; what its files had wrong is put right.
+            self.host(node).postgres_error = None;
+            self.host(node).loaded.insert("postgresql".into(), true);
+            return self.start_standby(node);
+        }
         self.running(node).conf_loaded = self.clock;
         self.read_settings(node);
     }
