@@ -44,9 +44,10 @@ impl Setting {
     }
 }
 
-/// Each standby streams, and may be cloned anew at the same time, which takes two connections more.
+/// Each standby streams, and may be cloned anew at the same time. A change needs a restart: a node is added without one
+/// for as long as the value of small clusters is enough.
 const fn senders(nodes: usize) -> usize {
-    if nodes * 3 > 10 { nodes * 3 } else { 10 }
+    if nodes * 2 > 10 { nodes * 2 } else { 10 }
 }
 
 const fn fewest_senders(nodes: usize) -> usize {
@@ -54,7 +55,7 @@ const fn fewest_senders(nodes: usize) -> usize {
 }
 
 const fn slots(nodes: usize) -> usize {
-    if nodes * 2 > 10 { nodes * 2 } else { 10 }
+    if nodes > 10 { nodes } else { 10 }
 }
 
 const fn fewest_slots(nodes: usize) -> usize {
@@ -118,7 +119,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "max_wal_senders",
         Class::Default(Value::Count(senders)),
-        "every standby streams, and a clone needs two more",
+        "every standby streams, and may be cloned anew",
     )
     .least(fewest_senders)
     .control("max_wal_senders"),
