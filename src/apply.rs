@@ -31,6 +31,8 @@ pub struct Outcome {
     pub steps: usize,
     /// What is wrong and could not be mended.
     pub troubles: Vec<Trouble>,
+    /// What the inventory says and nobody does.
+    pub notes: Vec<Trouble>,
     /// The world at the end.
     pub facts: Facts,
 }
@@ -55,7 +57,7 @@ pub async fn converge(world: &Arc<World>, stop: &CancellationToken) -> Result<Ou
             let waits =
                 plan.waits.filter(|_| waiting.is_none_or(|since: Instant| since.elapsed() < GUARD_PATIENCE));
             let Some(what) = waits else {
-                return Ok(Outcome { steps, troubles: plan.troubles, facts });
+                return Ok(Outcome { steps, troubles: plan.troubles, notes: plan.notes, facts });
             };
             let since = *waiting.get_or_insert_with(Instant::now);
             world.report.progress("cluster", format!("waiting for {what} ({} s)", since.elapsed().as_secs()));
@@ -124,12 +126,20 @@ async fn run_phase(
         lanes.entry(step.node.clone().unwrap_or_else(|| "provider".into())).or_default().push(step.clone());
     }
     let facts = Arc::new(facts.clone());
+    let mut errors = Vec::new();
+    if phase.one_at_a_time() {
+        for (lane, steps) in std::mem::take(&mut lanes) {
+            errors.extend(run_lane(world, &facts, &lane, steps, stop).await.err());
+            if !errors.is_empty() {
+                break;
+            }
+        }
+    }
     let mut tasks = JoinSet::new();
     for (lane, steps) in lanes {
         let (world, facts, stop) = (world.clone(), facts.clone(), stop.clone());
         tasks.spawn(async move { run_lane(&world, &facts, &lane, steps, &stop).await });
     }
-    let mut errors = Vec::new();
     for result in tasks.join_all().await {
         errors.extend(result.err());
     }

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::error::Advice;
+
 /// Makes and keeps a PostgreSQL cluster that survives the loss of a server
 ///
 /// Everything follows from one inventory file: `cluster up` makes the world as the file says, and running it again
@@ -28,6 +30,26 @@ pub struct InventoryArg {
     /// The inventory file
     #[arg(short, long, value_name = "FILE", env = "CLUSTER_INVENTORY")]
     pub inventory: PathBuf,
+}
+
+/// The same before or behind a subcommand of its own.
+#[derive(Debug, Args)]
+pub struct InventoryAnywhere {
+    /// The inventory file
+    #[arg(short, long, value_name = "FILE", env = "CLUSTER_INVENTORY", global = true)]
+    inventory: Option<PathBuf>,
+}
+
+impl InventoryAnywhere {
+    /// The file.
+    ///
+    /// # Errors
+    /// When none is named.
+    pub fn file(self) -> Result<PathBuf, Advice> {
+        self.inventory.ok_or_else(|| {
+            Advice::usage("no inventory is named").hint("--inventory FILE, or CLUSTER_INVENTORY, names it")
+        })
+    }
 }
 
 /// A failover that a person wants.
@@ -181,20 +203,20 @@ pub enum Command {
         #[command(flatten)]
         logs: crate::commands::ssh::LogsArgs,
     },
-    /// Make databases for applications
+    /// Make, list and drop databases of applications
     Db {
         /// The inventory
         #[command(flatten)]
-        inventory: InventoryArg,
+        inventory: InventoryAnywhere,
         /// What to do
         #[command(subcommand)]
         command: crate::commands::db::DbCommand,
     },
-    /// Make and drop roles for applications
+    /// Make, list and drop roles of applications, and renew their passwords
     User {
         /// The inventory
         #[command(flatten)]
-        inventory: InventoryArg,
+        inventory: InventoryAnywhere,
         /// What to do
         #[command(subcommand)]
         command: crate::commands::user::UserCommand,

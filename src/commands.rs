@@ -62,8 +62,8 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Psql { inventory, psql } => psql::run(&inventory.inventory, psql).await,
         Command::Ssh { inventory, ssh } => ssh::run(&inventory.inventory, ssh).await,
         Command::Logs { inventory, logs } => ssh::logs(&inventory.inventory, logs).await,
-        Command::Db { inventory, command } => db::run(&inventory.inventory, command).await,
-        Command::User { inventory, command } => user::run(&inventory.inventory, command).await,
+        Command::Db { inventory, command } => db::run(&inventory.file()?, command, cli.json).await,
+        Command::User { inventory, command } => user::run(&inventory.file()?, command, cli.json).await,
         Command::Drill { inventory, drill } => drill::run(&inventory.inventory, drill, cli.json).await,
         Command::Down { inventory, yes } => down::run(&inventory.inventory, yes, cli.json).await,
         Command::Completions { shell } => {

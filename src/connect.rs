@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use secrecy::SecretString;
 
 use crate::error::Advice;
+use crate::facts::host::DatabaseFacts;
 use crate::health::{Health, Node};
 use crate::inventory::{Inventory, Role};
 
@@ -57,29 +58,56 @@ pub enum Password {
     Plain(SecretString),
 }
 
-/// The role and the database that are meant when none is named: the inventory's first role that is not a superuser,
-/// and the first database that it owns.
+/// The role and the database that are meant when none is named: the inventory's first role that is not a superuser, and a
+/// database that it owns, by the inventory or by what is there (`live`, empty where nobody could be asked).
 ///
 /// # Errors
-/// When the inventory declares no role.
+/// When the inventory declares no role, or the database that is named is not there.
 pub fn login(
     inventory: &Inventory,
     user: Option<&str>,
     database: Option<&str>,
+    live: &[DatabaseFacts],
 ) -> Result<(String, String), Advice> {
-    let first = || inventory.users.iter().find(|user| !user.superuser).or(inventory.users.first());
     let user = match user {
         Some(user) => user.to_owned(),
-        None => first().map(|user| user.name.clone()).ok_or_else(|| {
-            Advice::refused("the inventory declares no user to log in as")
-                .hint("name one with --user; `cluster user create` makes one")
-        })?,
+        None => first_user(inventory)?,
     };
-    let own = || inventory.databases.iter().find(|database| database.owner == user);
-    let database = database
-        .or_else(|| own().or(inventory.databases.first()).map(|database| database.name.as_str()))
+    if let Some(name) = database {
+        if !live.is_empty() && live.iter().all(|it| it.name != name) {
+            let names: Vec<&str> = live
+                .iter()
+                .map(|it| it.name.as_str())
+                .filter(|name| !name.starts_with("template") && !["repmgr", "cluster"].contains(name))
+                .collect();
+            return Err(Advice::refused(format!("there is no database `{name}`"))
+                .hint(format!("there are {}; `cluster db create {name}` makes it", names.join(", "))));
+        }
+        return Ok((user, name.to_owned()));
+    }
+    let declared = inventory.databases.iter().find(|database| database.owner == user);
+    let own = live.iter().find(|database| database.owner == user).map(|it| it.name.as_str());
+    // A declared role without a database of its own works in the first of the application's.
+    let shared =
+        inventory.users.iter().any(|it| it.name == user).then(|| inventory.databases.first()).flatten();
+    let database = declared
+        .map(|it| it.name.as_str())
+        .or(own.filter(|_| user != "postgres"))
+        .or(shared.map(|it| it.name.as_str()))
         .unwrap_or("postgres");
     Ok((user, database.to_owned()))
+}
+
+/// The inventory's first role that is not a superuser.
+///
+/// # Errors
+/// When the inventory declares none.
+pub fn first_user(inventory: &Inventory) -> Result<String, Advice> {
+    let first = inventory.users.iter().find(|user| !user.superuser).or(inventory.users.first());
+    first.map(|user| user.name.clone()).ok_or_else(|| {
+        Advice::refused("the inventory declares no user to log in as")
+            .hint("name one with --user; `cluster user create` makes one")
+    })
 }
 
 /// Everything that an application needs, for the cluster as it is now.

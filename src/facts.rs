@@ -51,6 +51,15 @@ pub struct Droplet {
     pub public: Option<Ipv4Addr>,
     /// Private address, once there is one.
     pub private: Option<Ipv4Addr>,
+    /// Its region, size and image, by slug; none where the API does not say.
+    #[serde(default)]
+    pub region: Option<String>,
+    /// Its size.
+    #[serde(default)]
+    pub size: Option<String>,
+    /// Its image.
+    #[serde(default)]
+    pub image: Option<String>,
     /// Whether it carries the tag that names the floating IP.
     #[serde(default)]
     pub records_floating_ip: bool,

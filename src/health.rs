@@ -6,6 +6,8 @@ use serde::Serialize;
 
 use crate::facts::{Facts, Host, HostFacts};
 use crate::inventory::{Inventory, Provider, Role};
+use crate::plan::changed::changed;
+use crate::plan::files;
 use crate::plan::roles::{self, Data, Primary};
 
 /// The state of a cluster.
@@ -86,10 +88,23 @@ pub struct Node {
 pub fn health(inventory: &Inventory, facts: &Facts, addresses: &BTreeMap<String, String>) -> Health {
     let primary = roles::primary(inventory, facts);
     let mut problems = Vec::new();
+    let changed = changed(inventory, facts);
+    let nobody = |problems: &mut Vec<String>| {
+        let unseen = |node: &&crate::inventory::Node| {
+            matches!(facts.hosts.get(&node.name), Some(Host::Unreachable { .. }))
+        };
+        let unseen: Vec<&str> =
+            inventory.data_nodes().filter(unseen).map(|node| node.name.as_str()).collect();
+        problems.push(if unseen.is_empty() {
+            "there is no cluster yet: `cluster up` makes it".into()
+        } else {
+            format!("whether there is a cluster is not known: {} cannot be asked", unseen.join(", "))
+        });
+    };
     let name = match &primary {
         Primary::One(name) => Some(name.clone()),
         Primary::Never => {
-            problems.push("there is no cluster yet: `cluster up` makes it".into());
+            nobody(&mut problems);
             None
         }
         Primary::Several(names) => {
@@ -117,6 +132,16 @@ pub fn health(inventory: &Inventory, facts: &Facts, addresses: &BTreeMap<String,
         .collect();
     let floating_ip = floating_ip(inventory, facts, name.as_deref(), &mut problems);
     mislaid(inventory, facts, &mut problems);
+    if !changed.is_empty() {
+        // The hosts were looked at by an inventory that is not theirs: what else seems wrong may not be.
+        problems = changed
+            .into_iter()
+            .map(|it| {
+                let place = it.node.map_or(String::new(), |node| format!("{node} "));
+                format!("{place}{} ({})", it.message, it.hint)
+            })
+            .collect();
+    }
     let (holder, holder_confirmed) = holder(inventory, facts);
     Health {
         cluster: inventory.cluster.clone(),
@@ -315,6 +340,9 @@ fn floating_ip(
     Some(FloatingIp { address: found.address.to_string(), node: holder })
 }
 
+const NOT_READ: &str =
+    "its configuration is newer than what PostgreSQL has read: `cluster up` makes it read it";
+
 fn look_at(
     inventory: &Inventory,
     facts: &Facts,
@@ -393,12 +421,15 @@ fn look_at(
                     None => "PostgreSQL does not run".to_owned(),
                 };
                 wrong(format!("{what}{last}{now}"));
+                if host.loaded.get("postgresql") == Some(&false) {
+                    wrong(NOT_READ.into());
+                }
             }
         }
         return seen;
     };
     seen.version = Some(postgres.version.clone());
-    if node.role == Role::Witness {
+    if !roles::holds_data(node, host) {
         seen.role = "witness".into();
         seen.state = "running".into();
         let follows = primary.and_then(|name| inventory.node(name)).map(|node| i64::from(node.id));
@@ -425,6 +456,22 @@ fn look_at(
         seen.timeline = Some(postgres.timeline);
         if host.holds_lease() == Some(false) {
             wrong("has not been granted the lease: until it is, nobody takes over from it".into());
+        }
+    }
+    for error in postgres.file_errors.iter().chain(&postgres.hba_errors) {
+        wrong(format!("PostgreSQL does not accept its configuration, and would not start again: {error}"));
+    }
+    let version = inventory.postgresql.version;
+    let newer = [files::postgresql_conf(version), files::pg_hba(version)]
+        .iter()
+        .any(|path| host.files.get(path).is_some_and(|file| file.modified > postgres.conf_loaded));
+    if newer {
+        wrong(NOT_READ.into());
+    } else {
+        for name in &postgres.not_applied {
+            wrong(format!(
+                "the value of {name} in its configuration is wrong: PostgreSQL would not start again"
+            ));
         }
     }
     if !postgres.pending_restart.is_empty() {

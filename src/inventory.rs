@@ -8,7 +8,7 @@ mod file;
 mod position;
 mod units;
 
-pub(crate) use check::is_identifier;
+pub(crate) use check::{NAME_HINT, is_identifier};
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -87,16 +87,18 @@ impl Inventory {
                 }],
             });
         }
-        let raw = file::parse(text).map_err(|problem| Problems {
-            file: path.to_owned(),
-            list: vec![Problem { line: problem.line.or_else(|| positions.line(&problem.key)), ..problem }],
-        })?;
-        check::check(path, raw).map_err(|mut list| {
-            for problem in &mut list {
-                problem.line = problem.line.or_else(|| positions.line(&problem.key));
-            }
-            Problems { file: path.to_owned(), list }
-        })
+        let (raw, mut list) = file::parse(text);
+        let checked = raw.map(|raw| check::check(path, raw));
+        match checked {
+            Some(Ok(inventory)) if list.is_empty() => return Ok(inventory),
+            Some(Err(more)) => list.extend(more),
+            Some(Ok(_)) | None => {}
+        }
+        for problem in &mut list {
+            problem.line = problem.line.or_else(|| positions.line(&problem.key));
+        }
+        list.sort_by_key(|problem| problem.line);
+        Err(Problems { file: path.to_owned(), list })
     }
 
     /// The node with this name.

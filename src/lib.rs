@@ -39,6 +39,10 @@ pub mod report;
 #[cfg(feature = "operator")]
 pub mod scram;
 #[cfg(feature = "operator")]
+pub mod settings;
+#[cfg(feature = "operator")]
+pub mod sql;
+#[cfg(feature = "operator")]
 pub mod state;
 #[cfg(feature = "operator")]
 pub mod templates;

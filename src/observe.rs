@@ -161,6 +161,11 @@ impl World {
                 Err(RemoteError::Connect { message, .. } | RemoteError::Lost { message, .. }) => {
                     return Ok(Host::Unreachable { why: message, young });
                 }
+                // sudo wants a password or a terminal: the others are there all the same.
+                Err(RemoteError::Failed { output, .. }) if output.contains("sudo: ") => {
+                    let line = output.lines().find(|line| line.contains("sudo: ")).unwrap_or_default();
+                    return Ok(Host::Unreachable { why: line.trim().to_owned(), young: false });
+                }
                 Err(error) => return Err(error).with_context(|| format!("cannot read {node}")),
             }
         }

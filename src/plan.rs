@@ -4,9 +4,10 @@
 //! after every phase, so a step need only be right for the world that was seen; success is the empty plan.
 
 pub mod action;
+pub mod changed;
 pub mod files;
 pub mod roles;
-mod steps;
+pub(crate) mod steps;
 
 use secrecy::SecretString;
 use std::collections::BTreeMap;
@@ -47,6 +48,8 @@ pub enum Phase {
     Lists,
     /// Packages.
     Install,
+    /// Changed settings, on one node, before any has them.
+    Try,
     /// Data directories and files; the first primary and the witness start.
     Setup,
     /// PostgreSQL reads its files again.
@@ -55,6 +58,8 @@ pub enum Phase {
     Follow,
     /// Settings that need a restart: nodes that go first.
     RestartFirst,
+    /// Settings that need a restart: the witness.
+    RestartWitness,
     /// Settings that need a restart: nodes that go last.
     RestartLast,
     /// Services that do not run yet.
@@ -78,13 +83,22 @@ impl Phase {
             Phase::Reach => "wait for hosts",
             Phase::Lists => "package lists",
             Phase::Install => "packages",
+            Phase::Try => "try settings",
             Phase::Setup => "set up",
             Phase::Reload => "reload",
             Phase::Follow => "standbys and witness",
-            Phase::RestartFirst | Phase::RestartLast => "restart",
+            Phase::RestartFirst | Phase::RestartWitness | Phase::RestartLast => "restart",
             Phase::Watch | Phase::WatchWitness | Phase::WatchStandbys | Phase::WatchPrimary => "services",
             Phase::Address => "floating IP",
         }
+    }
+}
+
+impl Phase {
+    /// Whether one node at a time is worked on, in the plan's order, and the next only when the last is well: what may
+    /// go wrong costs one node.
+    pub fn one_at_a_time(self) -> bool {
+        matches!(self, Phase::RestartFirst | Phase::RestartWitness | Phase::RestartLast)
     }
 }
 
@@ -119,6 +133,17 @@ pub struct Trouble {
     pub hint: String,
 }
 
+/// What follows from the steps, and is planned once they are done: it depends on what the hosts say then.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Consequence {
+    /// What.
+    pub action: String,
+    /// On which nodes, in order.
+    pub nodes: Vec<String>,
+    /// What it may cost.
+    pub risk: Risk,
+}
+
 /// What is to be done.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
@@ -128,6 +153,10 @@ pub struct Plan {
     pub troubles: Vec<Trouble>,
     /// The steps, in order.
     pub steps: Vec<Step>,
+    /// What follows from them.
+    pub then: Vec<Consequence>,
+    /// What the inventory says and nobody does, which is no mistake.
+    pub notes: Vec<Trouble>,
     /// What the nodes will do by themselves, if that is worth waiting for when all steps are done.
     pub waits: Option<String>,
 }
@@ -147,6 +176,7 @@ pub fn plan(inventory: &Inventory, facts: &Facts, means: &Means) -> Plan {
     plan.steps.sort_by_key(|step| step.phase);
     if !plan.refusals.is_empty() {
         plan.steps.clear();
+        plan.then.clear();
     }
     plan
 }

@@ -1,5 +1,7 @@
 //! SCRAM-SHA-256 verifiers (RFC 5802, RFC 7677), as PostgreSQL keeps them: passwords reach a server only in this form.
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, Mac};
@@ -29,13 +31,19 @@ pub fn verifies(verifier: &str, password: &SecretString) -> bool {
     parts().is_some_and(|(iterations, salt)| derive(password, &salt, iterations) == verifier)
 }
 
+/// SASLprep (RFC 4013), as PostgreSQL and libpq do it: a password that it forbids is taken as it stands.
+fn prepared(password: &str) -> Cow<'_, str> {
+    stringprep::saslprep(password).unwrap_or(Cow::Borrowed(password))
+}
+
 /// The verifier for `password` with this salt and this many rounds.
 ///
 /// # Panics
 /// Never: HMAC takes a key of any length.
 pub fn derive(password: &SecretString, salt: &[u8], iterations: u32) -> String {
     let mut salted = [0u8; 32];
-    pbkdf2::pbkdf2_hmac::<Sha256>(password.expose_secret().as_bytes(), salt, iterations, &mut salted);
+    let password = prepared(password.expose_secret());
+    pbkdf2::pbkdf2_hmac::<Sha256>(password.as_bytes(), salt, iterations, &mut salted);
     let mac = |text: &[u8]| {
         let mut mac = Hmac::<Sha256>::new_from_slice(&salted).expect("HMAC takes a key of any length");
         mac.update(text);
@@ -58,6 +66,15 @@ mod tests {
         assert!(verifies(&made, &"correct horse".into()));
         assert!(!verifies(&made, &"battery staple".into()));
         assert!(!verifies("md5abc", &"correct horse".into()));
+    }
+
+    #[test]
+    fn passwords_are_prepared_as_a_server_and_its_clients_do_it() {
+        let same = |a: &str, b: &str| derive(&a.into(), b"salt", 1) == derive(&b.into(), b"salt", 1);
+        assert!(same("pass\u{a0}word", "pass word"), "a space of another kind");
+        assert!(same("cafe\u{301}", "caf\u{e9}"), "composed and decomposed");
+        assert!(same("\u{fb03}", "ffi") && same("soft\u{ad}hyphen", "softhyphen"));
+        assert!(!same("tab\there", "tab here"), "what is forbidden stays as it is");
     }
 
     /// The example of RFC 7677, section 3: user `user`, password `pencil`; the keys follow from its salt and rounds.

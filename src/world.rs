@@ -2,6 +2,7 @@
 //! the hosts. `keys` is about SSH keys and known hosts, `secrets` about tokens and passwords.
 
 pub mod keys;
+mod passphrase;
 pub mod secrets;
 
 use std::collections::BTreeMap;
@@ -100,9 +101,6 @@ impl World {
         let sudo = inventory.provider.ssh_user() != "root";
         let ssh = Ssh { config: state.path("ssh_config"), control, sudo };
         let program = Program::find()?;
-        for warning in &inventory.warnings {
-            report.warning(warning);
-        }
         for warning in secrets::open_to_everybody(&inventory) {
             report.warning(warning);
         }

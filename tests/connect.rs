@@ -5,6 +5,7 @@ use std::process::Command;
 
 use cluster::connect::format::Format;
 use cluster::connect::{self, Connection, Password};
+use cluster::facts::host::DatabaseFacts;
 use cluster::health::{Failover, FloatingIp, Health, Node};
 use cluster::inventory::{Inventory, Role};
 
@@ -71,7 +72,7 @@ const CALM: [(&str, &str); 4] =
 
 fn connection(floating_ip: Option<&str>, nodes: [(&str, &str); 4], password: Password) -> Connection {
     let inventory = inventory();
-    let login = connect::login(&inventory, None, None).unwrap();
+    let login = connect::login(&inventory, None, None, &[]).unwrap();
     connect::connection(&inventory, &health(floating_ip, nodes), login, password).unwrap()
 }
 
@@ -136,10 +137,19 @@ fn without_a_floating_ip_writes_look_for_the_primary_and_a_warning_says_who_cann
 fn the_login_is_no_superuser_and_its_database_its_own_unless_asked_for() {
     let inventory = inventory();
     let login =
-        |user: Option<&str>, database: Option<&str>| connect::login(&inventory, user, database).unwrap();
+        |user: Option<&str>, database: Option<&str>| connect::login(&inventory, user, database, &[]).unwrap();
     assert_eq!(login(None, None), ("app".into(), "countries".into()));
     assert_eq!(login(Some("postgres"), None), ("postgres".into(), "tutorial".into()));
     assert_eq!(login(Some("other"), Some("x")), ("other".into(), "x".into()));
+    assert_eq!(login(Some("other"), None), ("other".into(), "postgres".into()), "somebody else's database");
+    let database = |name: &str, owner: &str| DatabaseFacts { name: name.into(), owner: owner.into() };
+    let live = [database("template1", "postgres"), database("shop", "other"), database("countries", "app")];
+    let login = |user, database| connect::login(&inventory, Some(user), database, &live);
+    assert_eq!(login("other", None).unwrap(), ("other".into(), "shop".into()), "made by hand");
+    assert_eq!(login("app", None).unwrap(), ("app".into(), "countries".into()));
+    let nope = login("app", Some("nope")).unwrap_err();
+    assert_eq!(nope.message, "there is no database `nope`");
+    assert_eq!(nope.hint.unwrap(), "there are shop, countries; `cluster db create nope` makes it");
 }
 
 #[test]

@@ -11,6 +11,8 @@ mod harness;
 mod postgresql;
 #[path = "hosts/provider.rs"]
 mod provider;
+#[path = "hosts/settings.rs"]
+mod settings;
 #[path = "hosts/shapes.rs"]
 mod shapes;
 #[path = "hosts/trust.rs"]

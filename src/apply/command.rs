@@ -8,7 +8,11 @@ use crate::facts::host::Made;
 use crate::inventory::Inventory;
 use crate::plan::Action;
 use crate::remote::Command;
-use crate::scram;
+use crate::settings;
+use crate::{scram, sql};
+
+/// The label of what says whether settings work.
+pub(super) const TRY: &str = "try settings";
 
 /// The command for an action that is one command on one host; none for the others.
 pub fn of(inventory: &Inventory, action: &Action, program: &[u8]) -> Option<Command> {
@@ -17,7 +21,7 @@ pub fn of(inventory: &Inventory, action: &Action, program: &[u8]) -> Option<Comm
     let postgres = |label, script| {
         Command::new(label, script).arg(&inventory.cluster).arg(&version).arg(&port).limit(120)
     };
-    let sql = |label, database: &str, sql: String| postgres(label, script::PSQL).arg(database).stdin(sql);
+    let psql = |label, database: &str, sql: String| postgres(label, script::PSQL).arg(database).stdin(sql);
     Some(match action {
         Action::UpdateLists => Command::new("apt-get update", script::UPDATE_LISTS).limit(900),
         Action::AddRepository { archive } => {
@@ -26,6 +30,9 @@ pub fn of(inventory: &Inventory, action: &Action, program: &[u8]) -> Option<Comm
         }
         Action::Install { packages } => {
             Command::new("apt-get install", script::INSTALL).args(packages).limit(1800)
+        }
+        Action::TrySettings { text, sha256 } => {
+            postgres(TRY, script::TRY_SETTINGS).arg(sha256).stdin(text.as_str())
         }
         Action::WriteFiles { files } => {
             let mut lines = String::new();
@@ -64,23 +71,23 @@ pub fn of(inventory: &Inventory, action: &Action, program: &[u8]) -> Option<Comm
         Action::RegisterWitness { primary_host } => {
             postgres("repmgr witness register", script::REGISTER_WITNESS).arg(primary_host)
         }
-        Action::Role { name, password, superuser, replication, exists } => {
+        Action::Role { name, password, superuser, replication, settings, exists } => {
             let verb = if *exists { "alter" } else { "create" };
-            let right = |on: bool, name: &str| if on { name.to_owned() } else { format!("no{name}") };
-            let statement = format!(
-                "set log_statement = 'none'; set log_min_error_statement = 'panic'; set log_min_duration_statement = -1;\n\
-                 {verb} role {name} login {} {} password '{}';\n",
-                right(*superuser, "superuser"),
-                right(*replication, "replication"),
-                scram::verifier(password),
-            );
-            sql("set role", "postgres", statement)
+            let mut statement = sql::role(verb, name, *superuser, *replication, &scram::verifier(password));
+            for (setting, value) in *settings {
+                let role = sql::identifier(name);
+                statement.push_str(&format!("alter role {role} set {setting} = {};\n", sql::literal(value)));
+            }
+            psql("set role", "postgres", statement)
         }
         Action::Database { name, owner } => {
-            sql("create database", "postgres", format!("create database {name} owner {owner};\n"))
+            let (name, owner) = (sql::identifier(name), sql::identifier(owner));
+            psql("create database", "postgres", format!("create database {name} owner {owner};\n"))
         }
         Action::Reload => postgres("reload PostgreSQL", script::RELOAD),
-        Action::Restart { .. } => postgres("restart PostgreSQL", script::RESTART).limit(900),
+        Action::Restart { .. } => postgres("restart PostgreSQL", script::RESTART)
+            .args(settings::hot_standby().map(|(name, control)| format!("{name}:{control}")))
+            .limit(900),
         Action::Services { units, .. } => Command::new("start services", script::SERVICES)
             .args(units.iter().map(|unit| unit.name()))
             .limit(120),

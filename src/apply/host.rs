@@ -56,21 +56,22 @@ async fn run_command(world: &World, node: &str, command: &Command) -> Result<Out
 
 /// Adds a hint to what is known to go wrong.
 fn explain(error: RemoteError) -> anyhow::Error {
-    let RemoteError::Failed { output, code, .. } = &error else { return error.into() };
-    let hint =
-        if output.contains("No space left on device") || output.contains("don't have enough free space") {
-            "the disk is full: make room, or choose a larger size"
-        } else if output.contains("Could not get lock") {
-            "another program holds apt's lock; wait for it to end, and run this again"
-        } else if output.contains("Temporary failure resolving") || output.contains("Could not resolve") {
-            "the host cannot resolve names: look at its DNS and at the firewall's outbound rules"
-        } else if output.contains("Failed to fetch") || output.contains("Unable to locate package") {
-            "look at the host's apt sources and at its way out"
-        } else if *code == 124 || *code == 137 {
-            "it took too long and was stopped; run this again to go on"
-        } else {
-            "run this again to go on from here; the log of this run has everything that the host said"
-        };
+    let RemoteError::Failed { output, code, command, .. } = &error else { return error.into() };
+    let hint = if *command == command::TRY && *code == 1 {
+        "correct postgresql.settings in the inventory; no node has been given them"
+    } else if output.contains("No space left on device") || output.contains("don't have enough free space") {
+        "the disk is full: make room, or choose a larger size"
+    } else if output.contains("Could not get lock") {
+        "another program holds apt's lock; wait for it to end, and run this again"
+    } else if output.contains("Temporary failure resolving") || output.contains("Could not resolve") {
+        "the host cannot resolve names: look at its DNS and at the firewall's outbound rules"
+    } else if output.contains("Failed to fetch") || output.contains("Unable to locate package") {
+        "look at the host's apt sources and at its way out"
+    } else if *code == 124 || *code == 137 {
+        "it took too long and was stopped; run this again to go on"
+    } else {
+        "run this again to go on from here; the log of this run has everything that the host said"
+    };
     let message = error.to_string();
     Advice::failed(message).hint(hint).into()
 }

@@ -137,6 +137,7 @@ impl World {
     /// # Errors
     /// [`Advice`] with everything that stands in the way.
     pub async fn preflight(&self, facts: &Facts) -> Result<()> {
+        self.usable_key().await?;
         let Ok((client, provider, cloud)) = parts(self, facts) else { return Ok(()) };
         let missing =
             self.inventory.nodes.iter().filter(|node| !cloud.droplets.contains_key(&node.name)).count();

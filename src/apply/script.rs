@@ -1,17 +1,21 @@
 //! The scripts that run on hosts. Those that come near what belongs to postgres have `whose.sh` in front of them. Those
 //! that know of PostgreSQL take CLUSTER, VERSION and PORT first and have the shared functions of `lib.sh` besides.
 
-/// A script that stands alone.
+/// A script that stands alone, with what makes it immune to the host in front of it.
 macro_rules! plain {
     ($name:literal) => {
-        include_str!(concat!("scripts/", $name, ".sh"))
+        concat!(include_str!("../settings/session.sh"), include_str!(concat!("scripts/", $name, ".sh")))
     };
 }
 
 /// A script that asks whose a place is.
 macro_rules! with_whose {
     ($name:literal) => {
-        concat!(include_str!("../remote/whose.sh"), include_str!(concat!("scripts/", $name, ".sh")))
+        concat!(
+            include_str!("../settings/session.sh"),
+            include_str!("../remote/whose.sh"),
+            include_str!(concat!("scripts/", $name, ".sh"))
+        )
     };
 }
 
@@ -19,6 +23,7 @@ macro_rules! with_whose {
 macro_rules! with_lib {
     ($name:literal) => {
         concat!(
+            include_str!("../settings/session.sh"),
             "cluster=$1 version=$2 port=$3\n",
             include_str!("../remote/whose.sh"),
             include_str!("scripts/lib.sh"),
@@ -56,6 +61,7 @@ scripts! {
     START_STANDBY = with_lib "start-standby";
     RELOAD = with_lib "reload";
     RESTART = with_lib "restart";
+    TRY_SETTINGS = with_lib "try-settings";
     STOP = with_lib "stop";
     DRILL_CHECK = plain "drill-check";
     DRILL_BREAK = with_lib "drill-break";
@@ -65,3 +71,23 @@ scripts! {
 /// What the guard runs on its own.
 pub const OF_THE_GUARD: (&str, &str) =
     ("rejoin", concat!(include_str!("../remote/whose.sh"), include_str!("../node/guard/rejoin.sh")));
+
+#[cfg(test)]
+mod tests {
+    use super::ALL;
+    use crate::settings::SESSION;
+
+    /// A host may speak German, and its server may have any default at all.
+    #[test]
+    fn every_script_is_immune_to_the_host_before_its_first_command() {
+        let probe = ("probe", crate::facts::probe::SCRIPT);
+        for (name, text) in ALL.iter().chain([&probe]) {
+            let first = text.lines().find(|line| !line.starts_with('#'));
+            assert_eq!(first, Some("export LC_ALL=C"), "{name}");
+            for (setting, value) in SESSION {
+                let value = value.replace(' ', "\\ ").replace("\"$user\",\\ ", "\"$user\",");
+                assert!(text.contains(&format!("-c {setting}={value}")), "{name} lacks {setting}={value}");
+            }
+        }
+    }
+}

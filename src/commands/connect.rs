@@ -15,6 +15,7 @@ use crate::connect::{self, Connection, Password};
 use crate::error::{Advice, Exit};
 use crate::health::health;
 use crate::inventory::Inventory;
+use crate::plan::roles::{self, Primary};
 use crate::report;
 use crate::state::State;
 
@@ -73,10 +74,27 @@ pub(super) async fn run(path: &Path, args: ConnectArgs, json: bool) -> Result<Ex
 /// How an application reaches the cluster as it is now, with a password file that was just written.
 pub(super) async fn connection(path: &Path, login: &Login) -> Result<Connection> {
     let inventory = read(path)?;
-    let login = connect::login(&inventory, login.user.as_deref(), login.database.as_deref())?;
-    let password = password(&inventory, &login.0)?;
+    let user = match &login.user {
+        Some(user) => user.clone(),
+        None => connect::first_user(&inventory)?,
+    };
+    let password = password(&inventory, &user)?;
+    let database = login.database.clone();
     in_world(inventory, report::Format::Quiet, None, |world| async move {
         let facts = world.observe_or_remember().await?;
+        let primary = match roles::primary(&world.inventory, &facts) {
+            Primary::One(name) => facts.hosts.get(&name).and_then(|host| host.up()?.postgres.as_ref()),
+            _ => None,
+        };
+        if primary.is_some_and(|postgres| postgres.roles.iter().all(|role| role.name != user)) {
+            return Err(Advice::refused(format!("there is no role `{user}`"))
+                .hint(format!(
+                    "`cluster user create {user}` makes it; `cluster user list` names those that are there"
+                ))
+                .into());
+        }
+        let live = primary.map(|postgres| postgres.databases.as_slice()).unwrap_or_default();
+        let login = connect::login(&world.inventory, Some(&user), database.as_deref(), live)?;
         let health = health(&world.inventory, &facts, &world.public_addresses(&facts));
         if let Some(note) = &health.provider {
             eprintln!("{} {note}", "warning:".yellow().bold());
@@ -97,7 +115,10 @@ fn password(inventory: &Inventory, user: &str) -> Result<SecretString> {
     match declared.map_or_else(kept, |password| Ok(Some(password)))? {
         Some(password) => Ok(password),
         None => Err(Advice::refused(format!("this machine has no password of `{user}`"))
-            .hint(format!("`cluster user create {user}` makes a role; passwords stay where they were made"))
+            .hint(format!(
+                "passwords stay where they were made; `cluster user create {user}` makes the role, and `cluster user \
+                 password {user}` gives one that is there a new password"
+            ))
             .into()),
     }
 }

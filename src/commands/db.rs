@@ -2,15 +2,18 @@
 
 use std::path::Path;
 
-use anstream::println;
+use anstream::{eprintln, println};
 use anyhow::Result;
 use clap::Subcommand;
 
+use super::confirm::confirm;
 use super::user::{Writable, check_name};
 use super::{in_world, read};
-use crate::connect;
 use crate::error::{Advice, Exit};
+use crate::inventory::Inventory;
+use crate::remote::RemoteError;
 use crate::report::Format;
+use crate::{connect, sql};
 
 /// What to do with a database.
 #[derive(Debug, Subcommand)]
@@ -23,16 +26,35 @@ pub enum DbCommand {
         #[arg(long)]
         owner: Option<String>,
     },
+    /// List the databases
+    List,
+    /// Drop a database, with everything in it
+    ///
+    /// Asks for its name. One that the inventory declares, or that sessions are in, stays.
+    Drop {
+        /// Its name
+        name: String,
+        /// Do not ask
+        #[arg(short, long)]
+        yes: bool,
+    },
 }
 
 /// Names that are the program's own, or PostgreSQL's.
 const OURS: [&str; 5] = ["postgres", "repmgr", "cluster", "template0", "template1"];
 
-pub(super) async fn run(path: &Path, command: DbCommand) -> Result<Exit> {
+pub(super) async fn run(path: &Path, command: DbCommand, json: bool) -> Result<Exit> {
     let inventory = read(path)?;
-    let DbCommand::Create { name, owner } = command;
+    match command {
+        DbCommand::Create { name, owner } => create(inventory, name, owner).await,
+        DbCommand::List => list(inventory, json).await,
+        DbCommand::Drop { name, yes } => drop(inventory, name, yes).await,
+    }
+}
+
+async fn create(inventory: Inventory, name: String, owner: Option<String>) -> Result<Exit> {
     check_name(&name, "database", &OURS)?;
-    let (owner, _) = connect::login(&inventory, owner.as_deref(), None)?;
+    let (owner, _) = connect::login(&inventory, owner.as_deref(), None, &[])?;
     in_world(inventory, Format::Quiet, None, |world| async move {
         let _lock = world.state.lock("db create")?;
         let facts = world.observe_or_remember().await?;
@@ -50,10 +72,70 @@ pub(super) async fn run(path: &Path, command: DbCommand) -> Result<Exit> {
                     .into());
             }
             None => {
-                primary.sql(&world, format!("create database {name} owner {owner};\n")).await?;
+                let statement = format!(
+                    "create database {} owner {};\n",
+                    sql::identifier(&name),
+                    sql::identifier(&owner)
+                );
+                primary.sql(&world, statement).await?;
                 println!("{name}: made, owned by {owner}");
             }
         }
+        Ok(Exit::Done)
+    })
+    .await
+}
+
+async fn list(inventory: Inventory, json: bool) -> Result<Exit> {
+    in_world(inventory, Format::Quiet, None, |world| async move {
+        let facts = world.observe().await?;
+        let primary = Writable::find(&world.inventory, &facts)?;
+        let all = primary.postgres.databases.iter();
+        let rows: Vec<_> = all.filter(|database| !database.name.starts_with("template")).collect();
+        if json {
+            let rows: Vec<_> =
+                rows.iter().map(|it| serde_json::json!({"name": it.name, "owner": it.owner})).collect();
+            println!("{}", serde_json::to_string_pretty(&rows)?);
+        } else {
+            rows.iter().for_each(|it| println!("{}: owned by {}", it.name, it.owner));
+        }
+        Ok(Exit::Done)
+    })
+    .await
+}
+
+async fn drop(inventory: Inventory, name: String, yes: bool) -> Result<Exit> {
+    check_name(&name, "database", &OURS)?;
+    if inventory.databases.iter().any(|database| database.name == name) {
+        return Err(Advice::refused(format!("`{name}` is declared in {}", inventory.file.display()))
+            .hint("take it out there first: `cluster up` would make it again, empty")
+            .into());
+    }
+    in_world(inventory, Format::Quiet, None, |world| async move {
+        let _lock = world.state.lock("db drop")?;
+        let facts = world.observe().await?;
+        let primary = Writable::find(&world.inventory, &facts)?;
+        if !primary.postgres.databases.iter().any(|database| database.name == name) {
+            println!("{name}: there is no such database");
+            return Ok(Exit::Done);
+        }
+        if !yes {
+            eprintln!("everything in the database {name} is deleted, on every node");
+        }
+        confirm("database", &name, yes, "it stays")?;
+        // PostgreSQL refuses while sessions are in it: nobody loses what he is at work on.
+        primary.sql(&world, format!("drop database {};\n", sql::identifier(&name))).await.map_err(
+            |error| match &error {
+                RemoteError::Failed { output, .. } if output.contains("is being accessed by other users") => {
+                    anyhow::Error::from(
+                        Advice::refused(format!("sessions are in the database `{name}`"))
+                            .hint("stop the applications that use it, and run this again"),
+                    )
+                }
+                _ => error.into(),
+            },
+        )?;
+        println!("{name}: dropped");
         Ok(Exit::Done)
     })
     .await

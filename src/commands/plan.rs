@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use anstream::{print, println};
@@ -19,6 +20,9 @@ use crate::report::{Format, visible};
 pub(super) async fn run(path: &Path, check: bool, json: bool) -> Result<Exit> {
     let inventory = read(path)?;
     in_world(inventory, Format::beside_result(json), None, |world| async move {
+        for warning in &world.inventory.warnings {
+            world.report.warning(warning);
+        }
         let facts = world.observe().await?;
         world.preflight(&facts).await?;
         let means = world.means(&facts).await?;
@@ -53,7 +57,7 @@ pub fn as_json(cluster: &str, plan: &Plan) -> serde_json::Value {
             })
         })
         .collect();
-    json!({"cluster": cluster, "refusals": plan.refusals, "problems": plan.troubles, "steps": steps})
+    json!({"cluster": cluster, "refusals": plan.refusals, "problems": plan.troubles, "notes": plan.notes, "steps": steps, "then": plan.then})
 }
 
 /// The plan for a person, coloured.
@@ -77,10 +81,15 @@ fn write_text(plan: &Plan, out: &mut String) -> std::fmt::Result {
             )?;
         }
     }
+    for note in &plan.notes {
+        let place = note.node.as_ref().map_or(String::new(), |node| format!("{node} "));
+        writeln!(out, "{} {place}{}\n  hint: {}", "note:".yellow().bold(), note.message, note.hint)?;
+    }
     if !plan.refusals.is_empty() {
         return Ok(());
     }
     let mut phase = None;
+    let mut shown = BTreeSet::new();
     for step in &plan.steps {
         if phase != Some(step.phase.title()) {
             phase = Some(step.phase.title());
@@ -95,22 +104,47 @@ fn write_text(plan: &Plan, out: &mut String) -> std::fmt::Result {
         let why = visible(&format!("({})", step.why));
         writeln!(out, "{} {}{risk} {}", lane.bold(), visible(&step.action.summary()), why.dimmed())?;
         for file in changes(step) {
-            writeln!(out, "         {} {} {}", file.path, file.mode.dimmed(), file.owner.dimmed())?;
-            for line in visible(&diff(file)).lines() {
-                let line = format!("           {line}");
-                match line.trim_start().chars().next() {
-                    Some('+') => writeln!(out, "{}", line.green())?,
-                    Some('-') => writeln!(out, "{}", line.red())?,
-                    _ => writeln!(out, "{}", line.dimmed())?,
-                }
-            }
+            write_change(plan, file, &mut shown, out)?;
         }
+    }
+    for consequence in &plan.then {
+        let writes =
+            if consequence.risk == Risk::Restart { " (writes pause while the primary restarts)" } else { "" };
+        let nodes = consequence.nodes.join(", then ");
+        let nodes = if consequence.risk == Risk::Safe { consequence.nodes.join(", ") } else { nodes };
+        writeln!(out, "{} {} on {nodes}{}", "then:".bold(), consequence.action, writes.yellow())?;
     }
     match plan.steps.len() {
         0 => writeln!(out, "nothing to do"),
         1 => writeln!(out, "1 step"),
         count => writeln!(out, "{count} steps"),
     }
+}
+
+/// What changes in a file: once, however many nodes have it.
+fn write_change(
+    plan: &Plan,
+    file: &FileChange,
+    shown: &mut BTreeSet<(String, String)>,
+    out: &mut String,
+) -> std::fmt::Result {
+    let difference = diff(file);
+    if !shown.insert((file.path.clone(), difference.clone())) {
+        return Ok(());
+    }
+    let has = |step: &&Step| changes(step).iter().any(|it| it.path == file.path && diff(it) == difference);
+    let nodes: Vec<&str> = plan.steps.iter().filter(has).filter_map(|step| step.node.as_deref()).collect();
+    let place = if nodes.len() > 1 { format!(" on {}", nodes.join(", ")) } else { String::new() };
+    writeln!(out, "         {} {} {}{place}", file.path, file.mode.dimmed(), file.owner.dimmed())?;
+    for line in visible(&difference).lines() {
+        let line = format!("           {line}");
+        match line.trim_start().chars().next() {
+            Some('+') => writeln!(out, "{}", line.green())?,
+            Some('-') => writeln!(out, "{}", line.red())?,
+            _ => writeln!(out, "{}", line.dimmed())?,
+        }
+    }
+    Ok(())
 }
 
 fn changes(step: &Step) -> &[FileChange] {

@@ -29,6 +29,9 @@ pub(super) async fn run(path: &Path, json: bool) -> Result<Exit> {
     in_world(inventory, Format::choose(json), Some("up"), |world| async move {
         let _lock = world.state.lock("up")?;
         world.report.send(Event::Run { command: "up".into(), cluster: world.inventory.cluster.clone() });
+        for warning in &world.inventory.warnings {
+            world.report.warning(warning);
+        }
         let outcome = apply::converge(&world, &interruptible()).await?;
         let primary = roles::primary(&world.inventory, &outcome.facts);
         let mut text = match outcome.steps {
@@ -53,6 +56,10 @@ pub(super) async fn run(path: &Path, json: bool) -> Result<Exit> {
             for problem in settled(&world, &outcome.facts).await? {
                 world.report.warning(problem);
             }
+        }
+        for note in &outcome.notes {
+            let place = note.node.as_ref().map_or(String::new(), |node| format!("{node} "));
+            world.report.warning(format!("{place}{} ({})", note.message, note.hint));
         }
         let seconds = begun.elapsed().as_secs_f64();
         world.report.send(Event::Finished { steps: outcome.steps, text, seconds });

@@ -12,12 +12,12 @@ use crate::apply::script;
 use crate::error::{Advice, Exit};
 use crate::facts::Facts;
 use crate::facts::host::PostgresFacts;
-use crate::inventory::{Inventory, is_identifier};
+use crate::inventory::{Inventory, NAME_HINT, is_identifier};
 use crate::plan::roles::{self, Primary};
 use crate::remote::{Command, Remote as _, RemoteError};
 use crate::report::Format;
-use crate::scram;
 use crate::world::World;
+use crate::{scram, sql};
 
 /// What to do with a role.
 #[derive(Debug, Subcommand)]
@@ -27,6 +27,15 @@ pub enum UserCommand {
         /// Its name
         name: String,
     },
+    /// Give a role a new password, and keep it here
+    ///
+    /// Sessions that stand go on; who logs in with the old one is refused from then on.
+    Password {
+        /// Its name
+        name: String,
+    },
+    /// List the roles that may log in
+    List,
     /// Drop a role that owns nothing
     Drop {
         /// Its name
@@ -35,24 +44,109 @@ pub enum UserCommand {
 }
 
 /// Names that are the program's own, or PostgreSQL's.
-const OURS: [&str; 4] = ["postgres", "repmgr", "cluster", "public"];
+const OURS: [&str; 5] = ["postgres", "repmgr", "cluster", "public", "none"];
 
-pub(super) async fn run(path: &Path, command: UserCommand) -> Result<Exit> {
+pub(super) async fn run(path: &Path, command: UserCommand, json: bool) -> Result<Exit> {
     let inventory = read(path)?;
-    let (UserCommand::Create { name } | UserCommand::Drop { name }) = &command;
-    check_name(name, "role", &OURS)?;
-    if inventory.users.iter().any(|user| user.name == *name) {
-        return Err(Advice::refused(format!("`{name}` is declared in {}", inventory.file.display()))
-            .hint("`cluster up` makes what is declared there, and would make it again")
-            .into());
+    match &command {
+        UserCommand::Create { name } | UserCommand::Drop { name } => {
+            check_name(name, "role", &OURS)?;
+            undeclared(
+                &inventory,
+                name,
+                "`cluster up` makes what is declared there, and would make it again",
+            )?;
+        }
+        UserCommand::Password { name } => {
+            check_name(name, "role", &OURS)?;
+            let declared = inventory.users.iter().find(|user| user.name == *name);
+            if declared.is_some_and(|user| user.password.is_some()) {
+                undeclared(
+                    &inventory,
+                    name,
+                    "change its `password` there, or take it out to have one made; then `cluster up`",
+                )?;
+            }
+        }
+        UserCommand::List => {}
     }
     in_world(inventory, Format::Quiet, None, |world| async move {
         match command {
             UserCommand::Create { name } => create(&world, &name).await,
+            UserCommand::Password { name } => new_password(&world, &name).await,
+            UserCommand::List => list(&world, json).await,
             UserCommand::Drop { name } => drop(&world, &name).await,
         }
     })
     .await
+}
+
+fn undeclared(inventory: &Inventory, name: &str, hint: &str) -> Result<()> {
+    if inventory.users.iter().any(|user| user.name == name) {
+        return Err(Advice::refused(format!("`{name}` is declared in {}", inventory.file.display()))
+            .hint(hint)
+            .into());
+    }
+    Ok(())
+}
+
+async fn list(world: &Arc<World>, json: bool) -> Result<Exit> {
+    let facts = world.observe().await?;
+    let primary = Writable::find(&world.inventory, &facts)?;
+    let mut rows = Vec::new();
+    for role in primary.postgres.roles.iter().filter(|role| role.login) {
+        let declared = world.inventory.users.iter().find(|user| user.name == role.name);
+        let here = declared.is_some_and(|user| user.password.is_some())
+            || world.state.kept_password(&format!("user:{}", role.name))?.is_some();
+        let whose = match role.name.as_str() {
+            "repmgr" | "cluster" => "of cluster itself",
+            "postgres" if declared.is_none() => "of PostgreSQL itself",
+            _ if declared.is_some() => "declared",
+            _ => "made by hand",
+        };
+        rows.push((role, whose, here));
+    }
+    if json {
+        let rows: Vec<_> = rows
+            .iter()
+            .map(|(role, whose, here)| {
+                serde_json::json!({
+                    "name": role.name, "superuser": role.superuser, "origin": whose, "password_here": here,
+                })
+            })
+            .collect();
+        println!("{}", serde_json::to_string_pretty(&rows)?);
+        return Ok(Exit::Done);
+    }
+    for (role, whose, here) in rows {
+        let superuser = if role.superuser { ", superuser" } else { "" };
+        let password = if here { "; its password is here" } else { "" };
+        println!("{}: {whose}{superuser}{password}", role.name);
+    }
+    Ok(Exit::Done)
+}
+
+/// A password is kept first, so that a run that is killed after it is finished by the next.
+async fn new_password(world: &Arc<World>, name: &str) -> Result<Exit> {
+    let _lock = world.state.lock("user password")?;
+    let facts = world.observe().await?;
+    let primary = Writable::find(&world.inventory, &facts)?;
+    let Some(role) = primary.postgres.roles.iter().find(|role| role.name == name) else {
+        return Err(Advice::refused(format!("there is no role `{name}`"))
+            .hint(format!("`cluster user create {name}` makes it"))
+            .into());
+    };
+    let (key, next) = (format!("user:{name}"), format!("next:user:{name}"));
+    let password = world.state.password(&next)?;
+    let verifier = scram::verifier(&password);
+    primary.sql(world, sql::role("alter", name, role.superuser, role.replication, &verifier)).await?;
+    world.state.keep_password(&key, &password)?;
+    world.state.forget_password(&next)?;
+    println!(
+        "{name}: has a new password, kept in {}; `cluster connect --user {name}` writes it down for applications",
+        world.state.path("secrets.json").display()
+    );
+    Ok(Exit::Done)
 }
 
 async fn create(world: &Arc<World>, name: &str) -> Result<Exit> {
@@ -68,19 +162,21 @@ async fn create(world: &Arc<World>, name: &str) -> Result<Exit> {
         }
         (true, false) => {
             return Err(Advice::refused(format!("there is a role `{name}`, and its password is not here"))
-                .hint(format!("choose another name, or `cluster user drop {name}` first"))
+                .hint(format!("`cluster user password {name}` gives it a new one, which is kept here"))
                 .into());
         }
         (false, _) => {}
     }
     // Kept first: a run that is killed after it finds the same password the next time.
     let password = world.state.password(&key)?;
-    let statement = format!(
-        "set log_statement = 'none'; set log_min_error_statement = 'panic'; set log_min_duration_statement = -1;\n\
-         create role {name} login nosuperuser noreplication password '{}';\n",
-        scram::verifier(&password)
-    );
-    primary.sql(world, statement).await?;
+    let statement = sql::role("create", name, false, false, &scram::verifier(&password));
+    if let Err(error) = primary.sql(world, statement).await {
+        // A role that is not there has no password; one that is, although the answer was lost, is told the next time.
+        if matches!(error, RemoteError::Failed { .. }) {
+            world.state.forget_password(&key)?;
+        }
+        return Err(error.into());
+    }
     println!("{name}: made; its password is kept in {}", world.state.path("secrets.json").display());
     Ok(Exit::Done)
 }
@@ -91,7 +187,7 @@ async fn drop(world: &Arc<World>, name: &str) -> Result<Exit> {
     let primary = Writable::find(&world.inventory, &facts)?;
     if primary.postgres.roles.iter().any(|role| role.name == name) {
         // PostgreSQL itself refuses if anything depends on the role: nobody can be faster than its answer.
-        let result = primary.sql(world, format!("drop role {name};\n")).await;
+        let result = primary.sql(world, format!("drop role {};\n", sql::identifier(name))).await;
         result.map_err(|error| why_it_stays(name, error))?;
         println!("{name}: dropped");
     } else {
@@ -116,20 +212,20 @@ fn why_it_stays(name: &str, error: RemoteError) -> anyhow::Error {
     Advice::refused(format!("`{name}` is needed: {what}"))
         .hint(format!(
             "a database: `alter database … owner to …`; objects in one: `cluster psql -u postgres -d DATABASE`, there \
-             `reassign owned by {name} to …; drop owned by {name}`"
+             `reassign owned by \"{name}\" to …; drop owned by \"{name}\"`"
         ))
         .into()
 }
 
-/// A name that needs no quotes and is nobody else's.
+/// A name that is one, and nobody else's.
 pub(super) fn check_name(name: &str, what: &str, taken: &[&str]) -> Result<()> {
     if !is_identifier(name) {
-        return Err(Advice::usage(format!("`{name}` is not a {what} name"))
-            .hint("lower case letters, digits and underscores, at most 63")
-            .into());
+        return Err(Advice::usage(format!("`{name}` is not a {what} name")).hint(NAME_HINT).into());
     }
     if taken.contains(&name) || name.starts_with("pg_") {
-        return Err(Advice::usage(format!("`{name}` is taken")).hint("choose another name").into());
+        return Err(Advice::usage(format!("`{name}` is PostgreSQL's, or this program's own"))
+            .hint("choose another name")
+            .into());
     }
     Ok(())
 }

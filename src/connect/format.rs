@@ -187,7 +187,25 @@ fn jdbc(connection: &Connection) -> String {
         connection.user
     );
     if let Password::Plain(password) = &connection.password {
-        let _ = writeln!(text, "password={}", password.expose_secret().replace('\\', "\\\\"));
+        let _ = writeln!(text, "password={}", property(password.expose_secret()));
+    }
+    text
+}
+
+/// A value of a properties file, which Java reads as Latin-1 and whose leading white space it drops.
+fn property(value: &str) -> String {
+    let mut text = String::new();
+    for (index, c) in value.chars().enumerate() {
+        match c {
+            '\\' => text.push_str("\\\\"),
+            ' ' if index == 0 => text.push_str("\\ "),
+            ' '..='~' => text.push(c),
+            _ => {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    let _ = write!(text, "\\u{unit:04x}");
+                }
+            }
+        }
     }
     text
 }
@@ -322,4 +340,16 @@ fn encode(text: &str) -> String {
 /// Quotes for a shell; dotenv and systemd read it the same way.
 fn quote(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::property;
+
+    #[test]
+    fn java_reads_a_password_as_it_is() {
+        assert_eq!(property("M\u{fc}\u{df}iggang-2026"), "M\\u00fc\\u00dfiggang-2026");
+        assert_eq!(property(" a b\r\\"), "\\ a b\\u000d\\\\");
+        assert_eq!(property("\u{1f511}"), "\\ud83d\\udd11");
+    }
 }

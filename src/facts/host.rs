@@ -46,6 +46,10 @@ pub struct HostFacts {
     pub data: Option<DataFacts>,
     /// PostgreSQL, if it answers.
     pub postgres: Option<PostgresFacts>,
+    /// The settings with which a server has started on this host for a trial, as a hash.
+    pub tried: Option<String>,
+    /// Who listens on PostgreSQL's port: port to program.
+    pub listeners: BTreeMap<u16, String>,
     /// Why PostgreSQL does not answer, if its socket is there.
     pub postgres_error: Option<String>,
     /// Rows of `repmgr.nodes`, as this node sees them; none without repmgr's database.
@@ -214,6 +218,9 @@ pub struct PostgresFacts {
     pub pending_restart: Vec<String>,
     /// Mistakes in the configuration files.
     pub file_errors: Vec<String>,
+    /// Settings of the files that are neither in force nor wait for a restart. Once the files were read, their values
+    /// are wrong.
+    pub not_applied: Vec<String>,
     /// Mistakes in `pg_hba.conf`.
     pub hba_errors: Vec<String>,
     /// Settings that must not be lower on a standby than on its primary: as they are in force.
@@ -244,6 +251,8 @@ pub struct RoleFacts {
     pub login: bool,
     /// The verifier of its password.
     pub password: Option<String>,
+    /// Its own settings, `name=value`.
+    pub settings: Vec<String>,
 }
 
 /// A verifier is not the password, but is worth guessing at.

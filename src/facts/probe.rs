@@ -6,7 +6,11 @@ use base64::engine::general_purpose::STANDARD;
 use super::host::{FileFacts, HostFacts, PgCluster, UnitFacts};
 
 /// The script; its arguments are PostgreSQL's version, its port, and the files to look at.
-pub const SCRIPT: &str = concat!(include_str!("../remote/whose.sh"), include_str!("probe.sh"));
+pub const SCRIPT: &str = concat!(
+    include_str!("../settings/session.sh"),
+    include_str!("../remote/whose.sh"),
+    include_str!("probe.sh")
+);
 
 /// What is wrong with a probe's output.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +83,8 @@ pub fn parse(output: &str) -> Result<HostFacts, ProbeError> {
                 }
             }
             "postgres" => facts.postgres = Some(serde_json::from_str(value).map_err(|_| nonsense())?),
+            "tried" => facts.tried = Some(value.to_owned()),
+            "listener" => drop(facts.listeners.insert(word(0).parse().map_err(|_| nonsense())?, word(1))),
             "postgres_error" => facts.postgres_error = Some(value.to_owned()),
             "repmgr" => facts.repmgr = Some(serde_json::from_str(value).map_err(|_| nonsense())?),
             "guard" => facts.guard = serde_json::from_str(value).ok(),
@@ -132,6 +138,13 @@ mod tests {
     fn output_that_was_cut_off_is_an_error_and_not_a_host_without_data() {
         assert!(matches!(parse("uid\t0\nhostname\tpg1\n"), Err(ProbeError::Truncated { lines: 2 })));
         assert!(matches!(parse("Please wait while we get your droplet ready..."), Err(ProbeError::Line(_))));
+    }
+
+    #[test]
+    fn the_settings_of_a_standby_that_are_read_are_those_of_the_table() {
+        let names: Vec<String> =
+            crate::settings::hot_standby().map(|(name, _)| format!("'{name}'")).collect();
+        assert_eq!(SCRIPT.matches(&names.join(", ")).count(), 2);
     }
 
     #[test]

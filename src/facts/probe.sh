@@ -1,7 +1,6 @@
 # Reads one host, changes nothing. Usage: probe.sh VERSION PORT FILE...
 # A FILE that begins with ! is a secret: only its hash is told. One fact a line: name, tab, values.
 set -u
-export LC_ALL=C
 version=$1 port=$2
 shift 2
 data=/var/lib/postgresql/$version/main
@@ -107,15 +106,19 @@ select 'postgres' || E'\t' || json_build_object(
   'pending_restart', (select coalesce(json_agg(s.name order by s.name), '[]') from pg_settings s where pending_restart),
   'file_errors', (select coalesce(json_agg(coalesce(f.name, '') || ': ' || f.error), '[]') from pg_file_settings f
     where f.error is not null and f.error <> 'setting could not be applied'),
+  'not_applied', (select coalesce(json_agg(distinct f.name), '[]') from pg_file_settings f
+    where f.error = 'setting could not be applied' and not exists
+      (select from pg_settings s where s.name = f.name and s.pending_restart)),
   'hot_standby_settings', (select json_object_agg(s.name, s.setting) from pg_settings s where s.name in
-    ('max_connections', 'max_worker_processes', 'max_wal_senders', 'max_prepared_transactions', 'max_locks_per_transaction')),
-  'file_settings', (select coalesce(json_object_agg(f.name, f.setting), '{}') from
+    ('max_wal_senders', 'max_connections', 'max_worker_processes', 'max_prepared_transactions', 'max_locks_per_transaction')),
+  'file_settings', (select json_object_agg(s.name, coalesce(f.setting, s.boot_val)) from pg_settings s left join
     (select distinct on (name) name, setting from pg_file_settings
-      where error is null or error = 'setting could not be applied' order by name, seqno desc) f
-    where f.name in ('max_connections', 'max_worker_processes', 'max_wal_senders', 'max_prepared_transactions', 'max_locks_per_transaction')),
+      where error is null or error = 'setting could not be applied' order by name, seqno desc) f on f.name = s.name
+    where s.name in ('max_wal_senders', 'max_connections', 'max_worker_processes', 'max_prepared_transactions', 'max_locks_per_transaction')),
   'hba_errors', (select coalesce(json_agg(line_number || ': ' || error), '[]') from pg_hba_file_rules where error is not null),
   'roles', (select json_agg(json_build_object('name', rolname, 'superuser', rolsuper, 'replication', rolreplication,
-    'login', rolcanlogin, 'password', rolpassword)) from pg_authid where rolname !~ '^pg_'),
+    'login', rolcanlogin, 'password', rolpassword,
+    'settings', coalesce((select setconfig from pg_db_role_setting where setrole = a.oid and setdatabase = 0), '{}'))) from pg_authid a where rolname !~ '^pg_'),
   'databases', (select json_agg(json_build_object('name', datname, 'owner', pg_get_userbyid(datdba))) from pg_database),
   'replication', (select coalesce(json_agg(json_build_object('name', application_name, 'state', state,
     'lag_bytes', pg_wal_lsn_diff(case when pg_is_in_recovery() then null else pg_current_wal_lsn() end, replay_lsn))), '[]')
@@ -137,5 +140,17 @@ SQL
     fi
     printf '%s\n' "$result" | grep -P '^(postgres|repmgr)\t'
 fi
+# Which settings a server has started with, for a trial.
+if [ -e /run/cluster/settings-tried ]; then say tried "$(cat /run/cluster/settings-tried)"; fi
+# Whether the server has read its present files: its start, or the last reload by `cluster up`, is younger.
+if [ -e "$data/postmaster.pid" ]; then
+    state=current
+    for file in "/etc/postgresql/$version/main/conf.d/90-cluster.conf" "/etc/postgresql/$version/main/pg_hba.conf"; do
+        if [ "$file" -nt "$data/postmaster.pid" ] && ! [ "/run/cluster/postgresql.reloaded" -nt "$file" ]; then state=stale; fi
+    done
+    say loaded "postgresql $state"
+fi
+# Who has PostgreSQL's port.
+ss -Hltnp "sport = :$port" 2>/dev/null | sed -n "s/.*users:((\"\([^\"]*\)\".*/listener\t$port \1/p" | sort -u | head -n 1
 if [ -e /run/cluster/guard.sock ]; then say guard "$(timeout 2 /usr/local/bin/cluster-node status --json 2>/dev/null | tr -d '\n')"; fi
 say end ok

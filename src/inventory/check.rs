@@ -13,27 +13,7 @@ use super::{
 };
 use crate::cloud;
 use crate::node::lease::Timing;
-
-/// Settings that are the cluster's own, and why they cannot be set by hand.
-const OWNED: &[(&str, &str)] = &[
-    ("archive_mode", "changing it by hand on one node breaks a failover; WAL archiving is not supported yet"),
-    ("cluster_name", "it is the node's name"),
-    ("config_file", "the packages decide where files are"),
-    ("data_directory", "the packages decide where files are"),
-    ("fsync", "a cluster that loses data on power failure cannot promise anything"),
-    ("full_page_writes", "a cluster that loses data on power failure cannot promise anything"),
-    ("hba_file", "pg_hba.conf is written by this program"),
-    ("hot_standby", "readers and repmgr need it"),
-    ("listen_addresses", "who may connect is said under `clients`"),
-    ("password_encryption", "passwords are SCRAM everywhere"),
-    ("port", "set `postgresql.port`"),
-    ("primary_conninfo", "repmgr writes it"),
-    ("primary_slot_name", "repmgr writes it"),
-    ("recovery_end_command", "the guard is asked there whether a promotion was granted"),
-    ("ssl", "TLS is always on"),
-    ("wal_level", "replication needs `replica`, and `logical` is not tested yet"),
-    ("wal_log_hints", "pg_rewind needs it"),
-];
+use crate::settings;
 
 struct Checker {
     problems: Vec<Problem>,
@@ -71,9 +51,22 @@ pub(super) fn check(path: &Path, raw: file::File) -> Result<Inventory, Vec<Probl
             "at most 30 lower case letters, digits and dashes, beginning with a letter; it becomes a tag",
         );
     }
-    let postgresql = postgresql(c, raw.postgresql);
+    let postgresql = postgresql(c, raw.postgresql, raw.nodes.len());
     let provider = provider(c, raw.provider);
     let nodes = nodes(c, raw.nodes, provider.as_ref());
+    if let Some(Provider::Existing(existing)) = &provider
+        && existing.floating_ip.is_some()
+    {
+        for (index, node) in nodes.iter().enumerate() {
+            if node.role != Role::Witness && node.droplet_id.is_none() {
+                c.wrong(
+                    format!("nodes[{index}].droplet_id"),
+                    format!("is missing, and the floating IP is to move to {}", node.name),
+                    "the id of its droplet, as `doctl compute droplet list` shows it; or leave `floating_ip` out",
+                );
+            }
+        }
+    }
     let failover = failover(c, &raw.failover, nodes.len());
     let users = users(c, raw.users);
     let databases = databases(c, raw.databases, &users);
@@ -96,7 +89,7 @@ pub(super) fn check(path: &Path, raw: file::File) -> Result<Inventory, Vec<Probl
     }
 }
 
-fn postgresql(c: &mut Checker, raw: file::Postgresql) -> Postgresql {
+fn postgresql(c: &mut Checker, raw: file::Postgresql, nodes: usize) -> Postgresql {
     if !VERSIONS.contains(&raw.version) {
         c.wrong(
             "postgresql.version",
@@ -119,8 +112,10 @@ fn postgresql(c: &mut Checker, raw: file::Postgresql) -> Postgresql {
             || !name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '.')
         {
             c.wrong(&key, "is not the name of a setting", "lower case letters, digits and underscores");
-        } else if let Some((_, why)) = OWNED.iter().find(|(owned, _)| *owned == name) {
-            c.wrong(&key, "is set by this program and cannot be overridden", *why);
+        } else if VERSIONS.contains(&raw.version)
+            && let Some((message, hint)) = settings::refusal(&name, &value.0, raw.version, nodes)
+        {
+            c.wrong(&key, message, hint);
         } else if value.0.contains(['\n', '\0']) {
             c.wrong(&key, "holds a line break", "a setting is one line");
         } else {
@@ -300,8 +295,9 @@ fn nodes(c: &mut Checker, raw: Vec<file::Node>, provider: Option<&Provider>) -> 
                 "names are unique",
             );
         }
-        if raw.id == 0 {
-            c.wrong(at("id"), "0 is not a node id", "repmgr counts from 1");
+        if raw.id == 0 || i32::try_from(raw.id).is_err() {
+            let id = raw.id;
+            c.wrong(at("id"), format!("{id} is not a node id"), "repmgr counts from 1 to 2147483647");
         }
         if let Some(first) = ids.insert(raw.id, index) {
             c.wrong(
@@ -425,16 +421,19 @@ fn users(c: &mut Checker, raw: Vec<file::User>) -> Vec<User> {
     for (index, raw) in raw.into_iter().enumerate() {
         let key = format!("users[{index}]");
         if !is_identifier(&raw.name) {
-            c.wrong(
-                format!("{key}.name"),
-                format!("`{}` is not a role name", raw.name),
-                "lower case letters, digits and underscores, at most 63",
-            );
+            c.wrong(format!("{key}.name"), format!("`{}` is not a role name", raw.name), NAME_HINT);
         }
-        if ["repmgr", "cluster"].contains(&raw.name.as_str()) || raw.name.starts_with("pg_") {
+        if ["repmgr", "cluster"].contains(&raw.name.as_str()) {
             c.wrong(
                 format!("{key}.name"),
                 format!("`{}` is the program's own", raw.name),
+                "choose another name",
+            );
+        }
+        if ["none", "public"].contains(&raw.name.as_str()) || raw.name.starts_with("pg_") {
+            c.wrong(
+                format!("{key}.name"),
+                format!("`{}` is a name of PostgreSQL's own", raw.name),
                 "choose another name",
             );
         }
@@ -446,11 +445,17 @@ fn users(c: &mut Checker, raw: Vec<file::User>) -> Vec<User> {
             );
         }
         if let Some(password) = &raw.password {
-            if password.0.is_empty() || password.0.contains(['\n', '\0']) {
+            if password.0.is_empty() || password.0.contains(char::is_control) {
                 c.wrong(
                     format!("{key}.password"),
-                    "is empty or holds a line break",
+                    "is empty, or holds a line break or another control character",
                     "leave it out to have one made",
+                );
+            } else if password.0.trim() != password.0 {
+                c.wrong(
+                    format!("{key}.password"),
+                    "begins or ends with a space",
+                    "some clients cut it off there; leave it out to have one made",
                 );
             } else if password.0.len() < 12 {
                 c.warnings.push(format!(
@@ -476,11 +481,7 @@ fn databases(c: &mut Checker, raw: Vec<file::Database>, users: &[User]) -> Vec<D
     for (index, raw) in raw.into_iter().enumerate() {
         let key = format!("databases[{index}]");
         if !is_identifier(&raw.name) {
-            c.wrong(
-                format!("{key}.name"),
-                format!("`{}` is not a database name", raw.name),
-                "lower case letters, digits and underscores, at most 63",
-            );
+            c.wrong(format!("{key}.name"), format!("`{}` is not a database name", raw.name), NAME_HINT);
         }
         if ["repmgr", "cluster", "template0", "template1"].contains(&raw.name.as_str()) {
             c.wrong(format!("{key}.name"), format!("`{}` is taken", raw.name), "choose another name");
@@ -545,11 +546,14 @@ fn is_name(text: &str, longest: usize) -> bool {
         && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
 }
 
-/// A name that SQL takes without quotes.
+/// What the name of a role or of a database looks like.
+pub(crate) const NAME_HINT: &str = "lower case letters, digits, underscores and dashes, beginning with a letter or an underscore, at most 63";
+
+/// The name of a role or of a database. In SQL it stands in quotes.
 pub(crate) fn is_identifier(text: &str) -> bool {
     text.len() <= 63
         && text.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
-        && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+        && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-')
 }
 
 /// An IP address or a host name.

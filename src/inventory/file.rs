@@ -172,28 +172,64 @@ impl<'de> Deserialize<'de> for Password {
     }
 }
 
+const UNKNOWN: &str = "is not a known key";
 const UNQUOTED: &str = "is something else than a text to YAML";
 
-/// Reads the YAML. What serde says is told with the key's path before it and a hint after it.
-pub(super) fn parse(text: &str) -> Result<File, Problem> {
-    let deserializer = serde_yaml::Deserializer::from_str(text);
-    serde_path_to_error::deserialize(deserializer).map_err(|error| {
-        let path = error.path().to_string();
-        let inner = error.into_inner();
-        let line = inner.location().map(|location| location.line() as u64);
-        let message = inner.to_string();
-        // The location is ours to print; the parser repeats it, and the path, in its text.
-        let message = message.split(" at line ").next().unwrap_or(&message);
-        let key = path.trim_matches(['.', '?']);
-        let mut above = key;
-        while let Some(end) = above.rfind(['.', '[']) {
-            above = &above[..end];
-            if let Some((_, rest)) = message.split_once(": ").filter(|(path, _)| path.starts_with(above)) {
-                return problem(key, line, rest);
-            }
+/// Reads the YAML. Every key that is not known is told; a file that has more wrong with its shape than that is none.
+pub(super) fn parse(text: &str) -> (Option<File>, Vec<Problem>) {
+    let first = match serde_path_to_error::deserialize(serde_yaml::Deserializer::from_str(text)) {
+        Ok(file) => return (Some(file), Vec::new()),
+        Err(error) => told(error),
+    };
+    let Ok(mut value) = serde_yaml::from_str::<serde_yaml::Value>(text) else { return (None, vec![first]) };
+    let mut problems = vec![first];
+    // One unknown key hides the next, and everything else: it is taken out, and the rest is read again.
+    while problems
+        .last()
+        .is_some_and(|problem| problem.message == UNKNOWN && take_out(&mut value, &problem.key))
+    {
+        match serde_path_to_error::deserialize(value.clone()) {
+            Ok(file) => return (Some(file), problems),
+            Err(error) => problems.push(told(error)),
         }
-        problem(key, line, message.strip_prefix(&format!("{key}: ")).unwrap_or(message))
-    })
+    }
+    (None, problems)
+}
+
+/// Takes the key at this path away; says whether it was there.
+fn take_out(value: &mut serde_yaml::Value, path: &str) -> bool {
+    let (above, key) = path.rsplit_once('.').unwrap_or(("", path));
+    let mut at = value;
+    for part in above.split(['.', '[', ']']).filter(|part| !part.is_empty()) {
+        let next = match part.parse::<usize>() {
+            Ok(index) => at.get_mut(index),
+            Err(_) => at.get_mut(part),
+        };
+        match next {
+            Some(next) => at = next,
+            None => return false,
+        }
+    }
+    at.as_mapping_mut().is_some_and(|mapping| mapping.remove(key).is_some())
+}
+
+/// What serde says, with the key's path before it and a hint after it.
+fn told(error: serde_path_to_error::Error<serde_yaml::Error>) -> Problem {
+    let path = error.path().to_string();
+    let inner = error.into_inner();
+    let line = inner.location().map(|location| location.line() as u64);
+    let message = inner.to_string();
+    // The location is ours to print; the parser repeats it, and the path, in its text.
+    let message = message.split(" at line ").next().unwrap_or(&message);
+    let key = path.trim_matches(['.', '?']);
+    let mut above = key;
+    while let Some(end) = above.rfind(['.', '[']) {
+        above = &above[..end];
+        if let Some((_, rest)) = message.split_once(": ").filter(|(path, _)| path.starts_with(above)) {
+            return problem(key, line, rest);
+        }
+    }
+    problem(key, line, message.strip_prefix(&format!("{key}: ")).unwrap_or(message))
 }
 
 /// serde's words, as a person would say them. A value is never repeated: it may be a password in the wrong place.
@@ -204,7 +240,7 @@ fn problem(key: &str, line: Option<u64>, message: &str) -> Problem {
     } else if let Some(rest) = message.strip_prefix("unknown field `") {
         let (unknown, known) = rest.split_once('`').unwrap_or((rest, ""));
         let known: Vec<&str> = known.split('`').skip(1).step_by(2).collect();
-        ("is not a known key".to_owned(), did_you_mean(unknown, &known))
+        (UNKNOWN.to_owned(), did_you_mean(unknown, &known))
     } else if let Some(missing) = message.strip_prefix("missing field ") {
         (format!("{missing} is missing"), "inventories/lab.yaml shows every required key".to_owned())
     } else if let Some((_, expected)) =

@@ -90,6 +90,13 @@ pub enum Action {
         /// Their names.
         packages: Vec<String>,
     },
+    /// Starts a server of its own with changed settings, on an empty data directory, and takes it away again.
+    TrySettings {
+        /// The settings, as a file.
+        text: String,
+        /// Its SHA-256.
+        sha256: String,
+    },
     /// Writes files.
     WriteFiles {
         /// All of one host, in one go.
@@ -138,6 +145,8 @@ pub enum Action {
         superuser: bool,
         /// Whether it may replicate.
         replication: bool,
+        /// Settings of its sessions.
+        settings: &'static [(&'static str, &'static str)],
         /// Whether it is there already.
         exists: bool,
     },
@@ -184,6 +193,7 @@ impl Action {
             Action::AddRepository { archive: false } => "add the PostgreSQL project's apt repository".into(),
             Action::AddRepository { archive: true } => "add the PostgreSQL project's apt archive".into(),
             Action::Install { packages } => format!("install {}", packages.join(", ")),
+            Action::TrySettings { .. } => "try the settings".into(),
             Action::WriteFiles { files } => match files.as_slice() {
                 [file] => format!("write {}", file.path),
                 files => format!("write {} files", files.len()),

@@ -13,6 +13,7 @@ use crate::inventory::{Inventory, Node, Provider, Role};
 use crate::node::config::{self, Config, FloatingIp, Member};
 use crate::node::lease::Timing;
 use crate::node::wire;
+use crate::settings::{self, Scope};
 use crate::templates::Template;
 
 /// Written before PostgreSQL's packages are installed, so that they make no cluster of their own.
@@ -177,7 +178,12 @@ pub fn files(inventory: &Inventory, means: &Means, addresses: &Addresses, node: 
     let unit = json!({"cluster": cluster, "version": version});
     let ident = Template::PgIdent.render(&json!({"node": node.name, "cluster": cluster}));
     let mut files = vec![
-        file(postgresql_conf(version), "644", "postgres:postgres", Some(settings(inventory, node))),
+        file(
+            postgresql_conf(version),
+            "644",
+            "postgres:postgres",
+            Some(postgresql_settings(inventory, node)),
+        ),
         // The rules name the map: it is there first.
         file(pg_ident(version), "640", "postgres:postgres", Some(ident)),
         file(pg_hba(version), "640", "postgres:postgres", known.then(|| hba(inventory, addresses, node))),
@@ -229,22 +235,51 @@ pub fn files(inventory: &Inventory, means: &Means, addresses: &Addresses, node: 
     files
 }
 
-fn settings(inventory: &Inventory, node: &Node) -> String {
-    // Between quotes PostgreSQL takes a backslash for an escape; what the operator wrote is meant as it stands.
-    let quote = |value: &str| value.replace('\\', "\\\\").replace('\'', "''");
-    let mut preload = vec!["repmgr"];
-    let mut settings = Vec::new();
-    for (name, value) in &inventory.postgresql.settings {
-        if name == "shared_preload_libraries" {
-            preload.extend(value.split(',').map(str::trim).filter(|library| *library != "repmgr"));
-        } else {
-            settings.push(json!({"name": name, "value": quote(value)}));
-        }
+/// Between quotes PostgreSQL takes a backslash for an escape; what the operator wrote is meant as it stands.
+fn quoted(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('\'', "''")
+}
+
+fn scope<'a>(inventory: &Inventory, node: &'a Node) -> Scope<'a> {
+    Scope {
+        version: inventory.postgresql.version,
+        port: inventory.postgresql.port,
+        node: &node.name,
+        nodes: inventory.nodes.len(),
     }
+}
+
+/// Our settings, for one node.
+fn postgresql_settings(inventory: &Inventory, node: &Node) -> String {
+    let rendered = settings::render(scope(inventory, node), &inventory.postgresql.settings);
+    let line = |name: &str, value: &str| json!({"name": name, "value": quoted(value)});
+    let lines = |list: &[(&'static str, String)]| -> Vec<_> {
+        list.iter().map(|(name, value)| line(name, value)).collect()
+    };
+    let own: Vec<_> = rendered.own.iter().map(|(name, value)| line(name, value)).collect();
     Template::Postgresql.render(&json!({
-        "node": node.name, "cluster": inventory.cluster, "port": inventory.postgresql.port,
-        "version": inventory.postgresql.version, "preload": quote(&preload.join(",")), "settings": settings,
+        "node": node.name, "cluster": inventory.cluster,
+        "mandatory": lines(&rendered.mandatory), "defaults": lines(&rendered.defaults), "own": own,
     }))
+}
+
+/// Where `try-settings.sh` makes its data directory.
+const SCRATCH: &str = "/var/lib/postgresql/.cluster-trial";
+
+/// The settings, as they are tried: the same whichever node tries them.
+pub fn trial(inventory: &Inventory) -> String {
+    let settings =
+        settings::trial(scope(inventory, inventory.primary()), &inventory.postgresql.settings, SCRATCH);
+    settings.iter().map(|(name, value)| format!("{name} = '{}'\n", quoted(value))).collect()
+}
+
+/// What a file of settings has, by name; what stands later counts.
+pub fn values(conf: &str) -> BTreeMap<&str, &str> {
+    let lines = conf.lines().filter_map(|line| line.split_once(" = "));
+    lines
+        .filter(|(name, _)| !name.starts_with('#'))
+        .map(|(name, value)| (name, value.trim_matches('\'')))
+        .collect()
 }
 
 fn hba(inventory: &Inventory, addresses: &Addresses, node: &Node) -> String {

@@ -2,7 +2,7 @@
 
 use crate::facts::host::Made;
 use crate::facts::{Facts, Host, HostFacts};
-use crate::inventory::{Inventory, Role};
+use crate::inventory::{Inventory, Node, Role};
 
 /// Who takes writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,8 +99,11 @@ fn describe(path: &str, host: &HostFacts, identifier: Option<&str>) -> String {
 pub fn primary(inventory: &Inventory, facts: &Facts) -> Primary {
     let mut writable = Vec::new();
     let mut traces = Vec::new();
-    for node in inventory.data_nodes() {
+    for node in &inventory.nodes {
         let Some(host) = facts.hosts.get(&node.name).and_then(|host| host.up()) else { continue };
+        if !holds_data(node, host) {
+            continue;
+        }
         let data = data(inventory, facts, host);
         if data == Data::Ours && host.postgres.as_ref().is_some_and(|postgres| !postgres.in_recovery) {
             writable.push(node.name.clone());
@@ -116,6 +119,7 @@ pub fn primary(inventory: &Inventory, facts: &Facts) -> Primary {
     }
     if let Some(witness) = inventory.witness()
         && let Some(host) = facts.hosts.get(&witness.name).and_then(|host| host.up())
+        && host.marker.as_ref().is_none_or(|marker| marker.cluster == inventory.cluster)
         && let Some(rows) = &host.repmgr
         && rows.iter().any(|row| row.kind != "witness")
     {
@@ -141,6 +145,16 @@ pub fn primary(inventory: &Inventory, facts: &Facts) -> Primary {
     Primary::Never
 }
 
+/// Whether a node holds the cluster's data: what it is counts, not what the inventory calls it. A witness's PostgreSQL
+/// always takes writes, and they are nobody's.
+pub fn holds_data(node: &Node, host: &HostFacts) -> bool {
+    match host.marker.as_ref().map(|marker| marker.made) {
+        Some(Made::Witness) => false,
+        Some(Made::Primary | Made::Standby) => true,
+        Some(Made::Creating | Made::Virgin | Made::Cloning) | None => node.role != Role::Witness,
+    }
+}
+
 /// Whether the only trace is the inventory's own primary, made and not yet started by a run that was killed: every
 /// other host was looked at and has nothing, so that starting it cannot make a second primary.
 fn begun(inventory: &Inventory, facts: &Facts, traces: &[String]) -> bool {
@@ -157,7 +171,7 @@ fn begun(inventory: &Inventory, facts: &Facts, traces: &[String]) -> bool {
 }
 
 /// The role that a node should have: live if there is a primary, the inventory's otherwise.
-pub fn role(inventory: &Inventory, primary: &Primary, node: &crate::inventory::Node) -> Role {
+pub fn role(inventory: &Inventory, primary: &Primary, node: &Node) -> Role {
     match (node.role, primary) {
         (Role::Witness, _) => Role::Witness,
         (_, Primary::One(name)) if *name == node.name => Role::Primary,

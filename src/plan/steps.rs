@@ -3,15 +3,18 @@
 mod packages;
 mod primary;
 mod provider;
-mod refusals;
+pub(crate) mod refusals;
 mod services;
 mod setup;
 mod standby;
+mod then;
+mod trial;
 mod waits;
 mod witness;
 
 use std::net::IpAddr;
 
+use super::changed::changed;
 use super::files::Addresses;
 use super::roles::{self, Data, Primary};
 use super::{Action, Means, Phase, Plan, Risk, Step, Trouble};
@@ -41,14 +44,23 @@ impl<'a> Planner<'a> {
     }
 
     pub(super) fn plan(mut self) -> Plan {
+        let changed = changed(self.inventory, self.facts);
+        if !changed.is_empty() {
+            // Everything below looks at the hosts by what the inventory says.
+            self.plan.refusals = changed;
+            return self.plan;
+        }
         self.refusals();
         self.provider();
         for node in &self.inventory.nodes {
             self.node(node);
         }
+        self.try_settings();
         self.address();
         self.lease();
         self.pause();
+        self.ignored();
+        self.then();
         self.plan
     }
 
@@ -62,11 +74,14 @@ impl<'a> Planner<'a> {
             }
             Host::Off => return self.trouble(Some(&node.name), "is switched off", "switch it on"),
             Host::Unreachable { why, young: false } => {
-                return self.trouble(
-                    Some(&node.name),
-                    format!("cannot be reached: {why}"),
-                    "the other nodes are looked after; run this again when it is back",
-                );
+                if self.primary == Primary::Never {
+                    // It is refused for this.
+                    return;
+                }
+                let hint = refusals::way_in(self.inventory, node, why).unwrap_or_else(|| {
+                    "the other nodes are looked after; run this again when it is back".into()
+                });
+                return self.trouble(Some(&node.name), format!("cannot be reached: {why}"), hint);
             }
             Host::Unreachable { why, young: true } => {
                 self.step(Phase::Reach, Some(node), Action::Reach, why.clone());

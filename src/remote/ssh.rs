@@ -16,6 +16,9 @@ const LOCK: &str = "/run/lock/cluster.lock";
 const BUSY: i32 = 75;
 const BUSY_TEXT: &str = "75";
 
+/// Printed before a script's first line. What comes before it is a login shell's, whose profile greets people.
+const BEGIN: &str = "--- cluster begins ---";
+
 /// How to reach the hosts of one cluster.
 #[derive(Clone, Debug)]
 pub struct Ssh {
@@ -99,7 +102,8 @@ impl Remote for SshHost {
             words.extend(["flock", "-o", "-n", "-E", BUSY_TEXT, LOCK]);
         }
         // A dropped connection does not end a command: its own time limit does.
-        words.extend(["timeout", "-k", "10", &limit, "sh", "-c", command.script, "sh"]);
+        let script = format!("echo '{BEGIN}'\n{}", command.script);
+        words.extend(["timeout", "-k", "10", &limit, "sh", "-c", &script, "sh"]);
         words.extend(command.args.iter().map(String::as_str));
         let mut child = self
             .session
@@ -127,15 +131,23 @@ impl Remote for SshHost {
             Err(error) => return Err(lost(&error)),
         };
         match status.code() {
-            Some(0) => Ok(Output { stdout, stderr }),
+            Some(0) => Ok(Output { stdout: ours(&stdout).to_owned(), stderr }),
             Some(BUSY) if command.alone => Err(RemoteError::Busy { host: self.name.clone() }),
             code => Err(RemoteError::Failed {
                 host: self.name.clone(),
                 command: command.label,
                 code: code.unwrap_or(255),
-                output: transcript.into_inner().unwrap_or_default(),
+                output: ours(&transcript.into_inner().unwrap_or_default()).to_owned(),
             }),
         }
+    }
+}
+
+/// What the script printed, without what the login shell did.
+fn ours(printed: &str) -> &str {
+    match printed.split_once(&format!("{BEGIN}\n")) {
+        Some((_, ours)) => ours,
+        None => printed,
     }
 }
 
@@ -162,7 +174,9 @@ async fn collect(
             Ok(0) | Err(_) => return text,
             Ok(_) => {
                 let one = String::from_utf8_lossy(&raw);
-                line(one.trim_end());
+                if one.trim_end() != BEGIN {
+                    line(one.trim_end());
+                }
                 if let Ok(mut transcript) = transcript.lock() {
                     transcript.push_str(&one);
                 }
@@ -193,4 +207,15 @@ pub async fn keygen(path: &Path, comment: &str) -> anyhow::Result<()> {
         String::from_utf8_lossy(&output.stderr).trim()
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BEGIN, ours};
+
+    #[test]
+    fn what_a_login_shell_prints_is_not_the_scripts() {
+        assert_eq!(ours(&format!("Welcome to production\n{BEGIN}\nuid\t0\n")), "uid\t0\n");
+        assert_eq!(ours("Please wait until the host is ready"), "Please wait until the host is ready");
+    }
 }

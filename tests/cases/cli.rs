@@ -34,6 +34,8 @@ struct Case {
     replace: BTreeMap<String, String>,
     /// What this machine remembers: its `cluster.json`.
     remembered: Option<serde_json::Value>,
+    /// An SSH key in `key`, with this passphrase.
+    passphrase: Option<String>,
     /// Another run holds the cluster's lock.
     #[serde(default)]
     locked: bool,
@@ -122,6 +124,11 @@ pub(crate) fn transcript(path: &Path) -> String {
     if let Some(memory) = &case.remembered {
         std::fs::create_dir_all(state.join("demo")).unwrap();
         std::fs::write(state.join("demo/cluster.json"), memory.to_string()).unwrap();
+    }
+    if let Some(passphrase) = &case.passphrase {
+        let mut keygen = Command::new("ssh-keygen");
+        keygen.args(["-q", "-t", "ed25519", "-N", passphrase, "-f"]).arg(directory.path().join("key"));
+        assert!(keygen.status().unwrap().success());
     }
     let held = case.locked.then(|| {
         std::fs::create_dir_all(state.join("demo")).unwrap();

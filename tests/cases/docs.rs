@@ -112,6 +112,60 @@ fn links_between_pages_lead_somewhere() {
     }
 }
 
+/// What `cluster` thinks of PostgreSQL's settings, from the one table of them.
+#[test]
+fn the_tables_of_settings_are_what_the_program_does() {
+    use cluster::settings::{Class, SETTINGS, Setting, Value};
+    let versions = |setting: &Setting| match (setting.since, setting.until) {
+        (12, 17) => String::new(),
+        (12, until) => format!(" (to {until})"),
+        (since, _) => format!(" (from {since})"),
+    };
+    let value = |value: Value| match value {
+        Value::Text(text) => format!("`{}`", text.replace('|', "&#124;")),
+        Value::Port => "`postgresql.port`".into(),
+        Value::Node => "the node's name".into(),
+        Value::Libraries => "`repmgr`, then yours".into(),
+        Value::Count(count) => match (count(3), count(9)) {
+            (few, many) if few == many => format!("`{few}`"),
+            (few, many) => format!("`{few}`, and more with more nodes: `{many}` with 9"),
+        },
+    };
+    let mut ours = String::from("| set by `cluster` | to | yours to change | because |\n|---|---|---|---|\n");
+    let mut refused: Vec<(&str, Vec<String>)> = Vec::new();
+    for setting in SETTINGS {
+        let name = format!("`{}`{}", setting.name, versions(setting));
+        let least =
+            setting.least.map(|least| format!(", {} at least with 3 nodes", least(3))).unwrap_or_default();
+        match setting.class {
+            Class::Mandatory(it) => {
+                let mine = if matches!(it, Value::Libraries) { "yes, added" } else { "no" };
+                ours += &format!("| {name} | {} | {mine} | {} |\n", value(it), setting.why);
+            }
+            Class::Default(it) => {
+                ours += &format!("| {name} | {} | yes{least} | {} |\n", value(it), setting.why);
+            }
+            Class::Free if setting.least.is_some() => {
+                ours += &format!("| {name} | PostgreSQL's own | yes{least} | {} |\n", setting.why);
+            }
+            Class::Free => {}
+            Class::Blocked => match refused.iter_mut().find(|(why, _)| *why == setting.why) {
+                Some((_, names)) => names.push(name),
+                None => refused.push((setting.why, vec![name])),
+            },
+        }
+    }
+    let mut tables = ours + "\n| refused | because |\n|---|---|\n";
+    for (why, names) in refused {
+        tables += &format!("| {} | {why} |\n", names.join(", "));
+    }
+    let begin = "<!-- Made from src/settings/table.rs by `UPDATE_EXPECTED=1 cargo test --test cases`. -->\n";
+    let page = fs::read_to_string("docs/inventory.md").unwrap();
+    let (before, rest) = page.split_once(begin).expect("the page has the first mark");
+    let (_, after) = rest.split_once(END).expect("the page has the second mark");
+    golden::check("docs/inventory.md", &format!("{before}{begin}\n{tables}\n{END}{after}"));
+}
+
 const BEGIN: &str = "<!-- Made from tests/inventory, tests/cli and tests/plan by `UPDATE_EXPECTED=1 cargo test --test cases`. -->\n";
 const END: &str = "<!-- End of what is made. -->\n";
 

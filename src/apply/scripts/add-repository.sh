@@ -1,7 +1,7 @@
 #!/bin/sh
 # Adds the PostgreSQL project's apt repository ($1 = pgdg) or its archive of old versions ($1 = archive).
 set -eu
-export LC_ALL=C DEBIAN_FRONTEND=noninteractive
+export DEBIAN_FRONTEND=noninteractive
 # shellcheck source=/dev/null
 codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
 key=/usr/share/postgresql-common/pgdg/apt.postgresql.org.asc

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs packages. A lock that somebody holds is waited for; apt says whose it is.
 set -eu
-export LC_ALL=C DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=l
+export DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=l
 if [ -n "$(dpkg --audit)" ]; then
     tries=0
     until output=$(dpkg --configure -a 2>&1); do

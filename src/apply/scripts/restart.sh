@@ -1,12 +1,13 @@
 set -eu
-# Restarts PostgreSQL, with a checkpoint before it, so that it is short.
+# Restarts PostgreSQL, with a checkpoint before it, so that it is short. From $4 on: settings that a standby must not have
+# lower than its primary, each with pg_controldata's name for it.
+shift 3
 sql -d postgres -c checkpoint
 install -d -m 755 /run/cluster
 if [ -e "$data/standby.signal" ]; then
     # A standby does not start with less than its primary had. Where a value shrinks, the primary was restarted first;
     # the standby must have heard of it.
-    for pair in max_connections:max_connections max_worker_processes:max_worker_processes max_wal_senders:max_wal_senders \
-        max_prepared_transactions:max_prepared_xacts max_locks_per_transaction:max_locks_per_xact; do
+    for pair; do
         wanted=$(postgres "$bin/postgres" -C "${pair%:*}" -D "/etc/postgresql/$version/main")
         tries=0
         while [ "$(postgres "$bin/pg_controldata" -D "$data" | sed -n "s/^${pair#*:} setting: *//p")" -gt "$wanted" ]; do

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Fetches apt's lists, and waits for whoever else does.
 set -eu
-export LC_ALL=C DEBIAN_FRONTEND=noninteractive
+export DEBIAN_FRONTEND=noninteractive
 tries=0
 while :; do
     status=0

@@ -7,6 +7,7 @@ use crate::inventory::Node;
 use crate::plan::roles::{Data, Primary};
 use crate::plan::{Action, Phase};
 use crate::scram;
+use crate::settings::ROLE;
 
 impl Planner<'_> {
     pub(super) fn primary(&mut self, node: &Node, host: &HostFacts, data: &Data) {
@@ -49,15 +50,17 @@ impl Planner<'_> {
         let declared =
             self.inventory.databases.iter().map(|database| (database.name.clone(), database.owner.clone()));
         for (name, owner) in std::iter::once(own).chain(declared) {
+            let why =
+                if name == "cluster" { "`up` and `drill` write to it" } else { "the inventory declares it" };
             match postgres.and_then(|postgres| postgres.databases.iter().find(|it| it.name == name)) {
                 None => {
                     let action = Action::Database { name, owner };
-                    self.step(Phase::Follow, Some(node), action, "the inventory declares it");
+                    self.step(Phase::Follow, Some(node), action, why);
                 }
                 Some(found) if found.owner != owner => self.trouble(
                     None,
                     format!("database `{name}` belongs to `{}`, not to `{owner}`", found.owner),
-                    format!("`alter database {name} owner to {owner}` if that is what you want"),
+                    format!("`alter database \"{name}\" owner to \"{owner}\"` if that is what you want"),
                 ),
                 Some(_) => {}
             }
@@ -84,11 +87,13 @@ impl Planner<'_> {
                 }
             }
         };
+        let settings: &[(&str, &str)] = if name == "repmgr" { ROLE } else { &[] };
         let found = postgres.and_then(|postgres| postgres.roles.iter().find(|role| role.name == name));
         let right = found.is_some_and(|role| {
             role.login
                 && role.superuser == superuser
                 && (role.replication || !replication)
+                && settings.iter().all(|(name, value)| role.settings.contains(&format!("{name}={value}")))
                 && role.password.as_deref().is_some_and(|verifier| scram::verifies(verifier, password))
         });
         if !right {
@@ -97,9 +102,10 @@ impl Planner<'_> {
                 password: password.clone(),
                 superuser,
                 replication,
+                settings,
                 exists: found.is_some(),
             };
-            let why = if found.is_some() { "its rights or its password differ" } else { why };
+            let why = if found.is_some() { "its rights, its settings or its password differ" } else { why };
             self.step(phase, Some(node), action, why);
         }
     }

@@ -2,10 +2,48 @@
 
 use super::Planner;
 use crate::facts::Host;
+use crate::inventory::{Inventory, Node, Provider};
 use crate::plan::roles::{self, Data, Primary};
 
 /// PostgreSQL wants this much for packages, WAL and a little data.
 const DISK_NEEDED_KIB: u64 = 1_500_000;
+
+const SUDO: &str = "log in as root, or as a user that may `sudo -n` everything: `NAME ALL=(ALL) NOPASSWD: ALL` and \
+                    `Defaults:NAME !requiretty` in /etc/sudoers.d";
+
+/// What lets us in, where the host is there and does not. ssh's and sudo's own words say which it is.
+pub(crate) fn way_in(inventory: &Inventory, node: &Node, why: &str) -> Option<String> {
+    let user = inventory.provider.ssh_user();
+    let address = node.address.as_deref().unwrap_or(&node.name);
+    if why.contains("Host key verification failed") || why.contains("host key is known") {
+        return Some(match inventory.provider {
+            Provider::Existing(_) => format!(
+                "log in once with `ssh {user}@{address}` and compare the fingerprint; or give the node its `host_key`, \
+                 which is the line in /etc/ssh/ssh_host_ed25519_key.pub on the host"
+            ),
+            Provider::DigitalOcean(_) => {
+                "this machine did not make the droplet: work from the one that did, or give the \
+                                          node its `host_key`, which is the line in \
+                                          /etc/ssh/ssh_host_ed25519_key.pub on the host"
+                    .into()
+            }
+        });
+    }
+    if why.contains("another key than the pinned one") {
+        return Some(
+            "where the host was made anew, correct its `host_key`, or take its line out of known_hosts; otherwise do not \
+             go on"
+                .into(),
+        );
+    }
+    if why.contains("Permission denied") {
+        return Some(format!(
+            "the host does not accept your key for {user}: `ssh-copy-id {user}@{address}` gives it to the host; `ssh_key` \
+             and `ssh_user` in the inventory name another"
+        ));
+    }
+    why.contains("sudo: ").then(|| SUDO.into())
+}
 
 impl Planner<'_> {
     /// What forbids everything.
@@ -26,21 +64,25 @@ impl Planner<'_> {
             self.refuse(
                 None,
                 message,
-                "no new cluster is made in its place: name the hosts that hold it; or, if its data is lost for good, \
-                 forget it: `cluster down`, or delete cluster.json in its state directory",
+                "no new cluster is made in its place: name the hosts that hold it. Only where its data is lost for good, \
+                 delete cluster.json in its state directory, and a new one is made",
             );
         }
         if self.primary == Primary::Never {
             for node in &self.inventory.nodes {
                 if let Host::Unreachable { why, young: false } = self.host(&node.name) {
+                    let hint = match way_in(self.inventory, node, why) {
+                        Some(hint) => hint,
+                        None => format!(
+                            "no new primary is made until every node has answered: bring {} back, or correct its \
+                             `address`",
+                            node.name
+                        ),
+                    };
                     self.refuse(
                         Some(&node.name),
                         format!("cannot be asked whether this cluster existed before: {why}"),
-                        format!(
-                            "no new primary is made until every node has answered; bring {0} back, or correct its \
-                             address or host_key in the inventory",
-                            node.name
-                        ),
+                        hint,
                     );
                 }
             }
@@ -48,11 +90,8 @@ impl Planner<'_> {
         for node in &self.inventory.nodes {
             let Some(host) = self.host(&node.name).up() else { continue };
             if !host.root {
-                self.refuse(
-                    Some(&node.name),
-                    "commands do not run as root",
-                    "log in as root, or as a user that may `sudo -n`",
-                );
+                self.refuse(Some(&node.name), "commands do not run as root", SUDO);
+                continue;
             }
             if !["debian", "ubuntu"].contains(&host.os.as_str()) {
                 self.refuse(
@@ -72,8 +111,31 @@ impl Planner<'_> {
                 self.refuse(
                     Some(&node.name),
                     whose,
-                    "it is not this cluster's and is left alone; use another host, or remove it yourself \
-                     (pg_lsclusters shows it, pg_dropcluster deletes it)",
+                    "it is not this cluster's and is left alone: use another host, or, where it should be part of the \
+                     cluster of that name, correct `cluster` in the inventory",
+                );
+            }
+            let port = self.inventory.postgresql.port;
+            let ours = roles::data(self.inventory, self.facts, host);
+            if let (Data::None, Some(program)) = (&ours, host.listeners.get(&port)) {
+                self.refuse(
+                    Some(&node.name),
+                    format!("port {port} is taken by {program}"),
+                    "stop it there, or choose another `postgresql.port`",
+                );
+            }
+            if let Some(address) = node.connection_host.map(|address| address.to_string())
+                && !host.addresses.is_empty()
+                && !host.addresses.contains(&address)
+                && let Some(other) = self.inventory.nodes.iter().find(|other| {
+                    let there = self.host(&other.name).up();
+                    other.name != node.name && there.is_some_and(|host| host.addresses.contains(&address))
+                })
+            {
+                self.refuse(
+                    Some(&node.name),
+                    format!("does not have its connection_host {address}, {} has it", other.name),
+                    format!("{} has {}", node.name, host.addresses.join(", ")),
                 );
             }
             let server = format!("postgresql-{}", self.inventory.postgresql.version);

@@ -30,6 +30,11 @@ impl<'a> Planner<'a> {
         }
         if let Some(postgres) = &host.postgres {
             self.settings(node, host, postgres, role);
+        } else if host.postgres_error.is_some() && host.loaded.get("postgresql") == Some(&false) {
+            // What keeps it from answering may be what the files have put right.
+            let why = "it does not answer, and its files are newer than what it has read";
+            self.step(Phase::Reload, Some(node), Action::Reload, why);
+            return;
         }
         match role {
             Role::Primary => self.primary(node, host, &data),
@@ -72,6 +77,16 @@ impl<'a> Planner<'a> {
             .iter()
             .filter_map(|path| Some(host.files.get(path)?.modified))
             .fold(0.0, f64::max);
+        if newest <= postgres.conf_loaded {
+            // Until the files are read, this is no more than news.
+            for name in &postgres.not_applied {
+                self.trouble(
+                    Some(&node.name),
+                    format!("PostgreSQL does not accept its configuration: the value of {name} is wrong"),
+                    "it would not start again; look at postgresql.settings in the inventory",
+                );
+            }
+        }
         if newest > postgres.conf_loaded && postgres.file_errors.is_empty() && postgres.hba_errors.is_empty()
         {
             self.step(
@@ -86,8 +101,12 @@ impl<'a> Planner<'a> {
                 let now = postgres.hot_standby_settings.get(name).and_then(|value| value.parse::<i64>().ok());
                 matches!((wanted.parse::<i64>(), now), (Ok(wanted), Some(now)) if wanted < now)
             });
-            let phase =
-                if (role == Role::Primary) == shrinks { Phase::RestartFirst } else { Phase::RestartLast };
+            let phase = match role {
+                Role::Witness => Phase::RestartWitness,
+                Role::Primary if shrinks => Phase::RestartFirst,
+                Role::Standby if !shrinks => Phase::RestartFirst,
+                Role::Primary | Role::Standby => Phase::RestartLast,
+            };
             let settings = postgres.pending_restart.clone();
             self.step(
                 phase,

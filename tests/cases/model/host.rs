@@ -6,7 +6,7 @@ use cluster::facts::HostFacts;
 use cluster::facts::host::{Packages, RoleFacts};
 use cluster::plan::Action;
 
-use super::postgres::verifier;
+use super::postgres::{own, verifier};
 use super::{How, Model};
 
 /// Where the operator works, as the hosts see it.
@@ -53,13 +53,15 @@ impl Model {
             Action::RegisterPrimary if whole => self.register_primary(node),
             Action::RegisterStandby if whole => self.register_standby(node),
             Action::RegisterWitness { primary_host } if whole => self.register_witness(node, primary_host),
-            Action::Role { name, password, superuser, replication, exists } if whole => {
+            Action::TrySettings { sha256, .. } if whole => self.host(node).tried = Some(sha256.clone()),
+            Action::Role { name, password, superuser, replication, settings, exists } if whole => {
                 let role = RoleFacts {
                     name: name.clone(),
                     superuser: *superuser,
                     replication: *replication,
                     login: true,
                     password: Some(verifier(password)),
+                    settings: own(settings),
                 };
                 self.set_role(node, role, *exists);
             }

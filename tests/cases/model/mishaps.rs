@@ -3,9 +3,10 @@
 use cluster::facts::Host;
 use cluster::facts::host::{DatabaseFacts, PostgresFacts, RepmgrNode, RoleFacts};
 use cluster::inventory::Role;
+use cluster::settings::ROLE;
 
 use super::Model;
-use super::postgres::verifier;
+use super::postgres::{own, verifier};
 
 impl Model {
     pub(super) fn unseen(&mut self, node: &str, why: &str, young: bool) {
@@ -71,6 +72,7 @@ impl Model {
                     replication: name == "repmgr",
                     login: true,
                     password: Some(verifier(password)),
+                    settings: own(if name == "repmgr" { ROLE } else { &[] }),
                 }
             });
             let users = self.inventory.users.iter().map(|user| RoleFacts {
@@ -78,6 +80,7 @@ impl Model {
                 superuser: user.superuser,
                 login: true,
                 replication: false,
+                settings: Vec::new(),
                 password: Some(verifier(&self.means.user_passwords[&user.name])),
             });
             let roles = roles.into_iter().chain(users).collect();

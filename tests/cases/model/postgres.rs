@@ -38,6 +38,12 @@ impl Model {
     }
 
     pub(super) fn reload(&mut self, node: &str) {
+        if self.host(node).postgres.is_none() {
+            // It ran, and answered with an error; what its files had wrong is put right.
+            self.host(node).postgres_error = None;
+            self.host(node).loaded.insert("postgresql".into(), true);
+            return self.start_standby(node);
+        }
         self.running(node).conf_loaded = self.clock;
         self.read_settings(node);
     }
@@ -131,6 +137,11 @@ impl Model {
         }
         self.running(primary).replication = replicas;
     }
+}
+
+/// The settings of a role, as PostgreSQL keeps them.
+pub(super) fn own(settings: &[(&str, &str)]) -> Vec<String> {
+    settings.iter().map(|(name, value)| format!("{name}={value}")).collect()
 }
 
 /// A verifier that is quickly made and quickly checked.

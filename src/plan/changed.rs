@@ -1,0 +1,156 @@
+//! What an edit of the inventory would do to a cluster that lives and cannot be done: told before anything else is,
+//! because every other look at the hosts goes by the inventory. What a node is, its own configuration says.
+
+use std::collections::BTreeMap;
+
+use super::Trouble;
+use crate::facts::{Facts, HostFacts};
+use crate::inventory::{Inventory, Provider, Role};
+use crate::node::config::{self, Config};
+
+/// What a host was last told that it is; none where it is no node of this cluster.
+pub fn config(inventory: &Inventory, host: &HostFacts) -> Option<Config> {
+    let text = host.files.get(config::PATH)?.content.as_deref()?;
+    let config: Config = serde_json::from_str(text).ok()?;
+    let ours = config.cluster == inventory.cluster
+        && host.marker.as_ref().is_some_and(|marker| marker.cluster == inventory.cluster);
+    ours.then_some(config)
+}
+
+/// Everything that the inventory says otherwise than the cluster is, and that does not change on a cluster that lives.
+pub fn changed(inventory: &Inventory, facts: &Facts) -> Vec<Trouble> {
+    let mut found = Vec::new();
+    let configs: BTreeMap<&str, Config> = inventory
+        .nodes
+        .iter()
+        .filter_map(|node| {
+            let host = facts.hosts.get(&node.name)?.up()?;
+            Some((node.name.as_str(), config(inventory, host)?))
+        })
+        .collect();
+    let mut say = |node: Option<&str>, message: String, hint: String| {
+        let trouble = Trouble { node: node.map(str::to_owned), message, hint };
+        if !found.contains(&trouble) {
+            found.push(trouble);
+        }
+    };
+    let mut others: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for node in &inventory.nodes {
+        let marker = facts.hosts.get(&node.name).and_then(|host| host.up()?.marker.as_ref());
+        if let Some(marker) = marker.filter(|marker| marker.cluster != inventory.cluster) {
+            others.entry(&marker.cluster).or_default().push(&node.name);
+        }
+    }
+    for (cluster, nodes) in others {
+        let belong = if nodes.len() == 1 { "belongs" } else { "belong" };
+        say(
+            None,
+            format!("{} {belong} to cluster `{cluster}`", nodes.join(", ")),
+            format!(
+                "its data is left alone: name other hosts, or, where this is the same cluster under another name, keep \
+                 `cluster: {cluster}`"
+            ),
+        );
+    }
+    let postgresql = &inventory.postgresql;
+    for config in configs.values() {
+        if config.version != postgresql.version {
+            say(
+                None,
+                format!(
+                    "the cluster runs PostgreSQL {}, and the inventory says {}",
+                    config.version, postgresql.version
+                ),
+                format!(
+                    "a major upgrade is not done by `up`: keep `version: {}`; or make a new cluster beside this one and \
+                     move the data with pg_dumpall",
+                    config.version
+                ),
+            );
+        }
+        if config.port != postgresql.port {
+            say(
+                None,
+                format!("the cluster's port is {}, and the inventory says {}", config.port, postgresql.port),
+                format!("the port of a cluster that lives does not change: keep `port: {}`", config.port),
+            );
+        }
+    }
+    for (name, config) in &configs {
+        if config.node != *name {
+            say(
+                Some(name),
+                format!("is `{}` of this cluster, under another name", config.node),
+                format!("a node's name does not change: keep `name: {}`", config.node),
+            );
+        }
+        for member in &config.nodes {
+            let Some(node) = inventory.node(&member.name) else {
+                let same_id = inventory.nodes.iter().find(|node| node.id == member.id);
+                match same_id.filter(|node| config.nodes.iter().all(|it| it.name != node.name)) {
+                    Some(node) => say(
+                        None,
+                        format!(
+                            "node {} of the cluster is called {}, and {} in the inventory",
+                            member.id, member.name, node.name
+                        ),
+                        format!(
+                            "a node's name does not change: keep `name: {}`; a new node has an id of its own",
+                            member.name
+                        ),
+                    ),
+                    None => say(
+                        None,
+                        format!("{} is a node of the cluster, and is not in the inventory", member.name),
+                        format!(
+                            "put {} back into `nodes`: it has a vote and may take writes, and leaving it out does not \
+                             stop it; a node cannot be taken out of a cluster that lives yet",
+                            member.name
+                        ),
+                    ),
+                }
+                continue;
+            };
+            if node.id != member.id {
+                say(
+                    Some(&node.name),
+                    format!("has the id {}, and {} in the inventory", member.id, node.id),
+                    format!("a node's id does not change: keep `id: {}`", member.id),
+                );
+            }
+            if (node.role == Role::Witness) != member.witness {
+                let (is, wanted) = if member.witness {
+                    ("the witness", "a node with data")
+                } else {
+                    ("a node with data", "the witness")
+                };
+                say(
+                    Some(&node.name),
+                    format!("is {is}, and {wanted} in the inventory"),
+                    format!(
+                        "what a node is does not change: keep `role: {}`; a node that is added under a name and an id \
+                         of its own may be either",
+                        if member.witness { "witness" } else { "standby" }
+                    ),
+                );
+            }
+        }
+        // A host that was made anew has another address, and has no configuration yet.
+        if let Some(node) = inventory.node(name)
+            && matches!(inventory.provider, Provider::Existing(_))
+            && let Some(host) = node.connection_host.or_else(|| node.address.as_deref()?.parse().ok())
+            && let Some(me) = config.nodes.iter().find(|member| member.name == config.node)
+            && me.host != host
+        {
+            say(
+                Some(name),
+                format!("is reached by the others at {}, and at {host} by the inventory", me.host),
+                format!(
+                    "that address does not change while the cluster lives: keep `connection_host: {}`",
+                    me.host
+                ),
+            );
+        }
+    }
+    found
+}

@@ -1,0 +1,177 @@
+//! What follows from the steps of a plan: reloads and restarts that hosts ask for once their files have changed. And what
+//! the inventory says and nobody does.
+
+use std::collections::BTreeMap;
+
+use super::Planner;
+use crate::facts::{Droplet, HostFacts};
+use crate::inventory::{Node, Provider, Role};
+use crate::plan::files::{self, Content, FileChange};
+use crate::plan::{Action, Consequence, Risk, Trouble, roles};
+use crate::settings;
+
+impl<'a> Planner<'a> {
+    pub(super) fn then(&mut self) {
+        let version = self.inventory.postgresql.version;
+        let (conf, hba) = (files::postgresql_conf(version), files::pg_hba(version));
+        let (mut reload, mut shrinks) = (Vec::new(), false);
+        let (mut restart, mut names): (Vec<&Node>, Vec<String>) = (Vec::new(), Vec::new());
+        let mut services: [(&str, Vec<&Node>); 2] = [("repmgrd", Vec::new()), ("cluster-node", Vec::new())];
+        for node in &self.inventory.nodes {
+            let Some(host) = self.host(&node.name).up() else { continue };
+            let changes = self.file_changes(&node.name);
+            if host.postgres.is_some() && changes.iter().any(|file| file.path == conf || file.path == hba) {
+                reload.push(node);
+            }
+            if let Some(file) = changes.iter().find(|file| file.path == conf)
+                && host.postgres.is_some()
+            {
+                let need = needing_restart(file);
+                if !need.is_empty() {
+                    restart.push(node);
+                }
+                for (name, lower) in need {
+                    shrinks |= lower;
+                    if !names.contains(&name) {
+                        names.push(name);
+                    }
+                }
+            }
+            for (unit, nodes) in &mut services {
+                if changes.iter().any(|file| is_read_by(unit, &file.path)) && runs(host, unit) {
+                    nodes.push(node);
+                }
+            }
+        }
+        let plain = |nodes: &[&Node]| nodes.iter().map(|node| node.name.clone()).collect::<Vec<_>>();
+        if !reload.is_empty() {
+            let action = "reload PostgreSQL".to_owned();
+            self.plan.then.push(Consequence { action, nodes: plain(&reload), risk: Risk::Safe });
+        }
+        let rank = |node: &&Node| match roles::role(self.inventory, &self.primary, node) {
+            Role::Standby => {
+                if shrinks {
+                    2
+                } else {
+                    0
+                }
+            }
+            Role::Witness => 1,
+            Role::Primary => {
+                if shrinks {
+                    0
+                } else {
+                    2
+                }
+            }
+        };
+        restart.sort_by_key(rank);
+        if !restart.is_empty() {
+            let action = format!("restart PostgreSQL for {}", names.join(", "));
+            self.plan.then.push(Consequence { action, nodes: plain(&restart), risk: Risk::Restart });
+        }
+        for (unit, mut nodes) in services {
+            nodes.sort_by_key(|node| match roles::role(self.inventory, &self.primary, node) {
+                Role::Witness => 0,
+                Role::Standby => 1,
+                Role::Primary => 2,
+            });
+            if !nodes.is_empty() {
+                let action = format!("restart {unit}");
+                self.plan.then.push(Consequence { action, nodes: plain(&nodes), risk: Risk::Safe });
+            }
+        }
+    }
+
+    fn file_changes(&self, node: &str) -> Vec<FileChange> {
+        let steps = self.plan.steps.iter().filter(|step| step.node.as_deref() == Some(node));
+        let files = steps.filter_map(|step| match &step.action {
+            Action::WriteFiles { files } => Some(files.clone()),
+            _ => None,
+        });
+        files.flatten().collect()
+    }
+
+    /// Keys that only count when something is made.
+    pub(super) fn ignored(&mut self) {
+        let Provider::DigitalOcean(provider) = &self.inventory.provider else { return };
+        let Some(cloud) = &self.facts.cloud else { return };
+        let mut notes = Vec::new();
+        if let (false, Some(address)) = (provider.floating_ip, &cloud.floating_ip) {
+            let address = address.address;
+            notes.push(Trouble {
+                node: None,
+                message: format!(
+                    "the cluster keeps its floating IP {address}: `floating_ip: false` is ignored"
+                ),
+                hint: "say `floating_ip: true`: the address stays for as long as the cluster does".into(),
+            });
+        }
+        for (key, of, wanted) in [
+            (
+                "region",
+                (|droplet| droplet.region.as_deref()) as fn(&Droplet) -> Option<&str>,
+                &provider.region,
+            ),
+            ("size", |droplet| droplet.size.as_deref(), &provider.size),
+            ("image", |droplet| droplet.image.as_deref(), &provider.image),
+        ] {
+            let mut others: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+            for node in &self.inventory.nodes {
+                let found = cloud.droplets.get(&node.name).and_then(of);
+                if let Some(found) = found.filter(|found| found != wanted) {
+                    others.entry(found).or_default().push(&node.name);
+                }
+            }
+            for (found, nodes) in others {
+                let (nodes, have) = (nodes.join(", "), if nodes.len() == 1 { "has" } else { "have" });
+                notes.push(Trouble {
+                    node: None,
+                    message: format!("{nodes} {have} the {key} {found}: `{key}: {wanted}` counts for new droplets alone"),
+                    hint: if key == "size" {
+                        "resize them at the provider, one at a time and switched off, the primary last (`cluster \
+                         switchover` first)".into()
+                    } else {
+                        format!("it does not change later: say `{key}: {found}`, or make a cluster of another name")
+                    },
+                });
+            }
+        }
+        self.plan.notes = notes;
+    }
+}
+
+/// The settings of a changed file that wait for a restart, and whether each falls below what a standby must have.
+fn needing_restart(file: &FileChange) -> Vec<(String, bool)> {
+    let (Some(before), Some(Content::Plain(after))) = (&file.before, &file.content) else {
+        return Vec::new();
+    };
+    let (before, after) = (files::values(before), files::values(after));
+    let mut names: Vec<&str> = before.keys().chain(after.keys()).copied().collect();
+    names.sort_unstable();
+    names.dedup();
+    names.retain(|name| before.get(name) != after.get(name) && settings::needs_restart(name));
+    let number = |value: Option<&&str>| value.and_then(|value| value.parse::<i64>().ok());
+    names
+        .into_iter()
+        .map(|name| {
+            let held = settings::hot_standby().any(|(it, _)| it == name);
+            let lower =
+                matches!((number(before.get(name)), number(after.get(name))), (Some(a), Some(b)) if b < a);
+            (name.to_owned(), held && lower)
+        })
+        .collect()
+}
+
+/// The files that a service says it has read.
+fn is_read_by(unit: &str, path: &str) -> bool {
+    match unit {
+        "repmgrd" => ["/etc/repmgr.conf", "/etc/systemd/system/repmgrd.service"].contains(&path),
+        _ => ["/etc/cluster/node.json", "/etc/cluster/key", "/etc/systemd/system/cluster-node.service"]
+            .contains(&path),
+    }
+}
+
+fn runs(host: &HostFacts, unit: &str) -> bool {
+    host.units.get(unit).is_some_and(|unit| unit.active == "active")
+}
