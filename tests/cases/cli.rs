@@ -179,6 +179,7 @@ fn constant(text: &str) -> String {
             ("/v2/account/keys/", " ", "FINGERPRINT"),
             ("(request ", ")", "ID"),
             ("provider   ", "", "…"),
+            ("at the provider (", ")", "…"),
             ("cannot be reached: ", "", "…"),
         ] {
             if let Some(begin) = line.find(before).map(|at| at + before.len()) {
