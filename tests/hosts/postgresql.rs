@@ -68,7 +68,7 @@ fn postgresql_that_dies_while_it_starts_is_started_again() {
     let (lab, inventory) = made(26);
     let kill = |name: &str, moment: u32, limit: u64| {
         let after = f64::from(moment) * 0.05;
-        let left = if moment % 2 == 0 { "yes" } else { "no" };
+        let left = if moment.is_multiple_of(2) { "yes" } else { "no" };
         let script =
             format!("cd /; cat >/run/kill <<'END'\n{KILL_TWICE}\nEND\nsh -eu /run/kill {after} {left}");
         let took: u64 = lab.ssh(name, &script).parse().unwrap();
