@@ -6,7 +6,6 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cluster::check;
 use cluster::connect::format::conninfo;
 use cluster::connect::{Connection, Password, Server};
 use cluster::node::config::Config;
@@ -121,15 +120,4 @@ fn applications_tell_it_nothing() {
     });
     assert_eq!(told, Told::Nothing);
     assert!(said.contains("channel binding"), "{said}");
-}
-
-#[test]
-fn the_check_of_up_tells_it_nothing() {
-    let (port, served) = server();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let password = PASSWORD.into();
-    let written = check::write_through("127.0.0.1", port, &password, Duration::ZERO);
-    let error = runtime.block_on(written).unwrap_err();
-    assert!(format!("{error:#}").contains("authentication"), "{error:#}");
-    assert_eq!(served.join().unwrap(), Told::Nothing);
 }
