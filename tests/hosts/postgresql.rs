@@ -270,7 +270,8 @@ fn readers_hold_up_neither_a_promotion_nor_a_switchover() {
 fn a_reboot_a_full_disk_and_an_upgrade() {
     let (lab, inventory) = made(29);
     // The guard is still there when PostgreSQL has ended.
-    lab.ssh("pg1", "systemctl reboot");
+    // It takes the session with it.
+    lab.try_ssh("pg1", "systemctl reboot");
     lab.wait_for_status(&inventory, 60, |status| status["primary"] == "pg2");
     let status = healthy(&lab, &inventory);
     assert_eq!(primary(&status).0, "pg2");
