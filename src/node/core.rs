@@ -44,7 +44,7 @@ const MEND: Millis = 10_000;
 /// How soon again when something was wrong with them.
 const MEND_RETRY: Millis = 2_000;
 /// For how long a node that could not start or promote lets others try.
-const FAILED_BACKOFF: Millis = 60_000;
+const FAILED_BACKOFF: Millis = 20_000;
 /// How soon a start or a rejoin that failed is tried again.
 const RETRY: Millis = 10_000;
 /// A primary that has not been heard of for so long may be none any more.
