@@ -63,7 +63,8 @@ impl World {
                 // The last thing before it takes writes: `recovery_end_command` asks the guard.
                 let ungranted = self.mistake == Some(Mistake::PromotesUngranted);
                 let asked = self.nodes[index].guard_runs(real);
-                if !ungranted && !(asked && self.request(index, &Request::MayPromote)?) {
+                let granted = ungranted || (asked && self.request(index, &Request::MayPromote)?);
+                if !granted {
                     self.nodes[index].postgres_ends();
                     return Ok(());
                 }
