@@ -104,5 +104,5 @@ lint:
 	cargo clippy --all-targets -- -D warnings
 	rm -rf target/render
 	cargo run -q --bin cluster -- render target/render
-	shellcheck -e SC2016,SC2034,SC2317,SC2329 target/render/*.sh
+	shellcheck -e SC2034,SC2317,SC2329 target/render/*.sh
 	shellcheck scripts/*.sh benches/*.sh .ci/run

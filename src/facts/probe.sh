@@ -146,7 +146,8 @@ if [ -e /run/cluster/settings-tried ]; then say tried "$(cat /run/cluster/settin
 if [ -e "$data/postmaster.pid" ]; then
     state=current
     for file in "/etc/postgresql/$version/main/conf.d/90-cluster.conf" "/etc/postgresql/$version/main/pg_hba.conf"; do
-        # shellcheck disable=SC3013 # dash knows it.
+        # Every /bin/sh of Debian and Ubuntu knows it.
+        # shellcheck disable=SC3013
         if [ "$file" -nt "$data/postmaster.pid" ] && ! [ "/run/cluster/postgresql.reloaded" -nt "$file" ]; then state=stale; fi
     done
     say loaded "postgresql $state"
