@@ -419,8 +419,10 @@ impl Core {
 
     fn receive(&mut self, now: Millis, from: NodeId, message: Message) {
         self.heard.insert(from, now);
-        if let Message::Ask { writable: true, term, won, .. } = &message
-            && (*term >= self.lease.durable().term || self.lease.is_forced())
+        // Whoever is refused raises its term, and proves nothing by that: what a majority has granted to it counts.
+        if let Message::Ask { writable: true, term, won, confirmed, forced, .. } = &message
+            && (confirmed.filter(|_| !forced).unwrap_or(*term) >= self.lease.durable().term
+                || self.lease.is_forced())
         {
             self.bootstrap = false;
             let before = self.primary.take();

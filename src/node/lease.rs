@@ -112,6 +112,10 @@ pub enum Message {
         /// The configuration of members that I know.
         #[serde(default)]
         generation: Generation,
+        /// The highest term that a majority has granted to this claim: `term` may have been raised beyond it, by a node
+        /// whose clock has stood still and that knows of no other. None from guards that do not say it.
+        #[serde(default)]
+        confirmed: Option<Term>,
     },
     /// Whether I do.
     Answer {
@@ -594,7 +598,7 @@ impl Lease {
                 let sound = self.local.sound;
                 output.send.push((from, Message::Straw { term, refusal, known, sound }));
             }
-            Message::Ask { term, asked_at, position, writable, lease, forced, won, generation } => {
+            Message::Ask { term, asked_at, position, writable, lease, forced, won, generation, .. } => {
                 if writable && self.members.ids.contains(&from) {
                     self.hear_of(now, from, term, forced, &mut output);
                     if !forced {

@@ -67,6 +67,9 @@ impl World {
     /// Time passes at the provider: it looks, and its answers arrive.
     pub(crate) fn ask_around(&mut self) -> Result<(), String> {
         let real = self.real;
+        if self.provider.inquiries.is_empty() {
+            return Ok(());
+        }
         let off: Vec<bool> = self.nodes.iter().map(|node| !node.on).collect();
         let away = self.provider.away;
         for inquiry in &mut self.provider.inquiries {

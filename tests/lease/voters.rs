@@ -156,6 +156,7 @@ fn grants_one(voter: &mut Lease, now: Millis) {
         forced: false,
         won: 0,
         generation: 0,
+        confirmed: None,
     };
     voter.receive(now, 1, ask);
 }

@@ -177,18 +177,38 @@ impl World {
             node.on && node.postgres == Postgres::Primary && self.real >= node.postgres_frozen_until
         });
         // Where a lease ends by its release alone, there is no failover to wait for.
-        let majority = laws::healthy_majority(self).filter(|_| !primary && self.nodes.len() > 2);
+        let is_awaited = !primary && self.nodes.len() > 2;
+        let majority = is_awaited.then(|| laws::healthy_majority(self)).flatten();
         self.leaderless = match (majority, self.leaderless) {
             (Some(now), Some((before, since))) if now == before => Some((before, since)),
             (Some(now), _) => Some((now, self.real)),
             (None, _) => None,
         };
         match self.leaderless {
-            Some((set, since)) if self.real - since > laws::PRIMARY_WITHIN + self.longer() => Err(format!(
-                "the healthy and connected majority {set:#b} has had no primary since {since} ms"
-            )),
+            Some((set, since)) if self.real - since > laws::PRIMARY_WITHIN + self.longer() => {
+                self.describe();
+                Err(format!(
+                    "the healthy and connected majority {set:#b} has had no primary since {since} ms"
+                ))
+            }
             _ => Ok(()),
         }
+    }
+
+    /// What every node is and wants, for whoever reads why nothing goes on.
+    fn describe(&mut self) {
+        let lines: Vec<String> = self
+            .nodes
+            .iter()
+            .map(|node| {
+                let guard = node.guard.as_ref().map(|guard| guard.status(node.clock(self.real)));
+                format!(
+                    "{}: {:?}, {}, half rewound {}, kept {}, paused {}; guard: {guard:?}",
+                    node.id, node.postgres, node.position, node.half_rewound, node.kept, node.paused,
+                )
+            })
+            .collect();
+        lines.into_iter().for_each(|line| self.tell(line));
     }
 
     /// Lets time pass without faults; `safe` says whether the laws of safety hold meanwhile.

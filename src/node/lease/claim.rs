@@ -31,6 +31,8 @@ pub enum Claim {
         term: Term,
         /// The term with which it began.
         won: Term,
+        /// The highest term that a majority has granted to it, as far as this run of the guard knows; 0 before that.
+        confirmed: Term,
         /// Since when.
         since: Millis,
         /// Who says that another holds, in answer to the last question.
@@ -54,6 +56,7 @@ impl Claim {
         Claim::Asked {
             term,
             won: term,
+            confirmed: 0,
             since: 0,
             contradicted: BTreeMap::new(),
             asked_at: 0,
@@ -233,6 +236,7 @@ impl Lease {
         self.claim = Claim::Asked {
             term,
             won: term,
+            confirmed: 0,
             since: now,
             contradicted: BTreeMap::new(),
             asked_at: now,
@@ -246,20 +250,33 @@ impl Lease {
     pub(super) fn ask(&mut self, now: Millis, output: &mut Output) {
         let (forced, generation, me, has_memory) =
             (self.is_forced(), self.members.generation, self.me, self.has_memory);
-        let Claim::Asked { term, won, asked_at, granted, contradicted, .. } = &mut self.claim else { return };
+        let Claim::Asked { term, won, confirmed, asked_at, granted, contradicted, .. } = &mut self.claim
+        else {
+            return;
+        };
         // A holder that cannot tell its position is as much the holder: what it reported stands.
         let known = self.local.position.or(self.voter.report().map(|report| report.position));
         let position = known.unwrap_or(Position { timeline: 0, lsn: 0 });
         *asked_at = now;
         contradicted.clear();
-        let (term, won, lease) = (*term, *won, self.timing.asks());
+        let (term, won, confirmed, lease) = (*term, *won, Some(*confirmed), self.timing.asks());
         let writable = self.local.writable && self.local.position.is_some();
         if has_memory {
             granted.insert(me, now.saturating_add(self.timing.holds_of(lease)));
             let persist = self.voter.grant(now, (me, me), term, writable.then_some(position), lease);
             output.persist = persist.or(output.persist.take());
         }
-        let ask = Message::Ask { term, asked_at: now, position, writable, lease, forced, won, generation };
+        let ask = Message::Ask {
+            term,
+            asked_at: now,
+            position,
+            writable,
+            lease,
+            forced,
+            won,
+            generation,
+            confirmed,
+        };
         self.broadcast(&ask, output);
         self.count(now, output);
     }
@@ -334,10 +351,11 @@ impl Lease {
     /// How long the grants last: until the first grant of the best majority ends.
     fn count(&mut self, now: Millis, output: &mut Output) {
         let majority = self.majority();
-        let Claim::Asked { term, granted, until, .. } = &mut self.claim else { return };
+        let Claim::Asked { term, confirmed, granted, until, .. } = &mut self.claim else { return };
         let mut newest: Vec<Millis> = granted.values().copied().collect();
         newest.sort_unstable_by(|one, other| other.cmp(one));
         let Some(end) = newest.get(majority - 1).copied() else { return };
+        *confirmed = *term;
         if self.voter.durable().forced {
             if now < end {
                 let term = *term;

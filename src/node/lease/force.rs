@@ -121,6 +121,7 @@ impl Claim {
         Claim::Asked {
             term,
             won: term,
+            confirmed: 0,
             since: now,
             contradicted: [].into(),
             asked_at: now,

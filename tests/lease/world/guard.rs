@@ -46,6 +46,9 @@ impl World {
     /// What has come to the guard.
     fn post(&mut self, index: usize) -> Result<(), String> {
         let real = self.real;
+        if self.nodes[index].mail.iter().all(|mail| mail.due > real) {
+            return Ok(());
+        }
         let (due, rest) = self.nodes[index].mail.drain(..).partition(|mail| mail.due <= real);
         self.nodes[index].mail = rest;
         let due: Vec<Mail> = due;

@@ -46,7 +46,7 @@ impl World {
     /// The operator's run goes on: one node at a time, the primary first; a node that cannot be reached is left out. Runs
     /// are cut off, and begun again.
     pub(super) fn operate(&mut self) {
-        if self.real < self.next_step {
+        if self.steps.is_empty() || self.real < self.next_step {
             return;
         }
         self.next_step = self.real + PACE + self.random.between(0, 4_000);

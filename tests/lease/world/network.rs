@@ -63,6 +63,9 @@ impl World {
 
     pub(super) fn deliver(&mut self) -> Result<(), String> {
         let real = self.real;
+        if self.flights.iter().all(|flight| flight.arrives > real) {
+            return Ok(());
+        }
         let (due, flights) = self.flights.drain(..).partition(|flight| flight.arrives <= real);
         self.flights = flights;
         let due: Vec<Flight> = due;
