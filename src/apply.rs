@@ -19,7 +19,8 @@ use crate::plan::{Action, Phase, Plan, Step, Trouble, plan};
 use crate::report::Event;
 use crate::world::World;
 
-/// A plan has fewer phases than this; more rounds mean that something undoes what is done.
+/// A plan has fewer phases than this, not counting that every new member is told to each node by itself; more rounds mean
+/// that something undoes what is done.
 const MOST_ROUNDS: usize = 40;
 
 /// How long the guards may take to agree on a primary after the last step.
@@ -67,7 +68,7 @@ pub async fn converge(world: &Arc<World>, stop: &CancellationToken) -> Result<Ou
             }
         };
         rounds += 1;
-        if rounds > MOST_ROUNDS {
+        if rounds > MOST_ROUNDS + world.inventory.nodes.len().pow(2) {
             return Err(Advice::failed("the plan does not become empty")
                 .hint("please report this, with the log of this run")
                 .into());
@@ -83,6 +84,8 @@ pub async fn converge(world: &Arc<World>, stop: &CancellationToken) -> Result<Ou
                 .into());
         }
         steps += list.len();
+        hand_out(world, &list)?;
+        waiting = None;
         run_phase(world, &facts, phase, list, stop).await?;
         // Waiting may have to be done again: a host can reboot in the middle of its first boot.
         if phase != Phase::Reach {
@@ -109,6 +112,18 @@ fn remember(world: &World, facts: &Facts) -> Result<()> {
     }
     match identifier {
         Some(_) => world.state.remember(|memory| memory.system_identifier = identifier),
+        None => Ok(()),
+    }
+}
+
+/// Numbers of configurations are not used twice, whatever becomes of this run.
+fn hand_out(world: &World, steps: &[&Step]) -> Result<()> {
+    let generations = steps.iter().filter_map(|step| match &step.action {
+        Action::Configure { members, .. } => Some(members.generation),
+        _ => None,
+    });
+    match generations.max() {
+        Some(most) => world.state.remember(|memory| memory.generation = memory.generation.max(most)),
         None => Ok(()),
     }
 }

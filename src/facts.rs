@@ -180,6 +180,8 @@ impl Host {
 pub struct Local {
     /// The cluster's system identifier, once a primary was made.
     pub system_identifier: Option<String>,
+    /// The highest configuration of members that was handed out from here.
+    pub generation: u64,
     /// Public host keys that user data carried, by node: to be replaced as soon as a host is up.
     pub bootstrap_keys: BTreeMap<String, String>,
     /// Hash of the node's program that belongs to this operator's program.

@@ -6,8 +6,10 @@ use serde::Serialize;
 
 use crate::facts::{Facts, Host, HostFacts};
 use crate::inventory::{Inventory, Provider, Role};
+use crate::node::wire;
 use crate::plan::changed::changed;
 use crate::plan::files;
+use crate::plan::members::Configuration;
 use crate::plan::roles::{self, Data, Primary};
 
 /// The state of a cluster.
@@ -78,6 +80,8 @@ pub struct Node {
     pub guard: Option<String>,
     /// PostgreSQL's version.
     pub version: Option<String>,
+    /// Whether it has a vote; none if its guard does not say who has.
+    pub votes: Option<bool>,
     /// Whether a person has paused it; none if its guard says nothing.
     pub paused: Option<bool>,
     /// What its guard is doing, and why it does nothing else; none if it says nothing.
@@ -239,7 +243,8 @@ fn holder(inventory: &Inventory, facts: &Facts) -> (Option<String>, bool) {
 /// Whether another node would take over if the primary were lost now.
 fn failover(inventory: &Inventory, primary: &Primary, nodes: &[Node]) -> Failover {
     let off = |why: String| Failover { automatic: false, why: Some(why) };
-    let count = inventory.nodes.len();
+    let nodes: Vec<&Node> = nodes.iter().filter(|node| node.votes != Some(false)).collect();
+    let count = nodes.len();
     if *primary == Primary::Never {
         return off("there is no cluster yet".into());
     }
@@ -255,7 +260,7 @@ fn failover(inventory: &Inventory, primary: &Primary, nodes: &[Node]) -> Failove
     let paused: Vec<&str> =
         nodes.iter().filter(|node| node.paused == Some(true)).map(|node| node.name.as_str()).collect();
     let takes_writes = |node: &&Node| node.role == "primary";
-    if nodes.iter().any(|node| takes_writes(&node)) {
+    if nodes.iter().any(takes_writes) {
         if !nodes.iter().any(|node| node.state == "streaming" && node.paused != Some(true)) {
             let why = if paused.is_empty() {
                 "no standby streams"
@@ -268,7 +273,7 @@ fn failover(inventory: &Inventory, primary: &Primary, nodes: &[Node]) -> Failove
         if !nodes.iter().any(|node| node.state == "streaming" && node.paused != Some(true) && within(node)) {
             return off("every standby is further behind than failover.lag_limit allows".into());
         }
-        let voters: Vec<&Node> = nodes.iter().filter(|node| !takes_writes(node)).collect();
+        let voters: Vec<&Node> = nodes.into_iter().filter(|node| !takes_writes(node)).collect();
         let there = voters.iter().filter(|node| node.guard.as_deref() == Some("active")).count();
         if there < count / 2 + 1 {
             return off(format!(
@@ -279,7 +284,7 @@ fn failover(inventory: &Inventory, primary: &Primary, nodes: &[Node]) -> Failove
     } else if !paused.is_empty() {
         return off(format!("{} paused", if paused.len() == 1 { "one node is" } else { "some nodes are" }));
     } else {
-        let there = |node: &&Node| node.guard.as_deref() == Some("active");
+        let there = |node: &&&Node| node.guard.as_deref() == Some("active");
         let (guards, majority) = (nodes.iter().filter(there).count(), count / 2 + 1);
         if guards < majority {
             return off(format!("{guards} of {count} guards can be reached, and a majority is {majority}"));
@@ -340,6 +345,51 @@ fn floating_ip(
     Some(FloatingIp { address: found.address.to_string(), node: holder })
 }
 
+/// What a guard says is wrong with its node, beside what it does about it.
+fn complaints(facts: &Facts, guard: &serde_json::Value, votes: Option<bool>) -> Vec<String> {
+    let word = |key: &str| guard.get(key).and_then(|it| it.as_str());
+    let is = |key: &str| guard.get(key).and_then(serde_json::Value::as_bool) == Some(true);
+    let mut found = Vec::new();
+    if votes == Some(false) {
+        found.push("has no vote yet, and would not take over: `cluster up` gives it one".to_owned());
+    }
+    if let Some(why) = word("disk") {
+        found.push(format!("its guard cannot write down what it grants, and grants nothing: {why}"));
+    }
+    if let Some(why) = word("room") {
+        found
+            .push(format!("its disk takes nothing else: no journal is kept, and it could not rejoin: {why}"));
+    }
+    if is("outdated") {
+        found.push(
+            "PostgreSQL runs a program that an upgrade has replaced: it is in effect after a restart \
+             (`cluster switchover` first, where this is the primary)"
+                .to_owned(),
+        );
+    }
+    if is("stray_standby_signal") {
+        found.push(
+            "a standby.signal lies beside a server that takes writes: remove it, or it becomes a standby when it \
+             starts again"
+                .to_owned(),
+        );
+    }
+    // That nothing is heard from a guard that does not run is its own node's problem.
+    let runs = |peer: &str| {
+        let host = facts.hosts.get(peer).and_then(Host::up);
+        host.is_some_and(|host| host.units.get("cluster-node").is_some_and(|unit| unit.active == "active"))
+    };
+    let deaf = guard.get("deaf_to").and_then(|it| it.as_object()).into_iter().flatten();
+    for (peer, millis) in deaf.filter(|(peer, _)| runs(peer)) {
+        let seconds = millis.as_u64().unwrap_or_default() / 1000;
+        found.push(format!(
+            "its guard has not heard {peer}'s for {seconds} s: UDP port {} must be open both ways",
+            wire::PORT
+        ));
+    }
+    found
+}
+
 const NOT_READ: &str =
     "its configuration is newer than what PostgreSQL has read: `cluster up` makes it read it";
 
@@ -363,6 +413,7 @@ fn look_at(
         repmgrd: None,
         guard: None,
         version: None,
+        votes: None,
         paused: None,
         guard_says: None,
     };
@@ -395,6 +446,10 @@ fn look_at(
     };
     let unit = |name: &str| host.units.get(name).map(|unit| unit.active.clone());
     seen.paused = host.paused();
+    seen.votes = Configuration::in_use(host).map(|members| members.names.contains(&node.name));
+    if let Some(guard) = &host.guard {
+        complaints(facts, guard, seen.votes).into_iter().for_each(&mut wrong);
+    }
     seen.guard_says = host.guard.as_ref().and_then(|guard| {
         let word = |key: &str| guard.get(key)?.as_str().filter(|word| !word.is_empty());
         word("doing").map(|job| format!("{job} is under way")).or_else(|| word("why").map(str::to_owned))

@@ -114,6 +114,7 @@ impl World {
         }
         let local = Local {
             system_identifier: memory.system_identifier,
+            generation: memory.generation,
             bootstrap_keys,
             node_program: self.program.sha256.clone(),
             ..Local::default()

@@ -6,6 +6,7 @@
 pub mod action;
 pub mod changed;
 pub mod files;
+pub mod members;
 pub mod roles;
 pub(crate) mod steps;
 
@@ -70,6 +71,8 @@ pub enum Phase {
     WatchStandbys,
     /// The same of the primary.
     WatchPrimary,
+    /// Who has a vote: one node at a time.
+    Members,
     /// The floating IP leads to the primary.
     Address,
 }
@@ -89,6 +92,7 @@ impl Phase {
             Phase::Follow => "standbys and witness",
             Phase::RestartFirst | Phase::RestartWitness | Phase::RestartLast => "restart",
             Phase::Watch | Phase::WatchWitness | Phase::WatchStandbys | Phase::WatchPrimary => "services",
+            Phase::Members => "members",
             Phase::Address => "floating IP",
         }
     }

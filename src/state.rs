@@ -29,6 +29,8 @@ pub struct State {
 pub struct Memory {
     /// The cluster's system identifier, once a primary was made.
     pub system_identifier: Option<String>,
+    /// The highest configuration of members that was handed out from here.
+    pub generation: u64,
     /// The floating IP that was made for it.
     pub floating_ip: Option<std::net::Ipv4Addr>,
     /// The droplets that were made for it, by id: what leads to them when their tag is gone or the API is away.

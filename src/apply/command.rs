@@ -6,13 +6,20 @@ use base64::engine::general_purpose::STANDARD;
 use super::script;
 use crate::facts::host::Made;
 use crate::inventory::Inventory;
-use crate::plan::Action;
+use crate::plan::files::FileChange;
+use crate::plan::{Action, Unit};
 use crate::remote::Command;
 use crate::settings;
 use crate::{scram, sql};
 
 /// The label of what says whether settings work.
 pub(super) const TRY: &str = "try settings";
+
+/// A file as `write-files.sh` reads it.
+fn line(file: &FileChange) -> Option<String> {
+    let content = STANDARD.encode(file.content.as_ref()?.expose());
+    Some(format!("{} {} {} {content}\n", file.path, file.mode, file.owner))
+}
 
 /// The command for an action that is one command on one host; none for the others.
 pub fn of(inventory: &Inventory, action: &Action, program: &[u8]) -> Option<Command> {
@@ -35,19 +42,13 @@ pub fn of(inventory: &Inventory, action: &Action, program: &[u8]) -> Option<Comm
             postgres(TRY, script::TRY_SETTINGS).arg(sha256).stdin(text.as_str())
         }
         Action::WriteFiles { files } => {
-            let mut lines = String::new();
-            for file in files {
-                let content = file.content.as_ref()?.expose();
-                lines.push_str(&format!(
-                    "{} {} {} {}\n",
-                    file.path,
-                    file.mode,
-                    file.owner,
-                    STANDARD.encode(content)
-                ));
-            }
-            Command::new("write files", script::WRITE_FILES).stdin(lines)
+            let lines: Option<String> = files.iter().map(line).collect();
+            Command::new("write files", script::WRITE_FILES).stdin(lines?)
         }
+        Action::Configure { file, .. } => Command::new("change members", script::CONFIGURE)
+            .arg(Unit::ClusterNode.name())
+            .stdin(line(file)?)
+            .limit(120),
         Action::InstallProgram { sha256 } => Command::new("install cluster-node", script::PROGRAM)
             .arg("/usr/local/bin/cluster-node")
             .arg(sha256)

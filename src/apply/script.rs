@@ -19,6 +19,18 @@ macro_rules! with_whose {
     };
 }
 
+/// A script that runs when files have been written.
+macro_rules! after_files {
+    ($name:literal) => {
+        concat!(
+            include_str!("../settings/session.sh"),
+            include_str!("../remote/whose.sh"),
+            include_str!("scripts/write-files.sh"),
+            include_str!(concat!("scripts/", $name, ".sh"))
+        )
+    };
+}
+
 /// A script with the shared functions in front of it.
 macro_rules! with_lib {
     ($name:literal) => {
@@ -50,6 +62,7 @@ scripts! {
     HOST_KEY_MAKE = plain "host-key-make";
     HOST_KEY_USE = plain "host-key-use";
     SERVICES = plain "services";
+    CONFIGURE = after_files "services";
     CREATE_DATA = with_lib "create-data";
     START_NEW = with_lib "start-new";
     PSQL = with_lib "psql";

@@ -24,11 +24,11 @@ pub struct Config {
     /// member.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub generation: u64,
-    /// All nodes, this one included, in the inventory's order.
+    /// The members: the nodes that have a vote, in the inventory's order.
     pub nodes: Vec<Member>,
-    /// This node, if it was taken out of the cluster and is none of them any more.
+    /// This node, where it is none of them: not yet, or not any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub removed: Option<Member>,
+    pub observer: Option<Member>,
     /// The address that follows the primary.
     pub floating_ip: Option<FloatingIp>,
     /// How a failover goes.
@@ -84,13 +84,13 @@ impl Config {
     /// This node among the members.
     ///
     /// # Panics
-    /// Never, for a file that `cluster up` wrote: `node` is one of `nodes`, or stands in `removed`.
+    /// Never, for a file that `cluster up` wrote: `node` is one of `nodes`, or stands in `observer`.
     pub fn me(&self) -> &Member {
         self.nodes
             .iter()
             .find(|member| member.name == self.node)
-            .or(self.removed.as_ref())
-            .expect("a node is a member of its own cluster, or was")
+            .or(self.observer.as_ref())
+            .expect("a node is a member of its own cluster, or an observer")
     }
 
     /// This node's id.

@@ -253,7 +253,7 @@ impl Seen {
                 return (Act::Rest, PAUSED);
             }
             if !self.member {
-                return (Act::Rest, "this node is no member of the cluster any more");
+                return (Act::Rest, "this node has no vote in the cluster");
             }
             if !self.processes && self.finished && self.job.is_none() {
                 return (Act::Start, "the witness does not run");
@@ -274,7 +274,7 @@ impl Seen {
             return (Act::Rest, PAUSED);
         }
         if !self.member {
-            return (Act::Rest, "this node is no member of the cluster any more");
+            return (Act::Rest, "this node has no vote in the cluster");
         }
         if !self.finished {
             return (Act::Rest, "`cluster up` has not finished the data directory");

@@ -4,6 +4,7 @@ use secrecy::SecretString;
 use serde::Serialize;
 
 use super::files::FileChange;
+use super::members::Configuration;
 use crate::facts::host::Made;
 
 /// What a step may cost.
@@ -164,6 +165,13 @@ pub enum Action {
         /// The settings that wait for it.
         settings: Vec<String>,
     },
+    /// Gives a node another configuration of members, and has its guard read it.
+    Configure {
+        /// The configuration.
+        members: Configuration,
+        /// The guard's configuration file.
+        file: Box<FileChange>,
+    },
     /// Starts and enables services, or restarts them so that they read their configuration.
     Services {
         /// The services.
@@ -212,6 +220,9 @@ impl Action {
             Action::Database { name, .. } => format!("create the database {name}"),
             Action::Reload => "reload PostgreSQL".into(),
             Action::Restart { settings } => format!("restart PostgreSQL for {}", settings.join(", ")),
+            Action::Configure { members, .. } => {
+                format!("take up members {}: {}", members.generation, members.list())
+            }
             Action::Services { units, restart } => {
                 let names: Vec<&str> = units.iter().map(|unit| unit.name()).collect();
                 format!("{} {}", if *restart { "restart" } else { "start" }, names.join(" and "))

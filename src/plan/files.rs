@@ -8,6 +8,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::Means;
+use super::members::Configuration;
 use crate::facts::host::FileFacts;
 use crate::inventory::{Inventory, Node, Provider, Role};
 use crate::node::config::{self, Config, FloatingIp, Member};
@@ -155,7 +156,13 @@ pub fn before_install() -> File {
 }
 
 /// The files of one node.
-pub fn files(inventory: &Inventory, means: &Means, addresses: &Addresses, node: &Node) -> Vec<File> {
+pub fn files(
+    inventory: &Inventory,
+    means: &Means,
+    addresses: &Addresses,
+    node: &Node,
+    members: &Configuration,
+) -> Vec<File> {
     let version = inventory.postgresql.version;
     let port = inventory.postgresql.port;
     let known = inventory.nodes.iter().all(|node| addresses.hosts.contains_key(&node.name))
@@ -209,12 +216,7 @@ pub fn files(inventory: &Inventory, means: &Means, addresses: &Addresses, node: 
                 "cluster": cluster, "version": version, "watchdog_ms": Timing::watchdog(inventory.failover.lease_ms),
             }))),
         ),
-        file(
-            config::PATH.into(),
-            "644",
-            "root:root",
-            known.then(|| node_config(inventory, means, addresses, node)),
-        ),
+        node_file(inventory, means, addresses, node, members),
         File {
             path: wire::KEY_PATH.into(),
             mode: "600",
@@ -306,19 +308,40 @@ fn hba(inventory: &Inventory, addresses: &Addresses, node: &Node) -> String {
     }))
 }
 
-/// The node program's configuration.
-fn node_config(inventory: &Inventory, means: &Means, addresses: &Addresses, node: &Node) -> String {
-    let nodes = inventory
-        .nodes
-        .iter()
-        .map(|node| Member {
+/// The node program's configuration, as a file; without content while it names an address that is not known yet.
+pub fn node_file(
+    inventory: &Inventory,
+    means: &Means,
+    addresses: &Addresses,
+    node: &Node,
+    members: &Configuration,
+) -> File {
+    let content = node_config(inventory, means, addresses, node, members).map(Content::Plain);
+    File { path: config::PATH.into(), mode: "644", owner: "root:root", content }
+}
+
+fn node_config(
+    inventory: &Inventory,
+    means: &Means,
+    addresses: &Addresses,
+    node: &Node,
+    members: &Configuration,
+) -> Option<String> {
+    if addresses.wants_floating_ip && addresses.floating_ip.is_none() {
+        return None;
+    }
+    let member = |node: &Node| {
+        Some(Member {
             name: node.name.clone(),
             id: node.id,
             witness: node.role == Role::Witness,
-            host: addresses.hosts[&node.name],
+            host: *addresses.hosts.get(&node.name)?,
             droplet_id: addresses.droplets.get(&node.name).copied(),
         })
-        .collect();
+    };
+    let voters = inventory.nodes.iter().filter(|node| members.names.contains(&node.name));
+    let nodes = voters.map(member).collect::<Option<Vec<Member>>>()?;
+    let observer = if members.names.contains(&node.name) { None } else { Some(member(node)?) };
     let api_url = means.api_url.clone().or_else(|| match &inventory.provider {
         Provider::Existing(existing) => existing.floating_ip.as_ref()?.api_url.clone(),
         Provider::DigitalOcean(_) => None,
@@ -332,13 +355,13 @@ fn node_config(inventory: &Inventory, means: &Means, addresses: &Addresses, node
         node: node.name.clone(),
         version: inventory.postgresql.version,
         port: inventory.postgresql.port,
-        generation: 0,
+        generation: members.generation,
         nodes,
-        removed: None,
+        observer,
         floating_ip,
         failover: inventory.failover,
     };
     let mut text = serde_json::to_string_pretty(&config).expect("a configuration is plain data");
     text.push('\n');
-    text
+    Some(text)
 }

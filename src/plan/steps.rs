@@ -1,5 +1,6 @@
 //! What is missing, node by node. Here is the order in which it is asked; each question has a file of its own.
 
+mod members;
 mod packages;
 mod primary;
 mod provider;
@@ -57,10 +58,12 @@ impl<'a> Planner<'a> {
         }
         self.try_settings();
         self.address();
+        self.members();
         self.lease();
         self.pause();
         self.ignored();
         self.then();
+        self.then_members();
         self.plan
     }
 

@@ -1,10 +1,12 @@
 //! Laws that hold in every world: runs that are killed anywhere, hosts that come and go, and no data lost.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use cluster::facts::Host;
 use cluster::facts::host::Made;
-use cluster::inventory::Inventory;
+use cluster::inventory::{Inventory, Node, Role};
+use cluster::plan::members::Configuration;
 use cluster::plan::roles::{self, Data};
 use cluster::plan::{Action, Plan, Step, plan};
 use proptest::prelude::*;
@@ -30,7 +32,7 @@ fn obey(model: &Model, plan: &Plan) {
             let runs = || model.facts.hosts[&node.name].up().is_some_and(|host| host.postgres.is_some());
             trace(&node.name) == Some(Data::Ours) && (runs() || node.name != model.inventory.primary().name)
         });
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     for step in &plan.steps {
         assert!(seen.insert(step.identity()), "`{}` is planned twice", step.identity());
         assert!(!step.why.is_empty(), "`{}` does not say why", step.identity());
@@ -76,6 +78,7 @@ fn suffer(model: &mut Model, run: &Killed) {
         let mut lanes: Vec<Option<String>> = steps.iter().map(|step| step.node.clone()).collect();
         lanes.sort();
         lanes.dedup();
+        majorities_meet(model);
         for (lane, (stop, half)) in lanes.iter().zip(&run.lanes) {
             let steps: Vec<&Step> = steps.iter().filter(|step| step.node == *lane).collect();
             let end = if round < run.phases { steps.len() } else { stop.index(steps.len() + 1) };
@@ -140,6 +143,133 @@ fn befall(model: &mut Model, mishap: Mishap) {
         }
         Mishap::MemoryLost | Mishap::MarkerLost => {}
         Mishap::NewProgram => model.facts.local.node_program.push('+'),
+    }
+}
+
+/// Never could two disjoint majorities each take a node for their primary: a guard that knows newer members refuses those
+/// that know older ones.
+fn majorities_meet(model: &mut Model) {
+    let names: Vec<String> = model.facts.hosts.keys().cloned().collect();
+    let mut guards = Vec::new();
+    for name in names {
+        // What is switched off may come back.
+        if let Some(in_use) = model.seen_or_not(&name).and_then(Configuration::in_use) {
+            guards.push((name, in_use));
+        }
+    }
+    let voters = |members: &Configuration| -> BTreeSet<String> {
+        let grant = guards.iter().filter(|(_, known)| known.generation <= members.generation);
+        // A guard that is no member of what it knows itself grants nothing.
+        let grant = grant.filter(|(name, known)| members.names.contains(name) && known.names.contains(name));
+        grant.map(|(name, _)| name.clone()).collect()
+    };
+    for (one, a) in &guards {
+        for (other, b) in &guards {
+            let (of_a, of_b) = (voters(a), voters(b));
+            let meet = of_a.len() < a.majority()
+                || of_b.len() < b.majority()
+                || of_a.union(&of_b).count() < a.majority() + b.majority();
+            // Whoever asks grants to itself: each must be in its own majority.
+            assert!(
+                meet || !a.names.contains(one) || !b.names.contains(other),
+                "two majorities: {guards:#?}"
+            );
+        }
+    }
+}
+
+/// A change of the nodes that have a vote, or something that disturbs it.
+#[derive(Clone, Debug)]
+enum Change {
+    /// The inventory has these besides the first three.
+    Nodes(Vec<u32>),
+    Unreachable(Index),
+    Reachable,
+    Promote,
+    Run(Killed),
+    Up,
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    prop_oneof![
+        3 => proptest::collection::btree_set(4..8u32, 0..3).prop_map(|ids| Change::Nodes(ids.into_iter().collect())),
+        2 => any::<Index>().prop_map(Change::Unreachable),
+        2 => Just(Change::Reachable),
+        1 => Just(Change::Promote),
+        3 => late().prop_map(Change::Run),
+        1 => Just(Change::Up),
+    ]
+}
+
+/// Killed where members are changed, for the most part.
+fn late() -> impl Strategy<Value = Killed> {
+    (5..24usize, proptest::collection::vec((any::<Index>(), any::<bool>()), 8))
+        .prop_map(|(phases, lanes)| Killed { phases, lanes })
+}
+
+/// What an operator does on a cluster of three: `known` are the nodes that were there before.
+fn undergo(model: &mut Model, three: &Inventory, change: &Change) {
+    match change {
+        Change::Nodes(ids) => {
+            let mut next = three.clone();
+            for id in ids {
+                let like = three.nodes.iter().find(|node| node.role == Role::Standby).unwrap().clone();
+                let address = format!("10.20.0.{}", 10 + id);
+                next.nodes.push(Node {
+                    name: format!("pg{id}"),
+                    id: *id,
+                    address: Some(address.clone()),
+                    connection_host: address.parse().ok(),
+                    ..like
+                });
+            }
+            model.edit(next);
+        }
+        Change::Unreachable(index) => {
+            let names: Vec<String> = model.inventory.nodes.iter().map(|node| node.name.clone()).collect();
+            model.unreachable(&names[index.index(names.len())]);
+        }
+        Change::Reachable => {
+            let names: Vec<String> = model.facts.hosts.keys().cloned().collect();
+            names.iter().for_each(|name| model.reachable(name));
+        }
+        Change::Promote => {
+            let names: Vec<String> = model.inventory.data_nodes().map(|node| node.name.clone()).collect();
+            let primary = model.writers();
+            let streams = |model: &mut Model, name: &String| {
+                let host = model.seen_or_not(name);
+                host.is_some_and(|host| host.postgres.as_ref().is_some_and(|it| it.in_recovery))
+                    && Configuration::in_use(host.unwrap()).is_some_and(|it| it.names.contains(name))
+            };
+            let heir = names.iter().find(|name| streams(model, name)).cloned();
+            if let ([primary], Some(heir)) = (primary.as_slice(), heir) {
+                model.power_off(primary);
+                model.promote(&heir);
+                model.power_on(primary);
+            }
+        }
+        Change::Run(run) => suffer(model, run),
+        Change::Up => {
+            if model.plan().refusals.is_empty() {
+                model.up(|_| false);
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    /// However the nodes of the inventory change, whoever is out of reach, and wherever a run is killed.
+    #[test]
+    fn majorities_meet_while_members_change(changes in proptest::collection::vec(change(), 1..9)) {
+        let three = inventory("existing");
+        let mut model = Model::new(three.clone());
+        model.up(|_| false);
+        for change in &changes {
+            undergo(&mut model, &three, change);
+            majorities_meet(&mut model);
+        }
     }
 }
 

@@ -19,7 +19,7 @@ use cluster::facts::{Cloud, Facts, Host, HostFacts};
 use cluster::inventory::{Inventory, Provider};
 use cluster::node::config::Config;
 use cluster::plan::roles::{self, Primary};
-use cluster::plan::{Means, Phase, Plan, Step, plan};
+use cluster::plan::{Action, Means, Phase, Plan, Step, plan};
 use host::bare;
 
 /// What identifies the cluster that the model makes.
@@ -114,6 +114,9 @@ impl Model {
     /// Does a step, or the first half of it.
     pub(crate) fn act(&mut self, step: &Step, how: How) {
         self.clock += 1.0;
+        if let Action::Configure { members, .. } = &step.action {
+            self.facts.local.generation = self.facts.local.generation.max(members.generation);
+        }
         match &step.node {
             Some(node) => self.act_on_host(node, &step.action, how),
             None if how == How::Whole => self.act_at_provider(&step.action),
@@ -124,6 +127,11 @@ impl Model {
 
     fn known(&self, node: &str) -> Option<&HostFacts> {
         self.facts.hosts.get(node).and_then(Host::up)
+    }
+
+    /// A host, whether it can be reached or not; none if there is none.
+    pub(crate) fn seen_or_not(&self, node: &str) -> Option<&HostFacts> {
+        self.dark.get(node).map(|host| &**host).or(self.known(node))
     }
 
     /// A host, seen or not.

@@ -18,7 +18,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::golden;
-use crate::model::Model;
+use crate::model::{How, Model};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -36,6 +36,8 @@ struct Case {
     /// Merged over the inventory after that.
     #[serde(default = "nothing")]
     change: Value,
+    /// A run that was killed after that.
+    killed: Option<Killed>,
     /// Merged over the facts last of all.
     #[serde(default = "nothing")]
     facts: Value,
@@ -47,6 +49,15 @@ struct Case {
     json: bool,
     /// The fault of a drill.
     drill: Option<Fault>,
+}
+
+#[derive(Deserialize)]
+struct Killed {
+    /// The title of the phase that it did not begin,
+    before: String,
+    /// but for so many rounds of it.
+    #[serde(default)]
+    rounds: usize,
 }
 
 fn nothing() -> Value {
@@ -146,6 +157,13 @@ fn world(case: &Case) -> Model {
     }
     merge(&mut yaml, case.change.clone());
     model.edit(inventory(&yaml));
+    if let Some(Killed { before, rounds }) = &case.killed {
+        model.up(|phase| phase.title() == before);
+        for _ in 0..*rounds {
+            let plan = model.plan();
+            plan.first_phase().unwrap().1.into_iter().for_each(|step| model.act(step, How::Whole));
+        }
+    }
     let mut facts = serde_json::to_value(&model.facts).unwrap();
     merge(&mut facts, case.facts.clone());
     model.facts = serde_json::from_value(facts).unwrap();
@@ -181,7 +199,10 @@ fn target(path: &Path) -> String {
     let failover = model.inventory.nodes.len() > 2;
     for host in model.facts.hosts.values_mut() {
         if let Host::Up(host) = host {
-            host.guard.get_or_insert_with(|| json!({"paused": false, "failover": failover}));
+            let guard = host.guard.get_or_insert_with(|| json!({}));
+            for (key, value) in [("paused", false), ("failover", failover)] {
+                guard.as_object_mut().unwrap().entry(key).or_insert(value.into());
+            }
         }
     }
     let place = |id: u32| format!("198.51.100.{id}");

@@ -187,7 +187,7 @@ impl Node {
             port: 5432,
             generation: self.generation,
             nodes,
-            removed: (!self.is_member()).then(|| member((self.id, self.data))),
+            observer: (!self.is_member()).then(|| member((self.id, self.data))),
             floating_ip: Some(FloatingIp {
                 address: std::net::Ipv4Addr::new(10, 0, 3, 1).into(),
                 api_url: "http://127.0.0.1:1".into(),

@@ -7,6 +7,11 @@ if [ -e "$data" ] && [ -n "$(postgres ls -A "$data")" ]; then
 fi
 mark creating
 if [ -e "$config" ]; then as_owner_of "${config%/*}" mv -T "$config" "$config.before-$(date +%Y%m%d-%H%M%S)"; fi
+# A disk that was mounted there is root's. What postgres could put in its place is a link, which is not followed.
+above=${data%/*}
+if [ -d "$above" ] && [ ! -L "$above" ] && [ "$(stat -c %U "$above")" = root ]; then
+    chown -h postgres:postgres "$above"
+fi
 # As postgres, to whom all of it belongs. The log that it begins is left to the first start, which knows its group.
 postgres pg_createcluster "$version" main --port "$port" --locale C.UTF-8 --encoding UTF8 --start-conf manual -- \
     --data-checksums --auth-local peer --auth-host scram-sha-256

@@ -45,7 +45,9 @@ impl<'a> Planner<'a> {
 
     fn files(&mut self, node: &Node, host: &HostFacts) {
         let mut changes = Vec::new();
-        for file in files::files(self.inventory, self.means, &self.addresses, node) {
+        // Its members are changed later, and one node at a time.
+        let members = self.members_of(node);
+        for file in files::files(self.inventory, self.means, &self.addresses, node, &members) {
             let found = host.files.get(&file.path);
             if !found.is_some_and(|found| file.matches(found)) {
                 changes.push(file.change(found));

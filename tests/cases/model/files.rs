@@ -1,8 +1,11 @@
 //! Files and the node's program, and the services that have read them.
 
+use cluster::facts::HostFacts;
 use cluster::facts::host::{FileFacts, UnitFacts};
+use cluster::node::config::{self, Config};
 use cluster::plan::Unit;
 use cluster::plan::files::{Content, FileChange, sha256};
+use serde_json::json;
 
 use super::Model;
 
@@ -62,6 +65,9 @@ impl Model {
             assert!(*unit == Unit::Repmgrd || host.files.contains_key(PROGRAM));
             host.units.insert(unit.name().into(), active());
             host.loaded.insert(unit.name().into(), true);
+            if *unit == Unit::ClusterNode {
+                tell_members(host);
+            }
         }
     }
 }
@@ -74,4 +80,15 @@ pub(super) fn active() -> UnitFacts {
         enabled: "enabled".into(),
         need_reload: false,
     }
+}
+
+/// What a guard that has read its file says of the members.
+fn tell_members(host: &mut HostFacts) {
+    let text =
+        host.files.get(config::PATH).and_then(|file| file.content.as_deref()).expect("node.json was read");
+    let config: Config = serde_json::from_str(text).unwrap();
+    let names: Vec<&str> = config.nodes.iter().map(|member| member.name.as_str()).collect();
+    let guard = host.guard.get_or_insert_with(|| json!({}));
+    guard["generation"] = config.generation.into();
+    guard["members"] = json!(names);
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use cluster::facts::HostFacts;
 use cluster::facts::host::{Packages, RoleFacts};
-use cluster::plan::Action;
+use cluster::plan::{Action, Unit};
 
 use super::postgres::{own, verifier};
 use super::{How, Model};
@@ -38,6 +38,12 @@ impl Model {
             Action::Install { packages } if !whole => self.half_install(node, packages),
             Action::Install { packages } => self.install(node, packages),
             Action::WriteFiles { files } => self.write_files(node, files, whole),
+            Action::Configure { file, .. } => {
+                self.write_files(node, std::slice::from_ref(&**file), true);
+                if whole {
+                    self.run_services(node, &[Unit::ClusterNode]);
+                }
+            }
             Action::InstallProgram { sha256 } if whole => self.install_program(node, sha256),
             Action::CreateData { .. } => self.create_data(node, whole),
             Action::StartNew { made } => self.start_new(node, *made, whole),

@@ -1,0 +1,147 @@
+//! Members: a node that was added gets its vote last of all, one node after the other, and every node is told by itself.
+//!
+//! The newcomer is told first (it asks and grants nothing that counts before others know it), then the primary, whose
+//! questions would be refused by voters that know newer members than it does, then the rest. The next configuration
+//! begins when a majority of this one goes by it. `docs/decisions/0011-members-one-at-a-time.md` has the reasons.
+
+use super::Planner;
+use crate::facts::HostFacts;
+use crate::inventory::{Node, Role};
+use crate::plan::files;
+use crate::plan::members::Configuration;
+use crate::plan::roles::Primary;
+use crate::plan::{Action, Consequence, Phase, Risk};
+
+impl<'a> Planner<'a> {
+    /// The members that a node's file names until it is told of others.
+    pub(super) fn members_of(&self, node: &Node) -> Configuration {
+        let own = self.host(&node.name).up().and_then(|host| Configuration::of(self.inventory, host));
+        own.or_else(|| Configuration::newest(self.inventory, self.facts))
+            .unwrap_or_else(|| Configuration::first(self.inventory))
+    }
+
+    pub(super) fn members(&mut self) {
+        let Some(newest) = Configuration::newest(self.inventory, self.facts) else { return };
+        let inventory = self.inventory;
+        let without = self.without_vote(&newest);
+        let Primary::One(primary) = self.primary.clone() else { return };
+        if !self.paused.is_empty() {
+            return;
+        }
+        if self.tell(&newest, &primary) {
+            return;
+        }
+        let Some(newcomer) = without.into_iter().find(|node| self.is_ready(node, &primary)) else { return };
+        let in_use = newest.names.iter().filter(|name| self.goes_by(name).as_ref() == Some(&newest));
+        let (there, majority) = (in_use.count(), newest.majority());
+        if there < majority {
+            return self.trouble(
+                Some(&newcomer.name),
+                format!(
+                    "gets no vote yet: {there} of {} members go by the present configuration, and a majority is {majority}",
+                    newest.names.len()
+                ),
+                "bring the missing ones back, and run this again",
+            );
+        }
+        let handed_out = self.facts.local.generation;
+        if handed_out > newest.generation {
+            // A configuration was handed out that no host here has: its number, and any majority of it, must be over
+            // before another one begins. The same members under a higher number see to that.
+            let again = newest.next(handed_out, None);
+            if let Some(node) = inventory.node(&primary) {
+                self.configure(node, &again, "an older change of members was not finished");
+            }
+            return;
+        }
+        let next = newest.next(handed_out, Some(&newcomer.name));
+        self.configure(newcomer, &next, "it has what the others have, and no vote yet");
+    }
+
+    /// What is planned once the new nodes have what the others have.
+    pub(super) fn then_members(&mut self) {
+        let Some(newest) = Configuration::newest(self.inventory, self.facts) else { return };
+        let nodes: Vec<String> = self.without_vote(&newest).iter().map(|node| node.name.clone()).collect();
+        if !nodes.is_empty() {
+            let action = "add a vote, one node at a time,".to_owned();
+            self.plan.then.push(Consequence { action, nodes, risk: Risk::Safe });
+        }
+    }
+
+    fn without_vote(&self, members: &Configuration) -> Vec<&'a Node> {
+        self.inventory.nodes.iter().filter(|node| !members.names.contains(&node.name)).collect()
+    }
+
+    /// Tells the next node that does not go by `members`, if there is one; or waits until it does.
+    fn tell(&mut self, members: &Configuration, primary: &str) -> bool {
+        let inventory = self.inventory;
+        let mut order: Vec<&'a Node> =
+            inventory.nodes.iter().filter(|node| members.names.contains(&node.name)).collect();
+        order.sort_by_key(|node| {
+            let own = self.host(&node.name).up().and_then(|host| Configuration::of(inventory, host));
+            match own {
+                Some(own) if own.names.contains(&node.name) => 1 + u8::from(node.name != primary),
+                _ => 0,
+            }
+        });
+        for node in order {
+            let Some(host) = self.host(&node.name).up() else { continue };
+            let own = Configuration::of(inventory, host);
+            if own.is_some_and(|own| own != *members) {
+                let why = if node.name == primary {
+                    "it asks the others as one of them"
+                } else {
+                    "it votes among them"
+                };
+                self.configure(node, members, why);
+                return true;
+            }
+            if self.guard_runs(host) && self.goes_by(&node.name).is_some_and(|it| it != *members) {
+                self.plan.waits =
+                    Some(format!("the guard of {} to go by members {}", node.name, members.generation));
+                return true;
+            }
+            if node.name == primary && host.holds_lease() == Some(false) {
+                // `lease` says so, and it is waited for.
+                return true;
+            }
+        }
+        false
+    }
+
+    fn configure(&mut self, node: &Node, members: &Configuration, why: &str) {
+        let file = files::node_file(self.inventory, self.means, &self.addresses, node, members);
+        let found = self.host(&node.name).up().and_then(|host| host.files.get(&file.path));
+        let action = Action::Configure { members: members.clone(), file: Box::new(file.change(found)) };
+        self.step(Phase::Members, Some(node), action, why);
+    }
+
+    fn goes_by(&self, node: &str) -> Option<Configuration> {
+        self.host(node).up().and_then(Configuration::in_use)
+    }
+
+    /// Whether a node would be worth its vote: its guard runs, and it has data that follows the primary, or is the witness.
+    fn is_ready(&mut self, node: &Node, primary: &str) -> bool {
+        let Some(host) = self.host(&node.name).up() else { return false };
+        if !self.guard_runs(host) || Configuration::in_use(host).is_none() {
+            return false;
+        }
+        let streams = |host: &HostFacts| {
+            let replicas = host.postgres.as_ref().map(|postgres| postgres.replication.as_slice());
+            replicas.unwrap_or_default().iter().any(|it| it.name == node.name && it.state == "streaming")
+        };
+        let is_ready = match node.role {
+            Role::Witness => host.postgres.is_some(),
+            Role::Primary | Role::Standby => self.host(primary).up().is_some_and(streams),
+        };
+        if !is_ready {
+            self.plan.waits = Some(format!("{} to follow {primary}, before it gets a vote", node.name));
+            self.trouble(
+                Some(&node.name),
+                format!("has no vote yet: it does not stream from {primary}"),
+                "run this again once it does; `cluster status` says how far it is",
+            );
+        }
+        is_ready
+    }
+}
