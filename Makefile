@@ -3,8 +3,8 @@
 NODE_TARGET := x86_64-unknown-linux-gnu
 NODE_PROGRAM := target/$(NODE_TARGET)/node/cluster-node
 
-# Tests on hosts that are left out, as `--skip NAME …`.
-HOSTS_SKIP ?=
+# How many laboratories of `make test-hosts` stand side by side.
+LABS ?= 1
 # What `make chaos` plays, and how often `make faults-times` plays each fault.
 SEEDS ?= 30
 FROM ?= 1
@@ -57,10 +57,11 @@ test:
 	scripts/prerequisites.sh tests
 	cargo test
 
-# Everything that does. About half an hour on two cores, more with every moment and drill.
+# Everything that does. About an hour on two cores, three quarters of one with LABS=2, more with every moment and drill.
 test-hosts: node
 	scripts/prerequisites.sh hosts
-	cargo test --test hosts --test lab_hosts --test postgresql_12 -- --ignored --nocapture --test-threads=1 $(HOSTS_SKIP)
+	cargo test --test hosts -- --ignored --nocapture --test-threads=$(LABS)
+	cargo test --test lab_hosts --test postgresql_12 -- --ignored --nocapture --test-threads=1
 
 # The fault matrix: every row, then two data nodes without a witness. About forty minutes; FAULTS=killed,frozen plays
 # two rows. What was seen is in target/faults/results.jsonl, a line each.

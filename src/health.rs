@@ -290,7 +290,7 @@ fn failover(inventory: &Inventory, primary: &Primary, nodes: &[Node]) -> Failove
             return off(format!("{guards} of {count} guards can be reached, and a majority is {majority}"));
         }
         let has_data = |node: &&Node| node.inventory_role != Role::Witness && node.state != "bare";
-        if !nodes.iter().filter(there).any(|node| has_data(&node)) {
+        if !nodes.iter().filter(there).any(has_data) {
             return off("no node with data and a guard can be reached".into());
         }
     }

@@ -48,6 +48,7 @@ fn health(floating_ip: Option<&str>, nodes: [(&str, &str); 4]) -> Health {
             repmgrd: None,
             guard: None,
             version: None,
+            votes: None,
             paused: None,
             guard_says: None,
         })

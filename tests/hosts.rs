@@ -7,6 +7,8 @@ mod commands;
 mod drill;
 #[path = "hosts/harness.rs"]
 mod harness;
+#[path = "hosts/members.rs"]
+mod members;
 #[path = "hosts/postgresql.rs"]
 mod postgresql;
 #[path = "hosts/provider.rs"]

@@ -1,0 +1,119 @@
+//! A cluster that grows while it is written to.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use cluster::check;
+use cluster::cloud::droplet::Power;
+use serde_json::Value;
+
+use super::harness::{Lab, block_on};
+use super::node;
+
+const THREE: &str = "postgresql:\n  version: 15\nnodes:
+  - {name: pg1, id: 1, role: primary}
+  - {name: pg2, id: 2, role: standby}
+  - {name: pg3, id: 3, role: witness}
+";
+const TWO_MORE: &str = "  - {name: pg4, id: 4, role: standby}\n  - {name: pg5, id: 5, role: standby}\n";
+
+/// An application that writes through the address, once and again, each time on a connection of its own.
+struct Writer {
+    stop: Arc<AtomicBool>,
+    writes: JoinHandle<(usize, Duration)>,
+}
+
+impl Writer {
+    fn start(lab: &Lab) -> Writer {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (ended, address, password) = (stop.clone(), lab.floating_ip().to_string(), lab.check_password());
+        let writes = std::thread::spawn(move || {
+            let (mut count, mut longest, mut last) = (0, Duration::ZERO, Instant::now());
+            while !ended.load(Ordering::Relaxed) {
+                if block_on(check::write_through(&address, 5432, &password, Duration::from_secs(1))).is_ok() {
+                    longest = longest.max(last.elapsed());
+                    (count, last) = (count + 1, Instant::now());
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            (count, longest)
+        });
+        Writer { stop, writes }
+    }
+
+    /// How many writes there were, and the longest time from one to the next.
+    fn stop(self) -> (usize, Duration) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.writes.join().unwrap()
+    }
+}
+
+/// The configuration that each guard goes by.
+fn members(lab: &Lab, nodes: &[&str]) -> Vec<(u64, Vec<String>)> {
+    let of = |node: &&str| {
+        let status: Value = serde_json::from_str(&lab.ssh(node, "cluster-node status --json")).unwrap();
+        let names =
+            status["members"].as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned());
+        (status["generation"].as_u64().unwrap(), names.collect())
+    };
+    nodes.iter().map(of).collect()
+}
+
+/// Two nodes in one edit, a run that is killed between two guards, and then two servers lost at once: three of five are
+/// a majority, and one of the new ones is primary.
+#[test]
+#[ignore = "needs root and a laboratory"]
+fn two_nodes_are_added_one_at_a_time_and_two_may_then_be_lost() {
+    let all = ["pg1", "pg2", "pg3", "pg4", "pg5"];
+    let lab = Lab::start(23, "debian-12-x64");
+    let inventory = lab.inventory("demo.yaml", "debian-12-x64", THREE);
+    let healthy = || lab.wait_for_status(&inventory, 60, |status| status["healthy"] == true).0;
+    lab.cluster(&["up", "-i", &inventory]).ok();
+    healthy();
+
+    let writer = Writer::start(&lab);
+    lab.inventory("demo.yaml", "debian-12-x64", &format!("{THREE}{TWO_MORE}"));
+    let plan = lab.cluster(&["plan", "-i", &inventory]).stdout;
+    assert!(plan.contains("add a vote, one node at a time, on pg4, pg5"), "{plan}");
+    // Killed when the first newcomer and the primary know of each other, and the next is about to be told.
+    lab.cluster_killed_at(&["up", "-i", &inventory], "pg2      take up members 1");
+    let run = lab.cluster(&["up", "-i", &inventory]).ok();
+    println!("{}", run.stderr);
+    healthy();
+    let five: Vec<String> = all.map(str::to_owned).to_vec();
+    assert_eq!(members(&lab, &all), vec![(2, five); 5]);
+    let (count, longest) = writer.stop();
+    println!("while two nodes were added: {count} writes, the longest gap {:.2} s", longest.as_secs_f64());
+    assert!(count > 100, "the application has hardly written");
+    assert!(lab.cluster(&["up", "-i", &inventory]).ok().last_line().contains("nothing to do"));
+
+    // What was told is not untold by an edit.
+    lab.inventory("demo.yaml", "debian-12-x64", THREE);
+    let refused = lab.cluster(&["up", "-i", &inventory]);
+    assert_eq!(refused.code, 3, "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("pg4 is a node of the cluster, and is not in the inventory"),
+        "{}",
+        refused.stderr
+    );
+    lab.inventory("demo.yaml", "debian-12-x64", &format!("{THREE}{TWO_MORE}"));
+
+    lab.power("pg1", Power::Off);
+    lab.power("pg2", Power::Off);
+    let cut = Instant::now();
+    let (status, _) = lab.wait_for_status(&inventory, 60, |status| {
+        ["pg4", "pg5"].iter().any(|name| status["primary"] == *name)
+    });
+    println!("two of five lost: {} is primary after {:.1} s", status["primary"], cut.elapsed().as_secs_f64());
+    let other = if status["primary"] == "pg4" { "pg5" } else { "pg4" };
+    lab.wait_for_status(&inventory, 60, |status| node(status, other)["state"] == "streaming");
+    lab.power("pg1", Power::On);
+    lab.power("pg2", Power::On);
+    assert_eq!(healthy()["primary"], status["primary"]);
+    assert_eq!(lab.count(), (5, 1));
+    lab.cluster(&["down", "-i", &inventory, "--yes"]).ok();
+    assert_eq!(lab.count(), (0, 0));
+    lab.stop();
+}
