@@ -15,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::{Advice, Exit};
 use crate::facts::Facts;
-use crate::plan::{Action, Phase, Plan, Step, Trouble, plan};
+use crate::inventory::Inventory;
+use crate::plan::{Action, Means, Phase, Plan, Step, Trouble, plan};
 use crate::report::Event;
 use crate::world::World;
 
@@ -43,6 +44,18 @@ pub struct Outcome {
 /// # Errors
 /// The first phase in which a step fails, with every failure of that phase; a refusal; an interruption.
 pub async fn converge(world: &Arc<World>, stop: &CancellationToken) -> Result<Outcome> {
+    converge_by(world, stop, plan).await
+}
+
+/// Does what `planner` says, phase by phase, until it says nothing any more.
+///
+/// # Errors
+/// As [`converge`].
+pub async fn converge_by(
+    world: &Arc<World>,
+    stop: &CancellationToken,
+    planner: impl Fn(&Inventory, &Facts, &Means) -> Plan,
+) -> Result<Outcome> {
     let mut done: BTreeSet<String> = BTreeSet::new();
     let mut steps = 0;
     let mut looked_before_leaping = false;
@@ -51,7 +64,7 @@ pub async fn converge(world: &Arc<World>, stop: &CancellationToken) -> Result<Ou
     loop {
         let facts = world.observe().await?;
         let means = world.means(&facts).await?;
-        let plan = plan(&world.inventory, &facts, &means);
+        let plan = planner(&world.inventory, &facts, &means);
         refuse(&plan)?;
         remember(world, &facts)?;
         let Some((phase, list)) = plan.first_phase() else {
@@ -94,7 +107,7 @@ pub async fn converge(world: &Arc<World>, stop: &CancellationToken) -> Result<Ou
     }
 }
 
-fn refuse(plan: &Plan) -> Result<()> {
+pub(crate) fn refuse(plan: &Plan) -> Result<()> {
     if plan.refusals.is_empty() {
         return Ok(());
     }

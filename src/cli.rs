@@ -129,6 +129,17 @@ pub enum Command {
         #[arg(long)]
         yes: bool,
     },
+    /// Take a node out of the cluster: its vote, then what runs on it, then its droplet
+    Remove {
+        /// The inventory, with the node still in it
+        #[command(flatten)]
+        inventory: InventoryArg,
+        /// The node
+        node: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
     /// Tell the last failover or switchover as one story, with the seconds that each part of it took
     Explain {
         /// The inventory

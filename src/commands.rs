@@ -12,6 +12,7 @@ mod pause;
 pub mod plan;
 pub mod psql;
 mod rejoin;
+mod remove;
 mod render;
 pub mod ssh;
 pub mod status;
@@ -50,6 +51,9 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         }
         Command::Rejoin { inventory, node, clone, yes } => {
             rejoin::run(&inventory.inventory, &node, rejoin::How { clone, yes }, cli.json).await
+        }
+        Command::Remove { inventory, node, yes } => {
+            remove::run(&inventory.inventory, &node, yes, cli.json).await
         }
         Command::Explain { inventory, list } => explain::run(&inventory.inventory, list, cli.json).await,
         Command::Pause { inventory } => pause::run(&inventory.inventory, pause::Wish::Pause, cli.json).await,

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 pub use action::{Action, Risk, Unit};
 
 use crate::facts::Facts;
-use crate::inventory::Inventory;
+use crate::inventory::{Inventory, Node};
 
 /// What a plan needs beside the inventory and the facts.
 #[derive(Clone, Debug)]
@@ -171,6 +171,11 @@ impl Plan {
         let phase = self.steps.iter().map(|step| step.phase).min()?;
         Some((phase, self.steps.iter().filter(|step| step.phase == phase).collect()))
     }
+}
+
+/// What takes a node's vote, one step after the other: empty when it has none, and a majority knows.
+pub fn removal(inventory: &Inventory, facts: &Facts, means: &Means, node: &Node) -> Plan {
+    steps::Planner::new(inventory, facts, means).removal(node)
 }
 
 /// Makes the plan.

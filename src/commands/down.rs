@@ -8,6 +8,8 @@ use std::time::Instant;
 
 use anyhow::Result;
 
+pub(super) use hosts::{Half, stop};
+
 use super::{in_world, read};
 use crate::error::{Advice, Exit};
 use crate::report::{Event, Format};

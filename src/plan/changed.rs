@@ -104,8 +104,8 @@ pub fn changed(inventory: &Inventory, facts: &Facts) -> Vec<Trouble> {
                         format!("{} is a node of the cluster, and is not in the inventory", member.name),
                         format!(
                             "put {} back into `nodes`: it has a vote and may take writes, and leaving it out does not \
-                             stop it; a node cannot be taken out of a cluster that lives yet",
-                            member.name
+                             stop it; `cluster remove {}`, while it stands there, takes it out",
+                            member.name, member.name
                         ),
                     ),
                 }

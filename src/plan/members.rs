@@ -51,12 +51,18 @@ impl Configuration {
         self.names.len() / 2 + 1
     }
 
-    /// The one that follows it, in which `name` has a vote besides; or, without a name, the same members under a number
-    /// that nobody has been given yet.
-    pub fn next(&self, handed_out: u64, name: Option<&str>) -> Configuration {
+    /// The one that follows it, in which `node` has a vote if it has none here, and none if it has one.
+    pub fn next(&self, node: &str) -> Configuration {
         let mut names = self.names.clone();
-        names.extend(name.map(str::to_owned));
-        Configuration { generation: self.generation.max(handed_out) + 1, names }
+        if !names.remove(node) {
+            names.insert(node.to_owned());
+        }
+        Configuration { generation: self.generation + 1, names }
+    }
+
+    /// The same members under a number that nobody has been given yet.
+    pub fn again(&self, handed_out: u64) -> Configuration {
+        Configuration { generation: self.generation.max(handed_out) + 1, names: self.names.clone() }
     }
 
     /// The names, for a person.

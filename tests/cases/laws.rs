@@ -8,7 +8,7 @@ use cluster::facts::host::Made;
 use cluster::inventory::{Inventory, Node, Role};
 use cluster::plan::members::Configuration;
 use cluster::plan::roles::{self, Data};
-use cluster::plan::{Action, Plan, Step, plan};
+use cluster::plan::{Action, Plan, Step, plan, removal};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -186,6 +186,8 @@ enum Change {
     Unreachable(Index),
     Reachable,
     Promote,
+    /// `cluster remove`, killed after so many rounds.
+    Remove(Index, usize),
     Run(Killed),
     Up,
 }
@@ -197,6 +199,7 @@ fn change() -> impl Strategy<Value = Change> {
         2 => Just(Change::Reachable),
         1 => Just(Change::Promote),
         3 => late().prop_map(Change::Run),
+        2 => (any::<Index>(), 1..9usize).prop_map(|(index, rounds)| Change::Remove(index, rounds)),
         1 => Just(Change::Up),
     ]
 }
@@ -249,6 +252,16 @@ fn undergo(model: &mut Model, three: &Inventory, change: &Change) {
             }
         }
         Change::Run(run) => suffer(model, run),
+        Change::Remove(index, rounds) => {
+            let node = model.inventory.nodes[index.index(model.inventory.nodes.len())].clone();
+            for _ in 0..*rounds {
+                let plan = removal(&model.inventory, &model.facts, &model.means, &node);
+                obey(model, &plan);
+                let Some((_, steps)) = plan.first_phase() else { return };
+                steps.into_iter().for_each(|step| model.act(step, How::Whole));
+                majorities_meet(model);
+            }
+        }
         Change::Up => {
             if model.plan().refusals.is_empty() {
                 model.up(|_| false);
@@ -258,7 +271,7 @@ fn undergo(model: &mut Model, three: &Inventory, change: &Change) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
 
     /// However the nodes of the inventory change, whoever is out of reach, and wherever a run is killed.
     #[test]

@@ -113,6 +113,36 @@ fn two_nodes_are_added_one_at_a_time_and_two_may_then_be_lost() {
     lab.power("pg2", Power::On);
     assert_eq!(healthy()["primary"], status["primary"]);
     assert_eq!(lab.count(), (5, 1));
+
+    // One that runs leaves, and one that is lost for good; the address and the writer's rows stay where they are.
+    let primary = status["primary"].as_str().unwrap();
+    let refused = lab.cluster(&["remove", primary, "-i", &inventory, "--yes"]);
+    assert_eq!(refused.code, 3, "{}", refused.stderr);
+    assert!(refused.stderr.contains("takes writes"), "{}", refused.stderr);
+    let rows = "select count(*) from repmgr.nodes";
+    let slots = "select string_agg(slot_name, ' ' order by 1) from pg_replication_slots";
+    let writer = Writer::start(&lab);
+    println!("{}", lab.cluster(&["remove", other, "-i", &inventory, "--yes"]).ok().stderr);
+    lab.power("pg1", Power::Off);
+    println!("{}", lab.cluster(&["remove", "pg1", "-i", &inventory, "--yes"]).ok().stderr);
+    let (count, longest) = writer.stop();
+    println!("while two nodes left: {count} writes, the longest gap {:.2} s", longest.as_secs_f64());
+    assert_eq!(lab.count(), (3, 1));
+    assert_eq!(lab.sql(primary, "repmgr", rows), "3");
+    assert_eq!(lab.sql(primary, "postgres", slots), "repmgr_slot_2");
+    let left = ["pg2", "pg3", primary].map(str::to_owned).to_vec();
+    assert_eq!(members(&lab, &["pg2", "pg3", primary]), vec![(4, left); 3]);
+    // A run that was killed is finished by the next; and the file follows.
+    assert_eq!(lab.cluster(&["remove", "pg1", "-i", &inventory, "--yes"]).code, 0);
+    let plan = lab.cluster(&["plan", "-i", &inventory]).stdout;
+    assert!(plan.contains("add a vote, one node at a time, on pg1"), "{plan}");
+    let three = format!("{THREE}  - {{name: {primary}, id: {}, role: standby}}\n", &primary[2..])
+        .replace("  - {name: pg1, id: 1, role: primary}\n", "")
+        .replace("id: 2, role: standby", "id: 2, role: primary");
+    lab.inventory("demo.yaml", "debian-12-x64", &three);
+    lab.cluster(&["up", "-i", &inventory]).ok();
+    assert_eq!(healthy()["primary"], primary);
+    assert!(lab.cluster(&["up", "-i", &inventory]).ok().last_line().contains("nothing to do"));
     lab.cluster(&["down", "-i", &inventory, "--yes"]).ok();
     assert_eq!(lab.count(), (0, 0));
     lab.stop();

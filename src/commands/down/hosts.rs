@@ -19,14 +19,14 @@ use crate::world::World;
 
 /// What is stopped at a time.
 #[derive(Clone, Copy)]
-pub(super) enum Half {
+pub(in crate::commands) enum Half {
     /// The guard and repmgrd, which would start PostgreSQL again or promote another.
     Services,
     /// PostgreSQL.
     Postgresql,
 }
 
-pub(super) fn stop(world: &World, half: Half) -> Command {
+pub(in crate::commands) fn stop(world: &World, half: Half) -> Command {
     let half = match half {
         Half::Services => "services",
         Half::Postgresql => "postgresql",

@@ -7,10 +7,11 @@
 use super::Planner;
 use crate::facts::HostFacts;
 use crate::inventory::{Node, Role};
+use crate::plan::changed::changed;
 use crate::plan::files;
 use crate::plan::members::Configuration;
 use crate::plan::roles::Primary;
-use crate::plan::{Action, Consequence, Phase, Risk};
+use crate::plan::{Action, Consequence, Phase, Plan, Risk};
 
 impl<'a> Planner<'a> {
     /// The members that a node's file names until it is told of others.
@@ -22,40 +23,85 @@ impl<'a> Planner<'a> {
 
     pub(super) fn members(&mut self) {
         let Some(newest) = Configuration::newest(self.inventory, self.facts) else { return };
-        let inventory = self.inventory;
         let without = self.without_vote(&newest);
         let Primary::One(primary) = self.primary.clone() else { return };
-        if !self.paused.is_empty() {
-            return;
-        }
-        if self.tell(&newest, &primary) {
+        if !self.paused.is_empty() || self.tell(&newest, &primary) {
             return;
         }
         let Some(newcomer) = without.into_iter().find(|node| self.is_ready(node, &primary)) else { return };
-        let in_use = newest.names.iter().filter(|name| self.goes_by(name).as_ref() == Some(&newest));
+        if !self.is_settled(&newest, &primary, &newcomer.name, "gets no vote yet") {
+            return;
+        }
+        let next = newest.next(&newcomer.name);
+        self.configure(newcomer, &next, "it has what the others have, and no vote yet");
+    }
+
+    /// Takes a node's vote: the next step on the way there, or what stands in it.
+    pub(in crate::plan) fn removal(mut self, leaving: &'a Node) -> Plan {
+        self.plan.refusals = changed(self.inventory, self.facts);
+        let Primary::One(primary) = self.primary.clone() else {
+            self.refuse(
+                None,
+                "no node takes writes: the members of a cluster change only while one does",
+                "`cluster status` says why there is none",
+            );
+            return self.plan;
+        };
+        if primary == leaving.name {
+            self.refuse(
+                Some(&leaving.name),
+                "takes writes",
+                "`cluster switchover` first, so that another node does",
+            );
+        }
+        if !self.paused.is_empty() {
+            let names = self.paused.join(", ");
+            self.refuse(None, format!("paused on {names}"), "`cluster resume` ends the pause");
+        }
+        let Some(newest) = Configuration::newest(self.inventory, self.facts) else { return self.plan };
+        if !self.plan.refusals.is_empty() || self.tell(&newest, &primary) {
+            return self.plan;
+        }
+        let has_vote = newest.names.contains(&leaving.name);
+        if !self.is_settled(&newest, &primary, &leaving.name, "keeps its vote") {
+            return self.plan;
+        }
+        if has_vote {
+            let primary = self.inventory.node(&primary).expect("the primary is one of the inventory's");
+            self.configure(primary, &newest.next(&leaving.name), "it asks the others as one of them");
+        } else if let Some(host) = self.host(&leaving.name).up()
+            && Configuration::of(self.inventory, host).is_some_and(|own| own != newest)
+        {
+            self.configure(leaving, &newest, "it has no vote any more");
+        }
+        self.plan
+    }
+
+    /// Whether the next configuration may begin: a majority goes by this one, and no other was ever handed out.
+    fn is_settled(&mut self, newest: &Configuration, primary: &str, node: &str, else_: &str) -> bool {
+        let in_use = newest.names.iter().filter(|name| self.goes_by(name).as_ref() == Some(newest));
         let (there, majority) = (in_use.count(), newest.majority());
         if there < majority {
-            return self.trouble(
-                Some(&newcomer.name),
+            self.trouble(
+                Some(node),
                 format!(
-                    "gets no vote yet: {there} of {} members go by the present configuration, and a majority is {majority}",
+                    "{else_}: {there} of {} members go by the present configuration, and a majority is {majority}",
                     newest.names.len()
                 ),
                 "bring the missing ones back, and run this again",
             );
+            return false;
         }
         let handed_out = self.facts.local.generation;
-        if handed_out > newest.generation {
+        if handed_out > newest.generation
+            && let Some(node) = self.inventory.node(primary)
+        {
             // A configuration was handed out that no host here has: its number, and any majority of it, must be over
             // before another one begins. The same members under a higher number see to that.
-            let again = newest.next(handed_out, None);
-            if let Some(node) = inventory.node(&primary) {
-                self.configure(node, &again, "an older change of members was not finished");
-            }
-            return;
+            self.configure(node, &newest.again(handed_out), "an older change of members was not finished");
+            return false;
         }
-        let next = newest.next(handed_out, Some(&newcomer.name));
-        self.configure(newcomer, &next, "it has what the others have, and no vote yet");
+        true
     }
 
     /// What is planned once the new nodes have what the others have.

@@ -30,6 +30,13 @@ pub(super) const REGISTER: &str = "\
     update repmgr.nodes set type = 'primary', upstream_node_id = null, active = true where node_id = $me; \
     insert into repmgr.events (node_id, event, successful, details) \
         values ($me, 'standby_promote', true, 'promoted by cluster-node')";
+/// Made before it takes writes: the others will ask for what comes after what they have, and nothing of it may be gone by
+/// then. repmgr takes a slot of this name that is there for its own.
+const SLOT: &str = "\
+    select pg_create_physical_replication_slot('repmgr_slot_$id', true) \
+    where not exists (select from pg_replication_slots where slot_name = 'repmgr_slot_$id')";
+/// For how long slots may hold up a promotion, all together.
+const SLOTS: Duration = Duration::from_secs(1);
 /// Everything that it has received is replayed before it takes writes. After a start it may not know how much that is.
 const PROGRESS: &str = "\
     select pg_is_in_recovery(), pg_last_wal_replay_lsn(), \
@@ -43,6 +50,9 @@ const PROGRESS: &str = "\
 /// still come true.
 pub(in crate::node::guard) async fn promote(config: Config) -> Result<String> {
     let begun = Instant::now();
+    if let Err(error) = timeout(SLOTS, make_slots(&config)).await.unwrap_or_else(|_| bail!("no answer")) {
+        memory::note("trouble", &format!("cannot make slots for the other standbys: {error:#}"));
+    }
     request(&config).await?;
     let client = complete(&config, begun).await?;
     let text = format!("promoted in {:.2} s", begun.elapsed().as_secs_f64());
@@ -65,6 +75,18 @@ pub(in crate::node::guard) async fn promote(config: Config) -> Result<String> {
         }
     });
     Ok(text)
+}
+
+/// Slots for the other nodes with data, where slots are used: what those keep cannot be bounded before PostgreSQL 13.
+async fn make_slots(config: &Config) -> Result<()> {
+    if config.version < 13 {
+        return Ok(());
+    }
+    let client = postgres::reach(config).await?;
+    for peer in config.peers().filter(|peer| !peer.witness) {
+        client.batch_execute(&SLOT.replace("$id", &peer.id.to_string())).await?;
+    }
+    Ok(())
 }
 
 /// Asks for the promotion, and does not wait for it. An answer that is lost says nothing: it may have been heard.

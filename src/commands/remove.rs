@@ -1,0 +1,132 @@
+//! `cluster remove`: a node leaves a cluster that lives. Its vote goes first, then what runs on it, then what others
+//! remember of it, then its droplet. Each part looks before it acts, so that a run that was killed is finished by the next.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anstream::eprintln;
+use anyhow::{Context as _, Result};
+use owo_colors::OwoColorize as _;
+
+use super::confirm::confirm;
+use super::down::{Half, stop};
+use super::{declared, in_world, interruptible, read};
+use crate::apply::{self, converge_by, script};
+use crate::error::{Advice, Exit};
+use crate::facts::Facts;
+use crate::inventory::{Inventory, Node, Role};
+use crate::plan::removal;
+use crate::plan::roles::{self, Primary};
+use crate::remote::Command;
+use crate::report::{Event, Format};
+use crate::world::World;
+
+pub(super) async fn run(path: &Path, node: &str, yes: bool, json: bool) -> Result<Exit> {
+    let inventory = read(path)?;
+    let (node, file) = (declared(&inventory, node)?.clone(), path.display().to_string());
+    in_world(inventory, Format::choose(json), Some("remove"), |world| async move {
+        let _lock = world.state.lock("remove")?;
+        let facts = world.observe().await?;
+        let means = world.means(&facts).await?;
+        apply::refuse(&removal(&world.inventory, &facts, &means, &node))?;
+        announce(&world.inventory, &facts, &node);
+        confirm("node", &node.name, yes, "nothing was changed")?;
+        let begun = Instant::now();
+        let by = |inventory: &Inventory, facts: &Facts, means: &_| removal(inventory, facts, means, &node);
+        let outcome = converge_by(&world, &interruptible(), by).await?;
+        if let Some(trouble) = outcome.troubles.first() {
+            let place = trouble.node.as_ref().map_or(String::new(), |node| format!("{node} "));
+            return Err(Advice::failed(format!("{place}{}", trouble.message)).hint(&trouble.hint).into());
+        }
+        let steps = outcome.steps + leave(&world, &outcome.facts, &node).await?;
+        let text = format!(
+            "{}: {} is no node of it any more; take it out of `nodes` in {file}, or the next `up` adds it again",
+            world.inventory.cluster, node.name
+        );
+        world.report.send(Event::Finished { steps, text, seconds: begun.elapsed().as_secs_f64() });
+        Ok(Exit::Done)
+    })
+    .await
+}
+
+/// What will be done, and what the cluster is afterwards.
+fn announce(inventory: &Inventory, facts: &Facts, node: &Node) {
+    let what = if node.role == Role::Witness { "the witness" } else { "a node with data" };
+    eprintln!("{}, {what}, leaves cluster {}:", node.name.bold(), inventory.cluster.bold());
+    match droplet(facts, node) {
+        Some(id) => eprintln!("  its droplet {id} is deleted, with everything on it"),
+        None => eprintln!(
+            "  PostgreSQL, repmgrd and cluster-node are stopped and disabled on it; its data and packages stay"
+        ),
+    }
+    if let Some(why) = facts.hosts.get(&node.name).and_then(crate::facts::Host::absence) {
+        eprintln!("  {why}: what runs on it is not stopped, and has no vote any more");
+    }
+    let left = || inventory.nodes.iter().filter(|it| it.name != node.name);
+    let names: Vec<&str> = left().map(|it| it.name.as_str()).collect();
+    eprintln!("  left: {}", names.join(", "));
+    if !left().any(|it| it.role != Role::Witness && Some(&it.name) != primary(inventory, facts).as_ref()) {
+        eprintln!("  {}", "no standby is left: the loss of the primary is the loss of the cluster".yellow());
+    } else if names.len() < 3 {
+        eprintln!(
+            "  {}",
+            "two nodes have no majority when one is lost: nothing fails over by itself".yellow()
+        );
+    }
+}
+
+fn primary(inventory: &Inventory, facts: &Facts) -> Option<String> {
+    match roles::primary(inventory, facts) {
+        Primary::One(name) => Some(name),
+        _ => None,
+    }
+}
+
+fn droplet(facts: &Facts, node: &Node) -> Option<u64> {
+    facts.cloud.as_ref()?.droplets.get(&node.name).map(|droplet| droplet.id)
+}
+
+/// What has no vote any more is stopped, forgotten and deleted. How many things that were.
+async fn leave(world: &Arc<World>, facts: &Facts, node: &Node) -> Result<usize> {
+    let mut steps = 0;
+    if facts.hosts.get(&node.name).and_then(crate::facts::Host::up).is_some() {
+        for half in [Half::Services, Half::Postgresql] {
+            world.report.progress(&node.name, "what runs on it is stopped");
+            world.run(&node.name, &stop(world, half), &|_| {}).await?;
+        }
+        world.report.note(format!("{}: stopped and disabled", node.name));
+        steps += 1;
+    }
+    let primary = primary(&world.inventory, facts).context("no node takes writes any more")?;
+    world.run(&primary, &forget(&world.inventory, node), &|_| {}).await?;
+    world
+        .report
+        .note(format!("{primary}: repmgr's record and the replication slot of {} are gone", node.name));
+    steps += 1;
+    if let (Some(id), Some(client)) = (droplet(facts, node), &world.cloud) {
+        world.report.progress("provider", format!("droplet {id} is deleted"));
+        if let Err(errors) = client.destroy_droplets(&[id], world.pace).await {
+            let text: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            return Err(Advice::failed(format!("cannot delete droplet {id}: {}", text.join("; ")))
+                .hint("it has no vote any more; run this again to delete it")
+                .into());
+        }
+        world.state.remember(|memory| drop(memory.droplets.remove(&id)))?;
+        world.report.note(format!("provider: droplet {id} is deleted"));
+        steps += 1;
+    }
+    Ok(steps)
+}
+
+/// Takes what the primary remembers of a node: repmgr's record, which standbys and the witness copy, and its slot.
+fn forget(inventory: &Inventory, node: &Node) -> Command {
+    let sql = include_str!("remove.sql").replace("$id", &node.id.to_string());
+    Command::new("forget a node", script::PSQL)
+        .arg(&inventory.cluster)
+        .arg(inventory.postgresql.version.to_string())
+        .arg(inventory.postgresql.port.to_string())
+        .arg("repmgr")
+        .stdin(sql)
+        .limit(60)
+}
