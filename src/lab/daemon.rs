@@ -218,7 +218,8 @@ fn images() -> Result<Vec<api::catalog::Image>> {
         .iter()
         .map(|(slug, _)| {
             let version = slug.split('-').nth(1).and_then(|version| version.parse().ok());
-            version.map(api::catalog::Image::debian).with_context(|| format!("{slug} has no version"))
+            let version: u32 = version.with_context(|| format!("{slug} has no version"))?;
+            Ok(api::catalog::Image { slug: (*slug).to_owned(), ..api::catalog::Image::debian(version) })
         })
         .collect()
 }

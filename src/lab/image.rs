@@ -18,6 +18,10 @@ const CACHE: &str = "/var/cache/cluster-lab";
 /// What the names of images that are being made begin with.
 const UNFINISHED: &str = ".making-";
 
+/// Before PostgreSQL's packages come: they make no cluster, which every host would have in common.
+const NO_CLUSTER: &str = "--setup-hook=mkdir -p \"$1/etc/postgresql-common/createcluster.d\" && \
+    echo 'create_main_cluster = false' >\"$1/etc/postgresql-common/createcluster.d/50-image.conf\"";
+
 /// Whether the image is there and need not be made.
 pub(crate) fn is_cached(slug: &str) -> bool {
     Recipe::of(slug).is_some_and(|recipe| Path::new(CACHE).join(recipe.directory()).exists())
@@ -99,7 +103,11 @@ async fn make(recipe: Recipe, root: &Path) -> Result<()> {
     let directory = root.to_str().context("the cache's path is not UTF-8")?;
     // In namespaces of its own: if this is killed, no process and no mount of it is left.
     let mut arguments = vec!["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"];
-    arguments.extend(["mmdebstrap", "--mode=root", "--variant=apt", &include, recipe.suite, directory]);
+    arguments.extend(["mmdebstrap", "--mode=root", "--variant=apt", &include]);
+    if recipe.has_postgresql() {
+        arguments.push(NO_CLUSTER);
+    }
+    arguments.extend([recipe.suite, directory]);
     let lines = sources::configured().await.map(|mirrors| mirrors.lines(recipe.suite)).unwrap_or_default();
     if !lines.is_empty() {
         // The sources are on standard input.

@@ -13,7 +13,7 @@ use cluster::drill::{Fault, Target};
 use cluster::facts::Host;
 use cluster::health::health;
 use cluster::inventory::Inventory;
-use cluster::plan::{Phase, Plan};
+use cluster::plan::{Phase, Plan, removal};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -38,6 +38,8 @@ struct Case {
     change: Value,
     /// A run that was killed after that.
     killed: Option<Killed>,
+    /// `cluster remove` of this node, and not `cluster up`.
+    remove: Option<String>,
     /// Merged over the facts last of all.
     #[serde(default = "nothing")]
     facts: Value,
@@ -223,6 +225,9 @@ fn outcome(path: &Path) -> String {
     if case.json {
         return serde_json::to_string_pretty(&as_json(&model.inventory.cluster, &plan)).unwrap() + "\n";
     }
+    if let Some(node) = &case.remove {
+        return removed(&mut model, node);
+    }
     let mut told_now = told(&plan, case.diffs);
     if plan.refusals.is_empty() && !plan.steps.is_empty() {
         let mut phases: Vec<&str> = Vec::new();
@@ -235,6 +240,19 @@ fn outcome(path: &Path) -> String {
         told_now += &format!("-- carried out: {}\n{}", phases.join(", "), told(&end, false));
     }
     told_now
+}
+
+/// The plans that take a node's vote, one after the other.
+fn removed(model: &mut Model, node: &str) -> String {
+    let node = model.inventory.node(node).unwrap().clone();
+    let mut text = String::new();
+    for _ in 0..20 {
+        let plan = removal(&model.inventory, &model.facts, &model.means, &node);
+        text += &told(&plan, false);
+        let Some((_, steps)) = plan.first_phase() else { return text };
+        steps.into_iter().for_each(|step| model.act(step, How::Whole));
+    }
+    panic!("it does not end: {text}");
 }
 
 #[test]

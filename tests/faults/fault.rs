@@ -43,6 +43,8 @@ pub(crate) enum Fault {
     FreezeHost(String),
     /// Packets are lost.
     Cut { node: String, from: From, one_way: bool, refused: bool },
+    /// What a node sends to the others crosses slowly, at 60 kB a second.
+    SlowLink(String),
     /// The API closes every connection without a word, but for power actions, which are the test's.
     ApiAway,
     /// Moves of addresses end in this fault.
@@ -98,6 +100,13 @@ impl Fault {
                 words.extend(refused.then_some("--reject"));
                 stage.lab_does(&words).map(|()| now)
             }
+            Fault::SlowLink(node) => {
+                let shape = [
+                    "add", "dev", "eth1", "root", "tbf", "rate", "480kbit", "burst", "16kb", "latency",
+                    "500ms",
+                ];
+                stage.shape_link(node, &shape).map(|()| now)
+            }
             Fault::ApiAway => {
                 for (method, path) in [("GET", "/v2/*"), ("POST", "/v2/reserved_ips/*")] {
                     stage.lab.fault(&json!({"method": method, "path": path, "fault": "drop"}));
@@ -142,6 +151,7 @@ impl Fault {
             }
             Fault::FreezeHost(node) => stage.lab_does(&["thaw", node]),
             Fault::Cut { .. } => stage.lab_does(&["heal"]),
+            Fault::SlowLink(node) => stage.shape_link(node, &["del", "dev", "eth1", "root"]),
             Fault::ApiAway | Fault::Api(_) => {
                 stage.lab.clear_faults();
                 Ok(())
@@ -179,6 +189,7 @@ impl fmt::Display for Fault {
                     From::Node(other) => write!(f, "{node} cut off from {other} ({way}{manner})"),
                 }
             }
+            Fault::SlowLink(node) => write!(f, "the link of {node} slow"),
             Fault::ApiAway => write!(f, "the API away"),
             Fault::Api(rule) => write!(f, "the API: {rule}"),
             Fault::FullDisk(node) => write!(f, "the disk of {node} full"),

@@ -97,12 +97,7 @@ fn random_schedules() {
 #[ignore = "needs root and a laboratory"]
 fn time_series() {
     let stage = Stage::set(number("FAULTS_LAB", LAB), true);
-    let names = std::env::var("SERIES").ok();
-    let series: Vec<_> = times::SERIES
-        .iter()
-        .filter(|it| names.as_ref().is_none_or(|names| names.split(',').any(|name| name == it.row)))
-        .collect();
-    times::play(&stage, &series, number("RUNS", 10));
+    times::play(&stage, &times::chosen(), number("RUNS", 10));
 }
 
 /// Red on purpose: the same checks on repmgr alone, with `RUNS` of each time.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use cluster::node::clock;
 
 use crate::fault::Fault;
+use crate::harness::PREPARED;
 use crate::stage::{Stage, nodes};
 use crate::trial::{PROMOTED, REDUNDANT};
 
@@ -41,7 +42,7 @@ pub(crate) fn play(mut stage: Stage) {
     stage.redundant(mended, REDUNDANT).unwrap();
 
     // A third node: automatic failover.
-    stage.inventory = stage.lab.inventory("demo.yaml", "debian-12-x64", &nodes(true));
+    stage.inventory = stage.lab.inventory("demo.yaml", PREPARED, &nodes(true));
     stage.lab.cluster(&["up", "-i", &stage.inventory]).ok();
     stage.look();
     stage.redundant(clock::now(), REDUNDANT).unwrap();

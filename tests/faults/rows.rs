@@ -6,13 +6,14 @@ mod hand;
 mod network;
 mod postgresql;
 mod power;
+mod slow;
 mod up;
 
 use crate::matrix::Row;
 
 /// All of them, in the order in which they are played.
 pub(crate) fn all() -> impl Iterator<Item = &'static Row> {
-    [postgresql::ROWS, power::ROWS, network::ROWS, guard::ROWS, api::ROWS, hand::ROWS, up::ROWS]
+    [postgresql::ROWS, power::ROWS, network::ROWS, slow::ROWS, guard::ROWS, api::ROWS, hand::ROWS, up::ROWS]
         .into_iter()
         .flatten()
 }

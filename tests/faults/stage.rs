@@ -10,7 +10,7 @@ use cluster::node::lease::Millis;
 use serde_json::{Value, json};
 
 use crate::fault::Fault;
-use crate::harness::{Lab, block_on};
+use crate::harness::{Lab, PREPARED, block_on};
 use crate::invariants::Entry;
 use crate::writer::{ADDRESS, Attempt, Outcome, Pace, Target, Writer};
 
@@ -58,9 +58,9 @@ pub(crate) fn nodes(witness: bool) -> String {
 impl Stage {
     /// Makes all of it. `number` is the laboratory's.
     pub(crate) fn set(number: u8, witness: bool) -> Stage {
-        let lab = Lab::start(number, "debian-12-x64");
+        let lab = Lab::start(number, PREPARED);
         lab.set(&json!({"times": {"assign": ASSIGN_MILLIS}}));
-        let inventory = lab.inventory("demo.yaml", "debian-12-x64", &nodes(witness));
+        let inventory = lab.inventory("demo.yaml", PREPARED, &nodes(witness));
         let begun = Instant::now();
         lab.cluster(&["up", "-i", &inventory]).ok();
         println!("the cluster is up after {:.0} s", begun.elapsed().as_secs_f64());
@@ -180,9 +180,9 @@ impl Stage {
                 || fault.inside().is_none_or(|node| !off.contains(&Fault::PowerOff(node.to_owned())))
         });
         // Networks first: a host that is cut off cannot be asked for anything.
-        let (hosts, rest): (Vec<_>, Vec<_>) = broken
-            .into_iter()
-            .partition(|fault| matches!(fault, Fault::Cut { .. } | Fault::ApiAway | Fault::Api(_)));
+        let (hosts, rest): (Vec<_>, Vec<_>) = broken.into_iter().partition(|fault| {
+            matches!(fault, Fault::Cut { .. } | Fault::SlowLink(_) | Fault::ApiAway | Fault::Api(_))
+        });
         for fault in hosts.iter().chain(&rest) {
             if let Fault::FreezeHost(node) = fault {
                 self.thawed.borrow_mut().push((node.clone(), clock::now()));
@@ -313,12 +313,22 @@ impl Stage {
 
     /// Rules of a node's own packet filter.
     pub(crate) fn in_network(&self, node: &str, rules: &str) -> Result<(), String> {
+        self.in_namespace(node, &["nft", rules])
+    }
+
+    /// How quickly a node's packets leave it.
+    pub(crate) fn shape_link(&self, node: &str, words: &[&str]) -> Result<(), String> {
+        self.in_namespace(node, &[&["tc", "qdisc"], words].concat())
+    }
+
+    fn in_namespace(&self, node: &str, words: &[&str]) -> Result<(), String> {
         let namespace = self.lab.namespace(self.node(node).droplet);
-        let rules = std::process::Command::new("ip")
-            .args(["netns", "exec", &namespace, "nft", rules])
+        let ended = std::process::Command::new("ip")
+            .args(["netns", "exec", &namespace])
+            .args(words)
             .output()
             .map_err(|error| error.to_string())?;
-        if rules.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&rules.stderr).into_owned()) }
+        if ended.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&ended.stderr).into_owned()) }
     }
 
     /// The rows that a node has, from this one on.

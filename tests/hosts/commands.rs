@@ -7,7 +7,7 @@ use cluster::check;
 use cluster::cloud::droplet::Power;
 use serde_json::{Value, json};
 
-use super::harness::{Lab, Run, block_on};
+use super::harness::{Lab, PREPARED, Run, block_on};
 use super::{demo, node};
 
 /// Twice what a failover takes at most: what has not happened by then does not happen.
@@ -21,8 +21,8 @@ struct Stage {
 
 impl Stage {
     fn set(number: u8) -> Stage {
-        let lab = Lab::start(number, "debian-12-x64");
-        let inventory = lab.inventory("demo.yaml", "debian-12-x64", &demo(15));
+        let lab = Lab::start(number, PREPARED);
+        let inventory = lab.inventory("demo.yaml", PREPARED, &demo(15));
         let begun = Instant::now();
         lab.cluster(&["up", "-i", &inventory]).ok();
         let stage = Stage { lab, inventory };

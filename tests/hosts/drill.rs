@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use super::harness::{Lab, Run};
+use super::harness::{Lab, PREPARED, Run};
 use super::{demo, existing_inventory, node};
 
 /// Which faults are drilled: all, or those that `CLUSTER_TEST_DRILLS` names (`crash,isolate`).
-fn faults() -> Vec<String> {
+pub(super) fn faults() -> Vec<String> {
     let all = || "crash,switchover,power-off,isolate,freeze,api-outage".to_owned();
     std::env::var("CLUSTER_TEST_DRILLS").unwrap_or_else(|_| all()).split(',').map(str::to_owned).collect()
 }
@@ -57,8 +57,8 @@ fn stopped(lab: &Lab, inventory: &str, fault: &str, signal: Signal) -> Run {
 #[test]
 #[ignore = "needs root and a laboratory"]
 fn every_drill_ends_well_and_puts_everything_back() {
-    let lab = Lab::start(63, "debian-12-x64");
-    let inventory = lab.inventory("demo.yaml", "debian-12-x64", &demo(15));
+    let lab = Lab::start(63, PREPARED);
+    let inventory = lab.inventory("demo.yaml", PREPARED, &demo(15));
     lab.cluster(&["up", "-i", &inventory]).ok();
     let mut status = healthy(&lab, &inventory);
 

@@ -13,6 +13,9 @@ use cluster::cloud::{Client, Pace, droplet::Power};
 use serde_json::Value;
 use tempfile::TempDir;
 
+/// An image in which the packages are there. That they are installed is seen by other tests.
+pub(crate) const PREPARED: &str = "debian-12-x64-postgresql-15";
+
 /// A laboratory; it stops when it is dropped.
 pub(crate) struct Lab {
     pub(crate) name: String,

@@ -9,7 +9,7 @@ use cluster::check;
 use cluster::cloud::droplet::Power;
 use serde_json::Value;
 
-use super::harness::{Lab, block_on};
+use super::harness::{Lab, PREPARED, block_on};
 use super::node;
 
 const THREE: &str = "postgresql:\n  version: 15\nnodes:
@@ -67,14 +67,14 @@ fn members(lab: &Lab, nodes: &[&str]) -> Vec<(u64, Vec<String>)> {
 #[ignore = "needs root and a laboratory"]
 fn two_nodes_are_added_one_at_a_time_and_two_may_then_be_lost() {
     let all = ["pg1", "pg2", "pg3", "pg4", "pg5"];
-    let lab = Lab::start(23, "debian-12-x64");
-    let inventory = lab.inventory("demo.yaml", "debian-12-x64", THREE);
+    let lab = Lab::start(23, PREPARED);
+    let inventory = lab.inventory("demo.yaml", PREPARED, THREE);
     let healthy = || lab.wait_for_status(&inventory, 60, |status| status["healthy"] == true).0;
     lab.cluster(&["up", "-i", &inventory]).ok();
     healthy();
 
     let writer = Writer::start(&lab);
-    lab.inventory("demo.yaml", "debian-12-x64", &format!("{THREE}{TWO_MORE}"));
+    lab.inventory("demo.yaml", PREPARED, &format!("{THREE}{TWO_MORE}"));
     let plan = lab.cluster(&["plan", "-i", &inventory]).stdout;
     assert!(plan.contains("add a vote, one node at a time, on pg4, pg5"), "{plan}");
     // Killed when the first newcomer and the primary know of each other, and the next is about to be told.
@@ -90,7 +90,7 @@ fn two_nodes_are_added_one_at_a_time_and_two_may_then_be_lost() {
     assert!(lab.cluster(&["up", "-i", &inventory]).ok().last_line().contains("nothing to do"));
 
     // What was told is not untold by an edit.
-    lab.inventory("demo.yaml", "debian-12-x64", THREE);
+    lab.inventory("demo.yaml", PREPARED, THREE);
     let refused = lab.cluster(&["up", "-i", &inventory]);
     assert_eq!(refused.code, 3, "{}", refused.stderr);
     assert!(
@@ -98,7 +98,7 @@ fn two_nodes_are_added_one_at_a_time_and_two_may_then_be_lost() {
         "{}",
         refused.stderr
     );
-    lab.inventory("demo.yaml", "debian-12-x64", &format!("{THREE}{TWO_MORE}"));
+    lab.inventory("demo.yaml", PREPARED, &format!("{THREE}{TWO_MORE}"));
 
     lab.power("pg1", Power::Off);
     lab.power("pg2", Power::Off);
@@ -139,7 +139,7 @@ fn two_nodes_are_added_one_at_a_time_and_two_may_then_be_lost() {
     let three = format!("{THREE}  - {{name: {primary}, id: {}, role: standby}}\n", &primary[2..])
         .replace("  - {name: pg1, id: 1, role: primary}\n", "")
         .replace("id: 2, role: standby", "id: 2, role: primary");
-    lab.inventory("demo.yaml", "debian-12-x64", &three);
+    lab.inventory("demo.yaml", PREPARED, &three);
     lab.cluster(&["up", "-i", &inventory]).ok();
     assert_eq!(healthy()["primary"], primary);
     assert!(lab.cluster(&["up", "-i", &inventory]).ok().last_line().contains("nothing to do"));

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::harness::Lab;
+use super::harness::{Lab, PREPARED};
 use super::{demo, moments, node};
 
-fn made(number: u8) -> (Lab, String) {
-    let lab = Lab::start(number, "debian-12-x64");
-    let inventory = lab.inventory("demo.yaml", "debian-12-x64", &demo(15));
+fn made(number: u8, image: &str) -> (Lab, String) {
+    let lab = Lab::start(number, image);
+    let inventory = lab.inventory("demo.yaml", image, &demo(15));
     lab.cluster(&["up", "-i", &inventory]).ok();
     healthy(&lab, &inventory);
     (lab, inventory)
@@ -65,7 +65,7 @@ echo $((($(date +%s%N) - begun) / 1000000))
 #[test]
 #[ignore = "needs root and a laboratory"]
 fn postgresql_that_dies_while_it_starts_is_started_again() {
-    let (lab, inventory) = made(26);
+    let (lab, inventory) = made(26, PREPARED);
     let kill = |name: &str, moment: u32, limit: u64| {
         let after = f64::from(moment) * 0.05;
         let left = if moment.is_multiple_of(2) { "yes" } else { "no" };
@@ -98,7 +98,7 @@ fn postgresql_that_dies_while_it_starts_is_started_again() {
 #[test]
 #[ignore = "needs root and a laboratory"]
 fn a_server_that_works_is_not_killed_for_whom_it_turns_away() {
-    let (lab, inventory) = made(27);
+    let (lab, inventory) = made(27, PREPARED);
     let holds = |what: &str| {
         println!("{what}");
         assert_eq!(lab.status(&inventory)["primary"], "pg1", "{what}");
@@ -189,7 +189,7 @@ SQL
 #[test]
 #[ignore = "needs root and a laboratory"]
 fn readers_hold_up_neither_a_promotion_nor_a_switchover() {
-    let (lab, inventory) = made(28);
+    let (lab, inventory) = made(28, PREPARED);
     let reader = |name: &str, table: &str| {
         lab.ssh(
             name,
@@ -268,7 +268,7 @@ fn readers_hold_up_neither_a_promotion_nor_a_switchover() {
 #[test]
 #[ignore = "needs root and a laboratory"]
 fn a_reboot_a_full_disk_and_an_upgrade() {
-    let (lab, inventory) = made(29);
+    let (lab, inventory) = made(29, "debian-12-x64");
     // The guard is still there when PostgreSQL has ended.
     // It takes the session with it.
     lab.try_ssh("pg1", "systemctl reboot");

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::demo;
-use super::harness::Lab;
+use super::harness::{Lab, PREPARED};
 
 /// How a run ended, and that it said all of `wanted`.
 #[track_caller]
@@ -28,8 +28,8 @@ fn set_tag(lab: &Lab, method: &str, droplet: u64) {
 #[test]
 #[ignore = "needs root and a laboratory"]
 fn what_needs_ssh_alone_works_without_the_api_and_nothing_is_made_twice_or_forgotten() {
-    let lab = Lab::start(36, "debian-12-x64");
-    let inventory = lab.inventory("demo.yaml", "debian-12-x64", &demo(15));
+    let lab = Lab::start(36, PREPARED);
+    let inventory = lab.inventory("demo.yaml", PREPARED, &demo(15));
     let file = inventory.as_str();
     lab.cluster(&["up", "-i", file]).ok();
     lab.wait_for_status(file, 60, |status| status["healthy"] == true);

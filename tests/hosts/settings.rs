@@ -1,16 +1,17 @@
 //! Settings that would not work, and hosts that speak another language: what only hosts can show.
 
+use super::harness::PREPARED;
 use super::{Lab, demo, node};
 
 /// A value that PostgreSQL refuses reaches no node; one that needs a restart costs one node at a time.
 #[test]
 #[ignore = "needs root and a laboratory"]
 fn a_setting_is_tried_before_any_node_has_it() {
-    let lab = Lab::start(31, "debian-12-x64");
+    let lab = Lab::start(31, PREPARED);
     let inventory = |settings: &str| {
         let postgresql =
             demo(15).replace("version: 15\n", &format!("version: 15\n  settings: {{{settings}}}\n"));
-        lab.inventory("demo.yaml", "debian-12-x64", &postgresql)
+        lab.inventory("demo.yaml", PREPARED, &postgresql)
     };
     let path = inventory("");
     let up = || lab.cluster(&["up", "-i", &path]);

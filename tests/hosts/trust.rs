@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::harness::Lab;
+use super::harness::{Lab, PREPARED};
 use super::{demo, node};
 
 const DATA: &str = "/var/lib/postgresql/15/main";
@@ -22,8 +22,8 @@ fn healthy(lab: &Lab, inventory: &str) -> Value {
 #[test]
 #[ignore = "needs root and a laboratory"]
 fn postgres_leads_root_nowhere() {
-    let lab = Lab::start(21, "debian-12-x64");
-    let inventory = lab.inventory("demo.yaml", "debian-12-x64", &demo(15));
+    let lab = Lab::start(21, PREPARED);
+    let inventory = lab.inventory("demo.yaml", PREPARED, &demo(15));
     lab.cluster(&["up", "-i", &inventory]).ok();
     healthy(&lab, &inventory);
     // What packages and administrators expect of the log.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use cluster::cloud::droplet::Power;
 use serde_json::Value;
 
+use super::drill::faults;
 use super::harness::Lab;
 use super::{demo, node};
 
@@ -27,7 +28,7 @@ fn whole_way_with(number: u8, image: &str, version: u32) {
 
     rewinds(&lab, &inventory);
 
-    for fault in ["crash", "switchover"] {
+    for fault in faults().iter().filter(|it| ["crash", "switchover"].contains(&it.as_str())) {
         let run = lab.cluster(&["drill", "-i", &inventory, "--fault", fault, "--yes", "--json"]);
         assert_eq!(run.code, 0, "{}\n{}", run.stdout, run.stderr);
         let report = run.json();

@@ -3,8 +3,19 @@
 use sha2::{Digest, Sha256};
 
 /// The images that droplets can be made from: slug and Debian suite.
-pub const IMAGES: [(&str, &str); 3] =
-    [("debian-11-x64", "bullseye"), ("debian-12-x64", "bookworm"), ("debian-13-x64", "trixie")];
+pub const IMAGES: [(&str, &str); 4] = [
+    ("debian-11-x64", "bullseye"),
+    ("debian-12-x64", "bookworm"),
+    ("debian-13-x64", "trixie"),
+    (WITH_POSTGRESQL, "bookworm"),
+];
+
+/// A snapshot of one's own, as it were, in which the packages are there: for whoever makes many clusters and has seen
+/// them installed.
+const WITH_POSTGRESQL: &str = "debian-12-x64-postgresql-15";
+
+/// The packages of that one.
+const POSTGRESQL: [&str; 2] = ["postgresql-15", "postgresql-15-repmgr"];
 
 /// What a provider's image holds beyond the essential packages, as far as it matters here. No PostgreSQL:
 /// installing it is the work being done.
@@ -62,7 +73,12 @@ impl Recipe {
 
     /// All packages, as mmdebstrap takes them.
     pub(super) fn packages(&self) -> String {
-        PACKAGES.join(",")
+        let more: &[&str] = if self.has_postgresql() { &POSTGRESQL } else { &[] };
+        [&PACKAGES[..], more].concat().join(",")
+    }
+
+    pub(super) fn has_postgresql(&self) -> bool {
+        self.slug == WITH_POSTGRESQL
     }
 
     /// The cached image's directory: it changes with the recipe.
@@ -87,7 +103,7 @@ mod tests {
             IMAGES.iter().map(|(slug, _)| Recipe::of(slug).unwrap().directory()).collect();
         for (slug, _) in IMAGES {
             assert_eq!(
-                directories.iter().filter(|name| name.starts_with(slug)).count(),
+                directories.iter().filter(|name| name.rsplit_once('-').unwrap().0 == slug).count(),
                 1,
                 "{directories:?}"
             );

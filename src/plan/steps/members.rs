@@ -58,6 +58,7 @@ impl<'a> Planner<'a> {
             let names = self.paused.join(", ");
             self.refuse(None, format!("paused on {names}"), "`cluster resume` ends the pause");
         }
+        self.lease();
         let Some(newest) = Configuration::newest(self.inventory, self.facts) else { return self.plan };
         if !self.plan.refusals.is_empty() || self.tell(&newest, &primary) {
             return self.plan;
@@ -145,6 +146,11 @@ impl<'a> Planner<'a> {
             if self.guard_runs(host) && self.goes_by(&node.name).is_some_and(|it| it != *members) {
                 self.plan.waits =
                     Some(format!("the guard of {} to go by members {}", node.name, members.generation));
+                self.trouble(
+                    Some(&node.name),
+                    format!("its guard does not go by members {} yet", members.generation),
+                    "`cluster logs` shows what it has written; run this again once it does",
+                );
                 return true;
             }
             if node.name == primary && host.holds_lease() == Some(false) {
@@ -170,6 +176,15 @@ impl<'a> Planner<'a> {
     fn is_ready(&mut self, node: &Node, primary: &str) -> bool {
         let Some(host) = self.host(&node.name).up() else { return false };
         if !self.guard_runs(host) || Configuration::in_use(host).is_none() {
+            if self.plan.steps.is_empty() {
+                self.plan.waits =
+                    Some(format!("the guard of {} to answer, before it gets a vote", node.name));
+                self.trouble(
+                    Some(&node.name),
+                    "has no vote yet: its guard does not answer",
+                    "`cluster logs` shows what it has written",
+                );
+            }
             return false;
         }
         let streams = |host: &HostFacts| {

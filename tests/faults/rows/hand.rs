@@ -88,6 +88,24 @@ pub(crate) const ROWS: &[Row] = &[
         },
     },
     Row {
+        name: "standby-signal-then-cut-off",
+        goals: "G1 G3 G4",
+        fault: "a `standby.signal` put beside the running primary; then it is cut off from the other nodes, not from clients",
+        expected: "the file proves nothing: it fences itself, the standby takes over; healed, it rejoins",
+        play: |trial| {
+            let (old, new, stage) = (trial.old.clone(), trial.new.clone(), trial.stage);
+            stage.on(&old, "runuser -u postgres -- touch /var/lib/postgresql/15/main/standby.signal")?;
+            trial.sleep(2.0);
+            trial.restart_clock();
+            trial.breaks(&Fault::between(&old, &new))?;
+            trial.breaks(&Fault::between(&old, "pg3"))?;
+            trial.failover()?;
+            trial.sleep(5.0);
+            trial.mends()?;
+            trial.node_is_back_slowly(&old)
+        },
+    },
+    Row {
         name: "started-by-hand",
         goals: "G1 G3 G4",
         fault: "the primary cut off from the other nodes; once it has fenced itself, `systemctl start` by hand",
