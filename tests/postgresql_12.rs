@@ -87,7 +87,7 @@ fn a_real_postgresql_12_accepts_what_is_rendered_for_it() {
     let conf = text(files::postgresql_conf(12))
         .replace("shared_preload_libraries = 'repmgr'", "shared_preload_libraries = ''")
         .replace("listen_addresses = '*'", "listen_addresses = ''")
-        .replace("port = 5432", "port = 54312");
+        .replace("port = '5432'", "port = '54312'");
     std::fs::write(format!("{home}/data/ours.conf"), conf).unwrap();
     sh(&format!(
         "cd {home}/data; openssl req -new -x509 -nodes -days 2 -subj /CN=pg1 -out server.crt -keyout server.key 2>/dev/null; \
@@ -101,7 +101,7 @@ fn a_real_postgresql_12_accepts_what_is_rendered_for_it() {
 
     let _server = Server(format!("{native}/bin/pg_ctl -D {home}/data -m immediate stop"));
     as_nobody(&format!(
-        "{native}/bin/pg_ctl -w -D {home}/data -l {home}/data/log -o \"-k {home}/data\" start >/dev/null"
+        "{native}/bin/pg_ctl -w -D {home}/data -l {home}/data/log -o \"-k {home}/data\" start >/dev/null || {{ cat {home}/data/log >&2; exit 1; }}"
     ));
     let sql = |query: &str| {
         sh(&format!("psql -XAtqw -h {home}/data -p 54312 -U nobody -d postgres -c \"{query}\""))

@@ -53,6 +53,8 @@ const PRIMARY_SILENT_AFTER: Millis = 4_000;
 const PRIMARY_BELIEVED_AFTER: Millis = 1_000;
 /// How long a restart on purpose, or an orderly shutdown, may take before the lease is let go.
 const STOP_LIMIT: Millis = 120_000;
+/// For how long a hand-over that failed is told.
+const TOLD: Millis = 30_000;
 /// How long a standby may stream from nowhere, or from the wrong node, before it is pointed at the primary.
 const ASTRAY: Millis = 8_000;
 /// How long a server that was allowed to start may show no processes.
@@ -240,6 +242,8 @@ pub struct Core {
     stopping_since: Option<Millis>,
     /// A hand-over has failed: what was stopped for it is started again here, with the lease that it has.
     returning_until: Millis,
+    /// A hand-over that failed is told until then, well as everything may be.
+    told_until: Millis,
     promised_until: Millis,
     unfit_until: Millis,
     retry_at: Millis,
@@ -320,6 +324,7 @@ impl Core {
             restart_ended: false,
             stopping_since: None,
             returning_until: 0,
+            told_until: 0,
             promised_until: 0,
             unfit_until: 0,
             retry_at: 0,

@@ -2,7 +2,7 @@
 
 use super::{
     ADDRESS_POLL, ADDRESS_RETRY, Core, Effect, FAILED_BACKOFF, INQUIRY, LOOK, MEND, MEND_RETRY, Mended,
-    RETRY, STANDS_BACK, STOP_LIMIT,
+    RETRY, STANDS_BACK, STOP_LIMIT, TOLD,
 };
 use crate::node::decision::Job;
 use crate::node::lease::{Millis, NodeId};
@@ -36,9 +36,9 @@ impl Core {
                     // It was to have the term after a stop that has not ended in a release.
                     self.heir = None;
                 }
-                self.is_well();
+                self.is_well(now);
             }
-            State::Standby { .. } => self.is_well(),
+            State::Standby { .. } => self.is_well(now),
             State::Busy(_) if self.answered_primary == Some(true) && self.host.processes => {
                 self.stopping_since = self.stopping_since.or(Some(now));
             }
@@ -63,8 +63,8 @@ impl Core {
     }
 
     /// PostgreSQL runs: what a start has failed with is over, whoever has started it since.
-    fn is_well(&mut self) {
-        if self.job.is_none() {
+    fn is_well(&mut self, now: Millis) {
+        if self.job.is_none() && now >= self.told_until {
             self.job_trouble = None;
         }
     }
@@ -104,7 +104,9 @@ impl Core {
                 self.heir = None;
                 match job {
                     // It goes on here, or starts again once its shutdown has ended, with the lease that it still has.
-                    Job::HandOver { .. } => self.returning_until = now + STOP_LIMIT,
+                    Job::HandOver { .. } => {
+                        (self.returning_until, self.told_until) = (now + STOP_LIMIT, now + TOLD);
+                    }
                     Job::Rejoin { .. } => self.retry_at = now + RETRY,
                     Job::Start | Job::Promote => {
                         (self.unfit_until, self.retry_at) = (now + FAILED_BACKOFF, now + RETRY);

@@ -23,6 +23,9 @@ pub(crate) const ROWS: &[Row] = &[
             } else {
                 let why = run.stderr.lines().find(|line| line.starts_with("error")).unwrap_or_default();
                 trial.note(format!("{behind} kB behind: exit {}: {why}", run.code));
+                if !why.contains("nothing was stopped") {
+                    return Err("it was refused, and nobody was told why".into());
+                }
                 trial.still_primary()?;
             }
             ends(trial)
