@@ -3,7 +3,6 @@
 use cluster::node::lease::Millis;
 
 use crate::laws::{Broken, Mistake};
-use crate::node::Postgres;
 use crate::world::World;
 
 /// The old lease, a moment for those that have more, a promotion; and a rejoin of what has diverged.
@@ -16,15 +15,11 @@ fn scenario(seed: u64, data: u32, witness: bool, mistake: Option<Mistake>) -> Re
     result.map_err(|law| Broken { law, schedule: world.take_log() })
 }
 
-fn primary(world: &World) -> Option<usize> {
-    world.nodes.iter().position(|node| node.postgres == Postgres::Primary)
-}
-
 fn play(world: &mut World) -> Result<(), String> {
     // Who has more must be heard of to be preferred.
     world.quiet();
-    world.pass_until(|world| primary(world).is_some() && world.real > 15_000, 60_000, true)?;
-    let old = primary(world).unwrap_or_default();
+    world.pass_until(|world| world.primary().is_some() && world.real > 15_000, 60_000, true)?;
+    let old = world.primary().unwrap_or_default();
     for index in 0..world.nodes.len() {
         world.nodes[index].bandwidth = world.between(1_900, 2_500);
     }
@@ -38,9 +33,9 @@ fn play(world: &mut World) -> Result<(), String> {
     }
     let others: Vec<usize> =
         (0..world.nodes.len()).filter(|it| *it != old && world.nodes[*it].data).collect();
-    let promoted = |world: &World| primary(world).is_some();
+    let promoted = |world: &World| world.primary().is_some();
     world.pass_until(promoted, PROMOTED_WITHIN, true)?;
-    let new = primary(world).unwrap_or_default();
+    let new = world.primary().unwrap_or_default();
     if new != old {
         // What it had when it was promoted is where its last timeline began.
         let has = world.nodes[new].history.last().copied().unwrap_or(world.nodes[new].position);
@@ -56,7 +51,7 @@ fn play(world: &mut World) -> Result<(), String> {
     }
     world.pass_until(
         |world| {
-            let Some(new) = primary(world) else { return false };
+            let Some(new) = world.primary() else { return false };
             others
                 .iter()
                 .filter(|other| **other != new)

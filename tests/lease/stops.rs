@@ -17,14 +17,10 @@ fn scenario(seed: u64, data: u32, witness: bool, mistake: Option<Mistake>) -> Re
     result.map_err(|law| Broken { law, schedule: world.take_log() })
 }
 
-fn primary(world: &World) -> Option<usize> {
-    world.nodes.iter().position(|node| node.postgres == Postgres::Primary)
-}
-
 fn play(world: &mut World) -> Result<(), String> {
     world.calm();
-    world.pass_until(|world| primary(world).is_some() && world.real > 40_000, 90_000, true)?;
-    let old = primary(world).unwrap_or_default();
+    world.pass_until(|world| world.primary().is_some() && world.real > 40_000, 90_000, true)?;
+    let old = world.primary().unwrap_or_default();
     // A link that carries less than is written, for as long as it takes to lack something.
     for index in 0..world.nodes.len() {
         world.nodes[index].bandwidth = world.between(1_000, 3_000);
@@ -53,11 +49,11 @@ fn play(world: &mut World) -> Result<(), String> {
     }
     world.pass(3_000, true)?;
     world.pass_until(
-        |world| primary(world).is_some_and(|it| world.nodes[it].work.is_none()),
+        |world| world.primary().is_some_and(|it| world.nodes[it].work.is_none()),
         SETTLES_WITHIN,
         true,
     )?;
-    let now = world.nodes[primary(world).unwrap_or_default()].position;
+    let now = world.nodes[world.primary().unwrap_or_default()].position;
     if now.lsn < written.lsn {
         return Err(format!("{written} was written before the stop, and the primary has {now}"));
     }

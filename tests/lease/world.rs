@@ -211,6 +211,11 @@ impl World {
         lines.into_iter().for_each(|line| self.tell(line));
     }
 
+    /// The first node that takes writes.
+    pub(crate) fn primary(&self) -> Option<usize> {
+        self.nodes.iter().position(|node| node.postgres == Postgres::Primary)
+    }
+
     /// Lets time pass without faults; `safe` says whether the laws of safety hold meanwhile.
     pub(crate) fn pass(&mut self, time: Millis, safe: bool) -> Result<(), String> {
         let until = self.real + time;
