@@ -22,8 +22,7 @@ build: node
 	cp $(NODE_PROGRAM) target/release/cluster-node
 
 node:
-	RUSTFLAGS="-C target-feature=+crt-static" cargo build --profile node --no-default-features --features node \
-		--bin cluster-node --target $(NODE_TARGET)
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --profile node --package cluster-node --target $(NODE_TARGET)
 
 # Three hosts that boot, one cluster, a write through the floating IP.
 demo:

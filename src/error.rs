@@ -3,7 +3,6 @@
 use std::fmt;
 use std::process::ExitCode;
 
-use crate::cloud;
 use crate::visible::visible;
 
 /// The exit codes of `cluster`, part of its interface (see `docs/exit-codes.md`).
@@ -106,8 +105,8 @@ fn exit(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     if let Some(advice) = cause.downcast_ref::<Advice>() {
         return Some(advice.exit);
     }
-    match cause.downcast_ref::<cloud::Error>()? {
-        cloud::Error::BaseUrl { .. } | cloud::Error::Token => Some(Exit::Refused),
+    match cause.downcast_ref::<cluster_cloud::Error>()? {
+        cluster_cloud::Error::BaseUrl { .. } | cluster_cloud::Error::Token => Some(Exit::Refused),
         error if matches!(error.status(), Some(401 | 403)) => Some(Exit::Refused),
         _ => None,
     }
@@ -117,7 +116,7 @@ fn exit(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
 fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
     match cause.downcast_ref::<Advice>() {
         Some(advice) => advice.hint.clone(),
-        None => cause.downcast_ref::<cloud::Error>()?.hint(),
+        None => cause.downcast_ref::<cluster_cloud::Error>()?.hint(),
     }
 }
 

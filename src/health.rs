@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use cluster_contract::paths;
+use cluster_contract::status::Status;
 use serde::Serialize;
 
 use crate::facts::{Facts, Host, HostFacts};
 use crate::inventory::{Inventory, Provider, Role};
-use crate::node::wire;
 use crate::plan::changed::changed;
 use crate::plan::files;
 use crate::plan::members::Configuration;
@@ -177,7 +178,7 @@ fn mislaid(inventory: &Inventory, facts: &Facts, problems: &mut Vec<String>) {
 }
 
 /// What the guard of a node says of itself.
-fn guard<'a>(facts: &'a Facts, node: &str) -> Option<&'a serde_json::Value> {
+fn guard<'a>(facts: &'a Facts, node: &str) -> Option<&'a Status> {
     facts.hosts.get(node)?.up()?.guard.as_ref()
 }
 
@@ -196,7 +197,7 @@ fn pause(inventory: &Inventory, facts: &Facts, problems: &mut Vec<String>) {
     if paused.is_empty() {
         return;
     }
-    let since = paused.iter().filter_map(|name| guard(facts, name)?.get("paused_since")?.as_str()).min();
+    let since = paused.iter().filter_map(|name| guard(facts, name)?.paused_since.as_deref()).min();
     let since = since.map_or(String::new(), |since| format!(" since {since}"));
     let others = if others.is_empty() { String::new() } else { format!(" ({})", others.join(", ")) };
     problems.push(format!(
@@ -207,18 +208,16 @@ fn pause(inventory: &Inventory, facts: &Facts, problems: &mut Vec<String>) {
 
 /// What was done by force stays loud until a majority is back.
 fn forced(inventory: &Inventory, facts: &Facts, problems: &mut Vec<String>) {
-    let says = |node: &str, what: &str| {
-        guard(facts, node).and_then(|guard| guard.get(what)?.as_bool()) == Some(true)
-    };
     for node in &inventory.nodes {
-        if says(&node.name, "forced") {
+        let Some(guard) = guard(facts, &node.name) else { continue };
+        if guard.forced {
             problems.push(format!(
                 "{} took over BY FORCE, and no majority has granted it since: nothing fails over, and it does not stop \
                  when it is cut off; bring the others back where they reach it",
                 node.name
             ));
         }
-        if says(&node.name, "kept") {
+        if guard.kept {
             problems.push(format!(
                 "{}: took writes beside another primary; its data is kept as it is until you have looked at it and \
                  `cluster rejoin {}` gives it up",
@@ -234,7 +233,7 @@ fn holder(inventory: &Inventory, facts: &Facts) -> (Option<String>, bool) {
     if let Some(node) = inventory.nodes.iter().find(|node| says(&node.name) == Some(true)) {
         return (Some(node.name.clone()), true);
     }
-    let named = |node: &crate::inventory::Node| guard(facts, &node.name)?.get("holder")?.as_str();
+    let named = |node: &crate::inventory::Node| guard(facts, &node.name)?.holder.as_deref();
     let names: Vec<&str> = inventory.nodes.iter().filter_map(named).collect();
     let most = names.iter().max_by_key(|name| names.iter().filter(|it| it == name).count());
     (most.map(|name| (*name).to_owned()), false)
@@ -299,7 +298,7 @@ fn failover(inventory: &Inventory, primary: &Primary, nodes: &[Node]) -> Failove
 
 /// Whether the guard of a node says that the floating IP leads to it.
 fn has_address(facts: &Facts, node: &str) -> bool {
-    guard(facts, node).and_then(|guard| guard.get("has_address")?.as_bool()) == Some(true)
+    guard(facts, node).is_some_and(|guard| guard.has_address == Some(true))
 }
 
 fn floating_ip(
@@ -346,28 +345,26 @@ fn floating_ip(
 }
 
 /// What a guard says is wrong with its node, beside what it does about it.
-fn complaints(facts: &Facts, guard: &serde_json::Value, votes: Option<bool>) -> Vec<String> {
-    let word = |key: &str| guard.get(key).and_then(|it| it.as_str());
-    let is = |key: &str| guard.get(key).and_then(serde_json::Value::as_bool) == Some(true);
+fn complaints(facts: &Facts, guard: &Status, votes: Option<bool>) -> Vec<String> {
     let mut found = Vec::new();
     if votes == Some(false) {
         found.push("has no vote yet, and would not take over: `cluster up` gives it one".to_owned());
     }
-    if let Some(why) = word("disk") {
+    if let Some(why) = &guard.disk {
         found.push(format!("its guard cannot write down what it grants, and grants nothing: {why}"));
     }
-    if let Some(why) = word("room") {
+    if let Some(why) = &guard.room {
         found
             .push(format!("its disk takes nothing else: no journal is kept, and it could not rejoin: {why}"));
     }
-    if is("outdated") {
+    if guard.outdated {
         found.push(
             "PostgreSQL runs a program that an upgrade has replaced: it is in effect after a restart \
              (`cluster switchover` first, where this is the primary)"
                 .to_owned(),
         );
     }
-    if is("stray_standby_signal") {
+    if guard.stray_standby_signal {
         found.push(
             "a standby.signal lies beside a server that takes writes: remove it, or it becomes a standby when it \
              starts again"
@@ -379,12 +376,11 @@ fn complaints(facts: &Facts, guard: &serde_json::Value, votes: Option<bool>) -> 
         let host = facts.hosts.get(peer).and_then(Host::up);
         host.is_some_and(|host| host.units.get("cluster-node").is_some_and(|unit| unit.active == "active"))
     };
-    let deaf = guard.get("deaf_to").and_then(|it| it.as_object()).into_iter().flatten();
-    for (peer, millis) in deaf.filter(|(peer, _)| runs(peer)) {
-        let seconds = millis.as_u64().unwrap_or_default() / 1000;
+    for (peer, millis) in guard.deaf_to.iter().filter(|(peer, _)| runs(peer)) {
+        let seconds = millis / 1000;
         found.push(format!(
             "its guard has not heard {peer}'s for {seconds} s: UDP port {} must be open both ways",
-            wire::PORT
+            paths::GUARD_PORT
         ));
     }
     found
@@ -451,8 +447,8 @@ fn look_at(
         complaints(facts, guard, seen.votes).into_iter().for_each(&mut wrong);
     }
     seen.guard_says = host.guard.as_ref().and_then(|guard| {
-        let word = |key: &str| guard.get(key)?.as_str().filter(|word| !word.is_empty());
-        word("doing").map(|job| format!("{job} is under way")).or_else(|| word("why").map(str::to_owned))
+        let idle = Some(&guard.why).filter(|why| !why.is_empty()).cloned();
+        guard.doing.map(|job| format!("a {job} is under way")).or(idle)
     });
     (seen.repmgrd, seen.guard) = (unit("repmgrd"), unit("cluster-node"));
     let data = roles::data(inventory, facts, host);
@@ -467,7 +463,7 @@ fn look_at(
                 }
             }
             Data::Ours => {
-                let last = host.guard.as_ref().and_then(|guard| guard.get("last")?.as_str());
+                let last = host.guard.as_ref().and_then(|guard| guard.last.as_ref());
                 let last = last.map_or(String::new(), |last| format!(" (its guard {last})"));
                 let now = seen.guard_says.as_ref().map_or(String::new(), |now| format!("; {now}"));
                 // Where it has a socket and gave no facts, it said why.
@@ -537,7 +533,7 @@ fn look_at(
             wrong(format!("{unit} is {}", state.as_deref().unwrap_or("not there")));
         }
     }
-    if let Some(trouble) = host.guard.as_ref().and_then(|guard| guard.get("trouble")?.as_str()) {
+    if let Some(trouble) = host.guard.as_ref().and_then(|guard| guard.trouble.as_ref()) {
         wrong(format!("its guard says: {trouble}"));
     }
     seen

@@ -5,65 +5,48 @@
 
 use std::ops::Range;
 
+use cluster_contract::journal::{Event, Line, Lost};
+use cluster_contract::status::{Job, Server};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// A line of a node's journal.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+/// A line of a node's journal, with its times read.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
     /// When, on the node's own clock.
     pub at: Timestamp,
-    /// What, in a word for programs.
-    pub what: String,
-    /// What, in words for people.
-    pub text: String,
     /// Since when it had been so, where that is known.
-    #[serde(default)]
     pub since: Option<Timestamp>,
-    /// The node that it is about, if that is another one.
-    #[serde(default)]
-    pub about: Option<String>,
-    /// What a node that was rewound gave up.
-    #[serde(default)]
-    pub lost: Option<Lost>,
+    /// What, for programs.
+    pub event: Event,
+    /// What, for people.
+    pub text: String,
 }
 
-/// Transactions that an old primary had committed and the new one never got.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Lost {
-    /// On which timeline.
-    pub timeline: u32,
-    /// From where.
-    pub from: String,
-    /// To where.
-    pub to: String,
-    /// How many transactions.
-    pub transactions: u64,
-    /// Where their WAL is, on the old primary.
-    pub wal: String,
-    /// The old primary.
-    #[serde(default)]
-    pub node: String,
+impl Entry {
+    /// None if its time makes no sense.
+    fn read(line: Line) -> Option<Entry> {
+        let since = line.since.and_then(|since| since.parse().ok());
+        Some(Entry { at: line.at.parse().ok()?, since, event: line.event, text: line.text })
+    }
 }
 
 /// One node's journal.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default)]
 pub struct Journal {
     /// The node.
     pub node: String,
     /// By how many milliseconds its clock is ahead of the one that is told by.
-    #[serde(default)]
     pub ahead: i64,
     /// Its lines.
-    #[serde(default)]
     pub entries: Vec<Entry>,
 }
 
 impl Journal {
     /// Reads a journal. Lines that make no sense are left out: a power cut may have torn one.
     pub fn parse(node: &str, ahead: i64, text: &str) -> Journal {
-        let entries = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-        Journal { node: node.to_owned(), ahead, entries }
+        let lines = text.lines().filter_map(|line| serde_json::from_str(line).ok());
+        Journal { node: node.to_owned(), ahead, entries: lines.filter_map(Entry::read).collect() }
     }
 }
 
@@ -154,6 +137,9 @@ pub struct Incident {
     pub moments: Vec<Moment>,
 }
 
+/// The node was seen to take writes.
+const TAKES_WRITES: Event = Event::Postgresql { server: Some(Server::Primary) };
+
 /// An entry on the clock that is told by.
 #[derive(Clone)]
 struct Told<'a> {
@@ -177,8 +163,9 @@ pub fn incidents(journals: &[Journal], actions: &[Action]) -> Vec<Incident> {
         }));
     }
     all.sort_by_key(|told| told.at);
-    let grants: Vec<usize> =
-        (0..all.len()).filter(|index| matches!(all[*index].entry.what.as_str(), "won" | "forced")).collect();
+    let grants: Vec<usize> = (0..all.len())
+        .filter(|index| matches!(all[*index].entry.event, Event::Won { .. } | Event::Forced { .. }))
+        .collect();
     let mut found = Vec::new();
     let mut holder: Option<&str> = None;
     let mut free = 0;
@@ -201,20 +188,21 @@ pub fn incidents(journals: &[Journal], actions: &[Action]) -> Vec<Incident> {
 /// that is still off. And where in all that was.
 fn cannot_tell<'a>(all: &[Told<'a>], journals: &[Journal], range: Range<usize>) -> Option<(usize, &'a str)> {
     range.rev().find_map(|index| {
-        let entry = all[index].entry;
-        let (_, node) = entry.text.rsplit_once(" to ").filter(|_| entry.what == "granted")?;
-        journals.iter().all(|journal| journal.node != node).then_some((index, node))
+        let Event::Granted { to: Some(node), .. } = &all[index].entry.event else { return None };
+        journals.iter().all(|journal| journal.node != *node).then_some((index, node.as_str()))
     })
 }
 
 /// Whether an entry says that its node, the holder, is in trouble.
 fn is_sign(told: &Told, holder: &str) -> bool {
-    match told.entry.what.as_str() {
-        "ended" | "expired" | "fenced" | "released" => told.node == holder,
-        "begun" => told.node == holder && told.entry.text.starts_with("HandOver"),
-        "postgresql" => told.node == holder && told.entry.text.contains("does not answer"),
-        "silent" => told.entry.about.as_deref() == Some(holder),
-        "off" => told.entry.text.contains(&format!(" {holder} is off")),
+    match &told.entry.event {
+        Event::Ended
+        | Event::Expired { .. }
+        | Event::Fenced
+        | Event::Released { .. }
+        | Event::Begun { job: Some(Job::HandOver) }
+        | Event::Postgresql { server: Some(Server::Down) } => told.node == holder,
+        Event::Silent { about } | Event::Off { about } => about.as_deref() == Some(holder),
         _ => false,
     }
 }
@@ -222,22 +210,24 @@ fn is_sign(told: &Told, holder: &str) -> bool {
 /// Whether an entry of another node says that the holder is gone. That has ended when the holder is heard of again, which
 /// shows when it falls silent once more.
 fn says_gone(told: &Told) -> bool {
-    matches!(told.entry.what.as_str(), "silent" | "off")
+    matches!(told.entry.event, Event::Silent { .. } | Event::Off { .. })
 }
 
 /// The node that held, if an entry can be about nobody else.
 fn names_holder<'a>(told: &Told<'a>) -> Option<&'a str> {
-    match told.entry.what.as_str() {
-        "holds" | "expired" | "fenced" => Some(told.node),
-        "begun" if told.entry.text.starts_with("HandOver") => Some(told.node),
-        "silent" => told.entry.about.as_deref(),
+    match &told.entry.event {
+        Event::Holds { .. }
+        | Event::Expired { .. }
+        | Event::Fenced
+        | Event::Begun { job: Some(Job::HandOver) } => Some(told.node),
+        Event::Silent { about } => about.as_deref(),
         _ => None,
     }
 }
 
 /// Whether an entry says that the holder is well: what was before is another story.
 fn is_well(told: &Told, holder: &str) -> bool {
-    told.node == holder && told.entry.what == "postgresql" && told.entry.text.contains("takes writes")
+    told.node == holder && told.entry.event == TAKES_WRITES
 }
 
 fn incident(
@@ -262,8 +252,11 @@ fn incident(
             _ => {}
         }
     }
-    let asked = all[free..=won].iter().rev().find(|told| told.node == to && told.entry.what == "asked");
-    let planned = signs.iter().any(|told| told.entry.what == "begun");
+    let asked = all[free..=won]
+        .iter()
+        .rev()
+        .find(|told| told.node == to && matches!(told.entry.event, Event::Asked { .. }));
+    let planned = signs.iter().any(|told| matches!(told.entry.event, Event::Begun { .. }));
     // What is known to have been so since some time began then.
     let begins = |told: &&Told| told.since.unwrap_or(told.at);
     let first = signs.iter().map(begins).min();
@@ -278,19 +271,18 @@ fn incident(
     let last = next.unwrap_or(all.len());
     let after = &all[won..last];
     let begins_here = holder.is_none();
-    let of = |node: &str, is: &dyn Fn(&Entry) -> bool| {
-        after.iter().find(|told| told.node == node && is(told.entry)).map(|told| told.at)
+    let of = |node: &str, events: &[Event]| {
+        after.iter().find(|told| told.node == node && events.contains(&told.entry.event)).map(|told| told.at)
     };
-    let writable = of(to, &|entry| {
-        (entry.what == "postgresql" && entry.text.contains("takes writes"))
-            || (entry.what == "done" && entry.text.starts_with("promoted in"))
-    });
-    let address = of(to, &|entry| entry.what == "address");
+    let writable = of(to, &[TAKES_WRITES, Event::Done { job: Some(Job::Promote) }]);
+    let address = of(to, &[Event::Address]);
     let redundant = holder
         .filter(|holder| *holder != to)
-        .and_then(|holder| of(holder, &|entry| entry.what == "done" && entry.text.starts_with("rejoined")));
-    let lost =
-        after.iter().find_map(|told| Some(Lost { node: told.node.to_owned(), ..told.entry.lost.clone()? }));
+        .and_then(|holder| of(holder, &[Event::Done { job: Some(Job::Rejoin) }]));
+    let lost = after.iter().find_map(|told| match &told.entry.event {
+        Event::Lost { lost } => Some(Lost { node: told.node.to_owned(), ..lost.clone() }),
+        _ => None,
+    });
     let seconds = |from: Timestamp, to: Timestamp| {
         from.until(to).map_or(0.0, |span| span.total(jiff::Unit::Second).unwrap_or(0.0)).max(0.0)
     };
@@ -310,7 +302,7 @@ fn incident(
         }
     }
     let kind = match holder {
-        _ if all[won].entry.what == "forced" => Kind::Forced,
+        _ if matches!(all[won].entry.event, Event::Forced { .. }) => Kind::Forced,
         None => Kind::Beginning,
         Some(holder) if holder == to => Kind::Return,
         Some(_) if planned => Kind::Switchover,
@@ -322,10 +314,13 @@ fn incident(
     let mut moments: Vec<Moment> = shown
         .map(|told| Moment { at: told.at, place: told.node.to_owned(), text: told.entry.text.clone() })
         .collect();
-    if let Some(silent) = signs.iter().filter(|told| told.since.is_some()).min_by_key(|told| told.since) {
-        let name = silent.entry.about.clone().unwrap_or_default();
+    let silent = signs.iter().filter_map(|told| match &told.entry.event {
+        Event::Silent { about: Some(name) } if told.since.is_some() => Some((told, name)),
+        _ => None,
+    });
+    if let Some((silent, name)) = silent.min_by_key(|(told, _)| told.since) {
         let text = format!("the last word of {name} to {}", silent.node);
-        moments.push(Moment { at: begins(silent), place: name, text });
+        moments.push(Moment { at: begins(silent), place: name.clone(), text });
     }
     let window = from_power.unwrap_or(began).min(began);
     for action in actions {

@@ -8,18 +8,17 @@ mod file;
 mod position;
 mod units;
 
-pub(crate) use check::{NAME_HINT, is_identifier};
-
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+pub use cluster_contract::config::Failover;
 use ipnet::IpNet;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-pub use crate::node::config::Failover;
+pub(crate) use check::{NAME_HINT, is_identifier};
 
 /// PostgreSQL major versions that this program can set up.
 pub const VERSIONS: std::ops::RangeInclusive<u32> = 12..=17;

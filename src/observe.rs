@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use cluster_cloud::{Error, Policy};
 use tokio::task::JoinSet;
 
-use crate::cloud::{Error, Policy};
 use crate::facts::{Cloud, Facts, Host, Local, probe};
 use crate::plan::files;
 use crate::remote::{Command, RemoteError};

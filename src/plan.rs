@@ -10,13 +10,13 @@ pub mod members;
 pub mod roles;
 pub(crate) mod steps;
 
-use secrecy::SecretString;
 use std::collections::BTreeMap;
 
-pub use action::{Action, Risk, Unit};
+use secrecy::SecretString;
 
 use crate::facts::Facts;
 use crate::inventory::{Inventory, Node};
+pub use action::{Action, Risk, Unit};
 
 /// What a plan needs beside the inventory and the facts.
 #[derive(Clone, Debug)]

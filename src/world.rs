@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use cluster_cloud::{Client, Pace, Policy};
 use tokio::sync::Mutex;
 
-use crate::cloud::{Client, Pace, Policy};
 use crate::error::Advice;
 use crate::inventory::{Inventory, Provider};
 use crate::remote::ssh::{Ssh, SshHost};

@@ -25,7 +25,7 @@ mod versions;
 use std::time::{Duration, Instant};
 
 use cluster::check;
-use cluster::cloud::droplet::Power;
+use cluster_cloud::droplet::Power;
 use harness::{Lab, block_on};
 use serde_json::{Value, json};
 

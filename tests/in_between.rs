@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use cluster::connect::format::conninfo;
 use cluster::connect::{Connection, Password, Server};
-use cluster::node::config::Config;
+use cluster_contract::config::Config;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 

@@ -7,7 +7,9 @@
 
 use std::collections::BTreeMap;
 
-use cluster::node::lease::{Durable, Lease, Local, Message, Millis, NodeId, Output, Position, Timing};
+use cluster_contract::timing::Timing;
+use cluster_contract::{Millis, NodeId, Position};
+use cluster_node::lease::{Durable, Lease, Local, Message, Output};
 use stateright::{Checker as _, Model, Property};
 
 /// A way to get it wrong.

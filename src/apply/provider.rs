@@ -1,9 +1,9 @@
 //! Steps that the provider's API does.
 
 use anyhow::{Context as _, Result, bail};
+use cluster_cloud::preflight::{Setting, Wanted};
+use cluster_cloud::{Client, Error, droplet, key};
 
-use crate::cloud::preflight::{Setting, Wanted};
-use crate::cloud::{Client, Error, droplet, key};
 use crate::error::Advice;
 use crate::facts::{Cloud, Facts};
 use crate::inventory::{DigitalOcean, Node, Provider};

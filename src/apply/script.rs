@@ -13,7 +13,7 @@ macro_rules! with_whose {
     ($name:literal) => {
         concat!(
             include_str!("../settings/session.sh"),
-            include_str!("../remote/whose.sh"),
+            include_str!("../../crates/contract/src/whose.sh"),
             include_str!(concat!("scripts/", $name, ".sh"))
         )
     };
@@ -24,7 +24,7 @@ macro_rules! after_files {
     ($name:literal) => {
         concat!(
             include_str!("../settings/session.sh"),
-            include_str!("../remote/whose.sh"),
+            include_str!("../../crates/contract/src/whose.sh"),
             include_str!("scripts/write-files.sh"),
             include_str!(concat!("scripts/", $name, ".sh"))
         )
@@ -37,7 +37,7 @@ macro_rules! with_lib {
         concat!(
             include_str!("../settings/session.sh"),
             "cluster=$1 version=$2 port=$3\n",
-            include_str!("../remote/whose.sh"),
+            include_str!("../../crates/contract/src/whose.sh"),
             include_str!("scripts/lib.sh"),
             include_str!(concat!("scripts/", $name, ".sh"))
         )
@@ -82,8 +82,13 @@ scripts! {
 }
 
 /// What the guard runs on its own.
-pub const OF_THE_GUARD: (&str, &str) =
-    ("rejoin", concat!(include_str!("../remote/whose.sh"), include_str!("../node/guard/rejoin.sh")));
+pub const OF_THE_GUARD: (&str, &str) = (
+    "rejoin",
+    concat!(
+        include_str!("../../crates/contract/src/whose.sh"),
+        include_str!("../../crates/node/src/guard/rejoin.sh")
+    ),
+);
 
 #[cfg(test)]
 mod tests {

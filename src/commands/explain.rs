@@ -141,7 +141,7 @@ async fn actions(world: &World, facts: &Facts) -> Vec<Action> {
     }
     let mut found = Vec::new();
     let mut take =
-        |node: Option<&String>, result: Result<Vec<crate::cloud::model::Action>, crate::cloud::Error>| {
+        |node: Option<&String>, result: Result<Vec<cluster_cloud::model::Action>, cluster_cloud::Error>| {
             match result {
                 Ok(actions) => found.extend(actions.into_iter().filter_map(|action| {
                     let started = action.started_at?.parse().ok()?;

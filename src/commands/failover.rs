@@ -6,19 +6,20 @@ use std::time::{Duration, Instant};
 
 use anstream::{eprintln, println};
 use anyhow::{Context as _, Result};
+use cluster_cloud::droplet::Power;
+use cluster_contract::status::Status;
+use cluster_contract::timing::Timing;
 use owo_colors::OwoColorize as _;
-use serde_json::Value;
 
 use super::confirm::confirm;
-use super::switchover::guard;
 use super::{declared_with_data, in_world, read};
 use crate::cli::FailoverArgs;
-use crate::cloud::droplet::Power;
+use crate::control;
 use crate::error::{Advice, Exit};
 use crate::facts::{Facts, Host};
 use crate::health::{Health, health};
-use crate::node::lease::Timing;
-use crate::remote::{Command, RemoteError};
+use crate::poll::poll_until;
+use crate::remote::RemoteError;
 use crate::report::{Format, visible};
 use crate::world::World;
 
@@ -35,7 +36,7 @@ pub(super) async fn run(path: &Path, args: FailoverArgs, json: bool) -> Result<E
             return Err(by_itself(&world, &facts, &health));
         };
         may_be_forced(&world, &facts, &health, node)?;
-        let says = guard(&world, node).await.with_context(|| format!("cannot ask the guard of {node}"))?;
+        let says = control::status(&world, node).await.with_context(|| format!("cannot ask the guard of {node}"))?;
         let off = droplets_to_switch_off(&world, &facts, node, args.no_power_off);
         eprintln!("{} is made primary by force:", node.bold());
         for consequence in consequences(&world, &facts, node, &says, &off) {
@@ -45,7 +46,7 @@ pub(super) async fn run(path: &Path, args: FailoverArgs, json: bool) -> Result<E
         let begun = Instant::now();
         switch_off(&world, &off).await?;
         take(&world, node).await?;
-        wait_for(&world, node, begun).await?;
+        wait_for(&world, node).await?;
         world.report.settle();
         let seconds = begun.elapsed().as_secs_f64();
         if json {
@@ -87,8 +88,8 @@ fn by_itself(world: &World, facts: &Facts, health: &Health) -> anyhow::Error {
     let mut waits = Vec::new();
     for node in world.inventory.data_nodes() {
         let guard = facts.hosts.get(&node.name).and_then(|host| host.up()?.guard.as_ref());
-        if let Some(why) = guard.and_then(|guard| guard.get("last").or(guard.get("why"))?.as_str()) {
-            waits.push(format!("{}: {why}", node.name));
+        if let Some(guard) = guard {
+            waits.push(format!("{}: {}", node.name, guard.last.as_ref().unwrap_or(&guard.why)));
         }
     }
     Advice::refused(format!(
@@ -153,7 +154,7 @@ fn droplets_to_switch_off(world: &World, facts: &Facts, node: &str, leave: bool)
 }
 
 /// What it may cost, in words.
-fn consequences(world: &World, facts: &Facts, node: &str, says: &Value, off: &[Droplet]) -> Vec<String> {
+fn consequences(world: &World, facts: &Facts, node: &str, says: &Status, off: &[Droplet]) -> Vec<String> {
     let mut list = vec![missing_wal(says)];
     for other in world.inventory.data_nodes().filter(|it| it.name != node) {
         let name = &other.name;
@@ -174,7 +175,8 @@ fn consequences(world: &World, facts: &Facts, node: &str, says: &Value, off: &[D
             )),
             Host::Missing => {}
             Host::Up(host) => {
-                if ahead(host.guard.as_ref(), says) {
+                let theirs = host.guard.as_ref().and_then(|guard| guard.position);
+                if theirs.zip(says.position).is_some_and(|(theirs, mine)| theirs > mine) {
                     list.push(format!(
                         "{name} can be reached and has MORE WAL than {node}: it is the better choice"
                     ));
@@ -192,38 +194,23 @@ fn consequences(world: &World, facts: &Facts, node: &str, says: &Value, off: &[D
     list
 }
 
-fn position(value: &Value) -> Option<(u64, u64)> {
-    Some((value.get("timeline")?.as_u64()?, value.get("lsn")?.as_u64()?))
-}
-
-fn ahead(other: Option<&Value>, says: &Value) -> bool {
-    let theirs = other.and_then(|other| position(other.get("position")?));
-    theirs.zip(position(&says["position"])).is_some_and(|(theirs, mine)| theirs > mine)
-}
-
 /// What the node lacks of what the last primary reported.
-fn missing_wal(says: &Value) -> String {
-    let lsn = |(timeline, lsn): (u64, u64)| {
-        format!("{:X}/{:X} on timeline {timeline}", lsn >> 32, lsn & 0xffff_ffff)
-    };
-    match (position(&says["position"]), position(&says["report"]["position"])) {
+fn missing_wal(says: &Status) -> String {
+    match (says.position, says.report.map(|report| report.position)) {
         (Some(mine), Some(reported)) if reported > mine => {
-            let lacks = if reported.0 == mine.0 {
-                format!("at least {} bytes", reported.1 - mine.1)
+            let lacks = if reported.timeline == mine.timeline {
+                format!("at least {} bytes", reported.lsn - mine.lsn)
             } else {
                 "a promotion and all that followed it".to_owned()
             };
             format!(
-                "it has WAL up to {}, and the last primary had reported {}: {lacks} will be lost, and whatever was \
-                 committed after that report",
-                lsn(mine),
-                lsn(reported)
+                "it has WAL up to {mine}, and the last primary had reported {reported}: {lacks} will be lost, and \
+                 whatever was committed after that report"
             )
         }
         (Some(mine), Some(_)) => format!(
-            "it has WAL up to {}, which is all that the last primary had reported to it; what was committed after that \
-             and never reached it will be lost",
-            lsn(mine)
+            "it has WAL up to {mine}, which is all that the last primary had reported to it; what was committed after \
+             that and never reached it will be lost"
         ),
         _ => "how much WAL it lacks cannot be told; what it never got will be lost".to_owned(),
     }
@@ -245,49 +232,44 @@ async fn switch_off(world: &Arc<World>, off: &[Droplet]) -> Result<()> {
     Ok(())
 }
 
-/// Whether what the guard refuses for passes by itself: it heard of a primary that is off by now, or a lease that it
-/// granted may still run.
-fn passes(why: &str) -> bool {
-    why.contains("as this guard hears") || why.contains("for another")
-}
-
 /// Tells the guard, again while it refuses for what passes.
 async fn take(world: &World, node: &str) -> Result<()> {
     let failover = world.inventory.failover;
     let timing = Timing::new(failover.lease_ms, failover.lag_limit, world.inventory.nodes.len())?;
-    let (begun, patience) = (Instant::now(), Duration::from_millis(2 * timing.waits()));
-    let command = Command::new("take", "exec /usr/local/bin/cluster-node take").limit(20);
-    loop {
-        match world.run(node, &command, &|_| {}).await {
-            Ok(_) => return Ok(()),
-            Err(RemoteError::Failed { output, .. }) => {
-                let why = output.trim().trim_start_matches("no: ").to_owned();
-                if !passes(&why) || begun.elapsed() > patience {
-                    return Err(Advice::refused(format!("the guard of {node} refuses: {why}"))
-                        .hint("`cluster status` says who is there")
-                        .into());
-                }
-                world.report.progress(node, why);
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
-            Err(error) => return Err(error.into()),
+    let (patience, pause) = (Duration::from_millis(2 * timing.waits()), Duration::from_secs(1));
+    let mut why = String::new();
+    let taken = poll_until(patience, pause, async || {
+        let verdict = control::take(world, node).await?;
+        if !verdict.allowed && verdict.code.passes() {
+            world.report.progress(node, &verdict.why);
+            why = verdict.why;
+            return Ok::<_, RemoteError>(None);
         }
+        Ok(Some(verdict))
+    });
+    match taken.await? {
+        Some(verdict) if verdict.allowed => return Ok(()),
+        Some(verdict) => why = verdict.why,
+        None => {}
     }
+    Err(Advice::refused(format!("the guard of {node} refuses: {why}"))
+        .hint("`cluster status` says who is there")
+        .into())
 }
 
-async fn wait_for(world: &World, node: &str, begun: Instant) -> Result<()> {
-    loop {
-        let says = guard(world, node).await;
-        if says.as_ref().is_ok_and(|it| it["postgresql"] == "primary" && it["holds"] == true) {
-            return Ok(());
-        }
-        if begun.elapsed() > PROMOTES_WITHIN {
-            let why = says.ok().and_then(|it| it["trouble"].as_str().map(str::to_owned));
-            let why = why.map_or(String::new(), |why| format!(": {why}"));
-            return Err(Advice::failed(format!("{node} holds by force and does not take writes yet{why}"))
-                .hint("its guard goes on trying; `cluster status` says where it stands")
-                .into());
-        }
-        tokio::time::sleep(Duration::from_millis(300)).await;
+async fn wait_for(world: &World, node: &str) -> Result<()> {
+    let mut trouble = None;
+    let found = poll_until(PROMOTES_WITHIN, Duration::from_millis(300), async || {
+        let says = control::status(world, node).await.ok();
+        let leads = says.as_ref().is_some_and(Status::leads);
+        trouble = says.and_then(|says| says.trouble).or(trouble.take());
+        Ok::<_, anyhow::Error>(leads.then_some(()))
+    });
+    if found.await?.is_some() {
+        return Ok(());
     }
+    let why = trouble.map_or(String::new(), |why| format!(": {why}"));
+    Err(Advice::failed(format!("{node} holds by force and does not take writes yet{why}"))
+        .hint("its guard goes on trying; `cluster status` says where it stands")
+        .into())
 }

@@ -4,12 +4,11 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
-
-use crate::lab::fault::{Direction, Faults, Manner, Off};
-use crate::lab::home::Home;
-use crate::lab::lifecycle::{self, Started};
-use crate::lab::machine::MachineSpec;
-use crate::lab::{IMAGES, LabName, LabSettings, Subnets, api, daemon, status};
+use cluster_lab::fault::{Direction, Faults, Manner, Off};
+use cluster_lab::home::Home;
+use cluster_lab::lifecycle::{self, Started};
+use cluster_lab::machine::MachineSpec;
+use cluster_lab::{IMAGES, LabName, LabSettings, Subnets, api, daemon, status};
 
 /// A cloud on this machine: a DigitalOcean-compatible API whose droplets are hosts that really boot.
 #[derive(Debug, Args)]

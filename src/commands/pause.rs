@@ -13,8 +13,8 @@ use serde::Serialize;
 use tokio::task::JoinSet;
 
 use super::{in_world, read};
+use crate::control;
 use crate::error::{Advice, Exit};
-use crate::remote::Command;
 use crate::report::{Format, visible};
 use crate::world::World;
 
@@ -26,14 +26,6 @@ pub(super) enum Wish {
 }
 
 impl Wish {
-    fn command(self) -> Command {
-        match self {
-            Wish::Pause => Command::new("pause", "exec /usr/local/bin/cluster-node pause"),
-            Wish::Resume => Command::new("resume", "exec /usr/local/bin/cluster-node resume"),
-        }
-        .limit(20)
-    }
-
     fn verb(self) -> &'static str {
         if self == Wish::Pause { "pause" } else { "resume" }
     }
@@ -96,9 +88,7 @@ pub(super) async fn run(path: &Path, wish: Wish, json: bool) -> Result<Exit> {
 
 /// Tells one node; whether that changed anything.
 async fn tell(world: &Arc<World>, node: &str, wish: Wish) -> Result<bool, String> {
-    let output = world.run(node, &wish.command(), &|_| {}).await.map_err(|error| error.to_string())?;
-    // What it notes in its journal comes before.
-    Ok(matches!(output.stdout.lines().last().map(str::trim), Some("paused" | "resumed")))
+    control::pause(world, node, wish == Wish::Pause).await.map_err(|error| error.to_string())
 }
 
 fn node(told: &Result<bool, String>, wish: Wish) -> Node {

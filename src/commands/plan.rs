@@ -1,9 +1,8 @@
 //! `cluster plan`: what `up` would do.
 
-use std::path::Path;
-
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::path::Path;
 
 use anstream::{print, println};
 use anyhow::Result;

@@ -7,14 +7,16 @@ use std::time::{Duration, Instant};
 
 use anstream::{eprintln, println};
 use anyhow::Result;
+use cluster_contract::request::Code;
 
 use super::confirm::confirm;
-use super::switchover::guard;
 use super::{declared, in_world, read};
+use crate::control;
 use crate::error::{Advice, Exit};
 use crate::health::health;
 use crate::inventory::Role;
-use crate::remote::{Command, RemoteError};
+use crate::poll::poll_until;
+use crate::remote::Command;
 use crate::report::Format;
 use crate::world::World;
 
@@ -97,40 +99,34 @@ async fn prepare(world: &Arc<World>, node: &str, how: How) -> Result<Ready> {
 }
 
 async fn ask(world: &World, node: &str, clone: bool) -> Result<()> {
-    let command = Command::new("rejoin", "exec /usr/local/bin/cluster-node rejoin ${1:+--clone}").limit(20);
-    let command = if clone { command.arg("clone") } else { command };
-    match world.run(node, &command, &|_| {}).await {
-        Ok(_) => Ok(()),
-        Err(RemoteError::Failed { output, .. }) => {
-            let why = output.trim().trim_start_matches("no: ").to_owned();
-            let hint = if clone {
-                "`cluster status` says more"
-            } else {
-                "`--clone` makes its data anew, beside the old"
-            };
-            Err(Advice::refused(format!("the guard of {node} does not rejoin: {why}")).hint(hint).into())
-        }
-        Err(error) => Err(error.into()),
+    let verdict = control::rejoin(world, node, clone).await?;
+    if verdict.allowed {
+        return Ok(());
     }
+    let hint = match verdict.code {
+        Code::Paused => "`cluster resume` ends the pause",
+        Code::Busy | Code::NoPrimary | Code::TakesWrites => "`cluster status` says more",
+        _ if clone => "`cluster status` says more",
+        _ => "`--clone` makes its data anew, beside the old",
+    };
+    Err(Advice::refused(format!("the guard of {node} does not rejoin: {}", verdict.why)).hint(hint).into())
 }
 
 /// Waits until the node streams, and tells how far it is.
 async fn watch(world: &Arc<World>, node: &str, begun: Instant) -> Result<()> {
+    let pause = Duration::from_secs(1);
     let mut ended = None;
-    loop {
-        tokio::time::sleep(Duration::from_secs(1)).await;
+    // The guard's own time-out ends it.
+    let streams = poll_until(Duration::MAX, pause, async || {
         let seconds = begun.elapsed().as_secs();
         // A guard that does not answer for a moment goes on all the same.
-        let Ok(says) = guard(world, node).await else { continue };
-        if !says["doing"].is_null() {
+        let Ok(says) = control::status(world, node).await else { return Ok(None) };
+        if let Some(job) = says.doing {
             let copied = copied(world, node).await;
-            world.report.progress(
-                node,
-                format!("{}{copied} ({seconds} s)", says["doing"].as_str().unwrap_or("busy")),
-            );
-            continue;
+            world.report.progress(node, format!("{job}{copied} ({seconds} s)"));
+            return Ok(None);
         }
-        if let Some(trouble) = says["trouble"].as_str() {
+        if let Some(trouble) = says.trouble {
             return Err(Advice::failed(format!("{node}: {trouble}"))
                 .hint("`cluster rejoin --clone` makes its data anew, beside the old, which is kept until the clone works")
                 .into());
@@ -139,13 +135,16 @@ async fn watch(world: &Arc<World>, node: &str, begun: Instant) -> Result<()> {
         let facts = world.observe_or_remember().await?;
         let health = health(&world.inventory, &facts, &world.public_addresses(&facts));
         if health.nodes.iter().any(|it| it.name == node && it.state == "streaming") {
-            return Ok(());
+            return Ok(Some(true));
         }
-        if ended.get_or_insert_with(Instant::now).elapsed() > CATCH_UP {
-            return Err(Advice::failed(format!("{node} has rejoined and does not stream yet"))
-                .hint("it goes on by itself; `cluster status` says how far it is")
-                .into());
-        }
+        Ok((ended.get_or_insert_with(Instant::now).elapsed() > CATCH_UP).then_some(false))
+    });
+    match streams.await {
+        Ok(Some(true)) => Ok(()),
+        Ok(_) => Err(Advice::failed(format!("{node} has rejoined and does not stream yet"))
+            .hint("it goes on by itself; `cluster status` says how far it is")
+            .into()),
+        Err::<_, anyhow::Error>(error) => Err(error),
     }
 }
 

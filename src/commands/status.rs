@@ -1,8 +1,7 @@
 //! `cluster status`.
 
-use std::path::Path;
-
 use std::fmt::Write as _;
+use std::path::Path;
 
 use anstream::{print, println};
 use anyhow::Result;

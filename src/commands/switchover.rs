@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anstream::println;
-use anyhow::{Context as _, Result};
-use serde_json::Value;
+use anyhow::Result;
 
 use super::{declared_with_data, in_world, read};
+use crate::control;
 use crate::error::{Advice, Exit};
 use crate::health::{Health, health};
-use crate::remote::{Command, Remote as _};
+use crate::poll::poll_until;
 use crate::report::Format;
 use crate::world::World;
 
@@ -99,70 +99,53 @@ fn choose(health: &Health, to: Option<&str>, most_lag: u64) -> Result<(String, S
     Ok((from.clone(), heir.name.clone()))
 }
 
-pub(super) async fn hand_over(world: &World, from: &str, to: &str) -> Result<()> {
-    let command = Command::new("hand over", "exec /usr/local/bin/cluster-node hand-over \"$1\"").arg(to);
-    world.connect(from).await?.run(&command, &|_| {}).await.map_err(|error| {
-        Advice::refused(format!("the guard of {from} does not hand over: {error}"))
-            .hint("it needs the lease, and so a majority of the nodes; `cluster status` shows who is there")
-    })?;
-    Ok(())
-}
-
-/// What the guard of a node says of itself.
-pub(super) async fn guard(world: &World, node: &str) -> Result<Value> {
-    let command = Command::new("guard", "exec /usr/local/bin/cluster-node status --json").limit(10);
-    let output = world.connect(node).await?.run(&command, &|_| {}).await?;
-    serde_json::from_str(&output.stdout).context("the guard's answer makes no sense")
+async fn hand_over(world: &World, from: &str, to: &str) -> Result<()> {
+    let verdict = control::hand_over(world, from, to).await?;
+    if verdict.allowed {
+        return Ok(());
+    }
+    Err(Advice::refused(format!("the guard of {from} does not hand over: {}", verdict.why))
+        .hint("it needs the lease, and so a majority of the nodes; `cluster status` shows who is there")
+        .into())
 }
 
 /// Waits until `to` takes writes with the lease.
 async fn wait_for(world: &World, from: &str, to: &str, begun: Instant) -> Result<Duration> {
-    loop {
-        let heir = guard(world, to).await;
-        if heir.as_ref().is_ok_and(|it| it["postgresql"] == "primary" && it["holds"] == true) {
-            return Ok(begun.elapsed());
+    let moved = poll_until(PATIENCE, Duration::from_millis(300), async || {
+        if control::status(world, to).await.is_ok_and(|heir| heir.leads()) {
+            return Ok(Some(begun.elapsed()));
         }
-        let old = guard(world, from).await;
-        let went_back = old
-            .as_ref()
-            .is_ok_and(|it| it["holds"] == true && it["doing"].is_null() && it["postgresql"] == "primary");
-        if went_back {
-            let why = old?["trouble"].as_str().unwrap_or("its guard does not say why").to_owned();
+        let Ok(old) = control::status(world, from).await else { return Ok(None) };
+        if old.leads() && old.doing.is_none() {
+            let why = old.trouble.as_deref().unwrap_or("its guard does not say why");
             return Err(Advice::failed(format!("{from} has gone on as primary: {why}"))
-                .hint("nothing is lost; mend that, and run this again")
-                .into());
+                .hint("nothing is lost; mend that, and run this again"));
         }
-        let holder = old.as_ref().ok().and_then(|it| it["holder"].as_str());
         // One voter's grant is not a majority's.
-        if let Some(other) = holder.filter(|other| *other != from && *other != to)
-            && guard(world, other).await.is_ok_and(|it| it["holds"] == true)
+        if let Some(other) = old.holder.filter(|other| other != from && other != to)
+            && control::status(world, &other).await.is_ok_and(|it| it.holds)
         {
             return Err(Advice::failed(format!("{other} has taken over instead: {to} did not take up its term"))
                 .hint(format!(
                     "nothing is lost; the journal of {to}'s guard says what kept it (`journalctl -u cluster-node`)"
-                ))
-                .into());
+                )));
         }
-        if begun.elapsed() > PATIENCE {
-            return Err(Advice::failed(format!("{to} does not take over within {} s", PATIENCE.as_secs()))
-                .hint("the guards go on by themselves; `cluster status` says where it stands")
-                .into());
-        }
-        tokio::time::sleep(Duration::from_millis(300)).await;
-    }
+        Ok(None)
+    });
+    Ok(moved.await?.ok_or_else(|| {
+        Advice::failed(format!("{to} does not take over within {} s", PATIENCE.as_secs()))
+            .hint("the guards go on by themselves; `cluster status` says where it stands")
+    })?)
 }
 
 /// Waits until what was primary streams from the new one; none if it does not in time.
 async fn wait_for_redundancy(world: &Arc<World>, from: &str, begun: Instant) -> Option<Duration> {
-    let asked = Instant::now();
-    while asked.elapsed() < REJOIN_PATIENCE {
+    let whole = poll_until(REJOIN_PATIENCE, Duration::from_secs(1), async || {
         world.report.progress(from, "becomes a standby");
-        let facts = world.observe_or_remember().await.ok()?;
+        let facts = world.observe_or_remember().await?;
         let health = health(&world.inventory, &facts, &world.public_addresses(&facts));
-        if health.nodes.iter().any(|node| node.name == from && node.state == "streaming") {
-            return Some(begun.elapsed());
-        }
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
-    None
+        let streams = health.nodes.iter().any(|node| node.name == from && node.state == "streaming");
+        Ok::<_, anyhow::Error>(streams.then(|| begun.elapsed()))
+    });
+    whole.await.ok().flatten()
 }

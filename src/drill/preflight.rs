@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use cluster_contract::status::Status;
+
 use super::Fault;
 use crate::error::Advice;
 use crate::facts::Facts;
@@ -40,7 +42,7 @@ impl Target {
         let paused: Vec<&str> = inventory
             .nodes
             .iter()
-            .filter(|node| says(facts, &node.name, "paused") == Some(true))
+            .filter(|node| guard(facts, &node.name).is_some_and(|guard| guard.paused))
             .map(|node| node.name.as_str())
             .collect();
         if !paused.is_empty() {
@@ -58,7 +60,7 @@ impl Target {
             return Err(Advice::refused(format!("no standby streams from {primary}"))
                 .hint("`cluster status` shows who streams"));
         };
-        if fault != Fault::Switchover && says(facts, &primary, "failover") != Some(true) {
+        if fault != Fault::Switchover && guard(facts, &primary).is_none_or(|guard| !guard.failover) {
             return Err(Advice::refused(
                 "nobody would take over: two nodes have no majority without one of them",
             )
@@ -112,7 +114,6 @@ pub fn possible(inventory: &Inventory, fault: Fault) -> Result<(), Advice> {
     }
 }
 
-/// A yes or no of a node's guard.
-fn says(facts: &Facts, node: &str, key: &str) -> Option<bool> {
-    facts.hosts.get(node)?.up()?.guard.as_ref()?.get(key)?.as_bool()
+fn guard<'a>(facts: &'a Facts, node: &str) -> Option<&'a Status> {
+    facts.hosts.get(node)?.up()?.guard.as_ref()
 }

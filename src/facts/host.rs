@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use cluster_contract::marker::Marker;
+use cluster_contract::status::{Job, Status};
 use serde::{Deserialize, Serialize};
 
 /// A host that can be reached.
@@ -55,28 +57,28 @@ pub struct HostFacts {
     /// Rows of `repmgr.nodes`, as this node sees them; none without repmgr's database.
     pub repmgr: Option<Vec<RepmgrNode>>,
     /// What the guard says of itself.
-    pub guard: Option<serde_json::Value>,
+    pub guard: Option<Status>,
 }
 
 impl HostFacts {
     /// Whether the guard says that this node holds the lease; none if it says nothing.
     pub fn holds_lease(&self) -> Option<bool> {
-        self.guard.as_ref()?.get("holds")?.as_bool()
+        self.guard.as_ref().map(|guard| guard.holds)
     }
 
     /// Whether a person has paused this node; none if its guard says nothing.
     pub fn paused(&self) -> Option<bool> {
-        self.guard.as_ref()?.get("paused")?.as_bool()
+        self.guard.as_ref().map(|guard| guard.paused)
     }
 
     /// Whether its guard is making a standby of it, or a new one.
     pub fn rejoins(&self) -> bool {
-        self.guard.as_ref().and_then(|guard| guard.get("doing")?.as_str()) == Some("rejoin")
+        self.guard.as_ref().is_some_and(|guard| guard.doing == Some(Job::Rejoin))
     }
 
     /// Whether this node took writes beside another primary, and keeps its data for a person to look at.
     pub fn keeps_data(&self) -> bool {
-        self.guard.as_ref().and_then(|guard| guard.get("kept")?.as_bool()) == Some(true)
+        self.guard.as_ref().is_some_and(|guard| guard.kept)
     }
 }
 
@@ -128,37 +130,6 @@ pub struct UnitFacts {
     pub enabled: String,
     /// Whether its file changed since systemd read it.
     pub need_reload: bool,
-}
-
-/// Written before a data directory is made and after each stage of it, so that what a killed run left can be told
-/// from what somebody else put there.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Marker {
-    /// The cluster that it belongs to.
-    pub cluster: String,
-    /// How far it has come.
-    pub made: Made,
-    /// The data's system identifier, once known.
-    #[serde(default)]
-    pub system_identifier: Option<String>,
-}
-
-/// The stages of a data directory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Made {
-    /// `pg_createcluster` was begun; what it left is worth nothing.
-    Creating,
-    /// A new, empty cluster that was never started.
-    Virgin,
-    /// Started as the cluster's first primary.
-    Primary,
-    /// Started as the witness.
-    Witness,
-    /// A clone was begun; what it left is worth nothing.
-    Cloning,
-    /// Cloned.
-    Standby,
 }
 
 /// A PostgreSQL cluster that Debian's tools know.

@@ -8,7 +8,7 @@ use super::host::{FileFacts, HostFacts, PgCluster, UnitFacts};
 /// The script; its arguments are PostgreSQL's version, its port, and the files to look at.
 pub const SCRIPT: &str = concat!(
     include_str!("../settings/session.sh"),
-    include_str!("../remote/whose.sh"),
+    include_str!("../../crates/contract/src/whose.sh"),
     include_str!("probe.sh")
 );
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use cluster_contract::timing::Timing;
 use ipnet::IpNet;
 use secrecy::SecretString;
 
@@ -11,8 +12,6 @@ use super::{
     Clients, Database, DigitalOcean, Existing, ExistingFloatingIp, Failover, Inventory, Node, Postgresql,
     Problem, Provider, Role, User, VERSIONS, file, units,
 };
-use crate::cloud;
-use crate::node::lease::Timing;
 use crate::settings;
 
 struct Checker {
@@ -250,7 +249,7 @@ fn existing(c: &mut Checker, raw: file::Existing) -> Existing {
 
 /// The client's own rule, told before anything is touched: a token must not travel in the clear.
 fn api_url(c: &mut Checker, key: &str, url: &str) {
-    if let Err(error) = cloud::check_base_url(url) {
+    if let Err(error) = cluster_cloud::check_base_url(url) {
         c.wrong(key, error.to_string(), error.hint().unwrap_or_default());
     }
 }

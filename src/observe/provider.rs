@@ -7,12 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use anyhow::{Context as _, Result};
+use cluster_cloud::model::{self, DropletStatus};
+use cluster_cloud::{Client, Error, key, names};
+use cluster_contract::config::Config;
+use cluster_contract::paths;
 
-use crate::cloud::model::{self, DropletStatus, Progress};
-use crate::cloud::{Client, Error, key, names};
 use crate::error::Advice;
 use crate::facts::{Cloud, Droplet, Facts, FloatingIp, Host, Stray};
-use crate::node::config::{self, Config};
 use crate::state::{KnownDroplet, Memory};
 use crate::world::World;
 
@@ -65,7 +66,10 @@ impl World {
                 record.as_ref().is_some_and(|tag| seen.is_some_and(|seen| seen.tags.contains(tag)));
             // Asked only where it matters: it should have addresses, and has none.
             if droplet.status == "new" && droplet.public.is_none() {
-                droplet.failed = client.creation_failed(droplet.id).await?;
+                droplet.failed = client
+                    .creation_failed(droplet.id)
+                    .await
+                    .with_context(|| format!("cannot look at droplet {}", droplet.id))?;
             }
         }
         // Asked only when it matters: a droplet that is to be made.
@@ -128,7 +132,7 @@ impl World {
         let known: BTreeMap<u64, String> = facts
             .hosts
             .values()
-            .filter_map(|host| host.up()?.files.get(config::PATH)?.content.as_deref())
+            .filter_map(|host| host.up()?.files.get(paths::CONFIG)?.content.as_deref())
             .filter_map(|text| serde_json::from_str::<Config>(text).ok())
             .filter(|config| config.cluster == self.inventory.cluster)
             .flat_map(|config| config.nodes)
@@ -235,14 +239,5 @@ fn status(status: DropletStatus) -> &'static str {
         DropletStatus::Off => "off",
         DropletStatus::Archive => "archive",
         DropletStatus::Unknown => "unknown",
-    }
-}
-
-impl Client {
-    /// Whether the provider has given up making a droplet.
-    async fn creation_failed(&self, id: u64) -> Result<bool> {
-        let actions =
-            self.droplet_actions(id).await.with_context(|| format!("cannot look at droplet {id}"))?;
-        Ok(actions.iter().any(|action| action.kind == "create" && action.progress() == Progress::Failed))
     }
 }

@@ -1,11 +1,11 @@
 //! What a step can do. Values only: how it is done is for `apply` to say.
 
+use cluster_contract::marker::Stage;
 use secrecy::SecretString;
 use serde::Serialize;
 
 use super::files::FileChange;
 use super::members::Configuration;
-use crate::facts::host::Made;
 
 /// What a step may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -116,7 +116,7 @@ pub enum Action {
     /// Starts a data directory of ours, for the first time.
     StartNew {
         /// As what.
-        made: Made,
+        made: Stage,
     },
     /// Registers the primary with repmgr.
     RegisterPrimary,
@@ -208,7 +208,7 @@ impl Action {
             },
             Action::InstallProgram { .. } => "install cluster-node".into(),
             Action::CreateData { .. } => "create a new data directory".into(),
-            Action::StartNew { made: Made::Witness } => "start PostgreSQL as the witness".into(),
+            Action::StartNew { made: Stage::Witness } => "start PostgreSQL as the witness".into(),
             Action::StartNew { .. } => "start PostgreSQL as the first primary".into(),
             Action::RegisterPrimary => "register the primary".into(),
             Action::Clone { from, .. } => format!("clone {from}"),

@@ -3,14 +3,16 @@
 
 use std::collections::BTreeMap;
 
+use cluster_contract::config::Config;
+use cluster_contract::paths;
+
 use super::Trouble;
 use crate::facts::{Facts, HostFacts};
 use crate::inventory::{Inventory, Provider, Role};
-use crate::node::config::{self, Config};
 
 /// What a host was last told that it is; none where it is no node of this cluster.
 pub fn config(inventory: &Inventory, host: &HostFacts) -> Option<Config> {
-    let text = host.files.get(config::PATH)?.content.as_deref()?;
+    let text = host.files.get(paths::CONFIG)?.content.as_deref()?;
     let config: Config = serde_json::from_str(text).ok()?;
     let ours = config.cluster == inventory.cluster
         && host.marker.as_ref().is_some_and(|marker| marker.cluster == inventory.cluster);

@@ -3,6 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use cluster_contract::config::{Config, FloatingIp, Member};
+use cluster_contract::paths;
+use cluster_contract::timing::Timing;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -11,9 +14,6 @@ use super::Means;
 use super::members::Configuration;
 use crate::facts::host::FileFacts;
 use crate::inventory::{Inventory, Node, Provider, Role};
-use crate::node::config::{self, Config, FloatingIp, Member};
-use crate::node::lease::Timing;
-use crate::node::wire;
 use crate::settings::{self, Scope};
 use crate::templates::Template;
 
@@ -124,9 +124,9 @@ fn all_paths(version: u32) -> Vec<(String, bool)> {
         ("/etc/systemd/system/repmgrd.service".into(), false),
         ("/etc/systemd/system/cluster-node.service".into(), false),
         (postgresql_unit(version), false),
-        (config::PATH.into(), false),
-        (config::TOKEN_PATH.into(), true),
-        (wire::KEY_PATH.into(), true),
+        (paths::CONFIG.into(), false),
+        (paths::FAILOVER_TOKEN.into(), true),
+        (paths::KEY.into(), true),
     ]
 }
 
@@ -218,7 +218,7 @@ pub fn files(
         ),
         node_file(inventory, means, addresses, node, members),
         File {
-            path: wire::KEY_PATH.into(),
+            path: paths::KEY.into(),
             mode: "600",
             owner: "root:root",
             content: Some(Content::Secret(means.cluster_key.clone())),
@@ -228,7 +228,7 @@ pub fn files(
     // The witness moves nothing, but its voice asks whether a silent primary is off.
     if addresses.wants_floating_ip {
         files.push(File {
-            path: config::TOKEN_PATH.into(),
+            path: paths::FAILOVER_TOKEN.into(),
             mode: "600",
             owner: "root:root",
             content: means.failover_token.clone().map(Content::Secret),
@@ -317,7 +317,7 @@ pub fn node_file(
     members: &Configuration,
 ) -> File {
     let content = node_config(inventory, means, addresses, node, members).map(Content::Plain);
-    File { path: config::PATH.into(), mode: "644", owner: "root:root", content }
+    File { path: paths::CONFIG.into(), mode: "644", owner: "root:root", content }
 }
 
 fn node_config(

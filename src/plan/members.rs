@@ -39,11 +39,8 @@ impl Configuration {
     /// The configuration that a host's guard goes by; none if it says nothing, or is too old to know of configurations.
     pub fn in_use(host: &HostFacts) -> Option<Configuration> {
         let guard = host.guard.as_ref()?;
-        let names = guard.get("members")?.as_array()?.iter().map(|name| name.as_str().map(str::to_owned));
-        Some(Configuration {
-            generation: guard.get("generation")?.as_u64()?,
-            names: names.collect::<Option<_>>()?,
-        })
+        let names = guard.members.iter().flatten().cloned().collect();
+        guard.members.as_ref().and(Some(Configuration { generation: guard.generation?, names }))
     }
 
     /// How many of its members are a majority.

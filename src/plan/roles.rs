@@ -1,6 +1,7 @@
 //! Who is primary now. The inventory says where a cluster starts; after that the hosts are the truth.
 
-use crate::facts::host::Made;
+use cluster_contract::marker::Stage;
+
 use crate::facts::{Facts, Host, HostFacts};
 use crate::inventory::{Inventory, Node, Role};
 
@@ -52,8 +53,8 @@ pub fn data(inventory: &Inventory, facts: &Facts, host: &HostFacts) -> Data {
     {
         return Data::Foreign(format!("{path} belongs to cluster `{}`", marker.cluster));
     }
-    match marker.map(|marker| marker.made) {
-        Some(Made::Creating | Made::Cloning) => return Data::HalfMade,
+    match marker.map(|marker| marker.stage) {
+        Some(Stage::Creating | Stage::Cloning) => return Data::HalfMade,
         None if found.entries == 0 => return Data::None,
         _ => {}
     }
@@ -61,7 +62,7 @@ pub fn data(inventory: &Inventory, facts: &Facts, host: &HostFacts) -> Data {
         host.postgres.as_ref().map(|it| it.system_identifier.as_str()).or(found.system_identifier.as_deref());
     let ours = marker.and_then(|marker| marker.system_identifier.as_deref());
     if marker.is_some() && ours.is_some() && ours == identifier {
-        return if marker.is_some_and(|marker| marker.made == Made::Virgin) {
+        return if marker.is_some_and(|marker| marker.stage == Stage::Virgin) {
             Data::Virgin
         } else {
             Data::Ours
@@ -108,7 +109,7 @@ pub fn primary(inventory: &Inventory, facts: &Facts) -> Primary {
         if data == Data::Ours && host.postgres.as_ref().is_some_and(|postgres| !postgres.in_recovery) {
             writable.push(node.name.clone());
         }
-        if data == Data::Ours || host.marker.as_ref().is_some_and(|marker| marker.made == Made::Cloning) {
+        if data == Data::Ours || host.marker.as_ref().is_some_and(|marker| marker.stage == Stage::Cloning) {
             traces.push(node.name.clone());
         }
     }
@@ -148,10 +149,10 @@ pub fn primary(inventory: &Inventory, facts: &Facts) -> Primary {
 /// Whether a node holds the cluster's data: what it is counts, not what the inventory calls it. A witness's PostgreSQL
 /// always takes writes, and they are nobody's.
 pub fn holds_data(node: &Node, host: &HostFacts) -> bool {
-    match host.marker.as_ref().map(|marker| marker.made) {
-        Some(Made::Witness) => false,
-        Some(Made::Primary | Made::Standby) => true,
-        Some(Made::Creating | Made::Virgin | Made::Cloning) | None => node.role != Role::Witness,
+    match host.marker.as_ref().map(|marker| marker.stage) {
+        Some(Stage::Witness) => false,
+        Some(Stage::Primary | Stage::Standby) => true,
+        Some(Stage::Creating | Stage::Virgin | Stage::Cloning) | None => node.role != Role::Witness,
     }
 }
 
@@ -160,9 +161,9 @@ pub fn holds_data(node: &Node, host: &HostFacts) -> bool {
 fn begun(inventory: &Inventory, facts: &Facts, traces: &[String]) -> bool {
     let first = inventory.primary();
     let made =
-        facts.hosts.get(&first.name).and_then(|host| host.up()?.marker.as_ref()).map(|marker| marker.made);
+        facts.hosts.get(&first.name).and_then(|host| host.up()?.marker.as_ref()).map(|marker| marker.stage);
     traces == [first.name.clone()]
-        && made == Some(Made::Primary)
+        && made == Some(Stage::Primary)
         && facts.local.system_identifier.is_none()
         && inventory
             .nodes

@@ -15,13 +15,14 @@ mod witness;
 
 use std::net::IpAddr;
 
+use cluster_contract::config::Config;
+
 use super::changed::changed;
 use super::files::Addresses;
 use super::roles::{self, Data, Primary};
 use super::{Action, Means, Phase, Plan, Risk, Step, Trouble};
 use crate::facts::{Facts, Host, HostFacts};
 use crate::inventory::{Inventory, Node};
-use crate::node::config::Config;
 
 pub(super) struct Planner<'a> {
     inventory: &'a Inventory,

@@ -5,21 +5,20 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use anyhow::Result;
+use cluster_contract::paths;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::World;
-use crate::cloud;
 use crate::error::Advice;
 use crate::facts::Facts;
 use crate::inventory::{DigitalOcean, Inventory, Provider};
-use crate::node::wire;
 use crate::plan::Means;
 use crate::remote::{Command, Remote as _};
 
 /// The inventory's word, then the environment's, then the public API.
 pub(super) fn api_url(declared: Option<&str>) -> String {
     let environment = || std::env::var("DIGITALOCEAN_API_URL").ok().filter(|url| !url.is_empty());
-    declared.map(str::to_owned).or_else(environment).unwrap_or_else(|| cloud::DEFAULT_URL.to_owned())
+    declared.map(str::to_owned).or_else(environment).unwrap_or_else(|| cluster_cloud::DEFAULT_URL.to_owned())
 }
 
 /// The operator's token. A file that the inventory names comes first, so that a token that happens to be in the
@@ -89,7 +88,7 @@ impl World {
     /// When a token is missing, or the state cannot be written.
     pub async fn means(&self, facts: &Facts) -> Result<Means> {
         let repmgr_password = self.kept_or_a_nodes("repmgr", facts, PGPASS, repmgr_password).await?;
-        let cluster_key = self.kept_or_a_nodes("key", facts, wire::KEY_PATH, whole).await?;
+        let cluster_key = self.kept_or_a_nodes("key", facts, paths::KEY, whole).await?;
         let mut user_passwords = BTreeMap::new();
         for user in &self.inventory.users {
             let exists =
@@ -180,8 +179,10 @@ impl World {
 }
 
 /// Prints a file, read as the one whose its directory is: root would follow a link to any other.
-const READ: &str =
-    concat!(include_str!("../remote/whose.sh"), "as_owner_of \"${1%/*}\" head -c 65536 \"$1\"\n");
+const READ: &str = concat!(
+    include_str!("../../crates/contract/src/whose.sh"),
+    "as_owner_of \"${1%/*}\" head -c 65536 \"$1\"\n"
+);
 const PGPASS: &str = "/var/lib/postgresql/.pgpass";
 
 fn repmgr_password(pgpass: &str) -> Option<&str> {

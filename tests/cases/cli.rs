@@ -7,9 +7,9 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use cluster::lab::api::fault::{Fault, Rule};
-use cluster::lab::api::settings::{Limits, Times};
-use cluster::lab::api::{Config, FakeMachines, Lab, Tokens, serve};
+use cluster_lab::api::fault::{Fault, Rule};
+use cluster_lab::api::settings::{Limits, Times};
+use cluster_lab::api::{Config, FakeMachines, Lab, Tokens, serve};
 use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;

@@ -92,7 +92,7 @@ fn every_exit_code_is_documented() {
 #[test]
 fn every_scope_of_the_nodes_token_is_documented() {
     let page = fs::read_to_string("docs/digitalocean.md").unwrap();
-    for scope in cluster::cloud::scope::FAILOVER {
+    for scope in cluster_cloud::scope::FAILOVER {
         assert!(page.contains(&format!("`{scope}`")), "{scope}");
     }
 }

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use cluster::facts::Host;
-use cluster::facts::host::Made;
 use cluster::inventory::{Inventory, Node, Role};
 use cluster::plan::members::Configuration;
 use cluster::plan::roles::{self, Data};
 use cluster::plan::{Action, Plan, Step, plan, removal};
+use cluster_contract::marker::Stage;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -38,7 +38,7 @@ fn obey(model: &Model, plan: &Plan) {
         assert!(!step.why.is_empty(), "`{}` does not say why", step.identity());
         let data = step.node.as_deref().and_then(trace);
         match &step.action {
-            Action::StartNew { made: Made::Primary } => {
+            Action::StartNew { made: Stage::Primary } => {
                 assert!(!existed, "a new primary where the cluster existed");
             }
             Action::Clone { .. } | Action::CreateData { .. } => {

@@ -17,9 +17,10 @@ use std::collections::BTreeMap;
 use cluster::facts::host::PostgresFacts;
 use cluster::facts::{Cloud, Facts, Host, HostFacts};
 use cluster::inventory::{Inventory, Provider};
-use cluster::node::config::Config;
 use cluster::plan::roles::{self, Primary};
 use cluster::plan::{Action, Means, Phase, Plan, Step, plan};
+use cluster_contract::config::Config;
+
 use host::bare;
 
 /// What identifies the cluster that the model makes.

@@ -10,12 +10,11 @@ use std::path::Path;
 use cluster::commands::plan::{as_json, text};
 use cluster::commands::status;
 use cluster::drill::{Fault, Target};
-use cluster::facts::Host;
 use cluster::health::health;
 use cluster::inventory::Inventory;
 use cluster::plan::{Phase, Plan, removal};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::golden;
 use crate::model::{How, Model};
@@ -197,16 +196,7 @@ fn condition(path: &Path) -> String {
 /// Who would be drilled in a case's world, or why nobody is.
 fn target(path: &Path) -> String {
     let case = read(path);
-    let mut model = world(&case);
-    let failover = model.inventory.nodes.len() > 2;
-    for host in model.facts.hosts.values_mut() {
-        if let Host::Up(host) = host {
-            let guard = host.guard.get_or_insert_with(|| json!({}));
-            for (key, value) in [("paused", false), ("failover", failover)] {
-                guard.as_object_mut().unwrap().entry(key).or_insert(value.into());
-            }
-        }
-    }
+    let model = world(&case);
     let place = |id: u32| format!("198.51.100.{id}");
     let addresses = model.inventory.nodes.iter().map(|node| (node.name.clone(), place(node.id))).collect();
     let health = health(&model.inventory, &model.facts, &addresses);

@@ -2,10 +2,10 @@
 
 use std::net::Ipv4Addr;
 
-use cluster::cloud::model::ReservedIp;
-use cluster::cloud::names::address_tag;
-use cluster::cloud::{Error, Pace};
-use cluster::lab::api::fault::{Fault, Rule};
+use cluster_cloud::model::ReservedIp;
+use cluster_cloud::names::address_tag;
+use cluster_cloud::{Error, Pace};
+use cluster_lab::api::fault::{Fault, Rule};
 use serde_json::json;
 
 use crate::bench::{Bench, FAILOVER, client, config, hasty, millis, pace, policy, spec};

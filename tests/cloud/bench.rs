@@ -3,12 +3,12 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use cluster::cloud::droplet::DropletSpec;
-use cluster::cloud::model::Droplet;
-use cluster::cloud::{Client, Error, Notice, Pace, Policy};
-use cluster::lab::api::fault::{Fault, Rule};
-use cluster::lab::api::settings::Times;
-use cluster::lab::api::{Config, FakeMachines, Lab, Tokens, serve};
+use cluster_cloud::droplet::DropletSpec;
+use cluster_cloud::model::Droplet;
+use cluster_cloud::{Client, Error, Notice, Pace, Policy};
+use cluster_lab::api::fault::{Fault, Rule};
+use cluster_lab::api::settings::Times;
+use cluster_lab::api::{Config, FakeMachines, Lab, Tokens, serve};
 use secrecy::SecretString;
 use serde_json::Value;
 use tokio::net::TcpListener;

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::Router;
 use axum::routing::get;
-use cluster::cloud::{Client, Error, Notice, Policy};
-use cluster::lab::api::fault::{Fault, Rule};
+use cluster_cloud::{Client, Error, Notice, Policy};
+use cluster_lab::api::fault::{Fault, Rule};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 

@@ -1,8 +1,8 @@
 //! Teardown, and the proof of it.
 
-use cluster::cloud::destroy::Memory;
-use cluster::cloud::key::fingerprint;
-use cluster::lab::api::fault::{Fault, Rule};
+use cluster_cloud::destroy::Memory;
+use cluster_cloud::key::fingerprint;
+use cluster_lab::api::fault::{Fault, Rule};
 use serde_json::json;
 
 use crate::bench::{Bench, KEY, pace, spec};
@@ -122,7 +122,7 @@ async fn a_machine_that_cannot_be_destroyed_is_not_called_gone() {
     let bench = Bench::new().await;
     let id = bench.ready("pg1").await.id;
     bench.machines.fail("destroy");
-    let hasty = cluster::cloud::Pace { deadline: crate::bench::millis(100), ..pace() };
+    let hasty = cluster_cloud::Pace { deadline: crate::bench::millis(100), ..pace() };
     assert!(bench.client.destroy_droplets(&[id], hasty).await.is_err());
     bench.machines.heal();
     bench.client.destroy_droplets(&[id], pace()).await.unwrap();

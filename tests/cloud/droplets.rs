@@ -1,11 +1,11 @@
 //! Droplets and keys that are there, once.
 
-use cluster::cloud::Error;
-use cluster::cloud::droplet::Power;
-use cluster::cloud::key::{fingerprint, is_ours};
-use cluster::cloud::model::DropletStatus;
-use cluster::cloud::names::cluster_tag;
-use cluster::lab::api::fault::{Fault, Rule};
+use cluster_cloud::Error;
+use cluster_cloud::droplet::Power;
+use cluster_cloud::key::{fingerprint, is_ours};
+use cluster_cloud::model::DropletStatus;
+use cluster_cloud::names::cluster_tag;
+use cluster_lab::api::fault::{Fault, Rule};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -179,7 +179,7 @@ async fn a_wait_ends_at_its_deadline_and_says_what_it_saw() {
     let bench = Bench::new().await;
     bench.lab.set(|settings| settings.times.create = 60_000);
     let made = bench.client.ensure_droplet(&spec("pg1"), pace()).await.unwrap();
-    let hasty = cluster::cloud::Pace { deadline: millis(60), ..pace() };
+    let hasty = cluster_cloud::Pace { deadline: millis(60), ..pace() };
     let error = bench.client.wait_droplet_ready(made.value.id, hasty).await.unwrap_err();
     assert!(error.to_string().ends_with("last seen: being created"), "{error}");
 }

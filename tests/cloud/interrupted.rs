@@ -1,10 +1,9 @@
 //! Runs that are killed at every request, before or after it was carried out, and run again.
 
-use cluster::cloud::destroy::Memory;
-use cluster::cloud::key::fingerprint;
-use cluster::cloud::{Client, Error, Pace};
-use cluster::lab::api::fault::{Fault, Rule};
-
+use cluster_cloud::destroy::Memory;
+use cluster_cloud::key::fingerprint;
+use cluster_cloud::{Client, Error, Pace};
+use cluster_lab::api::fault::{Fault, Rule};
 use tokio::task::JoinSet;
 
 use crate::bench::{Bench, KEY, brittle, millis, pace, spec};

@@ -1,7 +1,7 @@
 //! What is known to fail before anything is made.
 
-use cluster::cloud::preflight::{Setting, Wanted};
-use cluster::lab::api::fault::{Fault, Rule};
+use cluster_cloud::preflight::{Setting, Wanted};
+use cluster_lab::api::fault::{Fault, Rule};
 
 use crate::bench::{Bench, FAILOVER, client};
 
@@ -36,7 +36,7 @@ async fn what_would_work_has_no_problems() {
 async fn each_mistake_is_told_with_place_and_hint() {
     let bench = Bench::new().await;
     let vpc_of = |region: &str| {
-        let region = cluster::lab::api::catalog::Region::find(region).unwrap();
+        let region = cluster_lab::api::catalog::Region::find(region).unwrap();
         Some(setting("provider.vpc", &region.vpc()))
     };
     let table: [(Wanted, &str); 10] = [

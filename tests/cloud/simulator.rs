@@ -2,8 +2,8 @@
 
 use std::net::Ipv4Addr;
 
-use cluster::lab::api::state::{Power, Status};
-use cluster::lab::api::{FakeMachines, Layout};
+use cluster_lab::api::state::{Power, Status};
+use cluster_lab::api::{FakeMachines, Layout};
 use serde_json::{Value, json};
 
 use crate::bench::{Bench, FAILOVER, KEY, config, millis, pace, spec};
@@ -263,7 +263,7 @@ async fn a_state_that_cannot_be_read_is_an_error() {
     std::fs::write(&path, "{").unwrap();
     let mut config = config();
     config.save_to = Some(path);
-    let error = cluster::lab::api::Lab::open(config, FakeMachines::default()).err().unwrap();
+    let error = cluster_lab::api::Lab::open(config, FakeMachines::default()).err().unwrap();
     assert!(error.to_string().contains("understand the lab's state"), "{error}");
 }
 
@@ -298,7 +298,7 @@ async fn labs_stand_side_by_side() {
 
 #[tokio::test]
 async fn one_lab_can_listen_at_several_places() {
-    use cluster::lab::api::{Lab, serve};
+    use cluster_lab::api::{Lab, serve};
     use tokio::net::TcpListener;
     use tokio_util::sync::CancellationToken;
 

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use cluster::node::clock;
+use cluster_node::clock;
 
 use crate::fault::{Fault, From};
 use crate::random::Random;
@@ -152,9 +152,9 @@ pub(crate) fn play_all(stage: &Stage, from: u64, count: u64) {
                     .iter()
                     .map(|it| format!(
                         "  {:>6.1} s  {}: {}",
-                        (it.clock - began) as f64 / 1000.0,
+                        (it.line.clock - began) as f64 / 1000.0,
                         it.node,
-                        it.text
+                        it.line.text
                     ))
                     .collect::<Vec<_>>()
                     .join("\n"),

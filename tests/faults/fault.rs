@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use cluster::node::clock;
-use cluster::node::lease::Millis;
+use cluster_contract::Millis;
+use cluster_node::clock;
 use serde_json::{Value, json};
 
 use crate::stage::Stage;

@@ -2,31 +2,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cluster::node::lease::{Millis, Term};
-use serde::Deserialize;
+use cluster_contract::journal::{Event, Line};
+use cluster_contract::status::Job;
+use cluster_contract::{Millis, Term};
 
 use crate::writer::{ADDRESS, Attempt};
 
+/// A promotion begins.
+const PROMOTES: Event = Event::Begun { job: Some(Job::Promote) };
+
 /// A line of a guard's journal.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug)]
 pub(crate) struct Entry {
     /// Whose.
-    #[serde(skip)]
     pub(crate) node: String,
-    /// When, on the clock that all hosts of a laboratory share.
-    pub(crate) clock: Millis,
-    /// One word.
-    pub(crate) what: String,
-    /// A line.
-    pub(crate) text: String,
-}
-
-impl Entry {
-    /// The term that the line is about: the number behind the word.
-    fn term(&self) -> Option<Term> {
-        let rest = self.text.split_once("term ")?.1;
-        rest.split(|it: char| !it.is_ascii_digit()).next()?.parse().ok()
-    }
+    /// When, on the clock that all hosts of a laboratory share; what happened; and how it is told.
+    pub(crate) line: Line,
 }
 
 /// G1: at no instant do two nodes commit. A promotion begins a new timeline; a commit that began after somebody has
@@ -69,29 +60,38 @@ pub(crate) fn one_writer(attempts: &[Attempt], forgiven: &[(String, Millis)]) ->
 pub(crate) fn granted(journals: &[Entry], nodes: usize) -> Result<usize, String> {
     let majority = nodes / 2 + 1;
     let mut winners: BTreeMap<Term, &str> = BTreeMap::new();
-    for entry in journals.iter().filter(|entry| entry.what == "won") {
-        let term = entry.term().ok_or_else(|| format!("no term in `{}`", entry.text))?;
+    for entry in journals.iter().filter(|entry| matches!(entry.line.event, Event::Won { .. })) {
+        let term = entry.line.event.term().ok_or_else(|| format!("no term in {:?}", entry.line))?;
         let winner = winners.entry(term).or_insert(&entry.node);
         if *winner != entry.node {
             return Err(format!("{winner} and {} both won term {term}", entry.node));
         }
     }
     let mut promotions = 0;
-    for promotion in journals.iter().filter(|it| it.what == "begun" && it.text.starts_with("Promote")) {
+    for promotion in journals.iter().filter(|it| it.line.event == PROMOTES) {
         promotions += 1;
         let node = &promotion.node;
         let lease = journals
             .iter()
-            .filter(|it| it.node == *node && it.clock <= promotion.clock)
-            .rfind(|it| ["won", "raised", "released", "expired", "gave_up"].contains(&it.what.as_str()));
+            .filter(|it| it.node == *node && it.line.clock <= promotion.line.clock)
+            .rfind(|it| {
+                matches!(
+                    it.line.event,
+                    Event::Won { .. }
+                        | Event::Raised { .. }
+                        | Event::Released { .. }
+                        | Event::Expired { .. }
+                        | Event::GaveUp { .. }
+                )
+            });
         let term = lease
-            .filter(|it| it.what == "won" || it.what == "raised")
-            .and_then(Entry::term)
+            .filter(|it| matches!(it.line.event, Event::Won { .. } | Event::Raised { .. }))
+            .and_then(|it| it.line.event.term())
             .ok_or_else(|| format!("{node} promoted without having won the lease"))?;
         let mut voters: BTreeSet<&str> = journals
             .iter()
-            .filter(|it| it.what == "granted" && it.clock <= promotion.clock && it.term() == Some(term))
-            .filter(|it| it.text.ends_with(&format!("to {node}")))
+            .filter(|it| it.line.clock <= promotion.line.clock)
+            .filter(|it| it.line.event == Event::Granted { term, to: Some(node.clone()) })
             .map(|it| it.node.as_str())
             .collect();
         // Its own voice is on its disk before it asks anybody.
@@ -167,8 +167,9 @@ mod tests {
         Attempt { target: node.into(), sequence, begun, ended, outcome }
     }
 
-    fn entry(node: &str, clock: Millis, what: &str, text: &str) -> Entry {
-        Entry { node: node.into(), clock, what: what.into(), text: text.into() }
+    fn entry(node: &str, clock: Millis, event: Event) -> Entry {
+        let line = Line { at: String::new(), clock, event, text: String::new(), since: None };
+        Entry { node: node.into(), line }
     }
 
     #[test]
@@ -203,18 +204,18 @@ mod tests {
 
     #[test]
     fn a_promotion_needs_a_lease_and_a_majority() {
-        let won = entry("pg2", 10, "won", "holds the lease, term 5");
-        let grant = entry("pg3", 9, "granted", "grants term 5 to pg2");
-        let promotes = entry("pg2", 11, "begun", "Promote: this node holds the lease");
+        let won = entry("pg2", 10, Event::Won { term: 5 });
+        let grant = entry("pg3", 9, Event::Granted { term: 5, to: Some("pg2".into()) });
+        let promotes = entry("pg2", 11, PROMOTES);
         let all = [grant.clone(), won.clone(), promotes.clone()];
         assert_eq!(granted(&all, 3), Ok(1));
         assert!(granted(&[won.clone(), promotes.clone()], 3).unwrap_err().contains("alone"));
         assert!(granted(&[grant.clone(), promotes.clone()], 3).unwrap_err().contains("without"));
-        let late = Entry { clock: 12, ..grant };
+        let late = entry("pg3", 12, grant.line.event);
         assert!(granted(&[won.clone(), promotes.clone(), late], 3).is_err(), "a grant after the promotion");
-        let released = entry("pg2", 11, "released", "has let go of term 5");
+        let released = entry("pg2", 11, Event::Released { term: 5 });
         assert!(granted(&[all[0].clone(), won.clone(), released, promotes], 3).is_err());
-        assert!(granted(&[won, entry("pg1", 10, "won", "holds the lease, term 5")], 3).is_err());
+        assert!(granted(&[won, entry("pg1", 10, Event::Won { term: 5 })], 3).is_err());
     }
 
     #[test]

@@ -80,7 +80,7 @@ pub(crate) fn play_and_tell(stage: &Stage, rows: &[&Row]) -> Vec<Result<Seen, St
 
 /// After a row that failed, the next one needs a cluster that is whole.
 fn recover(stage: &Stage) {
-    let since = cluster::node::clock::now();
+    let since = cluster_node::clock::now();
     if stage.redundant(since, crate::trial::REDUNDANT).is_ok() {
         return;
     }

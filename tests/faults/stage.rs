@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
-use cluster::node::clock;
-use cluster::node::lease::Millis;
+use cluster_contract::Millis;
+use cluster_contract::journal::Line;
+use cluster_node::clock;
 use serde_json::{Value, json};
 
 use crate::fault::Fault;
@@ -343,14 +344,11 @@ impl Stage {
         let mut all: Vec<Entry> = Vec::new();
         for host in &self.hosts {
             let Ok(text) = self.on(&host.name, &format!("{JOURNAL} || :")) else { continue };
-            let entries = text.lines().filter_map(|line| serde_json::from_str::<Entry>(line).ok());
-            all.extend(
-                entries
-                    .filter(|entry| entry.clock >= since)
-                    .map(|entry| Entry { node: host.name.clone(), ..entry }),
-            );
+            let lines = text.lines().filter_map(|line| serde_json::from_str::<Line>(line).ok());
+            let recent = lines.filter(|line| line.clock >= since);
+            all.extend(recent.map(|line| Entry { node: host.name.clone(), line }));
         }
-        all.sort_by_key(|entry| entry.clock);
+        all.sort_by_key(|entry| entry.line.clock);
         all
     }
 

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use cluster::node::clock;
-use cluster::node::lease::Millis;
+use cluster_contract::Millis;
+use cluster_node::clock;
 use serde_json::json;
 
 use crate::fault::Fault;

@@ -1,6 +1,6 @@
 //! The time series: the same fault again and again, and the medians and maxima of what it cost.
 
-use cluster::node::lease::Millis;
+use cluster_contract::Millis;
 use serde_json::json;
 
 use crate::matrix;

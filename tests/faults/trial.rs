@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use cluster::node::clock;
-use cluster::node::lease::Millis;
+use cluster_contract::Millis;
+use cluster_contract::journal::{Event, Line, Lost};
+use cluster_contract::position::Lsn;
+use cluster_node::clock;
 use serde::Serialize;
 
 use crate::fault::Fault;
@@ -339,18 +341,15 @@ impl<'a> Trial<'a> {
             if text.trim().is_empty() {
                 continue;
             }
-            let report: serde_json::Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
-            let lsn = |key: &str| {
-                cluster::node::postgres::lsn(report[key].as_str().unwrap_or_default())
-                    .map_err(|it| format!("{it}: {text}"))
-            };
-            let bytes = lsn("to")?.saturating_sub(lsn("from")?);
+            let report: Lost = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+            let lsn = |text: &str| text.parse::<Lsn>().map_err(|error| error.to_string());
+            let bytes = lsn(&report.to)?.0.saturating_sub(lsn(&report.from)?.0);
             if bytes > LAG_LIMIT {
                 return Err(format!("{bytes} bytes of WAL were lost, and {LAG_LIMIT} are allowed"));
             }
-            transactions += report["transactions"].as_u64().unwrap_or_default();
+            transactions += report.transactions;
             told +=
-                &format!("{node} tells of {} transactions in {bytes} bytes of WAL; ", report["transactions"]);
+                &format!("{node} tells of {} transactions in {bytes} bytes of WAL; ", report.transactions);
         }
         if transactions < lost as u64 {
             return Err(format!("{lost} rows are lost, and the nodes tell of {transactions}: {told}"));
@@ -362,11 +361,11 @@ impl<'a> Trial<'a> {
     fn phases(&self, journals: &[Entry]) -> Option<Phases> {
         let (cut, writable, address) = (self.cut, self.seen.writable?, self.seen.address?);
         let cut = cut?;
-        let of = |what: &'static str| {
-            journals.iter().filter(move |it| it.node == self.new && it.clock >= cut && it.what == what)
-        };
-        let won = of("won").next()?.clock;
-        let asked = of("asked").filter(|it| it.clock <= won).last()?.clock;
+        let after = journals.iter().filter(|it| it.node == self.new && it.line.clock >= cut);
+        let lines: Vec<&Line> = after.map(|it| &it.line).collect();
+        let won = lines.iter().find(|it| matches!(it.event, Event::Won { .. }))?.clock;
+        let asks = lines.iter().filter(|it| matches!(it.event, Event::Asked { .. }) && it.clock <= won);
+        let asked = asks.last()?.clock;
         Some(Phases {
             detect: asked - cut,
             decide: won - asked,

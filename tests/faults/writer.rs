@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use cluster::node::clock;
-use cluster::node::lease::Millis;
+use cluster_contract::Millis;
+use cluster_node::clock;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};

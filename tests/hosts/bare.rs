@@ -3,8 +3,8 @@
 use std::process::Command;
 use std::time::Instant;
 
-use cluster::cloud::Pace;
-use cluster::cloud::droplet::DropletSpec;
+use cluster_cloud::Pace;
+use cluster_cloud::droplet::DropletSpec;
 
 use super::{Lab, Run, block_on};
 

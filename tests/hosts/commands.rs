@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use cluster::check;
-use cluster::cloud::droplet::Power;
+use cluster_cloud::droplet::Power;
 use serde_json::{Value, json};
 
 use super::harness::{Lab, PREPARED, Run, block_on};

@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 pub(crate) use bare::BareHost;
-use cluster::cloud::{Client, Pace, droplet::Power};
+use cluster_cloud::{Client, Pace, droplet::Power};
 use serde_json::Value;
 use tempfile::TempDir;
 

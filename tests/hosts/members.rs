@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use cluster::check;
-use cluster::cloud::droplet::Power;
+use cluster_cloud::droplet::Power;
 use serde_json::Value;
 
 use super::harness::{Lab, PREPARED, block_on};

@@ -84,12 +84,12 @@ fn postgresql_that_dies_while_it_starts_is_started_again() {
         }
     }
     // The primary, where nobody else can take over.
-    lab.power("pg2", cluster::cloud::droplet::Power::Off);
+    lab.power("pg2", cluster_cloud::droplet::Power::Off);
     for moment in moments(1..=20) {
         kill("pg1", moment, 90);
         lab.wait_for_status(&inventory, 90, |status| status["primary"] == "pg1");
     }
-    lab.power("pg2", cluster::cloud::droplet::Power::On);
+    lab.power("pg2", cluster_cloud::droplet::Power::On);
     assert_eq!(primary(&healthy(&lab, &inventory)).0, "pg1");
     lab.stop();
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cluster::cloud::droplet::Power;
+use cluster_cloud::droplet::Power;
 use serde_json::Value;
 
 use super::drill::faults;

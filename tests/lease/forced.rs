@@ -1,6 +1,6 @@
 //! Holding by force, and what happens when the others are back.
 
-use cluster::node::lease::Millis;
+use cluster_contract::Millis;
 
 use crate::laws::{self, Broken, Mistake};
 use crate::node::Postgres;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use cluster::node::lease::{Millis, Position};
+use cluster_contract::{Millis, Position};
 
 use crate::node::{Node, Postgres};
 use crate::world::World;

@@ -1,11 +1,13 @@
 //! One node of the simulation: a host, its disk, its PostgreSQL, and a guard that is the real one.
 
-use cluster::node::config::{Config, Failover, FloatingIp, Member};
-use cluster::node::control::{Control, ControlState};
-use cluster::node::core::{Core, Host, Input, Start};
-use cluster::node::decision::Job;
-use cluster::node::lease::{Durable, Millis, NodeId, Position, Timing};
-use cluster::node::memory::Held;
+use cluster_contract::config::{Config, Failover, FloatingIp, Member};
+use cluster_contract::timing::Timing;
+use cluster_contract::{Millis, NodeId, Position};
+use cluster_node::control::{Control, ControlState};
+use cluster_node::core::{Core, Host, Input, Start};
+use cluster_node::decision::Job;
+use cluster_node::lease::Durable;
+use cluster_node::memory::Held;
 
 use crate::laws::Mistake;
 

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use cluster::node::core::Input;
-use cluster::node::lease::{Millis, NodeId};
+use cluster_contract::{Millis, NodeId};
+use cluster_node::core::Input;
 
 use crate::laws::Mistake;
 use crate::random::Random;

@@ -1,6 +1,6 @@
 //! Of several standbys the one with the most WAL takes over, and the others follow it by themselves.
 
-use cluster::node::lease::Millis;
+use cluster_contract::Millis;
 
 use crate::laws::{Broken, Mistake};
 use crate::world::World;

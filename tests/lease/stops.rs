@@ -1,8 +1,8 @@
 //! What is planned loses nothing: a hand-over, a stop by hand, in a pause or not, over links of any speed.
 
-use cluster::node::control::ControlState;
-use cluster::node::lease::Millis;
-use cluster::node::socket::Request;
+use cluster_contract::Millis;
+use cluster_contract::request::Request;
+use cluster_node::control::ControlState;
 
 use crate::laws::{Broken, Mistake};
 use crate::node::Postgres;

@@ -1,8 +1,8 @@
 //! What voters grant, told by hand: after a start, to an heir, on the word of the provider.
 
-use cluster::node::lease::{
-    Durable, Lease, Local, Message, Millis, Output, Position, Refusal, Report, Timing, timing::DEFAULT_LEASE,
-};
+use cluster_contract::timing::{DEFAULT_LEASE, Timing};
+use cluster_contract::{Millis, Position, Report};
+use cluster_node::lease::{Durable, Lease, Local, Message, Output, Refusal};
 
 const START: Millis = 100_000;
 

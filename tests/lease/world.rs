@@ -8,7 +8,8 @@ mod postgres;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use cluster::node::lease::{Millis, NodeId, Position, Timing};
+use cluster_contract::timing::Timing;
+use cluster_contract::{Millis, NodeId, Position};
 
 use crate::laws::{self, Broken, Mistake};
 use crate::node::{Node, Postgres};

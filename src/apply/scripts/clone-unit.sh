@@ -4,7 +4,7 @@ if [ -e "$data" ] && [ -n "$(postgres ls -A "$data")" ]; then
     belongs || die "$data is not this cluster's"
     case $(made) in
         cloning) ;;
-        virgin) grep -q "\"system_identifier\":\"$(identifier)\"" "$marker" || die "$data is not what its marker says" ;;
+        virgin) "$node" marked --system-identifier "$(identifier)" >/dev/null || die "$data is not what its marker says" ;;
         *) die "$data holds data ($(made)); it is not deleted" ;;
     esac
 fi

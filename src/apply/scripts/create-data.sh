@@ -19,10 +19,4 @@ postgres find /var/log/postgresql -maxdepth 1 -name "postgresql-$version-main.lo
 mark virgin "$(identifier)"
 # A guard that finds no memory must take it for lost, and grants nothing for the time of a lease. In a new cluster ($4)
 # there is none to lose.
-memory=/var/lib/cluster/lease.json
-if [ "$4" = first ] && [ ! -e "$memory" ]; then
-    install -d -m 755 /var/lib/cluster
-    printf '{"term":0,"holder":null,"released":true,"heir":null,"report":null}' >"$memory.new"
-    sync "$memory.new"
-    mv "$memory.new" "$memory"
-fi
+if [ "$4" = first ]; then "$node" new-cluster; fi

@@ -2,18 +2,12 @@
 # What the scripts share; put in front of those that need it. They set cluster, version and port.
 data=/var/lib/postgresql/$version/main
 bin=/usr/lib/postgresql/$version/bin
-marker=/etc/cluster/data.json
 
 # The marker says what the data directory is, before and after each change of it.
-made() { sed -n 's/.*"made":"\([a-z]*\)".*/\1/p' "$marker" 2>/dev/null || :; }
-belongs() { grep -q "\"cluster\":\"$cluster\"" "$marker" 2>/dev/null; }
-mark() {
-    install -d -m 755 /etc/cluster
-    printf '{"cluster":"%s","made":"%s"%s}\n' "$cluster" "$1" "${2:+,\"system_identifier\":\"$2\"}" >"$marker.new"
-    sync "$marker.new"
-    mv -f "$marker.new" "$marker"
-    sync /etc/cluster
-}
+node=/usr/local/bin/cluster-node
+made() { "$node" marked || :; }
+belongs() { "$node" marked --cluster "$cluster" >/dev/null; }
+mark() { "$node" mark --cluster "$cluster" ${2:+--system-identifier "$2"} "$1"; }
 identifier() { postgres "$bin/pg_controldata" -D "$data" | sed -n 's/^Database system identifier: *//p'; }
 
 # Runs SQL as postgres; more arguments of psql may follow.

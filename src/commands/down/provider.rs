@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use anstream::eprintln;
 use anyhow::{Context as _, Result};
+use cluster_cloud::destroy::{Belongings, Memory};
+use cluster_cloud::model::Droplet;
+use cluster_cloud::{Client, key, names};
 use owo_colors::OwoColorize as _;
 use tokio::task::JoinSet;
 
 use super::hosts::{Half, stop};
 use super::{failed, finished};
-use crate::cloud::destroy::{Belongings, Memory};
-use crate::cloud::model::Droplet;
-use crate::cloud::{Client, key, names};
 use crate::commands::confirm::confirm;
 use crate::error::Exit;
 use crate::report::visible;
@@ -84,7 +84,7 @@ pub(super) async fn run(world: &Arc<World>, client: &Client, yes: bool) -> Resul
 }
 
 /// An error and what is behind it, in a line.
-fn causes(error: &crate::cloud::Error) -> String {
+fn causes(error: &cluster_cloud::Error) -> String {
     let mut text = error.to_string();
     let mut next = std::error::Error::source(error);
     while let Some(source) = next {

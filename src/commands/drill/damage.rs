@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
+use cluster_cloud::{Client, droplet::Power};
 use tokio::task::JoinSet;
 
 use crate::apply::script;
-use crate::cloud::{Client, droplet::Power};
-use crate::commands::switchover;
+use crate::control;
 use crate::drill::{Fault, Target};
 use crate::error::Advice;
 use crate::remote::{Command, RemoteError};
@@ -72,7 +72,15 @@ impl Damage {
             Fault::Crash | Fault::ApiOutage => self.on(primary, &self.command("crash")).await,
             Fault::Freeze => self.on(primary, &self.command("freeze")).await,
             Fault::Isolate => self.on(primary, &self.command("isolate")).await,
-            Fault::Switchover => switchover::hand_over(&self.world, primary, &self.target.heir).await,
+            Fault::Switchover => {
+                let verdict = control::hand_over(&self.world, primary, &self.target.heir).await?;
+                anyhow::ensure!(
+                    verdict.allowed,
+                    "the guard of {primary} does not hand over: {}",
+                    verdict.why
+                );
+                Ok(())
+            }
         }
     }
 

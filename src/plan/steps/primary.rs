@@ -1,8 +1,10 @@
 //! The primary: its first start, its registration, the roles and databases on it.
 
+use cluster_contract::marker::Stage;
+
 use super::Planner;
 use crate::facts::HostFacts;
-use crate::facts::host::{Made, PostgresFacts};
+use crate::facts::host::PostgresFacts;
 use crate::inventory::Node;
 use crate::plan::roles::{Data, Primary};
 use crate::plan::{Action, Phase};
@@ -14,7 +16,7 @@ impl Planner<'_> {
         let rows = host.repmgr.as_deref().unwrap_or_default();
         if self.primary == Primary::Never && host.postgres.is_none() {
             let why = "this cluster has never been";
-            self.step(Phase::Setup, Some(node), Action::StartNew { made: Made::Primary }, why);
+            self.step(Phase::Setup, Some(node), Action::StartNew { made: Stage::Primary }, why);
         }
         let Some(postgres) = &host.postgres else {
             if *data == Data::Ours {

@@ -33,10 +33,6 @@ impl Planner<'_> {
             let action = Action::Services { units: new, restart: false };
             self.step(Phase::Watch, Some(node), action, "they do not run");
         }
-        if stale.contains(&Unit::ClusterNode) && program {
-            let action = Action::InstallProgram { sha256: self.facts.local.node_program.clone() };
-            self.step(phase, Some(node), action, "it is of another version");
-        }
         if !stale.is_empty() {
             let why = "what runs has read an older program or configuration";
             self.step(phase, Some(node), Action::Services { units: stale, restart: true }, why);

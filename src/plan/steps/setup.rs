@@ -1,15 +1,23 @@
 //! What every node has, whatever its role: a data directory, files, the node's program, settings.
 
+use cluster_contract::marker::Stage;
+
 use super::Planner;
 use super::services::program_hash;
 use crate::facts::HostFacts;
-use crate::facts::host::{Made, PostgresFacts};
+use crate::facts::host::PostgresFacts;
 use crate::inventory::{Node, Role};
 use crate::plan::roles::{self, Data, Primary};
 use crate::plan::{Action, Phase, files};
 
 impl<'a> Planner<'a> {
     pub(super) fn set_up(&mut self, node: &'a Node, host: &HostFacts, role: Role) {
+        // First: what makes data writes down what it makes with it. A guard that runs goes on with what it was started
+        // as, until its turn comes to be started anew.
+        if self.facts.local.node_program != program_hash(host) {
+            let action = Action::InstallProgram { sha256: self.facts.local.node_program.clone() };
+            self.step(Phase::Setup, Some(node), action, "it is missing or of another build");
+        }
         let data = roles::data(self.inventory, self.facts, host);
         let running = host.postgres.is_some();
         if matches!(data, Data::None | Data::HalfMade) && !self.is_clone_under_way(host) {
@@ -18,16 +26,12 @@ impl<'a> Planner<'a> {
                 _ => "there is none",
             };
             // A half-made clone is made anew by the clone itself.
-            if !host.marker.as_ref().is_some_and(|marker| marker.made == Made::Cloning) {
+            if !host.marker.as_ref().is_some_and(|marker| marker.stage == Stage::Cloning) {
                 let first = self.primary == Primary::Never;
                 self.step(Phase::Setup, Some(node), Action::CreateData { first }, why);
             }
         }
         self.files(node, host);
-        if self.facts.local.node_program != program_hash(host) && !self.guard_runs(host) {
-            let action = Action::InstallProgram { sha256: self.facts.local.node_program.clone() };
-            self.step(Phase::Setup, Some(node), action, "it is missing or of another version");
-        }
         if let Some(postgres) = &host.postgres {
             self.settings(node, host, postgres, role);
         } else if host.postgres_error.is_some() && host.loaded.get("postgresql") == Some(&false) {

@@ -2,9 +2,11 @@
 
 use std::net::IpAddr;
 
+use cluster_contract::marker::Stage;
+
 use super::Planner;
 use crate::facts::HostFacts;
-use crate::facts::host::{Made, RepmgrNode};
+use crate::facts::host::RepmgrNode;
 use crate::inventory::Node;
 use crate::plan::roles::{Data, Primary};
 use crate::plan::{Action, Phase};
@@ -22,7 +24,7 @@ impl Planner<'_> {
             }
             _ if !running => {
                 let why = "it does not run";
-                self.step(Phase::Setup, Some(node), Action::StartNew { made: Made::Witness }, why);
+                self.step(Phase::Setup, Some(node), Action::StartNew { made: Stage::Witness }, why);
                 if *data == Data::Ours {
                     // It has run before; what it holds is for the next look to say.
                     return;

@@ -1,6 +1,7 @@
 //! Data directories: made, started for the first time, cloned.
 
-use cluster::facts::host::{DataFacts, DatabaseFacts, Made, Marker, PgCluster, PostgresFacts, RoleFacts};
+use cluster::facts::host::{DataFacts, DatabaseFacts, PgCluster, PostgresFacts, RoleFacts};
+use cluster_contract::marker::{Marker, Stage};
 
 use super::{IDENTIFIER, Model};
 
@@ -14,15 +15,16 @@ impl Model {
             host.packages.installed.contains_key(&format!("postgresql-{version}")),
             "nothing could make it"
         );
+        assert!(host.files.contains_key(super::files::PROGRAM), "nothing could write down what it is");
         if host.data.as_ref().is_some_and(|data| data.entries > 0) {
             let marker = host.marker.as_ref().expect("somebody's data is overwritten");
             assert!(
-                marker.made == Made::Creating && marker.cluster == cluster,
+                marker.stage == Stage::Creating && marker.cluster == cluster,
                 "data of {marker:?} is overwritten"
             );
         }
         host.marker =
-            Some(Marker { cluster: cluster.clone(), made: Made::Creating, system_identifier: None });
+            Some(Marker { cluster: cluster.clone(), stage: Stage::Creating, system_identifier: None });
         host.data = Some(DataFacts { entries: 5, ..DataFacts::default() });
         if whole {
             // Every data directory has an identifier of its own, until it is cloned.
@@ -33,7 +35,7 @@ impl Model {
             };
             let host = self.host(node);
             host.marker =
-                Some(Marker { cluster, made: Made::Virgin, system_identifier: Some(identifier.clone()) });
+                Some(Marker { cluster, stage: Stage::Virgin, system_identifier: Some(identifier.clone()) });
             host.data = Some(DataFacts {
                 entries: 23,
                 system_identifier: Some(identifier),
@@ -52,15 +54,15 @@ impl Model {
         }
     }
 
-    pub(super) fn start_new(&mut self, node: &str, made: Made, whole: bool) {
-        if made == Made::Primary {
+    pub(super) fn start_new(&mut self, node: &str, made: Stage, whole: bool) {
+        if made == Stage::Primary {
             assert_eq!(self.writers(), Vec::<String>::new(), "a second primary");
             assert!(self.facts.local.system_identifier.is_none(), "a cluster that existed is begun anew");
         }
         let host = self.host(node);
         let marker = host.marker.as_mut().expect("no data directory was made");
-        assert!(marker.made == Made::Virgin || marker.made == made, "a {marker:?} starts as {made:?}");
-        marker.made = made;
+        assert!(marker.stage == Stage::Virgin || marker.stage == made, "a {marker:?} starts as {made:?}");
+        marker.stage = made;
         if whole {
             let identifier = marker.system_identifier.clone().unwrap();
             host.data.as_mut().unwrap().state = Some("in production".into());
@@ -94,17 +96,18 @@ impl Model {
         let host = self.host(node);
         if let Some(marker) = host.marker.as_ref().filter(|_| host.data.is_some()) {
             assert!(
-                matches!(marker.made, Made::Virgin | Made::Cloning),
+                matches!(marker.stage, Stage::Virgin | Stage::Cloning),
                 "a {:?} is overwritten",
-                marker.made
+                marker.stage
             );
         }
         assert!(host.postgres.is_none(), "a running PostgreSQL is overwritten");
-        host.marker = Some(Marker { cluster: cluster.clone(), made: Made::Cloning, system_identifier: None });
+        host.marker =
+            Some(Marker { cluster: cluster.clone(), stage: Stage::Cloning, system_identifier: None });
         host.data = None;
         if whole {
             host.marker =
-                Some(Marker { cluster, made: Made::Standby, system_identifier: Some(identifier.clone()) });
+                Some(Marker { cluster, stage: Stage::Standby, system_identifier: Some(identifier.clone()) });
             host.data = Some(DataFacts {
                 entries: 24,
                 standby_signal: true,

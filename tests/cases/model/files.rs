@@ -2,14 +2,15 @@
 
 use cluster::facts::HostFacts;
 use cluster::facts::host::{FileFacts, UnitFacts};
-use cluster::node::config::{self, Config};
 use cluster::plan::Unit;
 use cluster::plan::files::{Content, FileChange, sha256};
-use serde_json::json;
+use cluster_contract::config::Config;
+use cluster_contract::paths;
+use cluster_contract::status::Status;
 
 use super::Model;
 
-const PROGRAM: &str = "/usr/local/bin/cluster-node";
+pub(super) const PROGRAM: &str = "/usr/local/bin/cluster-node";
 
 impl Model {
     pub(super) fn write_files(&mut self, node: &str, files: &[FileChange], whole: bool) {
@@ -69,6 +70,7 @@ impl Model {
                 tell_members(host);
             }
         }
+        self.lease();
     }
 }
 
@@ -85,10 +87,9 @@ pub(super) fn active() -> UnitFacts {
 /// What a guard that has read its file says of the members.
 fn tell_members(host: &mut HostFacts) {
     let text =
-        host.files.get(config::PATH).and_then(|file| file.content.as_deref()).expect("node.json was read");
+        host.files.get(paths::CONFIG).and_then(|file| file.content.as_deref()).expect("node.json was read");
     let config: Config = serde_json::from_str(text).unwrap();
-    let names: Vec<&str> = config.nodes.iter().map(|member| member.name.as_str()).collect();
-    let guard = host.guard.get_or_insert_with(|| json!({}));
-    guard["generation"] = config.generation.into();
-    guard["members"] = json!(names);
+    let guard = host.guard.get_or_insert_with(Status::default);
+    guard.generation = Some(config.generation);
+    guard.members = Some(config.nodes.into_iter().map(|member| member.name).collect());
 }

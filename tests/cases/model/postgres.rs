@@ -111,6 +111,7 @@ impl Model {
 
     /// What happens by itself: standbys have what the primary has, and repmgrd copies its rows to the witness.
     pub(crate) fn replicate(&mut self) {
+        self.lease();
         let writers = self.writers();
         let [primary] = writers.as_slice() else { return };
         if self.dark.contains_key(primary) {
@@ -136,6 +137,20 @@ impl Model {
             replicas.push(Replica { name: node.name, state: "streaming".into(), lag_bytes: Some(0.0) });
         }
         self.running(primary).replication = replicas;
+    }
+}
+
+impl Model {
+    /// Every guard that runs knows who holds the lease: the node that takes writes.
+    pub(super) fn lease(&mut self) {
+        let writers = self.writers();
+        let failover = self.inventory.nodes.len() > 2;
+        for node in &self.inventory.nodes {
+            let Some(Host::Up(host)) = self.facts.hosts.get_mut(&node.name) else { continue };
+            let Some(guard) = &mut host.guard else { continue };
+            guard.holds = writers.contains(&node.name);
+            guard.failover = failover;
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cluster::node::clock;
+use cluster_node::clock;
 
 use crate::fault::Fault;
 use crate::matrix::Row;

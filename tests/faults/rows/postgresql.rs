@@ -1,6 +1,6 @@
 //! What breaks inside a host that runs: PostgreSQL, its disk, its clients, repmgr.
 
-use cluster::node::clock;
+use cluster_node::clock;
 
 use crate::crowd::Crowd;
 use crate::fault::Fault;

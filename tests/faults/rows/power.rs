@@ -1,6 +1,6 @@
 //! Hosts that lose their power, or stand still.
 
-use cluster::node::clock;
+use cluster_node::clock;
 
 use crate::fault::Fault;
 use crate::matrix::Row;

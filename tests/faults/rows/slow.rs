@@ -1,6 +1,6 @@
 //! Links that are slow or lose packets, and what is planned meanwhile: nothing that was acknowledged may be lost by it.
 
-use cluster::node::clock;
+use cluster_node::clock;
 
 use crate::fault::Fault;
 use crate::matrix::Row;

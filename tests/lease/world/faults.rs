@@ -1,7 +1,7 @@
 //! Faults: one drawn at random, the end of all of them, and what comes back by itself.
 
-use cluster::node::control::ControlState;
-use cluster::node::socket::Request;
+use cluster_contract::request::Request;
+use cluster_node::control::ControlState;
 
 use super::World;
 use crate::node::Postgres;

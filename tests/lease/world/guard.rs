@@ -1,9 +1,11 @@
 //! The guard's edges in the simulation: what happens becomes an input of the real core, and what comes out is done.
 
-use cluster::node::core::{Effect, Input, Mended};
-use cluster::node::decision::Job;
-use cluster::node::lease::{Event, Message, Millis};
-use cluster::node::postgres::{Look, State};
+use cluster_contract::Millis;
+use cluster_contract::journal::Event as Happened;
+use cluster_node::core::{Effect, Input, Mended};
+use cluster_node::decision::Job;
+use cluster_node::lease::{Event, Message};
+use cluster_node::postgres::{Look, State};
 
 use super::World;
 use crate::laws::{self, Mistake};
@@ -177,7 +179,7 @@ impl World {
                 }
             }
             Effect::Send(_, None) => {}
-            Effect::Note(entry) if entry.what == "refused" => {}
+            Effect::Note(entry) if entry.event == Happened::Refused => {}
             Effect::Note(entry) => self.tell(format!("{id}: {}", entry.text)),
             Effect::Look => {
                 let due = real + self.random.between(5, 50);
@@ -250,7 +252,7 @@ impl World {
 
     /// A person's word. Whether the guard took it.
     pub(crate) fn force(&mut self, index: usize) -> Result<bool, String> {
-        let taken = self.request(index, &cluster::node::socket::Request::Take)?;
+        let taken = self.request(index, &cluster_contract::request::Request::Take)?;
         let forced = self.nodes[index].guard.as_ref().is_some_and(|guard| guard.lease().is_forced());
         assert!(!taken || forced, "{:?}", Event::Forced { term: 0 });
         Ok(taken)
@@ -260,7 +262,7 @@ impl World {
     pub(crate) fn request(
         &mut self,
         index: usize,
-        request: &cluster::node::socket::Request,
+        request: &cluster_contract::request::Request,
     ) -> Result<bool, String> {
         let (real, mistake) = (self.real, self.mistake);
         let node = &mut self.nodes[index];

@@ -1,7 +1,8 @@
 //! The network of the simulation: messages on their way, lost, late and doubled; links that are cut.
 
-use cluster::node::core::Input;
-use cluster::node::lease::{Message, Millis, NodeId, Refusal};
+use cluster_contract::{Millis, NodeId};
+use cluster_node::core::Input;
+use cluster_node::lease::{Message, Refusal};
 
 use super::{STEP, World};
 use crate::laws::Mistake;

@@ -1,10 +1,10 @@
 //! PostgreSQL in a grain of time: it starts, writes, streams, stops, dies and rises; and the jobs that make it do so.
 
-use cluster::node::control::ControlState;
-use cluster::node::core::Input;
-use cluster::node::decision::Job;
-use cluster::node::lease::{Millis, Position};
-use cluster::node::socket::Request;
+use cluster_contract::request::Request;
+use cluster_contract::{Millis, Position};
+use cluster_node::control::ControlState;
+use cluster_node::core::Input;
+use cluster_node::decision::Job;
 
 use super::World;
 use crate::laws::Mistake;

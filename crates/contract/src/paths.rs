@@ -1,0 +1,48 @@
+//! Where things lie on a node.
+
+/// The guard's configuration, written by `cluster up`.
+pub const CONFIG: &str = "/etc/cluster/node.json";
+/// The token that may move the floating IP; readable by root alone.
+pub const FAILOVER_TOKEN: &str = "/etc/cluster/failover-token";
+/// The key with which guards seal what they say to each other; readable by root alone.
+pub const KEY: &str = "/etc/cluster/key";
+/// What the data directory is ([`crate::marker::Marker`]).
+pub const MARKER: &str = "/etc/cluster/data.json";
+
+/// Where everything of the guard's lies that outlives a boot.
+pub const STATE: &str = "/var/lib/cluster";
+/// What the guard must never forget.
+pub const MEMORY: &str = "/var/lib/cluster/lease.json";
+/// What happened, a line of JSON each ([`crate::journal::Line`]).
+pub const JOURNAL: &str = "/var/lib/cluster/journal.jsonl";
+/// What the last rejoin gave up ([`crate::journal::Lost`]).
+pub const LOST: &str = "/var/lib/cluster/lost.json";
+/// WAL that a rejoin has set aside.
+pub const KEPT_WAL: &str = "/var/lib/cluster/kept";
+
+/// Where the guard answers requests.
+pub const SOCKET: &str = "/run/cluster/guard.sock";
+/// The port on which guards listen to each other (UDP).
+pub const GUARD_PORT: u16 = 5480;
+
+/// The nodes' program.
+pub const PROGRAM: &str = "/usr/local/bin/cluster-node";
+/// PostgreSQL's home; the password file lies in it.
+pub const POSTGRES_HOME: &str = "/var/lib/postgresql";
+/// The passwords with which nodes reach each other.
+pub const PGPASS: &str = "/var/lib/postgresql/.pgpass";
+
+/// Where the data of a major version lies.
+pub fn data_directory(version: u32) -> String {
+    format!("{POSTGRES_HOME}/{version}/main")
+}
+
+/// One of PostgreSQL's own programs, past Debian's wrappers.
+pub fn bin(version: u32, program: &str) -> String {
+    format!("/usr/lib/postgresql/{version}/bin/{program}")
+}
+
+/// PostgreSQL's systemd unit.
+pub fn unit(version: u32) -> String {
+    format!("postgresql@{version}-main.service")
+}

@@ -1,0 +1,88 @@
+//! Places in the WAL.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Term;
+
+/// How much WAL a node has. The later timeline wins, whatever the bytes say: what its history lacks was given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Position {
+    /// PostgreSQL's timeline.
+    pub timeline: u32,
+    /// The last byte written (primary) or received (standby).
+    pub lsn: u64,
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} on timeline {}", Lsn(self.lsn), self.timeline)
+    }
+}
+
+/// What a holder of the lease has written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Report {
+    /// The holder's term.
+    pub term: Term,
+    /// Its WAL.
+    pub position: Position,
+}
+
+/// A byte of the WAL, as PostgreSQL writes it: `16/B374D848`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Lsn(pub u64);
+
+impl fmt::Display for Lsn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:X}/{:X}", self.0 >> 32, self.0 & 0xffff_ffff)
+    }
+}
+
+/// A text that is no place in the WAL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotAnLsn(String);
+
+impl fmt::Display for NotAnLsn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` is not an LSN", self.0)
+    }
+}
+
+impl std::error::Error for NotAnLsn {}
+
+impl FromStr for Lsn {
+    type Err = NotAnLsn;
+
+    fn from_str(text: &str) -> Result<Lsn, NotAnLsn> {
+        let half = |text: &str| u32::from_str_radix(text, 16).ok().map(u64::from);
+        text.split_once('/')
+            .and_then(|(high, low)| Some(Lsn(half(high)? << 32 | half(low)?)))
+            .ok_or_else(|| NotAnLsn(text.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_lsn_is_read_as_it_is_written() {
+        for (text, byte) in [("0/0", 0), ("0/3000148", 0x300_0148), ("16/B374D848", 0x16_B374_D848)] {
+            assert_eq!(text.parse(), Ok(Lsn(byte)));
+            assert_eq!(Lsn(byte).to_string(), text);
+        }
+        for text in ["", "/", "0", "1/2/3", "0/123456789", "g/0", "-1/0"] {
+            assert!(text.parse::<Lsn>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_later_timeline_is_ahead_whatever_the_bytes_say() {
+        let at = |timeline, lsn| Position { timeline, lsn };
+        assert!(at(2, 5) > at(1, 9) && at(2, 6) > at(2, 5));
+        assert_eq!(at(2, 0x300_0148).to_string(), "0/3000148 on timeline 2");
+    }
+}

@@ -1,0 +1,130 @@
+//! What a droplet's disk holds beyond its image when it boots for the first time: cloud-init's NoCloud seed
+//! (instance id, host name, keys, user data), name resolution, and a relay to the cloud's API.
+//!
+//! The relay lets `http://127.0.0.1:PORT` mean the same on a droplet as on the operator's machine, so plain HTTP
+//! goes to loopback only. It is the one thing on a droplet that knows of the laboratory.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use serde_json::json;
+
+use super::MachineSpec;
+
+/// The systemd units of the relay.
+const UNITS: &str = "etc/systemd/system";
+
+/// One file: path below the droplet's root, permissions, content.
+type SeedFile = (String, u32, String);
+
+/// Writes the seed below `root`.
+///
+/// # Errors
+/// The disk is full or not mounted, or this machine's resolvers cannot be used from elsewhere.
+pub(crate) fn plant(root: &Path, spec: &MachineSpec, gateway: std::net::Ipv4Addr, port: u16) -> Result<()> {
+    let mut files = files(spec, gateway, port);
+    files.push(("etc/resolv.conf".to_owned(), 0o644, resolvers()?));
+    for (path, mode, content) in files {
+        let file = root.join(path);
+        let write = || -> std::io::Result<()> {
+            fs::create_dir_all(file.parent().expect("every path has a parent"))?;
+            // In the image the file may be a link to somewhere else.
+            let _ = fs::remove_file(&file);
+            fs::write(&file, content)?;
+            fs::set_permissions(&file, fs::Permissions::from_mode(mode))
+        };
+        write().with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    let wanted = root.join(UNITS).join("sockets.target.wants");
+    fs::create_dir_all(&wanted).with_context(|| format!("cannot make {}", wanted.display()))?;
+    let link = wanted.join("cloud-api.socket");
+    let _ = fs::remove_file(&link);
+    symlink("../cloud-api.socket", &link).with_context(|| format!("cannot make {}", link.display()))
+}
+
+fn files(spec: &MachineSpec, gateway: std::net::Ipv4Addr, port: u16) -> Vec<SeedFile> {
+    let fill = |template: &str| {
+        template.replace("{port}", &port.to_string()).replace("{gateway}", &gateway.to_string())
+    };
+    // JSON is YAML.
+    let metadata = json!({
+        "instance-id": spec.id.to_string(),
+        "local-hostname": spec.name,
+        "public-keys": spec.ssh_keys,
+    });
+    let seed = "var/lib/cloud/seed/nocloud";
+    vec![
+        (format!("{seed}/meta-data"), 0o600, metadata.to_string()),
+        (format!("{seed}/user-data"), 0o600, spec.user_data.clone().unwrap_or_default()),
+        ("etc/hostname".to_owned(), 0o644, format!("{}\n", spec.name)),
+        (
+            format!("{UNITS}/cloud-api.socket"),
+            0o644,
+            fill(include_str!("../../../../templates/lab/api.socket")),
+        ),
+        (
+            format!("{UNITS}/cloud-api.service"),
+            0o644,
+            fill(include_str!("../../../../templates/lab/api.service")),
+        ),
+    ]
+}
+
+/// This machine's resolver configuration, as far as a droplet can use it: a resolver on this machine's loopback
+/// (as systemd-resolved's stub is) means another machine there.
+fn resolvers() -> Result<String> {
+    let files = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
+    let usable = files.iter().filter_map(|file| fs::read_to_string(file).ok()).find_map(|text| usable(&text));
+    match usable {
+        Some(text) => Ok(text),
+        None => bail!("no resolver that a droplet can reach in {}", files.join(" or ")),
+    }
+}
+
+fn usable(resolv_conf: &str) -> Option<String> {
+    let lines: Vec<_> = resolv_conf
+        .lines()
+        .filter(|line| match line.trim().strip_prefix("nameserver") {
+            Some(address) => !address.trim().starts_with("127.") && address.trim() != "::1",
+            None => line.starts_with("search") || line.starts_with("options"),
+        })
+        .collect();
+    lines.iter().any(|line| line.starts_with("nameserver")).then(|| lines.join("\n") + "\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_resolvers_are_of_no_use_to_a_droplet() {
+        assert_eq!(usable("nameserver 127.0.0.53\noptions edns0\n"), None);
+        let mixed = "# note\nnameserver 127.0.0.1\nnameserver 10.0.0.2\nsearch example.org\n";
+        assert_eq!(usable(mixed).unwrap(), "nameserver 10.0.0.2\nsearch example.org\n");
+    }
+
+    #[test]
+    fn the_seed_says_what_the_api_was_told() {
+        let spec = MachineSpec {
+            id: 17,
+            name: "pg1".to_owned(),
+            image: "debian-12-x64".to_owned(),
+            region: "lab1".to_owned(),
+            ssh_keys: vec!["ssh-ed25519 AAAA me@\"home\"".to_owned()],
+            user_data: Some("#cloud-config\n".to_owned()),
+            public_ip: [10, 99, 0, 2].into(),
+            private_ip: [10, 99, 1, 2].into(),
+            anchor_ip: [10, 99, 2, 2].into(),
+        };
+        let files = files(&spec, [10, 99, 0, 1].into(), 8480);
+        let content = |name: &str| &files.iter().find(|file| file.0.ends_with(name)).unwrap().2;
+        let metadata: serde_json::Value = serde_json::from_str(content("meta-data")).unwrap();
+        assert_eq!(metadata["public-keys"][0], spec.ssh_keys[0].as_str());
+        assert_eq!(metadata["instance-id"], "17");
+        assert_eq!(content("user-data"), "#cloud-config\n");
+        assert!(content("api.socket").contains("ListenStream=127.0.0.1:8480\n"));
+        assert!(content("api.service").contains("socket-proxyd 10.99.0.1:8480\n"));
+    }
+}

@@ -1,0 +1,175 @@
+//! The laboratory's networks on this machine: two bridges, routes, packet rules, and the switch that lets this
+//! machine forward.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
+use super::{LabName, Subnets, floating, home, overlap, program};
+
+/// The routing protocol number under which a laboratory's routes are entered, so that they can be told from
+/// everybody else's.
+const PROTOCOL: &str = "201";
+/// Worse than any other route's: it counts only while the bridge is gone.
+const LAST_RESORT: &str = "4294967290";
+/// Whether this machine forwards IPv4 packets.
+const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
+
+/// The networks of one laboratory.
+pub(crate) struct Network<'a> {
+    pub(crate) lab: &'a LabName,
+    pub(crate) subnets: &'a Subnets,
+    pub(crate) port: u16,
+}
+
+impl Network<'_> {
+    /// Sets everything up.
+    ///
+    /// # Errors
+    /// An address range is in use, or `ip` or `nft` fails.
+    pub(crate) async fn up(&self) -> Result<()> {
+        overlap::check(self.subnets).await?;
+        program::feed("ip", &["-batch", "-"], &self.commands()).await?;
+        program::feed("nft", &["-f", "-"], &self.rules()).await?;
+        floating::forget_all(self.subnets.floating()).await?;
+        forward()
+    }
+
+    /// Whether it has been set up since this machine started.
+    pub(crate) fn is_up(&self) -> bool {
+        Path::new("/sys/class/net").join(self.lab.public_bridge()).exists()
+    }
+
+    fn commands(&self) -> String {
+        let (public, private) = (self.lab.public_bridge(), self.lab.private_bridge());
+        let (gateway, anchor) = (self.subnets.gateway(), self.subnets.anchor_gateway());
+        let mut batch = String::new();
+        // First of all: from now on no packet for these ranges leaves by the default route.
+        for net in self.subnets.all() {
+            batch += &format!("route add unreachable {net} metric {LAST_RESORT} protocol {PROTOCOL}\n");
+        }
+        for bridge in [&public, &private] {
+            batch += &format!(
+                "link add {bridge} type bridge\n\
+                 link set {bridge} addrgenmode none alias \"cluster lab {}\"\n\
+                 link set {bridge} up\n",
+                self.lab
+            );
+        }
+        batch += &format!(
+            "address add {gateway}/24 brd + dev {public}\n\
+             address add {anchor}/24 brd + dev {public}\n"
+        );
+        // The rules give every packet for a floating address another destination, or refuse it; but this
+        // machine's own need a route, and a source, before the rules see them.
+        let floating = self.subnets.floating();
+        batch += &format!("route add {floating} dev {public} src {gateway} protocol {PROTOCOL}\n");
+        batch
+    }
+
+    fn rules(&self) -> String {
+        let subnets = self.subnets;
+        let values = [
+            ("{table}", self.lab.table()),
+            ("{name}", self.lab.to_string()),
+            ("{public_bridge}", self.lab.public_bridge()),
+            ("{gateway}", subnets.gateway().to_string()),
+            ("{port}", self.port.to_string()),
+            ("{public}", subnets.public().to_string()),
+            ("{anchor}", subnets.anchor().to_string()),
+            ("{floating}", subnets.floating().to_string()),
+        ];
+        let template = include_str!("../../../templates/lab/rules.nft").to_owned();
+        values.iter().fold(template, |text, (key, value)| text.replace(key, value))
+    }
+}
+
+/// Takes away what [`Network::up`] made, and what is left of droplets' links, whatever of it is there.
+///
+/// # Errors
+/// `ip` or `nft` fails.
+pub(crate) async fn down(lab: &LabName) -> Result<()> {
+    for link in home::list(Path::new("/sys/class/net"))? {
+        let exists = || Path::new("/sys/class/net").join(&link).exists();
+        if link.starts_with(&lab.link_prefix()) && exists() {
+            let gone = program::run("ip", &["link", "delete", &link]).await;
+            // The kernel may have been faster: links go with their namespace.
+            if exists() {
+                gone?;
+            }
+        }
+    }
+    for family in ["ip", "bridge"] {
+        if has_table(family, &lab.table()).await? {
+            program::run("nft", &["delete", "table", family, &lab.table()]).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes away the routes of last resort, save those of the laboratories that are there (`kept`). By this also
+/// goes what is left of one whose files are lost.
+///
+/// # Errors
+/// `ip` fails.
+pub(crate) async fn remove_routes(kept: &[Subnets]) -> Result<()> {
+    let table = program::run("ip", &["route", "show", "type", "unreachable", "proto", PROTOCOL]).await?;
+    for net in table.lines().filter_map(|line| line.split_whitespace().nth(1)) {
+        let net = if net.contains('/') { net.to_owned() } else { format!("{net}/32") };
+        if !kept.iter().any(|subnets| subnets.all().iter().any(|own| own.to_string() == net)) {
+            program::run("ip", &["route", "delete", "unreachable", &net, "metric", LAST_RESORT]).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn has_table(family: &str, table: &str) -> Result<bool> {
+    let tables = program::run("nft", &["list", "tables", family]).await?;
+    Ok(tables.lines().any(|line| line.split_whitespace().last() == Some(table)))
+}
+
+/// Lets this machine forward, and remembers what it did before.
+fn forward() -> Result<()> {
+    let before = fs::read_to_string(FORWARDING).with_context(|| format!("cannot read {FORWARDING}"))?;
+    if before.trim() == "0" {
+        home::write(&home::forwarding_before(), 0o600, before.as_bytes())?;
+        fs::write(FORWARDING, "1").with_context(|| format!("cannot write {FORWARDING}"))?;
+    }
+    Ok(())
+}
+
+/// Undoes what [`Network::up`] did to this machine's forwarding, when the last laboratory goes.
+///
+/// # Errors
+/// The setting cannot be written.
+pub(crate) fn restore_forwarding() -> Result<()> {
+    let file = home::forwarding_before();
+    match fs::read_to_string(&file) {
+        Ok(before) => {
+            fs::write(FORWARDING, before).with_context(|| format!("cannot write {FORWARDING}"))?;
+            fs::remove_file(&file).with_context(|| format!("cannot remove {}", file.display()))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => bail!("cannot read {}: {error}", file.display()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_placeholder_is_left_in_the_rules() {
+        let (lab, subnets) = ("t-1".parse().unwrap(), "10.98.0.0/16".parse().unwrap());
+        let rules = Network { lab: &lab, subnets: &subnets, port: 8490 }.rules();
+        let code: String = rules.lines().filter(|line| !line.trim_start().starts_with('#')).collect();
+        assert!(
+            !code.contains("{table}") && !code.contains("{gateway}") && !code.contains("{anchor}"),
+            "{code}"
+        );
+        assert!(code.contains("table bridge cluster_lab_t_1 {"));
+        assert!(code.contains("tcp dport 8490"));
+        assert!(code.contains("{ 10.98.0.0/24, 10.98.2.0/24 }"));
+    }
+}

@@ -1,0 +1,63 @@
+//! Small files of JSON, read whole and written whole or not at all.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Reads one; none if there is none.
+///
+/// # Errors
+/// When it cannot be read, or is not as it was written.
+pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(
+            serde_json::from_str(&text)
+                .with_context(|| format!("{} is not as it was written", path.display()))?,
+        )),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
+/// Writes one; `sync` makes it survive a power cut.
+///
+/// # Errors
+/// When it could not be written: what was there before is there still.
+pub fn write<T: Serialize>(path: &Path, value: &T, sync: bool) -> Result<()> {
+    let attempt = || -> std::io::Result<()> {
+        let directory = path.parent().unwrap_or(Path::new("/"));
+        fs::create_dir_all(directory)?;
+        let new = path.with_extension("new");
+        let mut file = File::create(&new)?;
+        file.write_all(&serde_json::to_vec(value)?)?;
+        if sync {
+            file.sync_all()?;
+        }
+        fs::rename(&new, path)?;
+        if sync {
+            File::open(directory)?.sync_all()?;
+        }
+        Ok(())
+    };
+    attempt().with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_and_what_is_torn_is_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("below/value.json");
+        assert_eq!(read::<u32>(&path).unwrap(), None);
+        write(&path, &7, true).unwrap();
+        assert_eq!(read::<u32>(&path).unwrap(), Some(7));
+        fs::write(&path, "{").unwrap();
+        assert!(read::<u32>(&path).unwrap_err().to_string().contains("is not as it was written"));
+    }
+}

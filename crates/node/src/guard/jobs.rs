@@ -1,0 +1,178 @@
+//! Work that takes a while, done beside the loop.
+
+mod promote;
+mod readers;
+mod start;
+mod stop;
+mod unit;
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use cluster_contract::config::{Config, Member};
+use cluster_contract::journal::{Event, Lost};
+use cluster_contract::paths;
+use cluster_contract::position::Lsn;
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::Command;
+use tokio::time::Instant;
+
+use crate::core::Mended;
+use crate::journal;
+use crate::{marker, packages, postgres, view};
+pub(super) use promote::promote;
+pub(super) use start::start;
+pub(super) use stop::stop_for;
+
+/// Rewinding copies what differs; a clone that takes its place copies all.
+const REJOIN_PATIENCE: Duration = Duration::from_secs(86_400);
+/// An upgrade of PostgreSQL is waited for so long.
+const REJOIN_WAITS: Duration = Duration::from_secs(300);
+
+/// How a standby is made of what was primary.
+const REJOIN: &str = concat!(include_str!("../../../contract/src/whose.sh"), include_str!("rejoin.sh"));
+
+/// Makes a standby of what was primary: the recipe is in `rejoin.sh`. With `clone` nothing is rewound.
+pub(super) async fn rejoin(config: Config, primary: Member, clone: bool) -> Result<String> {
+    packages::wait(&config, REJOIN_WAITS).await;
+    let begun = Instant::now();
+    let marked = marker::read().ok().flatten().and_then(|marker| marker.system_identifier);
+    let mut command = Command::new("sh");
+    command
+        .args(["-s", &config.version.to_string(), &config.port.to_string(), &primary.host.to_string()])
+        .args([&primary.id.to_string(), &Config::conninfo(primary.host, config.port, config.version)])
+        .arg(if clone { "clone" } else { "rewind" })
+        .arg(marked.unwrap_or_default())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::inherit())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    let mut child = command.spawn().context("cannot run sh")?;
+    let mut input = child.stdin.take().context("no standard input")?;
+    input.write_all(REJOIN.as_bytes()).await?;
+    drop(input);
+    let output = tokio::time::timeout(REJOIN_PATIENCE, child.wait_with_output())
+        .await
+        .context("the rejoin does not end")??;
+    let said = String::from_utf8_lossy(&output.stderr);
+    if let Ok(lost) = std::fs::read_to_string(paths::LOST)
+        && let Ok(lost) = serde_json::from_str::<Lost>(&lost)
+        && !journal::tells_of_lost(&lost.wal)
+    {
+        let text = format!(
+            "{} transactions ({} to {}) never reached {}; their WAL is kept in {}",
+            lost.transactions, lost.from, lost.to, primary.name, lost.wal
+        );
+        journal::note(Event::Lost { lost }, &text);
+    }
+    if !output.status.success() {
+        let last: Vec<&str> = said.lines().rev().take(4).collect();
+        bail!("{}", last.into_iter().rev().collect::<Vec<_>>().join("; "));
+    }
+    if let Some(why) = said.lines().find_map(|line| line.strip_prefix("rejoin: not rewound: ")) {
+        journal::note(
+            Event::Cloned,
+            &format!("could not be rewound ({why}), and was cloned; the old data is beside it"),
+        );
+    }
+    Ok(format!("rejoined {} as a standby in {:.1} s", primary.name, begun.elapsed().as_secs_f64()))
+}
+
+/// Puts right what repmgr does not: the witness's record, a standby's upstream, slots that would fill the disk.
+pub(super) async fn mend(config: Config, primary: Member, astray: bool) -> Result<Mended> {
+    let limit = Duration::from_secs(60);
+    let me = config.me();
+    if me.witness {
+        // A copy that is made anew only when repmgrd here knows whom to follow: two failovers in a row, or a node that
+        // returns, can leave it behind. And a copy of a table in which its own row, which it alone sees to, is wrong.
+        let sql = format!(
+            "select count(*) filter (where node_id = {} and upstream_node_id = {} and active), \
+             string_agg(concat_ws(' ', node_id, type, active, upstream_node_id), ',' order by node_id) \
+             from repmgr.nodes",
+            me.id, primary.id
+        );
+        let copy = postgres::row(&*postgres::reach(&config).await?, &sql).await?.join("|");
+        if !copy.starts_with("1|") || copy != view::query(&config, &primary, &sql).await? {
+            let host = primary.host.to_string();
+            let args = ["-f", "/etc/repmgr.conf", "witness", "register", "--force", "-h", &host];
+            view::as_postgres(&config, "repmgr", &args, limit).await?;
+            journal::note(
+                Event::Mended,
+                &format!("the witness's records are those of {} again", primary.name),
+            );
+        }
+        return Ok(Mended::Right);
+    }
+    if primary.id == me.id {
+        let client = postgres::reach(&config).await?;
+        let sql = format!("select type = 'primary' and active from repmgr.nodes where node_id = {}", me.id);
+        if postgres::row(&client, &sql).await? != ["t"] {
+            client.batch_execute(&promote::REGISTER.replace("$me", &me.id.to_string())).await?;
+            journal::note(Event::Mended, "repmgr's table says that this node is primary now");
+        }
+        return Ok(Mended::Right);
+    }
+    if astray && has_diverged(&config, &primary).await? {
+        return Ok(Mended::Diverged);
+    }
+    if astray {
+        let id = format!("--upstream-node-id={}", primary.id);
+        view::as_postgres(&config, "repmgr", &["-f", "/etc/repmgr.conf", "standby", "follow", &id], limit)
+            .await?;
+        journal::note(Event::Mended, &format!("follows {} now", primary.name));
+    }
+    let client = postgres::reach(&config).await?;
+    let sql = "select count(pg_drop_replication_slot(slot_name)) from pg_replication_slots \
+               where not active and slot_name like 'repmgr_slot_%' and pg_is_in_recovery()";
+    let dropped = postgres::row(&client, sql).await?.remove(0);
+    if dropped != "0" {
+        journal::note(Event::Mended, &format!("dropped {dropped} replication slots that nobody uses"));
+    }
+    Ok(Mended::Right)
+}
+
+/// Whether this standby has received WAL of its timeline beyond the place where the primary's history left it. It can
+/// never follow then. What the primary's history does not name at all is an error rather than a divergence: it is no
+/// reason to rewind anything.
+async fn has_diverged(config: &Config, primary: &Member) -> Result<bool> {
+    let Some(here) = postgres::look(config).await.position else { return Ok(false) };
+    let now = view::query(
+        config,
+        primary,
+        "select ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int",
+    )
+    .await?;
+    let now: u32 = now.parse().context("not a timeline")?;
+    if now <= here.timeline {
+        return Ok(false);
+    }
+    let history =
+        view::query(config, primary, &format!("select pg_read_file('pg_wal/{now:08X}.history')")).await?;
+    Ok(left_at(&history, here.timeline)?.is_some_and(|end| here.lsn > end))
+}
+
+/// Where a history left a timeline.
+fn left_at(history: &str, timeline: u32) -> Result<Option<u64>> {
+    for line in history.lines() {
+        let mut fields = line.split_whitespace();
+        let (Some(of), Some(end)) = (fields.next(), fields.next()) else { continue };
+        if of.parse() == Ok(timeline) {
+            return Ok(Some(end.parse::<Lsn>()?.0));
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_history_says_where_it_left_a_timeline() {
+        let history =
+            "1\t0/3000148\tno recovery target specified\n\n2\t1/5A0\tno recovery target specified\n";
+        assert_eq!(super::left_at(history, 1).unwrap(), Some(0x300_0148));
+        assert_eq!(super::left_at(history, 2).unwrap(), Some(0x1_0000_05A0));
+        assert_eq!(super::left_at(history, 3).unwrap(), None);
+        assert!(super::left_at("1\tnowhere\n", 1).is_err());
+    }
+}

@@ -1,0 +1,239 @@
+//! The program on the nodes.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use cluster_contract::journal::Lost;
+use cluster_contract::marker::Stage;
+use cluster_contract::paths;
+use cluster_contract::request::{Changed, Request, Verdict};
+use cluster_contract::status::Status;
+use cluster_node::{fence, file, guard, marker, memory, promote, socket, view};
+
+/// What `cluster up` puts on every node of a PostgreSQL cluster.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    /// Answers as JSON. An environment variable, too, which a program of an earlier build ignores
+    #[arg(long, global = true, env = "CLUSTER_NODE_JSON", value_parser = clap::builder::BoolishValueParser::new())]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Keeps the lease, and does what follows from it; run by systemd
+    Guard,
+    /// Watches the lease beside the guard, and ends PostgreSQL when it has run out; run by the guard
+    #[command(hide = true)]
+    Watch,
+    /// Ends PostgreSQL on this node, with everything that it is doing
+    Fence {
+        /// Only if this node's lease has run out
+        #[arg(long, required = true)]
+        if_lease_expired: bool,
+    },
+    /// Promotes this standby; called by repmgrd
+    Promote,
+    /// Says whether this standby may promote; called by repmgrd
+    MayPromote {
+        /// This node's id
+        #[arg(long)]
+        node: Option<String>,
+        /// Nodes that repmgrd sees
+        #[arg(long)]
+        visible: Option<String>,
+        /// All nodes
+        #[arg(long)]
+        total: Option<String>,
+    },
+    /// Says whether PostgreSQL may start here; called by systemd
+    StartCheck,
+    /// Keeps the lease while PostgreSQL is restarted on purpose
+    Restart,
+    /// Stops PostgreSQL and lets another node take over
+    HandOver {
+        /// Its name
+        to: String,
+    },
+    /// Holds the lease without a majority, and promotes
+    Take,
+    /// Makes a standby of this node now
+    Rejoin {
+        /// By a fresh clone, beside the old data
+        #[arg(long)]
+        clone: bool,
+    },
+    /// Starts, promotes and rejoins nothing on this node, until it is resumed
+    Pause,
+    /// Ends a pause
+    Resume,
+    /// Writes an event of repmgr to the journal; called by repmgr
+    Event {
+        /// The node
+        #[arg(long)]
+        node: String,
+        /// The event
+        #[arg(long)]
+        event: String,
+        /// 1 or 0
+        #[arg(long)]
+        success: String,
+        /// When
+        #[arg(long)]
+        at: String,
+        /// What else
+        #[arg(long, default_value = "")]
+        details: String,
+    },
+    /// Writes down what the data directory is about to be; called by `cluster up`
+    #[command(hide = true)]
+    Mark {
+        /// The cluster that it belongs to
+        #[arg(long)]
+        cluster: String,
+        /// The data's system identifier, once known
+        #[arg(long)]
+        system_identifier: Option<String>,
+        /// How far it has come
+        #[arg(value_parser = stage)]
+        stage: Stage,
+    },
+    /// Says how far the data directory has come; called by `cluster up`
+    #[command(hide = true)]
+    Marked {
+        /// Fails unless it belongs to this cluster
+        #[arg(long)]
+        cluster: Option<String>,
+        /// Fails unless this is the data's system identifier
+        #[arg(long)]
+        system_identifier: Option<String>,
+    },
+    /// Writes down what a rejoin gives up; with three words it says whether that is done already; called by a rejoin
+    #[command(hide = true)]
+    Lost {
+        /// On which timeline
+        timeline: u32,
+        /// From where
+        from: String,
+        /// To where
+        to: String,
+        /// How many transactions
+        #[arg(requires = "wal")]
+        transactions: Option<u64>,
+        /// Where their WAL is
+        wal: Option<String>,
+    },
+    /// Begins the guard's memory on a node of a new cluster; called by `cluster up`
+    #[command(hide = true)]
+    NewCluster,
+    /// Says what this node sees and does
+    Status,
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli.command, cli.json).await {
+        Ok(code) => code,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "cluster-node: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints a line. Who reads it may have gone, which is no reason to fail.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+fn stage(word: &str) -> Result<Stage, String> {
+    let words = Stage::ALL.map(Stage::word);
+    Stage::ALL
+        .into_iter()
+        .find(|stage| stage.word() == word)
+        .ok_or_else(|| format!("it is one of {}", words.join(", ")))
+}
+
+async fn run(command: Command, json: bool) -> anyhow::Result<ExitCode> {
+    let verdict = |verdict: Verdict| {
+        match serde_json::to_string(&verdict) {
+            Ok(text) if json => say(&text),
+            _ => say(&format!("{}: {}", if verdict.allowed { "yes" } else { "no" }, verdict.why)),
+        }
+        if verdict.allowed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    };
+    let changed = |changed: bool, words: [&str; 2]| match serde_json::to_string(&Changed { changed }) {
+        Ok(text) if json => say(&text),
+        _ => say(words[usize::from(!changed)]),
+    };
+    match command {
+        Command::Guard => guard::run(view::config()?).await?,
+        Command::Promote => promote::promote(&view::config()?).await?,
+        Command::Watch => fence::watch(&view::config()?),
+        Command::Fence { .. } => {
+            let killed = fence::if_lease_expired(&view::config()?, 0)?;
+            if killed > 0 {
+                say(&format!("the lease has run out: killed {killed} processes of PostgreSQL"));
+            }
+        }
+        Command::MayPromote { .. } => {
+            return Ok(verdict(socket::verdict_in_time(&Request::MayPromote).await?));
+        }
+        Command::StartCheck => return Ok(verdict(guard::start_check(&view::config()?).await)),
+        Command::Restart => return Ok(verdict(socket::verdict(&Request::Restart).await?)),
+        Command::HandOver { to } => return Ok(verdict(socket::verdict(&Request::HandOver { to }).await?)),
+        Command::Take => return Ok(verdict(socket::verdict(&Request::Take).await?)),
+        Command::Rejoin { clone } => return Ok(verdict(socket::verdict(&Request::Rejoin { clone }).await?)),
+        Command::Pause => changed(memory::pause()?, ["paused", "was paused already"]),
+        Command::Resume => changed(memory::resume()?, ["resumed", "was not paused"]),
+        Command::Event { node, event, success, at, details } => {
+            let line = serde_json::json!({
+                "node": node, "event": event, "success": success == "1", "at": at, "details": details,
+            });
+            say(&line.to_string());
+        }
+        Command::Mark { cluster, system_identifier, stage } => {
+            marker::write(&cluster, stage, system_identifier)?;
+        }
+        Command::Marked { cluster, system_identifier } => {
+            let Some(marker) = marker::read()? else { return Ok(ExitCode::FAILURE) };
+            let differs = cluster.is_some_and(|cluster| cluster != marker.cluster)
+                || (system_identifier.is_some() && system_identifier != marker.system_identifier);
+            if differs {
+                return Ok(ExitCode::FAILURE);
+            }
+            say(marker.stage.word());
+        }
+        Command::Lost { timeline, from, to, transactions, wal } => {
+            let path = Path::new(paths::LOST);
+            if let (Some(transactions), Some(wal)) = (transactions, wal) {
+                file::write(path, &Lost { timeline, from, to, transactions, wal, node: String::new() }, true)?;
+                return Ok(ExitCode::SUCCESS);
+            }
+            // What is there and cannot be read is as good as nothing.
+            let told = file::read::<Lost>(path).ok().flatten().filter(|lost| Path::new(&lost.wal).is_dir());
+            let same = told.is_some_and(|it| (it.timeline, it.from, it.to) == (timeline, from, to));
+            return Ok(if same { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        Command::NewCluster => memory::begin()?,
+        Command::Status => {
+            let answer = socket::ask(&Request::Status).await?;
+            if json {
+                say(&answer);
+            } else {
+                // Through the type, so that what the guard says in another build's words does not pass for this one's.
+                let status = serde_json::to_value(serde_json::from_str::<Status>(&answer)?)?;
+                for (name, value) in status.as_object().into_iter().flatten() {
+                    let value = value.as_str().map_or(value.to_string(), str::to_owned);
+                    say(&format!("{:<12} {value}", name.replace('_', " ")));
+                }
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,275 @@
+//! What the guard keeps: over reboots what it granted, within a boot what it holds.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use cluster_contract::journal::Event;
+use cluster_contract::{Millis, Term, paths};
+use serde::{Deserialize, Serialize};
+
+use super::lease::Durable;
+use super::slots::{Slots, Version};
+use super::{file, journal};
+
+/// Grants and terms: synced before they are answered, in space that is there already. `new-cluster` may have written it
+/// plain.
+const DURABLE: &str = paths::MEMORY;
+/// The lease that this node holds. A boot clears it away, with every process that it was about.
+const HELD: &str = "/run/cluster/held.json";
+/// The same, as earlier versions of this program wrote it.
+const HELD_BEFORE: &str = "/run/cluster/lease.json";
+/// Which version of [`DURABLE`] this boot has written or seen last.
+const SEEN: &str = "/run/cluster/memory.json";
+/// Made and removed again to see whether there is room.
+const ROOM: &str = "/var/lib/cluster/room.new";
+/// Its presence is a person's wish that the guard start, promote and rejoin nothing. It outlives a boot: a host that
+/// is being mended may boot several times.
+const PAUSED: &str = "/var/lib/cluster/paused";
+/// Its presence means that this node took writes beside another primary, and that its data is in nobody's way.
+const KEPT_DATA: &str = "/var/lib/cluster/keep-data";
+/// There while the data is being rewound (`rejoin.sh`).
+pub const REWINDING: &str = "/var/lib/cluster/rewinding";
+
+/// A lease that this node holds, or has to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// Its term.
+    pub term: Term,
+    /// Its end, on this host's clock.
+    pub until: Millis,
+}
+
+/// What must not be forgotten could not be written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write {path}: {source}")]
+pub struct Unwritable {
+    path: &'static str,
+    source: std::io::Error,
+}
+
+/// What is wrong with the disk that the guard's memory is on.
+#[derive(Debug, thiserror::Error)]
+pub enum Trouble {
+    /// Grants cannot be made durable: this guard must not vote.
+    #[error(transparent)]
+    Forgetful(Unwritable),
+    /// They can, and nothing else: no journal, no rejoin.
+    #[error("there is no room beside what this guard remembers: {0}")]
+    NoRoom(Unwritable),
+}
+
+fn memory() -> Slots {
+    Slots::new(DURABLE, true)
+}
+
+/// What was granted here.
+///
+/// # Errors
+/// When the file is there and makes no sense: a guard without its memory must not vote.
+pub fn durable() -> Result<Durable> {
+    let version = memory().read().with_context(|| format!("{DURABLE} is not as it was written"))?;
+    Ok(version.map(|version| version.value).unwrap_or_default())
+}
+
+/// Gives the memory space of its own, if `cluster up` or an earlier version of this program has written it plain. For
+/// the guard, before it says anything.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn prepare() -> Result<(), Unwritable> {
+    memory().prepare::<Durable>().map_err(|source| Unwritable { path: DURABLE, source })
+}
+
+/// Makes it durable.
+///
+/// # Errors
+/// When it is not on disk: nothing that follows from it may be said. The next attempt may succeed.
+pub fn persist(durable: &Durable) -> Result<(), Unwritable> {
+    memory().write(durable).map_err(|source| Unwritable { path: DURABLE, source })?;
+    if let Ok(Some(now)) = incarnation() {
+        // Only what is compared later; a full /run costs no grant.
+        let _ = Slots::new(SEEN, false).write(&now);
+    }
+    Ok(())
+}
+
+/// Begins the memory of a node of a new cluster: nothing was ever granted, so that nothing is waited for. A guard that
+/// finds no memory must take it for lost, and grants nothing for the time of a lease. One that is there is left alone.
+///
+/// # Errors
+/// When it cannot be made to last.
+pub fn begin() -> Result<()> {
+    if Path::new(DURABLE).exists() {
+        return Ok(());
+    }
+    file::write(Path::new(DURABLE), &Durable { released: true, ..Durable::default() }, true)
+}
+
+/// Whether the memory could be written now, tried on the disk. It waits for the disk: not for the guard's own thread.
+///
+/// # Errors
+/// When it could not, or when there is no room for anything else.
+pub fn check() -> Result<(), Trouble> {
+    memory().check().map_err(|source| Trouble::Forgetful(Unwritable { path: DURABLE, source }))?;
+    let room = || -> std::io::Result<()> {
+        let mut file = File::create(ROOM)?;
+        file.write_all(&[b' '; 64 << 10])?;
+        file.sync_all()
+    };
+    let tried = room();
+    // It may not have been made.
+    let _ = fs::remove_file(ROOM);
+    tried.map_err(|source| Trouble::NoRoom(Unwritable { path: ROOM, source }))
+}
+
+/// Which memory this is: of two of the same file, the one with the higher number knows more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Incarnation {
+    /// Drawn when the file was made: a new node, or the first guard that writes it in this way.
+    pub file: String,
+    /// Counts what was made durable.
+    pub sequence: u64,
+}
+
+/// Which memory this guard has; none before there is anything to remember.
+///
+/// # Errors
+/// As [`durable`].
+pub fn incarnation() -> Result<Option<Incarnation>> {
+    let version =
+        memory().read::<Durable>().with_context(|| format!("{DURABLE} is not as it was written"))?;
+    Ok(version
+        .filter(|version| version.sequence > 0)
+        .map(|Version { file, sequence, .. }| Incarnation { file, sequence }))
+}
+
+/// Whether the memory is older than what this boot has written, or another: the disk was restored beneath a running
+/// host. What happened before this boot only other nodes can tell.
+///
+/// # Errors
+/// As [`durable`].
+pub fn is_restored() -> Result<bool> {
+    let Ok(Some(seen)) = Slots::new(SEEN, false).read::<Incarnation>() else { return Ok(false) };
+    // A plain one is written by `cluster up`, for new data.
+    Ok(incarnation()?.is_some_and(|now| is_older(&now, &seen.value)))
+}
+
+fn is_older(now: &Incarnation, seen: &Incarnation) -> bool {
+    now.file != seen.file || now.sequence < seen.sequence
+}
+
+/// The lease that this node holds.
+///
+/// # Errors
+/// When the file makes no sense.
+pub fn held() -> Result<Option<Held>> {
+    let version = Slots::new(HELD, false).read::<Option<Held>>();
+    match version.with_context(|| format!("{HELD} is not as it was written"))? {
+        Some(version) => Ok(version.value),
+        None => file::read(Path::new(HELD_BEFORE)),
+    }
+}
+
+/// Notes the lease that this node holds, or that it holds none.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn hold(held: Option<Held>) -> Result<()> {
+    Slots::new(HELD, false).write(&held).with_context(|| format!("cannot write {HELD}"))?;
+    match fs::remove_file(HELD_BEFORE) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {HELD_BEFORE}"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A person's wish that the guard start, promote and rejoin nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pause {
+    /// Since when, as a time stamp; none if somebody made the file by hand.
+    #[serde(default)]
+    pub since: Option<String>,
+}
+
+/// Whether a person has paused this node, and since when. Whatever the file says, it is there for a reason.
+pub fn paused() -> Option<Pause> {
+    Path::new(PAUSED).exists().then(|| file::read(Path::new(PAUSED)).ok().flatten().unwrap_or_default())
+}
+
+/// Pauses this node. Returns whether it was not paused before.
+///
+/// # Errors
+/// When the wish cannot be made to last.
+pub fn pause() -> Result<bool> {
+    if paused().is_some() {
+        return Ok(false);
+    }
+    file::write(
+        Path::new(PAUSED),
+        &Pause { since: Some(jiff::Timestamp::now().strftime("%FT%TZ").to_string()) },
+        true,
+    )?;
+    journal::note(Event::Paused, "paused: nothing is started, promoted or rejoined");
+    Ok(true)
+}
+
+/// Ends a pause. Returns whether there was one.
+///
+/// # Errors
+/// When the wish cannot be taken back for good.
+pub fn resume() -> Result<bool> {
+    match fs::remove_file(PAUSED) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error).with_context(|| format!("cannot remove {PAUSED}")),
+    }
+    File::open(paths::STATE)
+        .and_then(|directory| directory.sync_all())
+        .with_context(|| format!("cannot sync {}", paths::STATE))?;
+    journal::note(Event::Resumed, "the pause has ended");
+    Ok(true)
+}
+
+/// Whether what was written on this node beside another primary is kept until a person gives it up.
+pub fn keeps_data() -> bool {
+    Path::new(KEPT_DATA).exists()
+}
+
+/// Keeps what was written on this node beside another primary: nothing is rewound.
+///
+/// # Errors
+/// When the note cannot be made to last.
+pub fn keep_data() -> Result<()> {
+    file::write(Path::new(KEPT_DATA), &serde_json::json!({ "at": jiff::Timestamp::now().to_string() }), true)
+}
+
+/// Gives it up.
+///
+/// # Errors
+/// When the note cannot be removed.
+pub fn give_up_data() -> Result<()> {
+    match fs::remove_file(KEPT_DATA) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {KEPT_DATA}"))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_memory_that_knows_less_or_is_another_was_restored() {
+        let of = |file: &str, sequence| Incarnation { file: file.into(), sequence };
+        let seen = of("a", 7);
+        assert!(!is_older(&of("a", 7), &seen));
+        assert!(!is_older(&of("a", 8), &seen));
+        assert!(is_older(&of("a", 6), &seen));
+        assert!(is_older(&of("b", 9), &seen));
+    }
+}

@@ -1,0 +1,114 @@
+//! What is asked of the guards, and told them, through `cluster-node` on their nodes.
+//!
+//! What a person's command, a plan or a drill wants of a guard goes through here, so that none of them imports another.
+
+use anyhow::{Context as _, Result};
+use cluster_contract::request::{Changed, Code, Verdict};
+use cluster_contract::status::Status;
+
+use crate::remote::{Command, RemoteError};
+use crate::world::World;
+
+/// The script that all of it goes by.
+pub const ASK: &str = include_str!("control/ask.sh");
+
+fn ask(label: &'static str, words: &[&str], seconds: u64) -> Command {
+    words.iter().fold(Command::new(label, ASK), |command, word| command.arg(*word)).limit(seconds)
+}
+
+/// What the guard of a node says of itself.
+///
+/// # Errors
+/// When the node is not reached, or its guard does not answer.
+pub async fn status(world: &World, node: &str) -> Result<Status> {
+    // Worded so that a program of every build answers in JSON.
+    let output = world.run(node, &ask("guard", &["status", "--json"], 10), &|_| {}).await?;
+    serde_json::from_str(&output.stdout)
+        .with_context(|| format!("the answer of {node}'s guard makes no sense"))
+}
+
+/// Tells the primary's guard to stop, and to let `to` take over. It goes on by itself.
+///
+/// # Errors
+/// When the node is not reached, or its guard does not answer.
+pub async fn hand_over(world: &World, from: &str, to: &str) -> Result<Verdict, RemoteError> {
+    verdict(world, from, &ask("hand over", &["hand-over", to], 20)).await
+}
+
+/// Tells a guard to hold the lease without a majority, and to promote.
+///
+/// # Errors
+/// As [`hand_over`].
+pub async fn take(world: &World, node: &str) -> Result<Verdict, RemoteError> {
+    verdict(world, node, &ask("take", &["take"], 20)).await
+}
+
+/// Tells a guard to make a standby of its node now; with `clone` nothing is rewound.
+///
+/// # Errors
+/// As [`hand_over`].
+pub async fn rejoin(world: &World, node: &str, clone: bool) -> Result<Verdict, RemoteError> {
+    let words: &[&str] = if clone { &["rejoin", "--clone"] } else { &["rejoin"] };
+    verdict(world, node, &ask("rejoin", words, 20)).await
+}
+
+/// Pauses a node, or ends its pause. Whether that changed anything.
+///
+/// # Errors
+/// When the node is not reached, or the wish cannot be made to last there.
+pub async fn pause(world: &World, node: &str, pause: bool) -> Result<bool, RemoteError> {
+    let word = if pause { "pause" } else { "resume" };
+    let output = world.run(node, &ask(word, &[word], 20), &|_| {}).await?;
+    Ok(changed(&output.stdout))
+}
+
+async fn verdict(world: &World, node: &str, command: &Command) -> Result<Verdict, RemoteError> {
+    match world.run(node, command, &|_| {}).await {
+        Ok(output) => Ok(read(&output.stdout, true)),
+        // 1 is a no. Everything else is no answer.
+        Err(RemoteError::Failed { code: 1, output, .. }) => Ok(read(&output, false)),
+        Err(error) => Err(error),
+    }
+}
+
+/// The last line: what the program notes in the system's journal may come before it.
+fn last(text: &str) -> &str {
+    text.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default()
+}
+
+fn read(text: &str, allowed: bool) -> Verdict {
+    serde_json::from_str(last(text)).unwrap_or_else(|_| {
+        let why = text.trim().trim_start_matches(if allowed { "yes: " } else { "no: " });
+        Verdict { allowed, code: Code::Unknown, why: why.to_owned() }
+    })
+}
+
+fn changed(text: &str) -> bool {
+    match serde_json::from_str::<Changed>(last(text)) {
+        Ok(answer) => answer.changed,
+        Err(_) => matches!(last(text), "paused" | "resumed"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_of_both_builds_are_understood() {
+        let json =
+            r#"{"allowed":false,"code":"lease-held","why":"node 1 may hold the lease for another 3.0 s"}"#;
+        let now = read(&format!("a note\n{json}\n"), false);
+        assert!(!now.allowed && now.code.passes());
+        let before = read("no: pg1 takes writes, as this guard hears\n", false);
+        assert_eq!(before, Verdict::no(Code::Unknown, "pg1 takes writes, as this guard hears"));
+        assert!(read("yes: hands over to pg2", true).allowed);
+
+        for text in ["{\"changed\":true}", "paused: nothing is started\npaused\n", "resumed"] {
+            assert!(changed(text), "{text}");
+        }
+        for text in ["{\"changed\":false}", "was paused already\n", "was not paused", ""] {
+            assert!(!changed(text), "{text}");
+        }
+    }
+}
