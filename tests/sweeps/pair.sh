@@ -71,7 +71,7 @@ beat() {
     step="heartbeat of $2"
     looks=0
     until said=$(printf '%s;\n' "$heartbeat" "$table" "$heartbeat" "$primary" \
-        "select 'committed ' || count(*) from cluster_guard.heartbeat where at > now() - interval '5s'" | guard "$1") &&
+        "select 'committed ' || count(*) from cluster_guard.heartbeat where node = current_setting('cluster_name') and at > now() - interval '5s'" | guard "$1") &&
         case $said in *"committed 1") : ;; *) false ;; esac; do
         looks=$((looks + 1))
         # The guard looks every second, and its lease outlives one that comes to nothing.

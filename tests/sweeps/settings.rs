@@ -12,9 +12,10 @@ use crate::judge::{Judge, Known, Verdict};
 
 /// So many values of different settings are judged together. What is good together is good alone; the rest is halved.
 const TOGETHER: usize = 16;
+/// And so many of those that may come near a failover, lest one hides what another does.
+const NEAR: usize = 4;
 
-/// Settings that can hardly come near a failover, by the beginning of their category: their pairs are shared. All others
-/// have a pair of their own, where none can hide what another does.
+/// Settings that can hardly come near a failover, by the beginning of their category.
 const FAR: &[&str] = &[
     "Autovacuum",
     "Client Connection Defaults / Locale",
@@ -87,12 +88,12 @@ fn all(values: &[&Value]) -> BTreeMap<String, String> {
 }
 
 /// Groups in which no setting stands twice.
-fn groups(values: Vec<&Value>) -> Vec<Vec<&Value>> {
+fn groups(values: Vec<&Value>, together: usize) -> Vec<Vec<&Value>> {
     let mut groups: Vec<Vec<&Value>> = Vec::new();
     for value in values {
         let room = groups
             .iter_mut()
-            .find(|group| group.len() < TOGETHER && group.iter().all(|it| it.name != value.name));
+            .find(|group| group.len() < together && group.iter().all(|it| it.name != value.name));
         match room {
             Some(group) => group.push(value),
             None => groups.push(vec![value]),
@@ -111,6 +112,9 @@ fn halve<'a>(
         let verdicts = judged(&left);
         let mut next = Vec::new();
         for (group, verdict) in left.into_iter().zip(verdicts) {
+            if !verdict.good && group.len() == 1 {
+                println!("not good: {} = '{}': {}", group[0].name, group[0].value, verdict.words);
+            }
             if verdict.good {
                 slowest = slowest.max(verdict.words.parse().unwrap_or(0));
                 good.extend(group);
@@ -189,8 +193,11 @@ pub(crate) fn sweep(lab: u8, image: &str, version: u32) -> Sweep {
             break;
         }
     }
-    let trials = |groups: &[Vec<&Value>]| judge.trials(&groups.iter().map(|it| text(it)).collect::<Vec<_>>());
-    let (accepted, refused, _) = halve(groups(left), trials);
+    let trials = |groups: &[Vec<&Value>]| {
+        said(&format!("{} trials", groups.len()));
+        judge.trials(&groups.iter().map(|it| text(it)).collect::<Vec<_>>())
+    };
+    let (accepted, refused, _) = halve(groups(left, TOGETHER), trials);
     said(&format!("servers accept {} and refuse {}", accepted.len(), tried.len() - accepted.len()));
     for (value, words) in refused {
         fates.insert(at(value), Fate::Server(words));
@@ -198,6 +205,7 @@ pub(crate) fn sweep(lab: u8, image: &str, version: u32) -> Sweep {
 
     let is_one_of = |list: &[&str], value: &Value| list.iter().any(|it| value.category.starts_with(it));
     let pairs = |groups: &[Vec<&Value>]| {
+        said(&format!("{} pairs", groups.len()));
         let frozen = |group: &[&Value]| group.iter().any(|it| is_one_of(VANISHES, it));
         judge.pairs(&groups.iter().map(|it| (all(it), frozen(it))).collect::<Vec<_>>())
     };
@@ -207,8 +215,8 @@ pub(crate) fn sweep(lab: u8, image: &str, version: u32) -> Sweep {
         assert!(verdict.good, "a pair without any setting: {}", verdict.words);
     }
     let (far, near): (Vec<_>, Vec<_>) = accepted.into_iter().partition(|it| is_one_of(FAR, it));
-    let mut together = groups(far);
-    together.extend(near.into_iter().map(|it| vec![it]));
+    let mut together = groups(far, TOGETHER);
+    together.extend(groups(near, NEAR));
     let count = together.len();
     let (mut harmless, harm, slowest) = halve(together, pairs);
     // What a busy machine did is not what a setting does.
