@@ -16,7 +16,6 @@ local   all          postgres                peer
 local   repmgr       repmgr                  peer map=cluster
 hostssl repmgr       repmgr   127.0.0.1/32   scram-sha-256
 hostssl replication  repmgr   127.0.0.1/32   scram-sha-256
-hostssl app          app      127.0.0.1/32   scram-sha-256
 HBA
 echo 'cluster postgres repmgr' | as_postgres tee "$home/p/pg_ident.conf" >/dev/null
 echo '*:*:*:*:of-the-pairs' | as_postgres tee "$home/pgpass" >/dev/null
@@ -30,6 +29,13 @@ printf '#!/bin/sh\nexec cp -a %s/empty "$2"\n' "$home" >"$home/bin/initdb"
 chmod 755 "$home/bin/initdb"
 
 certificate=/etc/ssl/certs/ssl-cert-snakeoil.pem key=/etc/ssl/private/ssl-cert-snakeoil.key
+# What the package would have made, for the script that looks there for a certificate.
+install -d -m 755 "/etc/postgresql/$version/main"
+cat >"/etc/postgresql/$version/main/postgresql.conf" <<CONF
+data_directory = '$home/empty'
+ssl_cert_file = '$certificate'
+ssl_key_file = '$key'
+CONF
 as_postgres tee -a "$home/p/postgresql.conf" >/dev/null <<CONF
 listen_addresses = '127.0.0.1'
 port = 20000
@@ -45,7 +51,7 @@ pg() { as_postgres "$bin/pg_ctl" -D "$home/$1" -l "$home/log" -w -t 60 "$2" >/de
 sql() { as_postgres "$bin/psql" -XAtqw -v ON_ERROR_STOP=1 -h "$home" -p 20000 "$@"; }
 pg p start || { cat "$home/log" >&2 && exit 1; }
 sql -d postgres -c "create role repmgr superuser replication login password 'of-the-pairs'" \
-    -c "create role app login password 'of-the-pairs'" -c 'create database repmgr owner repmgr' -c 'create database app owner app' \
+    -c 'create database repmgr owner repmgr' \
     -c "select pg_create_physical_replication_slot('s', true)" >/dev/null
 while IFS='=' read -r name value; do sql -d postgres -c "alter role repmgr set $name = '$value'"; done
 # As repmgr has it, and the words that `cluster` adds.
