@@ -47,7 +47,7 @@ impl Judge {
     /// its settings, and the names of `--describe-config`.
     pub(crate) fn new(number: u8, image: &str, version: u32) -> (Judge, Vec<Known>, Vec<String>) {
         let lab = Lab::start(number, image);
-        let host = lab.bare_host_of(image, "judge");
+        let host = lab.bare_host("judge", image, &lab.key());
         let judge = Judge { lab, host, version };
         judge.run(
             &format!(
