@@ -51,7 +51,8 @@ pub fn as_json(cluster: &str, plan: &Plan) -> serde_json::Value {
                 .map(|file| json!({"path": file.path, "mode": file.mode, "owner": file.owner, "diff": diff(file)}))
                 .collect();
             json!({
-                "phase": step.phase, "node": step.node, "action": step.action.summary(), "why": step.why,
+                "phase": step.phase, "node": step.node, "kind": step.action.kind(), "action": step.action.summary(),
+                "reason": step.why, "why": step.why.to_string(),
                 "risk": step.risk(), "files": files,
             })
         })

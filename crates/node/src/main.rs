@@ -212,7 +212,11 @@ async fn run(command: Command, json: bool) -> anyhow::Result<ExitCode> {
         Command::Lost { timeline, from, to, transactions, wal } => {
             let path = Path::new(paths::LOST);
             if let (Some(transactions), Some(wal)) = (transactions, wal) {
-                file::write(path, &Lost { timeline, from, to, transactions, wal, node: String::new() }, true)?;
+                file::write(
+                    path,
+                    &Lost { timeline, from, to, transactions, wal, node: String::new() },
+                    true,
+                )?;
                 return Ok(ExitCode::SUCCESS);
             }
             // What is there and cannot be read is as good as nothing.
