@@ -3,7 +3,6 @@
 pub mod command;
 mod host;
 mod provider;
-pub mod script;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -218,9 +217,9 @@ async fn run_lane(
         if stop.is_cancelled() {
             return Ok(());
         }
-        let summary = step.action.summary();
+        let (kind, summary) = (step.action.kind(), step.action.summary());
         let lane = lane.to_owned();
-        world.report.send(Event::Started { lane: lane.clone(), step: summary.clone() });
+        world.report.send(Event::Started { lane: lane.clone(), kind, step: summary.clone() });
         let begun = Instant::now();
         let work = async {
             match &step.node {
@@ -236,12 +235,12 @@ async fn run_lane(
         match result {
             Ok(()) => {
                 let seconds = begun.elapsed().as_secs_f64();
-                world.report.send(Event::Done { lane, step: summary, seconds });
+                world.report.send(Event::Done { lane, kind, step: summary, seconds });
             }
             Err(error) => {
                 // The other lanes may go on for minutes: why is said now, and the whole of it at the end.
                 let why = error.to_string().lines().next().unwrap_or_default().to_owned();
-                world.report.send(Event::Failed { lane: lane.clone(), step: summary.clone(), why });
+                world.report.send(Event::Failed { lane: lane.clone(), kind, step: summary.clone(), why });
                 return Err(error.context(format!("{lane}: cannot {summary}")));
             }
         }

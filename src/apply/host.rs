@@ -4,12 +4,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{command, provider, script};
+use super::{command, provider};
 use crate::error::Advice;
 use crate::facts::Facts;
 use crate::plan::{Action, Step};
 use crate::remote::{Command, Output, Remote as _, RemoteError};
 use crate::report::Event;
+use crate::script;
 use crate::world::World;
 
 /// A droplet answers within a minute; one that has not after ten never will.
