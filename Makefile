@@ -14,7 +14,7 @@ RESULTS := target/faults/results.jsonl
 FAULTS_TEST := FAULTS_RESULTS=$(RESULTS) cargo test --test faults -- --ignored --nocapture --test-threads=1 --exact
 
 .PHONY: build node demo demo-down story story-pictures story-test test test-hosts bench lint clean \
-	faults faults-short faults-times faults-stock chaos
+	faults faults-short faults-trio faults-times faults-stock chaos
 
 # The operator's program, and beside it the nodes': static, so that it runs on any droplet.
 build: node
@@ -81,6 +81,13 @@ chaos: node
 	scripts/prerequisites.sh hosts
 	cargo build
 	SEEDS=$(SEEDS) FROM=$(FROM) $(FAULTS_TEST) random_schedules
+
+# RUNS failovers with three data nodes: the standby with more WAL takes over, and the other follows it. A quarter of an
+# hour for 20.
+faults-trio: node
+	scripts/prerequisites.sh hosts
+	cargo build
+	RUNS=$(RUNS) $(FAULTS_TEST) three_data_nodes_under_load
 
 # How long it takes: RUNS of each fault, medians and maxima. About half an hour, on a machine that does nothing else.
 faults-times: node
