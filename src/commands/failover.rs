@@ -14,7 +14,7 @@ use super::confirm::confirm;
 use super::{declared_with_data, in_world, read};
 use crate::cli::FailoverArgs;
 use crate::control;
-use crate::error::{Advice, Exit};
+use crate::error::{Advice, Exit, hinted};
 use crate::facts::{Facts, Host};
 use crate::health::{Health, health};
 use crate::poll::poll_until;
@@ -220,11 +220,10 @@ async fn switch_off(world: &Arc<World>, off: &[Droplet]) -> Result<()> {
     for droplet in off {
         world.report.progress(&droplet.node, "is switched off");
         client.power(droplet.id, Power::Off, world.pace).await.map_err(|error| {
-            let message = format!("cannot switch the droplet of {} off: {error}", droplet.node);
-            anyhow::Error::new(error).context(
-                Advice::failed(message).hint(
-                    "nothing was promoted; `--no-power-off` goes on without, if you know that it is lost",
-                ),
+            let error = anyhow::Error::new(error);
+            hinted(
+                error.context(format!("cannot switch the droplet of {} off", droplet.node)),
+                "nothing was promoted; `--no-power-off` goes on without, if you know that it is lost",
             )
         })?;
     }

@@ -8,7 +8,7 @@ use cluster_lab::fault::{Direction, Faults, Manner, Off};
 use cluster_lab::home::Home;
 use cluster_lab::lifecycle::{self, Started};
 use cluster_lab::machine::MachineSpec;
-use cluster_lab::{IMAGES, LabName, LabSettings, Subnets, api, daemon, status};
+use cluster_lab::{IMAGES, LabName, LabSettings, Subnets, Wrong, api, daemon, status};
 
 use crate::{data, screen, tell};
 
@@ -189,7 +189,10 @@ fn show(name: &LabName, json: bool) -> Result<()> {
 fn of(name: &LabName) -> Result<(LabSettings, Vec<MachineSpec>)> {
     match LabSettings::load(name)? {
         Some(settings) => Ok((settings, Home::of(name).specs()?)),
-        None => bail!("there is no laboratory {name}\nhint: `cluster lab start --name {name}`"),
+        None => bail!(Wrong::new(
+            format!("there is no laboratory {name}"),
+            format!("`cluster lab start --name {name}`")
+        )),
     }
 }
 
@@ -207,9 +210,14 @@ fn choose<'a>(droplets: &'a [MachineSpec], wanted: &str) -> Result<&'a MachineSp
         (Some(droplet), None) => Ok(droplet),
         (None, _) => {
             let names: Vec<_> = droplets.iter().map(|droplet| droplet.name.as_str()).collect();
-            bail!("there is no droplet `{wanted}`\nhint: there is {}", names.join(", "))
+            bail!(Wrong::new(
+                format!("there is no droplet `{wanted}`"),
+                format!("there is {}", names.join(", "))
+            ))
         }
-        (Some(_), Some(_)) => bail!("several droplets are called `{wanted}`\nhint: give the id"),
+        (Some(_), Some(_)) => {
+            bail!(Wrong::new(format!("several droplets are called `{wanted}`"), "give the id"))
+        }
     }
 }
 

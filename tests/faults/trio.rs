@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use cluster_contract::status::Status;
+use cluster_node::clock;
 
 use crate::fault::Fault;
 use crate::invariants;
@@ -14,8 +15,13 @@ const BEHIND: Duration = Duration::from_millis(1_500);
 
 pub(crate) fn play(stage: &Stage, rounds: usize) {
     for round in 0..rounds {
+        let began = clock::now();
         if let Err(error) = failover(stage, round) {
-            panic!("round {round}: {error}{}", stage.describe());
+            let told = stage.journals(began).into_iter().map(|it| {
+                let seconds = it.line.clock.saturating_sub(began) as f64 / 1000.0;
+                format!("\n  {seconds:>6.2} s  {}: {}", it.node, it.line.text)
+            });
+            panic!("round {round}: {error}{}{}", stage.describe(), told.collect::<String>());
         }
     }
 }
@@ -34,7 +40,6 @@ fn failover(stage: &Stage, round: usize) -> Result<(), String> {
         return Err(format!("{behind} lacks nothing: there is nothing to choose between"));
     }
     let cut = stage.inject(&Fault::PowerOff(old.clone()))?;
-    stage.lab_does(&["heal"])?;
     let taken = |node: &str| node != old;
     let first = stage.wait("a standby to take over", cut, PROMOTED, |it| {
         it.acknowledged().is_some_and(|(node, _)| taken(node))

@@ -42,6 +42,8 @@ pub(crate) enum Mistake {
     AsksNothingInAStop,
     /// Whoever asks first is granted the lease, however much others have.
     PrefersNobody,
+    /// Voters hold out for the one with the most WAL no longer than that one defers to others.
+    PrefersBriefly,
     /// A voter grants to those who know older members than it does.
     GrantsToOldMembers,
     /// Two members are exchanged at once.

@@ -16,7 +16,7 @@ use super::table::Table;
 use crate::drill::lane::{Lanes, Login, Seen, TABLE};
 use crate::drill::sample::{Lane, Millis, Outcome, Sample};
 use crate::drill::{Fault, Run, Target};
-use crate::error::{Advice, Exit};
+use crate::error::{Advice, Exit, hinted};
 use crate::health::health;
 use crate::script;
 use crate::world::World;
@@ -359,7 +359,7 @@ impl Drill {
                 Fault::PowerOff => "`cluster up` switches the droplet on",
                 _ => "it ends by itself within minutes; `cluster status` shows the cluster",
             };
-            error.context(Advice::failed("cannot put everything back").hint(hint))
+            hinted(error.context("cannot put everything back"), hint)
         })
     }
 

@@ -5,7 +5,7 @@ use cluster_contract::journal::Event as Happened;
 use cluster_node::core::{Effect, Input, Mended};
 use cluster_node::decision::Job;
 use cluster_node::lease::{Event, Message};
-use cluster_node::postgres::{Look, State};
+use cluster_node::postgres::{Look, QUIET, State};
 
 use super::World;
 use crate::laws::{self, Mistake};
@@ -82,8 +82,8 @@ impl World {
     fn look(&self, index: usize, began: Millis) -> Look {
         let (real, node) = (self.real, &self.nodes[index]);
         let from = || {
-            let (upstream, _) = node.upstream?;
-            Some(format!("10.0.0.{}", self.nodes[upstream].id))
+            let (upstream, heard) = node.upstream?;
+            (real <= heard + QUIET).then(|| format!("10.0.0.{}", self.nodes[upstream].id))
         };
         let state = match node.postgres {
             _ if !node.answers(real) => State::Silent("no heartbeat".into()),
