@@ -107,7 +107,7 @@ bench: build
 	benches/up.sh
 
 lint:
-	cargo fmt --check
+	cargo fmt --all --check
 	cargo clippy --all-targets -- -D warnings
 	rm -rf target/render
 	cargo run -q --bin cluster -- render target/render

@@ -166,6 +166,18 @@ pub(crate) fn nothing_planned_is_lost(world: &World, index: usize) -> Result<(),
     Ok(())
 }
 
+/// A trouble is gone when its cause is: the floating IP is no matter of a node that does not lead.
+pub(crate) fn troubles(world: &World) -> Result<(), String> {
+    for node in &world.nodes {
+        let Some(guard) = node.guard.as_ref().filter(|_| node.guard_runs(world.real)) else { continue };
+        let status = guard.status(node.clock(world.real));
+        if !status.holds && status.trouble.as_ref().is_some_and(|it| it.starts_with("floating IP")) {
+            return Err(format!("node {} does not lead, and says `{}`", node.id, status.trouble.unwrap()));
+        }
+    }
+    Ok(())
+}
+
 /// The nodes of some majority that is healthy and connected both ways and could have a primary; none if there is no
 /// such majority.
 pub(crate) fn healthy_majority(world: &World) -> Option<u32> {

@@ -188,7 +188,8 @@ impl World {
             Effect::Begin(job) => self.begin(index, job)?,
             Effect::Abort => self.nodes[index].work = None,
             Effect::MoveAddress { .. } => {
-                self.mail(index, real + 100, Letter::Is(Input::AddressMoved(Ok(false))));
+                let moved = if self.provider.away { Err("away".to_owned()) } else { Ok(false) };
+                self.mail(index, real + 100, Letter::Is(Input::AddressMoved(moved)));
             }
             Effect::StopMoving => {
                 self.nodes[index].mail.retain(|mail| !matches!(mail.what, Letter::Is(Input::AddressMoved(_))))
