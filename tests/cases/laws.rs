@@ -377,7 +377,7 @@ fn a_plan_that_breaks_a_law_is_seen() {
         let file = FileChange {
             path: "/etc/cluster/node.json".into(),
             mode: "644",
-            owner: "root:root".into(),
+            owner: "root:root",
             content: None,
             before: None,
         };
