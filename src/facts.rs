@@ -60,6 +60,9 @@ pub struct Droplet {
     /// Its image.
     #[serde(default)]
     pub image: Option<String>,
+    /// Id of its VPC.
+    #[serde(default)]
+    pub vpc: Option<String>,
     /// Whether it carries the tag that names the floating IP.
     #[serde(default)]
     pub records_floating_ip: bool,

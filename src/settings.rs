@@ -52,6 +52,8 @@ pub struct Setting {
     pub class: Class,
     /// The least that works, by the number of nodes.
     pub least: Option<fn(usize) -> usize>,
+    /// What else a value must keep to.
+    pub bound: Option<Bound>,
     /// Where a standby does not start with less than its primary had: what `pg_controldata` calls it.
     pub control: Option<&'static str>,
     /// Why it is so.
@@ -69,6 +71,48 @@ pub enum Class {
     Blocked,
     /// The inventory's, within the least that works.
     Free,
+}
+
+/// What a value must keep to, where PostgreSQL takes more than a failover bears.
+#[derive(Clone, Copy, Debug)]
+pub enum Bound {
+    /// A time from the first to the second, as a person writes them; of a bare number PostgreSQL thinks the third.
+    Time(&'static str, &'static str, &'static str),
+    /// One of these.
+    Only(&'static [&'static str]),
+}
+
+impl Bound {
+    /// What is allowed instead, if the value is not. What is no value at all is for PostgreSQL to refuse.
+    pub fn broken_by(self, value: &str) -> Option<String> {
+        let value = value.trim();
+        match self {
+            Bound::Time(least, most, unit) => {
+                let millis = |text| millis(text, unit);
+                let (given, least_millis, most_millis) = (millis(value)?, millis(least)?, millis(most)?);
+                (!(least_millis..=most_millis).contains(&given)).then(|| format!("{least} to {most}"))
+            }
+            Bound::Only(values) => (!values.iter().any(|it| it.eq_ignore_ascii_case(value)))
+                .then(|| format!("`{}`", values.join("` or `"))),
+        }
+    }
+}
+
+/// A time as PostgreSQL reads it, in milliseconds.
+fn millis(text: &str, unit: &str) -> Option<f64> {
+    let digits = text.bytes().take_while(|it| it.is_ascii_digit() || b"+-.".contains(it)).count();
+    let (number, own) = text.split_at(digits);
+    let unit = if own.trim().is_empty() { unit } else { own.trim() };
+    let factor = match unit {
+        "us" => 0.001,
+        "ms" => 1.0,
+        "s" => 1_000.0,
+        "min" => 60_000.0,
+        "h" => 3_600_000.0,
+        "d" => 86_400_000.0,
+        _ => return None,
+    };
+    Some(number.parse::<f64>().ok()? * factor)
 }
 
 /// A value that we set.
@@ -164,9 +208,7 @@ pub fn trial(scope: Scope<'_>, own: &BTreeMap<String, String>, scratch: &str) ->
     let beside = [
         ("listen_addresses", ""),
         ("unix_socket_directories", scratch),
-        // It would need a certificate.
-        ("ssl", "off"),
-        // There may be enough of them for one server.
+        // There may be enough of them for one server. What else there may be in its place is for `SETTINGS` to say.
         ("huge_pages", "off"),
     ];
     settings.extend(beside.map(|(name, value)| (name.to_owned(), value.to_owned())));
@@ -211,6 +253,11 @@ pub fn refusal(name: &str, value: &str, version: u32, nodes: usize) -> Option<(S
         {
             return Some((format!("{number} is too low"), format!("{least} at least: {}", setting.why)));
         }
+    }
+    if let Some(setting) = find(name)
+        && let Some(allowed) = setting.bound.and_then(|bound| bound.broken_by(value))
+    {
+        return Some((format!("`{}` would do harm", value.trim()), format!("{allowed}: {}", setting.why)));
     }
     let known = named(name);
     if known.as_ref().is_some_and(|known| (known.since..=known.until).contains(&version)) {
@@ -303,6 +350,17 @@ mod tests {
         let lists = ["local_preload_libraries", "search_path", "session_preload_libraries"];
         let all: Vec<_> = SESSION.iter().filter(|(name, _)| !lists.contains(name)).collect();
         assert_eq!(all, ROLE.iter().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn times_are_read_as_postgresql_reads_them() {
+        let bound = Bound::Time("1s", "1min", "ms");
+        for inside in ["1000", "1s", " 5s", "1 min", "0.5min", "abc", "", "5 weeks"] {
+            assert_eq!(bound.broken_by(inside), None, "{inside}");
+        }
+        for outside in ["0", "-1", "999", "0.9s", "61s", "2min", "1h", "1d", "2147483647", "900000us"] {
+            assert_eq!(bound.broken_by(outside).as_deref(), Some("1s to 1min"), "{outside}");
+        }
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub(super) async fn run(path: &Path, json: bool) -> Result<Exit> {
         let outcome = apply::converge(&world, &interruptible()).await?;
         let primary = roles::primary(&world.inventory, &outcome.facts);
         let mut text = match outcome.steps {
+            // Whoever reads the last line alone must not take it for well.
+            0 if !outcome.troubles.is_empty() => format!("{}: nothing was done", world.inventory.cluster),
             0 => format!("{}: nothing to do", world.inventory.cluster),
             1 => format!("{}: 1 step done", world.inventory.cluster),
             steps => format!("{}: {steps} steps done", world.inventory.cluster),

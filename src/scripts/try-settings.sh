@@ -14,13 +14,23 @@ clean
 install -d -m 700 -o postgres -g postgres "$scratch"
 as_postgres "$bin/initdb" -D "$scratch/data" --no-sync --auth=peer --locale=C --encoding=UTF8 >/dev/null
 as_postgres tee "$scratch/data/postgresql.auto.conf" >/dev/null
+# With TLS and the certificate of this node: without, a wrong value for it shows at the next restart alone.
+of_node() { as_postgres "$bin/postgres" -C "$1" -c "config_file=/etc/postgresql/$version/main/postgresql.conf" 2>/dev/null; }
+if certificate=$(of_node ssl_cert_file) && key=$(of_node ssl_key_file); then
+    tls="ssl_cert_file = '$certificate'
+ssl_key_file = '$key'"
+else
+    # What is wrong there is told elsewhere.
+    tls='ssl = off'
+fi
+echo "$tls" | as_postgres tee -a "$scratch/data/postgresql.auto.conf" >/dev/null
 if ! as_postgres "$bin/pg_ctl" -D "$scratch/data" -l "$scratch/log" -w -t 60 start >/dev/null 2>&1; then
     grep -E '(FATAL|ERROR|LOG|HINT|DETAIL):' "$scratch/log" >&2 || cat "$scratch/log" >&2
     die "PostgreSQL does not start with these settings"
 fi
 # A library for every session is looked for only when there is one.
-if ! error=$(PGOPTIONS='' as_postgres "$bin/psql" -XAtqw -h "$scratch" -p 1 -d postgres -c 'select 1' 2>&1); then
-    die "$error"
+if ! error=$(PGOPTIONS='' as_postgres timeout 30 "$bin/psql" -XAtqw -h "$scratch" -p 1 -d postgres -c 'select 1' 2>&1); then
+    die "${error:-PostgreSQL lets no session in within 30 s with these settings}"
 fi
 install -d -m 755 /run/cluster
 printf '%s\n' "$4" >/run/cluster/settings-tried

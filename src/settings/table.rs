@@ -1,9 +1,9 @@
 //! The table itself.
 
-use super::{Class, Setting, Value};
+use super::{Bound, Class, Setting, Value};
 
 const fn setting(name: &'static str, class: Class, why: &'static str) -> Setting {
-    Setting { name, since: 12, until: 17, class, least: None, control: None, why }
+    Setting { name, since: 12, until: 17, class, least: None, bound: None, control: None, why }
 }
 
 const fn mandatory(name: &'static str, value: &'static str, why: &'static str) -> Setting {
@@ -35,6 +35,11 @@ impl Setting {
 
     const fn least(mut self, least: fn(usize) -> usize) -> Setting {
         self.least = Some(least);
+        self
+    }
+
+    const fn bound(mut self, bound: Bound) -> Setting {
+        self.bound = Some(bound);
         self
     }
 
@@ -73,6 +78,7 @@ const fn fewest_connections(_: usize) -> usize {
 
 const DATA: &str = "a cluster that loses data on power failure cannot promise anything";
 const DAMAGE: &str = "damaged data must not pass for whole: the damage would reach every standby";
+const DELAYS: &str = "every new session would wait, the guard's among them, and a heartbeat that comes too late costs the lease";
 const FILES: &str = "the packages decide where files are";
 const HBA: &str = "pg_hba.conf is written by this program, and nothing else says who may connect";
 const LOG: &str = "the packages decide where the log is; it is read there when PostgreSQL does not start";
@@ -128,10 +134,11 @@ pub const SETTINGS: &[Setting] = &[
     default("wal_keep_size", "1GB", "a standby that was away for a while finds its WAL").since(13),
     default("max_slot_wal_keep_size", "4GB", "a standby that stays away must not fill the disk").since(13),
     default("wal_keep_segments", "64", "a standby that was away for a while finds its WAL").until(12),
-    default("wal_sender_timeout", "5s", VANISHED),
+    default("wal_sender_timeout", "5s", VANISHED).bound(Bound::Time("1s", "1min", "ms")),
     default("wal_receiver_timeout", "5s", VANISHED),
     default("wal_receiver_status_interval", "1s", "lag is known within a second"),
-    default("wal_retrieve_retry_interval", "1s", "a standby finds its new primary within a second"),
+    default("wal_retrieve_retry_interval", "1s", "a standby finds its new primary within a second")
+        .bound(Bound::Time("1ms", "10s", "ms")),
     default("tcp_keepalives_idle", "3", "a client that has vanished is noticed within ten seconds"),
     default("tcp_keepalives_interval", "2", "a client that has vanished is noticed within ten seconds"),
     default("tcp_keepalives_count", "3", "a client that has vanished is noticed within ten seconds"),
@@ -145,6 +152,8 @@ pub const SETTINGS: &[Setting] = &[
     free("max_connections", "some are reserved for the guard and repmgr")
         .least(fewest_connections)
         .control("max_connections"),
+    free("huge_pages", "with `on`, a host that has too few of them does not start PostgreSQL again")
+        .bound(Bound::Only(&["try", "off"])),
     free("max_worker_processes", "not lower on a standby than on its primary")
         .control("max_worker_processes"),
     free("max_prepared_transactions", "not lower on a standby than on its primary")
@@ -196,6 +205,13 @@ pub const SETTINGS: &[Setting] = &[
     blocked("default_transaction_deferrable", SESSIONS),
     blocked("default_transaction_isolation", SESSIONS),
     blocked("default_transaction_read_only", SESSIONS),
+    blocked(
+        "default_table_access_method",
+        "the tables of `cluster` and of repmgr would be made with it, too; set it for a role or a database",
+    ),
+    blocked("exit_on_error", "an error of one statement would end the session, the guard's with it"),
+    blocked("pre_auth_delay", DELAYS),
+    blocked("post_auth_delay", DELAYS),
     blocked("ssl_ca_file", TLS),
     blocked("ssl_cert_file", TLS),
     blocked("ssl_crl_dir", TLS).since(14),

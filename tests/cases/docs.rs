@@ -115,7 +115,7 @@ fn links_between_pages_lead_somewhere() {
 /// What `cluster` thinks of PostgreSQL's settings, from the one table of them.
 #[test]
 fn the_tables_of_settings_are_what_the_program_does() {
-    use cluster::settings::{Class, SETTINGS, Setting, Value};
+    use cluster::settings::{Bound, Class, SETTINGS, Setting, Value};
     let versions = |setting: &Setting| match (setting.since, setting.until) {
         (12, 17) => String::new(),
         (12, until) => format!(" (to {until})"),
@@ -135,8 +135,13 @@ fn the_tables_of_settings_are_what_the_program_does() {
     let mut refused: Vec<(&str, Vec<String>)> = Vec::new();
     for setting in SETTINGS {
         let name = format!("`{}`{}", setting.name, versions(setting));
+        let bound = match setting.bound {
+            Some(Bound::Time(least, most, _)) => format!(", {least} to {most}"),
+            Some(Bound::Only(values)) => format!(", `{}`", values.join("` or `")),
+            None => String::new(),
+        };
         let least =
-            setting.least.map(|least| format!(", {} at least with 3 nodes", least(3))).unwrap_or_default();
+            setting.least.map(|least| format!(", {} at least with 3 nodes", least(3))).unwrap_or(bound);
         match setting.class {
             Class::Mandatory(it) => {
                 let mine = if matches!(it, Value::Libraries) { "yes, added" } else { "no" };
@@ -145,7 +150,7 @@ fn the_tables_of_settings_are_what_the_program_does() {
             Class::Default(it) => {
                 ours += &format!("| {name} | {} | yes{least} | {} |\n", value(it), setting.why);
             }
-            Class::Free if setting.least.is_some() => {
+            Class::Free if !least.is_empty() => {
                 ours += &format!("| {name} | PostgreSQL's own | yes{least} | {} |\n", setting.why);
             }
             Class::Free => {}

@@ -1,6 +1,7 @@
 //! Hosts that have booted and hold nothing: droplets made by hand, for the provider that has no API.
 
-use std::process::Command;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use cluster_cloud::Pace;
@@ -20,6 +21,17 @@ pub(crate) struct BareHost {
 impl Lab {
     /// Makes them, with a key of the test's own.
     pub(crate) fn bare_hosts(&self, names: [&str; 3]) -> Vec<BareHost> {
+        let public = self.key();
+        names.iter().map(|name| self.bare_host(name, "debian-12-x64", &public)).collect()
+    }
+
+    /// Makes one of another image.
+    pub(crate) fn bare_host_of(&self, image: &str, name: &str) -> BareHost {
+        self.bare_host(name, image, &self.key())
+    }
+
+    /// Makes a key and returns its public half.
+    fn key(&self) -> String {
         let key = self.directory.path().join("key");
         let made = Command::new("ssh-keygen")
             .args(["-q", "-t", "ed25519", "-N", "", "-f"])
@@ -27,11 +39,10 @@ impl Lab {
             .status()
             .unwrap();
         assert!(made.success());
-        let public = std::fs::read_to_string(key.with_extension("pub")).unwrap();
-        names.iter().map(|name| self.bare_host(name, &public)).collect()
+        std::fs::read_to_string(key.with_extension("pub")).unwrap()
     }
 
-    fn bare_host(&self, name: &str, public_key: &str) -> BareHost {
+    fn bare_host(&self, name: &str, image: &str, public_key: &str) -> BareHost {
         let droplet = block_on(async {
             let client = self.client();
             let fingerprint = client.ensure_ssh_key("bare", public_key).await.unwrap().value.fingerprint;
@@ -40,7 +51,7 @@ impl Lab {
                 name: name.into(),
                 region: "fra1".into(),
                 size: "s-1vcpu-1gb".into(),
-                image: "debian-12-x64".into(),
+                image: image.into(),
                 ssh_keys: vec![fingerprint],
                 user_data: None,
                 vpc_uuid: None,
@@ -73,6 +84,11 @@ impl Lab {
     }
 
     fn try_bare_ssh(&self, host: &BareHost, script: &str) -> Run {
+        self.bare_ssh_with(host, script, "")
+    }
+
+    /// Runs a shell command on a bare host, with something to read.
+    pub(crate) fn bare_ssh_with(&self, host: &BareHost, script: &str, input: &str) -> Run {
         let options =
             ["BatchMode=yes", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR"];
         let mut command = Command::new("ssh");
@@ -80,7 +96,15 @@ impl Lab {
             .args(options.iter().flat_map(|option| ["-o", option]))
             .arg("-i")
             .arg(self.directory.path().join("key"));
-        command.arg(format!("root@{}", host.address)).arg(script).output().unwrap().into()
+        command.arg(format!("root@{}", host.address)).arg(script);
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (mut pipe, input) = (child.stdin.take().unwrap(), input.to_owned());
+        // One that ends without having read is seen by its exit code.
+        let feeder = std::thread::spawn(move || pipe.write_all(input.as_bytes()));
+        let output = child.wait_with_output().unwrap();
+        let _ = feeder.join();
+        output.into()
     }
 
     /// Runs a shell command on a bare host.

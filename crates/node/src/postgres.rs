@@ -14,6 +14,7 @@ use cluster_contract::{Millis, Position, timing};
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 use self::session::Refusal;
+pub use self::session::options;
 use super::clock;
 use super::control::{Control, ControlState};
 
@@ -54,20 +55,21 @@ pub const QUIET: Millis = 2_500;
 const ROLE: &str = "select pg_is_in_recovery()";
 /// The row that every renewal of the lease stands on. Not replicated synchronously: a lost standby must not cost the
 /// lease.
-const HEARTBEAT: &str = "\
+pub const HEARTBEAT: &str = "\
     insert into cluster_guard.heartbeat (node, at) values (current_setting('cluster_name'), clock_timestamp()) \
         on conflict (node) do update set at = excluded.at";
-const TABLE: &str = "\
+/// Where it stands, when it is the first of a cluster.
+pub const TABLE: &str = "\
     create schema if not exists cluster_guard; \
     create table if not exists cluster_guard.heartbeat (node text primary key, at timestamptz not null)";
 /// A commit that reaches the disk and needs no table: for when somebody has locked, changed or dropped ours.
 const COMMIT: &str = "select pg_logical_emit_message(true, 'cluster-node', '')";
 /// What a loss of power leaves.
-const PRIMARY: &str = "\
+pub const PRIMARY: &str = "\
     select pg_current_wal_flush_lsn(), ('x' || substr(pg_walfile_name(pg_current_wal_flush_lsn()), 1, 8))::bit(32)::int";
 /// What a standby has. Of its timeline the control file learns with the next restart point only, and the receiver knows
 /// it while it is connected.
-const STANDBY: &str = "\
+pub const STANDBY: &str = "\
     select greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()), \
         greatest((select timeline_id from pg_control_checkpoint()), \
             (select min_recovery_end_timeline from pg_control_recovery()), received_tli), \

@@ -97,7 +97,7 @@ impl<'a> Planner<'a> {
     pub(super) fn ignored(&mut self) {
         let Provider::DigitalOcean(provider) = &self.inventory.provider else { return };
         let Some(cloud) = &self.facts.cloud else { return };
-        let mut notes = Vec::new();
+        let (mut notes, no_vpc) = (Vec::new(), String::new());
         if let (false, Some(address)) = (provider.floating_ip, &cloud.floating_ip) {
             let address = address.address;
             notes.push(Trouble {
@@ -117,11 +117,13 @@ impl<'a> Planner<'a> {
             ),
             ("size", |droplet| droplet.size.as_deref(), &provider.size),
             ("image", |droplet| droplet.image.as_deref(), &provider.image),
+            // Without it, it is the region's default, whichever that is.
+            ("vpc", |droplet| droplet.vpc.as_deref(), provider.vpc.as_ref().unwrap_or(&no_vpc)),
         ] {
             let mut others: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
             for node in &self.inventory.nodes {
                 let found = cloud.droplets.get(&node.name).and_then(of);
-                if let Some(found) = found.filter(|found| found != wanted) {
+                if let Some(found) = found.filter(|found| !wanted.is_empty() && found != wanted) {
                     others.entry(found).or_default().push(&node.name);
                 }
             }

@@ -67,7 +67,8 @@ pub(super) struct Busy(String);
 /// `cannot_connect_now`.
 const CANNOT_CONNECT_NOW: &str = "57P03";
 
-fn options(version: u32) -> String {
+/// The settings of a session of the guard, as libpq's `options` has them.
+pub fn options(version: u32) -> String {
     let known = SETTINGS.iter().filter(|(since, ..)| *since <= version);
     known
         .map(|(_, name, value)| format!("-c {name}={}", value.replace(' ', "\\ ")))
