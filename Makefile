@@ -14,7 +14,8 @@ RESULTS := target/faults/results.jsonl
 FAULTS_TEST := FAULTS_RESULTS=$(RESULTS) cargo test --test faults -- --ignored --nocapture --test-threads=1 --exact
 
 .PHONY: build node demo demo-down story story-pictures story-test test test-hosts bench lint clean \
-	faults faults-short faults-trio faults-times faults-stock chaos
+	faults faults-short faults-trio faults-times faults-stock chaos \
+	sweep-settings sweep-keys
 
 # The operator's program, and beside it the nodes': static, so that it runs on any droplet.
 build: node
@@ -95,6 +96,18 @@ faults-times: node
 	cargo build
 	RUNS=$(RUNS) $(FAULTS_TEST) time_series
 
+# Every setting of PostgreSQL 15 and 17 with a bad and an extreme value: refused, or harmless to a failover.
+sweep-settings: node
+	scripts/prerequisites.sh hosts
+	cargo build
+	cargo test --test sweeps -- --ignored --nocapture --exact every_setting_is_refused_or_harmless
+
+# Every key of the inventory, changed on a cluster that lives, with a writer.
+sweep-keys: node
+	scripts/prerequisites.sh hosts
+	cargo build
+	cargo test --test sweeps -- --ignored --nocapture --exact every_key_is_done_or_refused_or_ignored
+
 # The same checks on repmgr alone: they fail there, as they should. About fifteen minutes.
 faults-stock: node
 	scripts/prerequisites.sh hosts
@@ -112,4 +125,4 @@ lint:
 	rm -rf target/render
 	cargo run -q --bin cluster -- render target/render
 	shellcheck -e SC2034,SC2317,SC2329 target/render/*.sh
-	shellcheck scripts/*.sh benches/*.sh .ci/run
+	shellcheck scripts/*.sh benches/*.sh tests/sweeps/*.sh .ci/run

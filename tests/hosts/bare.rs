@@ -26,6 +26,7 @@ impl Lab {
     }
 
     /// Makes one of another image.
+    #[allow(dead_code, reason = "the sweeps over settings use it")]
     pub(crate) fn bare_host_of(&self, image: &str, name: &str) -> BareHost {
         self.bare_host(name, image, &self.key())
     }
