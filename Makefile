@@ -14,7 +14,8 @@ RESULTS := target/faults/results.jsonl
 FAULTS_TEST := FAULTS_RESULTS=$(RESULTS) cargo test --test faults -- --ignored --nocapture --test-threads=1 --exact
 
 .PHONY: build node demo demo-down story story-pictures story-test test test-hosts bench lint clean \
-	faults faults-short faults-times faults-stock chaos sweep-settings sweep-keys
+	faults faults-short faults-trio faults-times faults-stock chaos \
+	sweep-settings sweep-keys
 
 # The operator's program, and beside it the nodes': static, so that it runs on any droplet.
 build: node
@@ -82,11 +83,30 @@ chaos: node
 	cargo build
 	SEEDS=$(SEEDS) FROM=$(FROM) $(FAULTS_TEST) random_schedules
 
+# RUNS failovers with three data nodes: the standby with more WAL takes over, and the other follows it. A quarter of an
+# hour for 20.
+faults-trio: node
+	scripts/prerequisites.sh hosts
+	cargo build
+	RUNS=$(RUNS) $(FAULTS_TEST) three_data_nodes_under_load
+
 # How long it takes: RUNS of each fault, medians and maxima. About half an hour, on a machine that does nothing else.
 faults-times: node
 	scripts/prerequisites.sh hosts
 	cargo build
 	RUNS=$(RUNS) $(FAULTS_TEST) time_series
+
+# Every setting of PostgreSQL 15 and 17 with a bad and an extreme value: refused, or harmless to a failover.
+sweep-settings: node
+	scripts/prerequisites.sh hosts
+	cargo build
+	cargo test --test sweeps -- --ignored --nocapture --exact every_setting_is_refused_or_harmless
+
+# Every key of the inventory, changed on a cluster that lives, with a writer.
+sweep-keys: node
+	scripts/prerequisites.sh hosts
+	cargo build
+	cargo test --test sweeps -- --ignored --nocapture --exact every_key_is_done_or_refused_or_ignored
 
 # The same checks on repmgr alone: they fail there, as they should. About fifteen minutes.
 faults-stock: node
@@ -94,30 +114,15 @@ faults-stock: node
 	cargo build
 	$(FAULTS_TEST) repmgr_alone_breaks_the_promises
 
-# Every setting of PostgreSQL 15 and 17 with a bad value and its extreme ones: refused, or harmless to a failover. Ten
-# minutes and more; SWEEP=work_mem,huge_pages tries these alone.
-sweep-settings: node
-	scripts/prerequisites.sh hosts
-	cargo build
-	cargo test --test sweeps -- --ignored --nocapture --exact every_setting_is_refused_or_harmless
-
-# Every key of the inventory, changed on a cluster that lives. About half an hour; SWEEP=nodes,lease tries what contains
-# these.
-sweep-keys: node
-	scripts/prerequisites.sh hosts
-	cargo build
-	cargo test --test sweeps -- --ignored --nocapture --exact every_key_is_done_or_refused_or_ignored
-
 # `up` against the time that apt takes anyway.
 bench: build
 	scripts/prerequisites.sh hosts
 	benches/up.sh
 
 lint:
-	cargo fmt --check
+	cargo fmt --all --check
 	cargo clippy --all-targets -- -D warnings
 	rm -rf target/render
 	cargo run -q --bin cluster -- render target/render
 	shellcheck -e SC2034,SC2317,SC2329 target/render/*.sh
-	shellcheck -e SC2034,SC1091 tests/sweeps/*.sh
-	shellcheck scripts/*.sh benches/*.sh .ci/run
+	shellcheck scripts/*.sh benches/*.sh tests/sweeps/*.sh .ci/run

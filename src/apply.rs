@@ -3,7 +3,6 @@
 pub mod command;
 mod host;
 mod provider;
-pub mod script;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 use crate::error::{Advice, Exit};
 use crate::facts::Facts;
 use crate::inventory::Inventory;
-use crate::plan::{Action, Means, Phase, Plan, Step, Trouble, plan};
+use crate::plan::wish::Wish;
+use crate::plan::{Action, Means, Phase, Plan, Step, Trouble, lint, plan};
 use crate::report::Event;
 use crate::world::World;
 
@@ -56,7 +56,7 @@ pub async fn converge_by(
     stop: &CancellationToken,
     planner: impl Fn(&Inventory, &Facts, &Means) -> Plan,
 ) -> Result<Outcome> {
-    let mut done: BTreeSet<String> = BTreeSet::new();
+    let mut done: BTreeSet<Wish> = BTreeSet::new();
     let mut steps = 0;
     let mut looked_before_leaping = false;
     let mut rounds = 0;
@@ -66,11 +66,11 @@ pub async fn converge_by(
         let means = world.means(&facts).await?;
         let plan = planner(&world.inventory, &facts, &means);
         refuse(&plan)?;
+        sound(&world.inventory, &facts, &plan)?;
         remember(world, &facts)?;
         let Some((phase, list)) = plan.first_phase() else {
-            let waits =
-                plan.waits.filter(|_| waiting.is_none_or(|since: Instant| since.elapsed() < GUARD_PATIENCE));
-            let Some(what) = waits else {
+            let patient = waiting.is_none_or(|since: Instant| since.elapsed() < GUARD_PATIENCE);
+            let Some(what) = plan.waits.first().filter(|_| patient) else {
                 return Ok(Outcome { steps, troubles: plan.troubles, notes: plan.notes, facts });
             };
             let since = *waiting.get_or_insert_with(Instant::now);
@@ -90,8 +90,8 @@ pub async fn converge_by(
             world.preflight(&facts).await?;
             looked_before_leaping = true;
         }
-        let identities: Vec<String> = list.iter().map(|step| step.identity()).collect();
-        if let Some(again) = identities.iter().find(|identity| done.contains(*identity)) {
+        let wishes: Vec<Wish> = list.iter().flat_map(|step| step.wishes()).collect();
+        if let Some(again) = wishes.iter().find(|wish| done.contains(*wish)) {
             return Err(Advice::failed(format!("`{again}` was done and did not take effect"))
                 .hint("the log of this run has what the host said; look at the host, then run this again")
                 .into());
@@ -102,7 +102,7 @@ pub async fn converge_by(
         run_phase(world, &facts, phase, list, stop).await?;
         // Waiting may have to be done again: a host can reboot in the middle of its first boot.
         if phase != Phase::Reach {
-            done.extend(identities);
+            done.extend(wishes);
         }
     }
 }
@@ -114,6 +114,17 @@ pub(crate) fn refuse(plan: &Plan) -> Result<()> {
     let place = |trouble: &Trouble| trouble.node.as_ref().map_or(String::new(), |node| format!("{node} "));
     let reasons = plan.refusals.iter().map(|it| (format!("{}{}", place(it), it.message), it.hint.clone()));
     Err(Advice::refused_for(reasons).into())
+}
+
+/// A plan that breaks a law is a mistake of this program, and nothing of it is done.
+fn sound(inventory: &Inventory, facts: &Facts, plan: &Plan) -> Result<()> {
+    let breaches: Vec<String> = lint(inventory, facts, plan).iter().map(ToString::to_string).collect();
+    if breaches.is_empty() {
+        return Ok(());
+    }
+    Err(Advice::failed(format!("the plan is not sound, and nothing of it was done: {}", breaches.join("; ")))
+        .hint("this is a mistake of the program: please report it, with the log of this run and `cluster plan --json`")
+        .into())
 }
 
 /// What must not be forgotten: that this cluster exists.
@@ -206,9 +217,9 @@ async fn run_lane(
         if stop.is_cancelled() {
             return Ok(());
         }
-        let summary = step.action.summary();
+        let (kind, summary) = (step.action.kind(), step.action.summary());
         let lane = lane.to_owned();
-        world.report.send(Event::Started { lane: lane.clone(), step: summary.clone() });
+        world.report.send(Event::Started { lane: lane.clone(), kind, step: summary.clone() });
         let begun = Instant::now();
         let work = async {
             match &step.node {
@@ -224,12 +235,12 @@ async fn run_lane(
         match result {
             Ok(()) => {
                 let seconds = begun.elapsed().as_secs_f64();
-                world.report.send(Event::Done { lane, step: summary, seconds });
+                world.report.send(Event::Done { lane, kind, step: summary, seconds });
             }
             Err(error) => {
                 // The other lanes may go on for minutes: why is said now, and the whole of it at the end.
                 let why = error.to_string().lines().next().unwrap_or_default().to_owned();
-                world.report.send(Event::Failed { lane: lane.clone(), step: summary.clone(), why });
+                world.report.send(Event::Failed { lane: lane.clone(), kind, step: summary.clone(), why });
                 return Err(error.context(format!("{lane}: cannot {summary}")));
             }
         }

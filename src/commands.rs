@@ -33,6 +33,7 @@ use crate::error::{Advice, Exit};
 use crate::inventory::{Inventory, Node, Role};
 use crate::report::{self, Format};
 use crate::state::State;
+use crate::tell;
 use crate::world::{Purpose, World};
 
 /// Runs one command.
@@ -161,7 +162,7 @@ fn interruptible() -> CancellationToken {
                 )]
                 std::process::exit(Exit::Interrupted as i32);
             }
-            eprintln!("stopping after the steps that are under way; once more to stop at once");
+            tell!("stopping after the steps that are under way; once more to stop at once");
             stop.cancel();
         }
     });

@@ -7,13 +7,11 @@ use cluster_contract::request::{Changed, Code, Verdict};
 use cluster_contract::status::Status;
 
 use crate::remote::{Command, RemoteError};
+use crate::script;
 use crate::world::World;
 
-/// The script that all of it goes by.
-pub const ASK: &str = include_str!("control/ask.sh");
-
 fn ask(label: &'static str, words: &[&str], seconds: u64) -> Command {
-    words.iter().fold(Command::new(label, ASK), |command, word| command.arg(*word)).limit(seconds)
+    words.iter().fold(Command::new(label, script::ASK), |command, word| command.arg(*word)).limit(seconds)
 }
 
 /// What the guard of a node says of itself.

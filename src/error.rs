@@ -114,6 +114,12 @@ fn exit(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
 
 /// What a cause says that one could do.
 fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
+    if let Some(hinted) = cause.downcast_ref::<Hinted>() {
+        return Some(hinted.hint.clone());
+    }
+    if let Some(wrong) = cause.downcast_ref::<cluster_lab::Wrong>() {
+        return Some(wrong.hint.clone());
+    }
     match cause.downcast_ref::<Advice>() {
         Some(advice) => advice.hint.clone(),
         None => cause.downcast_ref::<cluster_cloud::Error>()?.hint(),
@@ -125,23 +131,43 @@ pub fn hint_of(error: &anyhow::Error) -> Option<String> {
     error.chain().find_map(hint)
 }
 
+/// An error with what to do about it. It prints as the error that it is about: a hint is not another cause.
+#[derive(Debug)]
+struct Hinted {
+    error: anyhow::Error,
+    hint: String,
+}
+
+impl fmt::Display for Hinted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl std::error::Error for Hinted {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(self.error.as_ref())
+    }
+}
+
+/// Says what can be done about an error, whatever it is.
+pub fn hinted(error: impl Into<anyhow::Error>, hint: impl Into<String>) -> anyhow::Error {
+    Hinted { error: error.into(), hint: hint.into() }.into()
+}
+
 /// Says where the log of a run is that failed in the middle of its work.
 pub fn with_log(error: anyhow::Error, log: &std::path::Path) -> anyhow::Error {
     if exit_of(&error) != Exit::Failed || !log.exists() {
         return error;
     }
-    let message = error.to_string();
-    let mut advice = Advice::failed(message);
-    advice.hint = Some(format!("everything that was seen is in {}", log.display()));
-    error.context(advice)
+    hinted(error, format!("everything that was seen is in {}", log.display()))
 }
 
 /// The chain of `error` and its hints, as they are shown to a person: one cause a line, hints last.
 pub fn render(error: &anyhow::Error) -> String {
     let mut text = String::new();
-    // A cause that was put on top only for its hint repeats the words below it.
     let mut causes: Vec<String> = Vec::new();
-    let mut chain = error.chain();
+    let mut chain = error.chain().filter(|cause| !cause.is::<Hinted>());
     while let Some(mut cause) = chain.next() {
         if cause.is::<reqwest::Error>() {
             // Four layers say that a request failed; the last one says why.
@@ -149,7 +175,6 @@ pub fn render(error: &anyhow::Error) -> String {
         }
         causes.push(visible(cause.to_string().trim_end()));
     }
-    causes.dedup();
     for (depth, cause) in causes.iter().enumerate() {
         let lead = if depth == 0 { "error: " } else { "  because: " };
         text.push_str(lead);
@@ -180,6 +205,33 @@ mod tests {
             render(&error),
             "error: cannot plan\n  because: pg1 holds somebody else's database\nhint: choose another host\n"
         );
+    }
+
+    #[test]
+    fn a_hint_is_no_cause_wherever_it_stands() {
+        let inner = hinted(anyhow::anyhow!("the disk is full"), "make room");
+        let outer = hinted(inner.context("pg1: cannot install"), "the log has more");
+        assert_eq!(outer.to_string(), "pg1: cannot install");
+        assert_eq!(
+            render(&outer),
+            "error: pg1: cannot install\n  because: the disk is full\nhint: make room\nhint: the log has more\n"
+        );
+        assert_eq!(exit_of(&outer), Exit::Failed);
+        let refused = hinted(Advice::refused("no").hint("do"), "or do");
+        assert_eq!((exit_of(&refused), hint_of(&refused).as_deref()), (Exit::Refused, Some("or do")));
+    }
+
+    /// A failure in the middle of a run names its log; a refusal, which changed nothing, does not.
+    #[test]
+    fn a_failed_run_says_where_its_log_is() {
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let failed = render(&with_log(anyhow::anyhow!("pg1: no"), log.path()));
+        assert_eq!(
+            failed,
+            format!("error: pg1: no\nhint: everything that was seen is in {}\n", log.path().display())
+        );
+        let refused = render(&with_log(Advice::refused("no").into(), log.path()));
+        assert_eq!(refused, "error: no\n");
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! `cluster` makes, from one inventory file, a PostgreSQL cluster that survives the loss of a server.
 //!
-//! Modules depend downwards only: `commands` → `apply` → `plan` → `facts`, `inventory`.
-//! `cloud` is shared by the operator's program and by the node's; `lab` is known to nobody but its commands.
+//! Modules depend downwards only: `commands` → `control`, `apply` → `plan` → `facts`, `inventory`. What the nodes'
+//! program has in common with this one is in `cluster-contract`; `cluster-lab` is known to nobody but its commands.
+
+#![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod apply;
 pub mod check;
@@ -21,6 +23,8 @@ pub mod poll;
 pub mod remote;
 pub mod report;
 pub mod scram;
+pub mod screen;
+pub mod script;
 pub mod settings;
 pub mod sql;
 pub mod state;

@@ -1,5 +1,6 @@
 //! The operator's program: parse, dispatch, exit code.
 
+use cluster::tell;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -11,7 +12,7 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("error: cannot start: {error}");
+            tell!("error: cannot start: {error}");
             return error::Exit::Failed.into();
         }
     };
@@ -21,7 +22,7 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(error) => {
-            anstream::eprint!("{}", error::render(&error));
+            tell!("{}", error::render(&error));
             error::exit_of(&error).into()
         }
     }

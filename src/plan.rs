@@ -6,9 +6,13 @@
 pub mod action;
 pub mod changed;
 pub mod files;
+pub mod lint;
 pub mod members;
+pub mod reason;
 pub mod roles;
 pub(crate) mod steps;
+pub mod trouble;
+pub mod wish;
 
 use std::collections::BTreeMap;
 
@@ -17,6 +21,9 @@ use secrecy::SecretString;
 use crate::facts::Facts;
 use crate::inventory::{Inventory, Node};
 pub use action::{Action, Risk, Unit};
+pub use lint::lint;
+pub use reason::{Reason, Waiting};
+pub use trouble::{Trouble, TroubleKind};
 
 /// What a plan needs beside the inventory and the facts.
 #[derive(Clone, Debug)]
@@ -116,25 +123,7 @@ pub struct Step {
     /// What.
     pub action: Action,
     /// Why it is there.
-    pub why: String,
-}
-
-impl Step {
-    /// What makes two steps the same wish: if it comes back after it was done, it did not take effect.
-    pub fn identity(&self) -> String {
-        format!("{}: {}", self.node.as_deref().unwrap_or("provider"), self.action.summary())
-    }
-}
-
-/// Something that is wrong and that a plan cannot mend.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Trouble {
-    /// The node, if it is one node's.
-    pub node: Option<String>,
-    /// What is wrong.
-    pub message: String,
-    /// What a person can do about it.
-    pub hint: String,
+    pub why: Reason,
 }
 
 /// What follows from the steps, and is planned once they are done: it depends on what the hosts say then.
@@ -161,8 +150,8 @@ pub struct Plan {
     pub then: Vec<Consequence>,
     /// What the inventory says and nobody does, which is no mistake.
     pub notes: Vec<Trouble>,
-    /// What the nodes will do by themselves, if that is worth waiting for when all steps are done.
-    pub waits: Option<String>,
+    /// What the nodes will do by themselves, and is worth waiting for when all steps are done.
+    pub waits: Vec<Waiting>,
 }
 
 impl Plan {

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::screen;
 pub use crate::visible::visible;
 pub use plain::play;
 
@@ -40,6 +41,8 @@ pub enum Event {
     Started {
         /// Where.
         lane: String,
+        /// What kind of step ([`crate::plan::Action::kind`]).
+        kind: &'static str,
         /// What.
         step: String,
     },
@@ -61,6 +64,8 @@ pub enum Event {
     Done {
         /// Where.
         lane: String,
+        /// What kind of step ([`crate::plan::Action::kind`]).
+        kind: &'static str,
         /// What.
         step: String,
         /// How long it took.
@@ -70,6 +75,8 @@ pub enum Event {
     Failed {
         /// Where.
         lane: String,
+        /// What kind of step ([`crate::plan::Action::kind`]).
+        kind: &'static str,
         /// What.
         step: String,
         /// Why, in a line.
@@ -104,14 +111,16 @@ impl Event {
             Event::Run { command, cluster } => Event::Run { command: show(command), cluster: show(cluster) },
             Event::Observing => Event::Observing,
             Event::Phase { title, steps } => Event::Phase { title: show(title), steps },
-            Event::Started { lane, step } => Event::Started { lane: show(lane), step: show(step) },
+            Event::Started { lane, kind, step } => {
+                Event::Started { lane: show(lane), kind, step: show(step) }
+            }
             Event::Progress { lane, text } => Event::Progress { lane: show(lane), text: show(text) },
             Event::Output { lane, text } => Event::Output { lane: show(lane), text: show(text) },
-            Event::Done { lane, step, seconds } => {
-                Event::Done { lane: show(lane), step: show(step), seconds }
+            Event::Done { lane, kind, step, seconds } => {
+                Event::Done { lane: show(lane), kind, step: show(step), seconds }
             }
-            Event::Failed { lane, step, why } => {
-                Event::Failed { lane: show(lane), step: show(step), why: show(why) }
+            Event::Failed { lane, kind, step, why } => {
+                Event::Failed { lane: show(lane), kind, step: show(step), why: show(why) }
             }
             Event::Note { text } => Event::Note { text: show(text) },
             Event::Warning { text } => Event::Warning { text: show(text) },
@@ -208,6 +217,7 @@ pub struct Consumers(JoinHandle<()>);
 impl Consumers {
     /// Waits until everything was told. Every [`Reporter`] must have been dropped.
     pub fn finish(self) {
+        screen::taken_by(None);
         // A consumer that panicked has nothing more to say.
         let _ = self.0.join();
     }
@@ -246,5 +256,7 @@ pub fn start(format: Format, log: Option<&Path>) -> (Reporter, Consumers) {
         }
         consumers.iter_mut().for_each(|consumer| consumer.settle());
     });
-    (Reporter(sender), Consumers(thread))
+    let reporter = Reporter(sender);
+    screen::taken_by(Some(reporter.clone()));
+    (reporter, Consumers(thread))
 }

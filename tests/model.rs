@@ -85,6 +85,7 @@ const TIMING: Timing = Timing {
     canvass: 1,
     patience: 2,
     stands_back: 0,
+    defers: 0,
     preference: 0,
     listen: 0,
     silence: 2,

@@ -4,11 +4,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use cluster_contract::marker::Stage;
 
-use super::script;
 use crate::inventory::Inventory;
 use crate::plan::files::FileChange;
 use crate::plan::{Action, Unit};
 use crate::remote::Command;
+use crate::script;
 use crate::settings;
 use crate::{scram, sql};
 
@@ -23,12 +23,8 @@ fn line(file: &FileChange) -> Option<String> {
 
 /// The command for an action that is one command on one host; none for the others.
 pub fn of(inventory: &Inventory, action: &Action, program: &[u8]) -> Option<Command> {
-    let version = inventory.postgresql.version.to_string();
-    let port = inventory.postgresql.port.to_string();
-    let postgres = |label, script| {
-        Command::new(label, script).arg(&inventory.cluster).arg(&version).arg(&port).limit(120)
-    };
-    let psql = |label, database: &str, sql: String| postgres(label, script::PSQL).arg(database).stdin(sql);
+    let postgres = |label, script| script::of_postgres(inventory, label, script).limit(120);
+    let psql = |label, database: &str, sql: String| script::psql(inventory, label, database, sql).limit(120);
     Some(match action {
         Action::UpdateLists => Command::new("apt-get update", script::UPDATE_LISTS).limit(900),
         Action::AddRepository { archive } => {

@@ -4,12 +4,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{command, provider, script};
-use crate::error::Advice;
+use super::{command, provider};
+use crate::error::{Advice, hinted};
 use crate::facts::Facts;
 use crate::plan::{Action, Step};
 use crate::remote::{Command, Output, Remote as _, RemoteError};
 use crate::report::Event;
+use crate::script;
 use crate::world::World;
 
 /// A droplet answers within a minute; one that has not after ten never will.
@@ -72,8 +73,7 @@ fn explain(error: RemoteError) -> anyhow::Error {
     } else {
         "run this again to go on from here; the log of this run has everything that the host said"
     };
-    let message = error.to_string();
-    Advice::failed(message).hint(hint).into()
+    hinted(error, hint)
 }
 
 /// Waits until SSH gets in and cloud-init is done.

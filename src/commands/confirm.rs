@@ -5,6 +5,7 @@ use std::io::IsTerminal as _;
 use anyhow::Result;
 
 use crate::error::Advice;
+use crate::screen;
 
 /// Asks for the name of what is at stake, a `cluster` or a `node`; `kept` says what another answer leaves as it is.
 pub(super) fn confirm(what: &str, name: &str, yes: bool, kept: &str) -> Result<()> {
@@ -15,6 +16,7 @@ pub(super) fn confirm(what: &str, name: &str, yes: bool, kept: &str) -> Result<(
     if !std::io::stdin().is_terminal() {
         return Err(no("there is nobody to ask").into());
     }
+    screen::settle();
     let typed: String = dialoguer::Input::new()
         .with_prompt(format!("Type the {what}'s name ({name}) to go on"))
         .allow_empty(true)

@@ -3,7 +3,6 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use anstream::eprintln;
 use anyhow::{Context as _, Result};
 use clap::Args;
 use owo_colors::OwoColorize as _;
@@ -18,6 +17,7 @@ use crate::inventory::Inventory;
 use crate::plan::roles::{self, Primary};
 use crate::report;
 use crate::state::State;
+use crate::tell;
 
 /// Who logs in, and where.
 #[derive(Debug, Args)]
@@ -63,10 +63,10 @@ pub(super) async fn run(path: &Path, args: ConnectArgs, json: bool) -> Result<Ex
         None => std::io::stdout().write_all(text.as_bytes())?,
     }
     if let Some(note) = connection.warning() {
-        eprintln!("{} {note}", "warning:".yellow().bold());
+        tell!("{} {note}", "warning:".yellow().bold());
     }
     if let Some(note) = format.password_note(&connection) {
-        eprintln!("{} {note}", "note:".bold());
+        tell!("{} {note}", "note:".bold());
     }
     Ok(Exit::Done)
 }
@@ -97,7 +97,7 @@ pub(super) async fn connection(path: &Path, login: &Login) -> Result<Connection>
         let login = connect::login(&world.inventory, Some(&user), database.as_deref(), live)?;
         let health = health(&world.inventory, &facts, &world.public_addresses(&facts));
         if let Some(note) = &health.provider {
-            eprintln!("{} {note}", "warning:".yellow().bold());
+            tell!("{} {note}", "warning:".yellow().bold());
         }
         let name = format!("pgpass-{}", login.0);
         let file = Password::In(std::path::absolute(world.state.path(&name))?);

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use anstream::{eprintln, println};
 use anyhow::Result;
 use clap::Subcommand;
 
@@ -14,6 +13,7 @@ use crate::inventory::Inventory;
 use crate::remote::RemoteError;
 use crate::report::Format;
 use crate::{connect, sql};
+use crate::{data, screen, tell};
 
 /// What to do with a database.
 #[derive(Debug, Subcommand)]
@@ -65,7 +65,7 @@ async fn create(inventory: Inventory, name: String, owner: Option<String>) -> Re
                 .into());
         }
         match primary.postgres.databases.iter().find(|database| database.name == name) {
-            Some(found) if found.owner == owner => println!("{name}: it is there already"),
+            Some(found) if found.owner == owner => data!("{name}: it is there already"),
             Some(found) => {
                 return Err(Advice::refused(format!("there is a database `{name}` of `{}`", found.owner))
                     .hint("choose another name")
@@ -78,7 +78,7 @@ async fn create(inventory: Inventory, name: String, owner: Option<String>) -> Re
                     sql::identifier(&owner)
                 );
                 primary.sql(&world, statement).await?;
-                println!("{name}: made, owned by {owner}");
+                data!("{name}: made, owned by {owner}");
             }
         }
         Ok(Exit::Done)
@@ -95,9 +95,9 @@ async fn list(inventory: Inventory, json: bool) -> Result<Exit> {
         if json {
             let rows: Vec<_> =
                 rows.iter().map(|it| serde_json::json!({"name": it.name, "owner": it.owner})).collect();
-            println!("{}", serde_json::to_string_pretty(&rows)?);
+            screen::json(&rows)?;
         } else {
-            rows.iter().for_each(|it| println!("{}: owned by {}", it.name, it.owner));
+            rows.iter().for_each(|it| data!("{}: owned by {}", it.name, it.owner));
         }
         Ok(Exit::Done)
     })
@@ -116,11 +116,11 @@ async fn drop(inventory: Inventory, name: String, yes: bool) -> Result<Exit> {
         let facts = world.observe().await?;
         let primary = Writable::find(&world.inventory, &facts)?;
         if !primary.postgres.databases.iter().any(|database| database.name == name) {
-            println!("{name}: there is no such database");
+            data!("{name}: there is no such database");
             return Ok(Exit::Done);
         }
         if !yes {
-            eprintln!("everything in the database {name} is deleted, on every node");
+            tell!("everything in the database {name} is deleted, on every node");
         }
         confirm("database", &name, yes, "it stays")?;
         // PostgreSQL refuses while sessions are in it: nobody loses what he is at work on.
@@ -135,7 +135,7 @@ async fn drop(inventory: Inventory, name: String, yes: bool) -> Result<Exit> {
                 _ => error.into(),
             },
         )?;
-        println!("{name}: dropped");
+        data!("{name}: dropped");
         Ok(Exit::Done)
     })
     .await

@@ -9,7 +9,6 @@ mod table;
 
 use std::path::{Path, PathBuf};
 
-use anstream::{eprintln, print, println};
 use anyhow::{Context as _, Result};
 use clap::Args;
 use owo_colors::OwoColorize as _;
@@ -22,6 +21,7 @@ use crate::drill::{Fault, Target, picture, preflight, text};
 use crate::error::{Advice, Exit};
 use crate::health::health;
 use crate::report::Format;
+use crate::{data, screen, tell};
 
 /// `cluster drill`.
 #[derive(Debug, Args)]
@@ -53,12 +53,11 @@ pub(super) async fn run(path: &Path, args: DrillArgs, json: bool) -> Result<Exit
         announce(&world.inventory.cluster, args.fault, &drill.target);
         confirm("cluster", &world.inventory.cluster, args.yes, "nothing was done")?;
         let run = drill.run(&interruptible()).await?;
-        world.report.settle();
         let report = run.report();
         if json {
-            println!("{}", serde_json::to_string_pretty(&report)?);
+            screen::json(&report)?;
         } else {
-            print!("{}", text::text(&report));
+            data!("{}", text::text(&report));
         }
         if let Some(file) = &args.svg {
             let drawn = std::fs::write(file, picture::svg(&report));
@@ -71,14 +70,14 @@ pub(super) async fn run(path: &Path, args: DrillArgs, json: bool) -> Result<Exit
 
 /// What will be done, to whom, and what applications are in for.
 fn announce(cluster: &str, fault: Fault, target: &Target) {
-    eprintln!("drill {} on cluster {}:", fault.word().bold(), cluster.bold());
-    eprintln!("  {}", fault.deed(&target.primary, &target.heir));
+    tell!("drill {} on cluster {}:", fault.word().bold(), cluster.bold());
+    tell!("  {}", fault.deed(&target.primary, &target.heir));
     for (name, address) in &target.data {
         let role = if *name == target.primary { "takes writes now" } else { "is a standby now" };
-        eprintln!("  {name} ({address}) {role}");
+        tell!("  {name} ({address}) {role}");
     }
-    eprintln!("Applications: {}. Reads on {} go on.", fault.outlook(), target.heir);
-    eprintln!(
+    tell!("Applications: {}. Reads on {} go on.", fault.outlook(), target.heir);
+    tell!(
         "The drill's own rows go into table {TABLE} of database cluster, which is dropped at the end. Everything is put \
          back; the node that takes over stays primary."
     );

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use anstream::{print, println};
 use anyhow::Result;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -16,7 +15,9 @@ use crate::facts::{Facts, Host};
 use crate::incident::{self, Action, Incident, Journal, Kind};
 use crate::remote::{Command, RemoteError};
 use crate::report::{Format, visible};
+use crate::script;
 use crate::world::World;
+use crate::{data, screen};
 
 /// How often a clock is asked: the fastest answer says most.
 const ASKED: usize = 5;
@@ -47,10 +48,10 @@ pub(super) async fn run(path: &Path, list: bool, json: bool) -> Result<Exit> {
         let within = clocks.values().map(|clock| clock.within_ms).max().unwrap_or_default();
         if list {
             if json {
-                println!("{}", serde_json::to_string_pretty(&incidents)?);
+                screen::json(&incidents)?;
             }
             for incident in incidents.iter().filter(|_| !json) {
-                println!("{}", visible(&incident::line(incident)));
+                data!("{}", visible(&incident::line(incident)));
             }
             return Ok(Exit::Done);
         }
@@ -58,23 +59,19 @@ pub(super) async fn run(path: &Path, list: bool, json: bool) -> Result<Exit> {
         let changed = |it: &&Incident| !matches!(it.kind, Kind::Beginning | Kind::Return);
         let last = incidents.iter().rev().find(changed).or(incidents.last());
         if json {
-            println!(
-                "{}",
-                serde_json::to_string_pretty(&serde_json::json!({
-                    "incident": last, "clocks": clocks, "missing": missing,
-                }))?
-            );
+            screen::json(&serde_json::json!({
+                "incident": last, "clocks": clocks, "missing": missing,
+            }))?;
             return Ok(Exit::Done);
         }
-        world.report.settle();
         let Some(last) = last else {
-            println!("nothing has happened yet");
+            data!("nothing has happened yet");
             return Ok(Exit::Done);
         };
-        print!("{}", visible(&incident::text(last)));
-        println!("clocks of the nodes were compared with this machine's; times are exact to {within} ms");
+        data!("{}", visible(&incident::text(last)));
+        data!("clocks of the nodes were compared with this machine's; times are exact to {within} ms");
         for (node, why) in &missing {
-            println!("without the journal of {node}: {}", visible(why));
+            data!("without the journal of {node}: {}", visible(why));
         }
         Ok(Exit::Done)
     })
@@ -113,7 +110,7 @@ async fn journals(world: &Arc<World>, facts: &Facts) -> Result<Read> {
 async fn one(world: &World, node: &str) -> Result<(Clock, String), RemoteError> {
     let mut best: Option<Clock> = None;
     for _ in 0..ASKED {
-        let command = Command::new("clock", "date +%s%3N").limit(10);
+        let command = Command::new("clock", script::CLOCK).limit(10);
         let asked = Timestamp::now();
         let output = world.run(node, &command, &|_| {}).await?;
         let answered = Timestamp::now();
@@ -124,11 +121,7 @@ async fn one(world: &World, node: &str) -> Result<(Clock, String), RemoteError> 
         let clock = Clock { ahead_ms: theirs - middle, within_ms: trip / 2 + 1 };
         best = best.filter(|best| best.within_ms <= clock.within_ms).or(Some(clock));
     }
-    let command = Command::new(
-        "journal",
-        "cat /var/lib/cluster/journal.jsonl.1 /var/lib/cluster/journal.jsonl 2>/dev/null | tail -n \"$1\"",
-    )
-    .arg(LINES);
+    let command = Command::new("journal", script::JOURNAL).arg(LINES);
     let output = world.run(node, &command, &|_| {}).await?;
     Ok((best.unwrap_or(Clock { ahead_ms: 0, within_ms: 1_000 }), output.stdout))
 }

@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anstream::{eprintln, println};
 use anyhow::{Context as _, Result};
 use cluster_cloud::droplet::Power;
 use cluster_contract::status::Status;
@@ -15,13 +14,14 @@ use super::confirm::confirm;
 use super::{declared_with_data, in_world, read};
 use crate::cli::FailoverArgs;
 use crate::control;
-use crate::error::{Advice, Exit};
+use crate::error::{Advice, Exit, hinted};
 use crate::facts::{Facts, Host};
 use crate::health::{Health, health};
 use crate::poll::poll_until;
 use crate::remote::RemoteError;
 use crate::report::{Format, visible};
 use crate::world::World;
+use crate::{data, screen, tell};
 
 /// A promotion replays what is there, which is little.
 const PROMOTES_WITHIN: Duration = Duration::from_secs(120);
@@ -38,22 +38,21 @@ pub(super) async fn run(path: &Path, args: FailoverArgs, json: bool) -> Result<E
         may_be_forced(&world, &facts, &health, node)?;
         let says = control::status(&world, node).await.with_context(|| format!("cannot ask the guard of {node}"))?;
         let off = droplets_to_switch_off(&world, &facts, node, args.no_power_off);
-        eprintln!("{} is made primary by force:", node.bold());
+        tell!("{} is made primary by force:", node.bold());
         for consequence in consequences(&world, &facts, node, &says, &off) {
-            eprintln!("  - {}", visible(&consequence));
+            tell!("  - {}", visible(&consequence));
         }
         confirm("node", node, args.yes, "nothing was changed")?;
         let begun = Instant::now();
         switch_off(&world, &off).await?;
         take(&world, node).await?;
         wait_for(&world, node).await?;
-        world.report.settle();
         let seconds = begun.elapsed().as_secs_f64();
         if json {
-            println!("{}", serde_json::json!({"to": node, "forced": true, "seconds": seconds}));
+            screen::json(&serde_json::json!({"to": node, "forced": true, "seconds": seconds}))?;
         } else {
-            println!("{node} takes writes by force ({seconds:.1} s)");
-            println!("bring the others back where they reach {node}: they rejoin, and a majority then stands behind it");
+            data!("{node} takes writes by force ({seconds:.1} s)");
+            data!("bring the others back where they reach {node}: they rejoin, and a majority then stands behind it");
         }
         Ok(Exit::Done)
     })
@@ -221,11 +220,10 @@ async fn switch_off(world: &Arc<World>, off: &[Droplet]) -> Result<()> {
     for droplet in off {
         world.report.progress(&droplet.node, "is switched off");
         client.power(droplet.id, Power::Off, world.pace).await.map_err(|error| {
-            let message = format!("cannot switch the droplet of {} off: {error}", droplet.node);
-            anyhow::Error::new(error).context(
-                Advice::failed(message).hint(
-                    "nothing was promoted; `--no-power-off` goes on without, if you know that it is lost",
-                ),
+            let error = anyhow::Error::new(error);
+            hinted(
+                error.context(format!("cannot switch the droplet of {} off", droplet.node)),
+                "nothing was promoted; `--no-power-off` goes on without, if you know that it is lost",
             )
         })?;
     }

@@ -2,13 +2,15 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use cluster_lab::fault::{Direction, Faults, Manner, Off};
 use cluster_lab::home::Home;
 use cluster_lab::lifecycle::{self, Started};
 use cluster_lab::machine::MachineSpec;
-use cluster_lab::{IMAGES, LabName, LabSettings, Subnets, api, daemon, status};
+use cluster_lab::{IMAGES, LabName, LabSettings, Subnets, Wrong, api, daemon, status};
+
+use crate::{data, screen, tell};
 
 /// A cloud on this machine: a DigitalOcean-compatible API whose droplets are hosts that really boot.
 #[derive(Debug, Args)]
@@ -119,7 +121,7 @@ pub async fn run(args: LabArgs, json: bool) -> Result<ExitCode> {
             let name = start.lab.name.clone();
             let started = begin(start).await?;
             if started == Started::AlreadyRunning {
-                eprintln!("the laboratory {name} runs already");
+                tell!("the laboratory {name} runs already");
             }
             show(&name, json)?;
         }
@@ -127,7 +129,7 @@ pub async fn run(args: LabArgs, json: bool) -> Result<ExitCode> {
         LabCommand::Stop { lab, purge } => {
             let was_there = lifecycle::stop(&lab.name, purge).await?;
             let now = if was_there { "is stopped; nothing of it is left" } else { "was not there" };
-            eprintln!("the laboratory {} {now}", lab.name);
+            tell!("the laboratory {} {now}", lab.name);
         }
         LabCommand::Serve(lab) => daemon::serve(&lab.name).await?,
         LabCommand::Cut { lab, droplet, from, one_way, reject } => {
@@ -171,15 +173,15 @@ async fn begin(args: StartArgs) -> Result<Started> {
     times.assign = args.assign_seconds.unwrap_or(times.assign);
     let settings = LabSettings { name: args.lab.name, port: args.port, subnets: args.subnet, api };
     let images = if args.images.is_empty() { vec!["debian-12-x64".to_owned()] } else { args.images };
-    lifecycle::start(&settings, &images, args.resume, |line| eprintln!("{line}")).await
+    lifecycle::start(&settings, &images, args.resume, |line| tell!("{line}")).await
 }
 
 fn show(name: &LabName, json: bool) -> Result<()> {
     let status = status::look(name)?;
     if json {
-        println!("{}", serde_json::to_string_pretty(&status).context("cannot write JSON")?);
+        screen::json(&status)?;
     } else {
-        print!("{status}");
+        data!("{status}");
     }
     Ok(())
 }
@@ -187,7 +189,10 @@ fn show(name: &LabName, json: bool) -> Result<()> {
 fn of(name: &LabName) -> Result<(LabSettings, Vec<MachineSpec>)> {
     match LabSettings::load(name)? {
         Some(settings) => Ok((settings, Home::of(name).specs()?)),
-        None => bail!("there is no laboratory {name}\nhint: `cluster lab start --name {name}`"),
+        None => bail!(Wrong::new(
+            format!("there is no laboratory {name}"),
+            format!("`cluster lab start --name {name}`")
+        )),
     }
 }
 
@@ -205,9 +210,14 @@ fn choose<'a>(droplets: &'a [MachineSpec], wanted: &str) -> Result<&'a MachineSp
         (Some(droplet), None) => Ok(droplet),
         (None, _) => {
             let names: Vec<_> = droplets.iter().map(|droplet| droplet.name.as_str()).collect();
-            bail!("there is no droplet `{wanted}`\nhint: there is {}", names.join(", "))
+            bail!(Wrong::new(
+                format!("there is no droplet `{wanted}`"),
+                format!("there is {}", names.join(", "))
+            ))
         }
-        (Some(_), Some(_)) => bail!("several droplets are called `{wanted}`\nhint: give the id"),
+        (Some(_), Some(_)) => {
+            bail!(Wrong::new(format!("several droplets are called `{wanted}`"), "give the id"))
+        }
     }
 }
 

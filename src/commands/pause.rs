@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use anstream::println;
 use anyhow::Result;
 use serde::Serialize;
 use tokio::task::JoinSet;
@@ -17,6 +16,7 @@ use crate::control;
 use crate::error::{Advice, Exit};
 use crate::report::{Format, visible};
 use crate::world::World;
+use crate::{data, screen};
 
 /// What is wanted.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -72,13 +72,13 @@ pub(super) async fn run(path: &Path, wish: Wish, json: bool) -> Result<Exit> {
         let all = told.values().all(Result::is_ok);
         if json {
             let nodes: BTreeMap<&String, Node> = told.iter().map(|(name, it)| (name, node(it, wish))).collect();
-            println!("{}", serde_json::json!({"paused": wish == Wish::Pause, "complete": all, "nodes": nodes}));
+            screen::json(&serde_json::json!({"paused": wish == Wish::Pause, "complete": all, "nodes": nodes}))?;
         } else {
             for (name, it) in &told {
-                println!("{name}: {}", visible(&words(it, wish)));
+                data!("{name}: {}", visible(&words(it, wish)));
             }
             if wish == Wish::Pause {
-                println!("nothing fails over until `cluster resume`; a primary that loses its lease is fenced all the same");
+                data!("nothing fails over until `cluster resume`; a primary that loses its lease is fenced all the same");
             }
         }
         Ok(if all { Exit::Done } else { Exit::Failed })

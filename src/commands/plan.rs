@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use anstream::{print, println};
 use anyhow::Result;
 use owo_colors::OwoColorize as _;
 use serde_json::json;
@@ -15,6 +14,7 @@ use crate::error::Exit;
 use crate::plan::files::{Content, FileChange};
 use crate::plan::{self, Action, Plan, Risk, Step};
 use crate::report::{Format, visible};
+use crate::{data, screen};
 
 pub(super) async fn run(path: &Path, check: bool, json: bool) -> Result<Exit> {
     let inventory = read(path)?;
@@ -27,9 +27,9 @@ pub(super) async fn run(path: &Path, check: bool, json: bool) -> Result<Exit> {
         let means = world.means(&facts).await?;
         let plan = plan::plan(&world.inventory, &facts, &means);
         if json {
-            println!("{}", serde_json::to_string_pretty(&as_json(&world.inventory.cluster, &plan))?);
+            screen::json(&as_json(&world.inventory.cluster, &plan))?;
         } else {
-            print!("{}", text(&plan));
+            data!("{}", text(&plan));
         }
         Ok(match () {
             () if !plan.refusals.is_empty() => Exit::Refused,
@@ -51,7 +51,8 @@ pub fn as_json(cluster: &str, plan: &Plan) -> serde_json::Value {
                 .map(|file| json!({"path": file.path, "mode": file.mode, "owner": file.owner, "diff": diff(file)}))
                 .collect();
             json!({
-                "phase": step.phase, "node": step.node, "action": step.action.summary(), "why": step.why,
+                "phase": step.phase, "node": step.node, "kind": step.action.kind(), "action": step.action.summary(),
+                "reason": step.why, "why": step.why.to_string(),
                 "risk": step.risk(), "files": files,
             })
         })
@@ -66,6 +67,17 @@ pub fn text(plan: &Plan) -> String {
     let _ = write_text(plan, &mut text);
     text
 }
+
+/// What is deleted, in a few words.
+fn destroys(action: &Action) -> &'static str {
+    match action {
+        Action::RemakeDroplet { .. } => "[deletes a droplet that never ran]",
+        _ => "[replaces an empty data directory]",
+    }
+}
+
+/// Where steps are done that are no node's.
+const PROVIDER: &str = "provider";
 
 fn write_text(plan: &Plan, out: &mut String) -> std::fmt::Result {
     for (kind, list) in [("refused:", &plan.refusals), ("problem:", &plan.troubles)] {
@@ -87,6 +99,8 @@ fn write_text(plan: &Plan, out: &mut String) -> std::fmt::Result {
     if !plan.refusals.is_empty() {
         return Ok(());
     }
+    let width = plan.steps.iter().filter_map(|step| Some(step.node.as_ref()?.chars().count())).max();
+    let width = width.unwrap_or_default().max(PROVIDER.len());
     let mut phase = None;
     let mut shown = BTreeSet::new();
     for step in &plan.steps {
@@ -97,9 +111,9 @@ fn write_text(plan: &Plan, out: &mut String) -> std::fmt::Result {
         let risk = match step.risk() {
             Risk::Safe => String::new(),
             Risk::Restart => format!(" {}", "[restart]".yellow()),
-            Risk::Destructive => format!(" {}", "[replaces an empty data directory]".red()),
+            Risk::Destructive => format!(" {}", destroys(&step.action).red()),
         };
-        let lane = format!("{:<8}", step.node.as_deref().unwrap_or("provider"));
+        let lane = format!("{:<width$}", step.node.as_deref().unwrap_or(PROVIDER));
         let why = visible(&format!("({})", step.why));
         writeln!(out, "{} {}{risk} {}", lane.bold(), visible(&step.action.summary()), why.dimmed())?;
         for file in changes(step) {

@@ -5,7 +5,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anstream::{eprintln, println};
 use anyhow::Result;
 use cluster_contract::request::Code;
 
@@ -16,9 +15,10 @@ use crate::error::{Advice, Exit};
 use crate::health::health;
 use crate::inventory::Role;
 use crate::poll::poll_until;
-use crate::remote::Command;
 use crate::report::Format;
+use crate::script;
 use crate::world::World;
+use crate::{data, screen, tell};
 
 /// A rewound or cloned node has to catch up before it streams; what takes longer goes on by itself.
 const CATCH_UP: Duration = Duration::from_secs(300);
@@ -47,11 +47,10 @@ pub(super) async fn run(path: &Path, node: &str, how: How, json: bool) -> Result
             }
         };
         let seconds = begun.elapsed().as_secs_f64();
-        world.report.settle();
         if json {
-            println!("{}", serde_json::json!({"node": node, "primary": to, "seconds": seconds}));
+            screen::json(&serde_json::json!({"node": node, "primary": to, "seconds": seconds}))?;
         } else {
-            println!("{node} streams from {to} ({seconds:.1} s)");
+            data!("{node} streams from {to} ({seconds:.1} s)");
         }
         Ok(Exit::Done)
     })
@@ -89,7 +88,7 @@ async fn prepare(world: &Arc<World>, node: &str, how: How) -> Result<Ready> {
     }
     let streams = health.nodes.iter().any(|it| it.name == node && it.state == "streaming");
     if facts.hosts.get(node).and_then(|host| host.up()).is_some_and(|host| host.keeps_data()) {
-        eprintln!(
+        tell!(
             "{node} took writes beside {primary}, and {primary} does not have them: they are given up.\n\
              Their WAL is set aside there, in /var/lib/cluster/kept; /var/lib/cluster/lost.json tells how much it is."
         );
@@ -150,12 +149,7 @@ async fn watch(world: &Arc<World>, node: &str, begun: Instant) -> Result<()> {
 
 /// How much of a clone is there, in words.
 async fn copied(world: &World, node: &str) -> String {
-    let command = Command::new(
-        "clone's size",
-        "du -sm \"/var/lib/postgresql/$1/main.cluster-new\" 2>/dev/null | cut -f1",
-    )
-    .arg(world.inventory.postgresql.version.to_string())
-    .limit(20);
+    let command = script::of_postgres(&world.inventory, "clone's size", script::CLONE_SIZE).limit(20);
     match world.run(node, &command, &|_| {}).await {
         Ok(output) if !output.stdout.trim().is_empty() => format!(": {} MiB cloned", output.stdout.trim()),
         _ => String::new(),

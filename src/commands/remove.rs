@@ -5,14 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use anstream::eprintln;
 use anyhow::{Context as _, Result};
 use owo_colors::OwoColorize as _;
 
 use super::confirm::confirm;
 use super::down::{Half, stop};
 use super::{declared, in_world, interruptible, read};
-use crate::apply::{self, converge_by, script};
+use crate::apply::{self, converge_by};
 use crate::error::{Advice, Exit};
 use crate::facts::Facts;
 use crate::inventory::{Inventory, Node, Role};
@@ -20,6 +19,8 @@ use crate::plan::removal;
 use crate::plan::roles::{self, Primary};
 use crate::remote::Command;
 use crate::report::{Event, Format};
+use crate::script;
+use crate::tell;
 use crate::world::World;
 
 pub(super) async fn run(path: &Path, node: &str, yes: bool, json: bool) -> Result<Exit> {
@@ -53,26 +54,23 @@ pub(super) async fn run(path: &Path, node: &str, yes: bool, json: bool) -> Resul
 /// What will be done, and what the cluster is afterwards.
 fn announce(inventory: &Inventory, facts: &Facts, node: &Node) {
     let what = if node.role == Role::Witness { "the witness" } else { "a node with data" };
-    eprintln!("{}, {what}, leaves cluster {}:", node.name.bold(), inventory.cluster.bold());
+    tell!("{}, {what}, leaves cluster {}:", node.name.bold(), inventory.cluster.bold());
     match droplet(facts, node) {
-        Some(id) => eprintln!("  its droplet {id} is deleted, with everything on it"),
-        None => eprintln!(
+        Some(id) => tell!("  its droplet {id} is deleted, with everything on it"),
+        None => tell!(
             "  PostgreSQL, repmgrd and cluster-node are stopped and disabled on it; its data and packages stay"
         ),
     }
     if let Some(why) = facts.hosts.get(&node.name).and_then(crate::facts::Host::absence) {
-        eprintln!("  {why}: what runs on it is not stopped, and has no vote any more");
+        tell!("  {why}: what runs on it is not stopped, and has no vote any more");
     }
     let left = || inventory.nodes.iter().filter(|it| it.name != node.name);
     let names: Vec<&str> = left().map(|it| it.name.as_str()).collect();
-    eprintln!("  left: {}", names.join(", "));
+    tell!("  left: {}", names.join(", "));
     if !left().any(|it| it.role != Role::Witness && Some(&it.name) != primary(inventory, facts).as_ref()) {
-        eprintln!("  {}", "no standby is left: the loss of the primary is the loss of the cluster".yellow());
+        tell!("  {}", "no standby is left: the loss of the primary is the loss of the cluster".yellow());
     } else if names.len() < 3 {
-        eprintln!(
-            "  {}",
-            "two nodes have no majority when one is lost: nothing fails over by itself".yellow()
-        );
+        tell!("  {}", "two nodes have no majority when one is lost: nothing fails over by itself".yellow());
     }
 }
 
@@ -122,11 +120,5 @@ async fn leave(world: &Arc<World>, facts: &Facts, node: &Node) -> Result<usize> 
 /// Takes what the primary remembers of a node: repmgr's record, which standbys and the witness copy, and its slot.
 fn forget(inventory: &Inventory, node: &Node) -> Command {
     let sql = include_str!("remove.sql").replace("$id", &node.id.to_string());
-    Command::new("forget a node", script::PSQL)
-        .arg(&inventory.cluster)
-        .arg(inventory.postgresql.version.to_string())
-        .arg(inventory.postgresql.port.to_string())
-        .arg("repmgr")
-        .stdin(sql)
-        .limit(60)
+    script::psql(inventory, "forget a node", "repmgr", sql).limit(60)
 }

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-use crate::apply::script;
 use crate::error::Exit;
 use crate::facts::probe;
+use crate::script;
 
 pub(super) fn run(directory: &Path) -> Result<Exit> {
     std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;

@@ -5,13 +5,13 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use anstream::println;
 use anyhow::{Context as _, Result};
 use clap::Args;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::task::JoinSet;
 
 use super::{declared, in_world, read};
+use crate::data;
 use crate::error::{Advice, Exit};
 use crate::inventory::Inventory;
 use crate::report::Format;
@@ -88,7 +88,7 @@ pub(super) async fn logs(path: &Path, args: LogsArgs) -> Result<Exit> {
     // Each begins with its time, and all clocks are read as UTC.
     lines.sort();
     for (time, text) in lines {
-        println!("{time} {text}");
+        data!("{time} {text}");
     }
     if failed.is_empty() {
         return Ok(Exit::Done);
@@ -148,7 +148,7 @@ async fn journal(
         let text = text.split_once(' ').map_or(text, |(_, rest)| rest);
         let text = format!("{node:<width$} {text}");
         if follow {
-            println!("{time} {text}");
+            data!("{time} {text}");
         } else {
             found.push((time.to_owned(), text));
         }

@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use anstream::{print, println};
 use anyhow::Result;
 use comfy_table::{Table, presets};
 use owo_colors::OwoColorize as _;
@@ -13,17 +12,17 @@ use crate::error::Exit;
 use crate::health::{Health, health};
 use crate::inventory::Role;
 use crate::report::{Format, visible};
+use crate::{data, screen};
 
 pub(super) async fn run(path: &Path, json: bool) -> Result<Exit> {
     let inventory = read(path)?;
     in_world(inventory, Format::beside_result(json), None, |world| async move {
         let facts = world.observe_or_remember().await?;
         let health = health(&world.inventory, &facts, &world.public_addresses(&facts));
-        world.report.settle();
         if json {
-            println!("{}", serde_json::to_string_pretty(&health)?);
+            screen::json(&health)?;
         } else {
-            print!("{}", text(&health));
+            data!("{}", text(&health));
         }
         Ok(if health.healthy { Exit::Done } else { Exit::Unhealthy })
     })

@@ -7,7 +7,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anstream::println;
 use anyhow::Result;
 
 use super::{declared_with_data, in_world, read};
@@ -17,6 +16,7 @@ use crate::health::{Health, health};
 use crate::poll::poll_until;
 use crate::report::Format;
 use crate::world::World;
+use crate::{data, screen};
 
 /// A shutdown waits for a checkpoint, the heir promotes within seconds; what is not done by then went wrong.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -40,24 +40,20 @@ pub(super) async fn run(path: &Path, to: Option<String>, json: bool) -> Result<E
         let moved = wait_for(&world, &from, &to, begun).await?;
         let whole = wait_for_redundancy(&world, &from, begun).await;
         if json {
-            println!(
-                "{}",
-                serde_json::json!({
-                    "from": from, "to": to, "seconds": moved.as_secs_f64(),
-                    "redundant_after": whole.map(|it| it.as_secs_f64()),
-                })
-            );
+            screen::json(&serde_json::json!({
+                "from": from, "to": to, "seconds": moved.as_secs_f64(),
+                "redundant_after": whole.map(|it| it.as_secs_f64()),
+            }))?;
             return Ok(if whole.is_some() { Exit::Done } else { Exit::Unhealthy });
         }
-        world.report.settle();
-        println!("{to} takes writes ({:.1} s)", moved.as_secs_f64());
+        data!("{to} takes writes ({:.1} s)", moved.as_secs_f64());
         match whole {
             Some(whole) => {
-                println!("{from} streams from it ({:.1} s)", whole.as_secs_f64());
+                data!("{from} streams from it ({:.1} s)", whole.as_secs_f64());
                 Ok(Exit::Done)
             }
             None => {
-                println!("{from} does not stream from it yet; `cluster status` says more");
+                data!("{from} does not stream from it yet; `cluster status` says more");
                 Ok(Exit::Unhealthy)
             }
         }

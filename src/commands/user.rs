@@ -3,20 +3,20 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anstream::println;
 use anyhow::Result;
 use clap::Subcommand;
 
 use super::{in_world, read};
-use crate::apply::script;
 use crate::error::{Advice, Exit};
 use crate::facts::Facts;
 use crate::facts::host::PostgresFacts;
 use crate::inventory::{Inventory, NAME_HINT, is_identifier};
 use crate::plan::roles::{self, Primary};
-use crate::remote::{Command, Remote as _, RemoteError};
+use crate::remote::{Remote as _, RemoteError};
 use crate::report::Format;
+use crate::script;
 use crate::world::World;
+use crate::{data, screen};
 use crate::{scram, sql};
 
 /// What to do with a role.
@@ -115,13 +115,13 @@ async fn list(world: &Arc<World>, json: bool) -> Result<Exit> {
                 })
             })
             .collect();
-        println!("{}", serde_json::to_string_pretty(&rows)?);
+        screen::json(&rows)?;
         return Ok(Exit::Done);
     }
     for (role, whose, here) in rows {
         let superuser = if role.superuser { ", superuser" } else { "" };
         let password = if here { "; its password is here" } else { "" };
-        println!("{}: {whose}{superuser}{password}", role.name);
+        data!("{}: {whose}{superuser}{password}", role.name);
     }
     Ok(Exit::Done)
 }
@@ -142,7 +142,7 @@ async fn new_password(world: &Arc<World>, name: &str) -> Result<Exit> {
     primary.sql(world, sql::role("alter", name, role.superuser, role.replication, &verifier)).await?;
     world.state.keep_password(&key, &password)?;
     world.state.forget_password(&next)?;
-    println!(
+    data!(
         "{name}: has a new password, kept in {}; `cluster connect --user {name}` writes it down for applications",
         world.state.path("secrets.json").display()
     );
@@ -157,7 +157,7 @@ async fn create(world: &Arc<World>, name: &str) -> Result<Exit> {
     let known = world.state.kept_password(&key)?.is_some();
     match (primary.postgres.roles.iter().any(|role| role.name == name), known) {
         (true, true) => {
-            println!("{name}: it is there already");
+            data!("{name}: it is there already");
             return Ok(Exit::Done);
         }
         (true, false) => {
@@ -177,7 +177,7 @@ async fn create(world: &Arc<World>, name: &str) -> Result<Exit> {
         }
         return Err(error.into());
     }
-    println!("{name}: made; its password is kept in {}", world.state.path("secrets.json").display());
+    data!("{name}: made; its password is kept in {}", world.state.path("secrets.json").display());
     Ok(Exit::Done)
 }
 
@@ -189,9 +189,9 @@ async fn drop(world: &Arc<World>, name: &str) -> Result<Exit> {
         // PostgreSQL itself refuses if anything depends on the role: nobody can be faster than its answer.
         let result = primary.sql(world, format!("drop role {};\n", sql::identifier(name))).await;
         result.map_err(|error| why_it_stays(name, error))?;
-        println!("{name}: dropped");
+        data!("{name}: dropped");
     } else {
-        println!("{name}: there is no such role");
+        data!("{name}: there is no such role");
     }
     world.state.forget_password(&format!("user:{name}"))?;
     world.state.forget_file(&format!("pgpass-{name}"))?;
@@ -250,10 +250,7 @@ impl<'a> Writable<'a> {
 
     /// Runs SQL as postgres.
     pub(super) async fn sql(&self, world: &World, statement: String) -> Result<(), RemoteError> {
-        let (version, port) = (world.inventory.postgresql.version, world.inventory.postgresql.port);
-        let command = Command::new("psql", script::PSQL)
-            .args([&world.inventory.cluster, &version.to_string(), &port.to_string(), "postgres"])
-            .stdin(statement);
+        let command = script::psql(&world.inventory, "psql", "postgres", statement);
         world.connect(&self.node).await?.run(&command, &|_| {}).await.map(std::mem::drop)
     }
 }

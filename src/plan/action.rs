@@ -230,11 +230,47 @@ impl Action {
         }
     }
 
+    /// What it does, in a word or two that stay the same: for programs.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Action::ImportSshKey => "import-ssh-key",
+            Action::CreateDroplet => "create-droplet",
+            Action::AwaitDroplet { .. } => "await-droplet",
+            Action::RemakeDroplet { .. } => "remake-droplet",
+            Action::PowerOn { .. } => "power-on",
+            Action::CreateFloatingIp { .. } => "create-floating-ip",
+            Action::RecordFloatingIp => "record-floating-ip",
+            Action::AssignFloatingIp { .. } => "assign-floating-ip",
+            Action::Reach => "reach",
+            Action::ReplaceHostKey => "replace-host-key",
+            Action::UpdateLists => "update-lists",
+            Action::AddRepository { .. } => "add-repository",
+            Action::Install { .. } => "install",
+            Action::TrySettings { .. } => "try-settings",
+            Action::WriteFiles { .. } => "write-files",
+            Action::InstallProgram { .. } => "install-program",
+            Action::CreateData { .. } => "create-data",
+            Action::StartNew { .. } => "start-new",
+            Action::RegisterPrimary => "register-primary",
+            Action::Clone { .. } => "clone",
+            Action::StartStandby => "start-standby",
+            Action::RegisterStandby => "register-standby",
+            Action::RegisterWitness { .. } => "register-witness",
+            Action::Role { .. } => "role",
+            Action::Database { .. } => "database",
+            Action::Reload => "reload",
+            Action::Restart { .. } => "restart",
+            Action::Configure { .. } => "configure-members",
+            Action::Services { restart: false, .. } => "start-services",
+            Action::Services { restart: true, .. } => "restart-services",
+        }
+    }
+
     /// What it may cost.
     pub fn risk(&self) -> Risk {
         match self {
             Action::Restart { .. } => Risk::Restart,
-            Action::Clone { .. } => Risk::Destructive,
+            Action::Clone { .. } | Action::RemakeDroplet { .. } => Risk::Destructive,
             _ => Risk::Safe,
         }
     }

@@ -7,6 +7,7 @@ use cluster_contract::config::Config;
 use cluster_contract::paths;
 
 use super::Trouble;
+use super::TroubleKind;
 use crate::facts::{Facts, HostFacts};
 use crate::inventory::{Inventory, Provider, Role};
 
@@ -31,7 +32,7 @@ pub fn changed(inventory: &Inventory, facts: &Facts) -> Vec<Trouble> {
         })
         .collect();
     let mut say = |node: Option<&str>, message: String, hint: String| {
-        let trouble = Trouble { node: node.map(str::to_owned), message, hint };
+        let trouble = Trouble { kind: TroubleKind::Changed, node: node.map(str::to_owned), message, hint };
         if !found.contains(&trouble) {
             found.push(trouble);
         }

@@ -48,6 +48,11 @@ impl Configuration {
         self.names.len() / 2 + 1
     }
 
+    /// By how many members it differs from another one.
+    pub fn distance(&self, other: &Configuration) -> usize {
+        self.names.symmetric_difference(&other.names).count()
+    }
+
     /// The one that follows it, in which `node` has a vote if it has none here, and none if it has one.
     pub fn next(&self, node: &str) -> Configuration {
         let mut names = self.names.clone();

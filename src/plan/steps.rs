@@ -21,6 +21,7 @@ use super::changed::changed;
 use super::files::Addresses;
 use super::roles::{self, Data, Primary};
 use super::{Action, Means, Phase, Plan, Risk, Step, Trouble};
+use super::{Reason, TroubleKind, Waiting};
 use crate::facts::{Facts, Host, HostFacts};
 use crate::inventory::{Inventory, Node};
 
@@ -73,10 +74,17 @@ impl<'a> Planner<'a> {
         let host = match self.host(&node.name) {
             Host::Up(host) => host.as_ref(),
             Host::Off if self.facts.cloud.is_some() && self.paused.is_empty() => {
-                self.step(Phase::Reach, Some(node), Action::Reach, "its droplet is off");
+                self.step(Phase::Reach, Some(node), Action::Reach, Reason::DropletOff);
                 return;
             }
-            Host::Off => return self.trouble(Some(&node.name), "is switched off", "switch it on"),
+            Host::Off => {
+                return self.trouble(
+                    TroubleKind::SwitchedOff,
+                    Some(&node.name),
+                    "is switched off",
+                    "switch it on",
+                );
+            }
             Host::Unreachable { why, young: false } => {
                 if self.primary == Primary::Never {
                     // It is refused for this.
@@ -85,24 +93,34 @@ impl<'a> Planner<'a> {
                 let hint = refusals::way_in(self.inventory, node, why).unwrap_or_else(|| {
                     "the other nodes are looked after; run this again when it is back".into()
                 });
-                return self.trouble(Some(&node.name), format!("cannot be reached: {why}"), hint);
+                return self.trouble(
+                    TroubleKind::Unreachable,
+                    Some(&node.name),
+                    format!("cannot be reached: {why}"),
+                    hint,
+                );
             }
             Host::Unreachable { why, young: true } => {
-                self.step(Phase::Reach, Some(node), Action::Reach, why.clone());
+                self.step(Phase::Reach, Some(node), Action::Reach, Reason::NotReached { why: why.clone() });
                 &bare
             }
             Host::Missing => {
-                self.step(Phase::Reach, Some(node), Action::Reach, "its droplet is new");
+                self.step(Phase::Reach, Some(node), Action::Reach, Reason::DropletNew);
                 &bare
             }
         };
         let known = self.host(&node.name).up().is_some();
         if known && !["", "done", "error", "degraded", "disabled"].contains(&host.cloud_init.as_str()) {
-            self.step(Phase::Reach, Some(node), Action::Reach, format!("cloud-init is {}", host.cloud_init));
+            self.step(
+                Phase::Reach,
+                Some(node),
+                Action::Reach,
+                Reason::CloudInit { state: host.cloud_init.clone() },
+            );
         }
         // A bootstrap key that is not the host's is pinned all the same, and goes the same way.
         if !known || self.facts.local.bootstrap_keys.contains_key(&node.name) {
-            let why = "every process on a droplet can read its user data";
+            let why = Reason::KeyExposed;
             self.step(Phase::Reach, Some(node), Action::ReplaceHostKey, why);
         }
         let role = roles::role(self.inventory, &self.primary, node);
@@ -119,23 +137,36 @@ impl<'a> Planner<'a> {
         self.services(node, host, role);
     }
 
-    fn step(&mut self, phase: Phase, node: Option<&Node>, action: Action, why: impl Into<String>) {
-        self.plan.steps.push(Step {
-            phase,
-            node: node.map(|node| node.name.clone()),
-            action,
-            why: why.into(),
-        });
+    fn step(&mut self, phase: Phase, node: Option<&Node>, action: Action, why: Reason) {
+        self.plan.steps.push(Step { phase, node: node.map(|node| node.name.clone()), action, why });
     }
 
-    fn trouble(&mut self, node: Option<&str>, message: impl Into<String>, hint: impl Into<String>) {
+    fn trouble(
+        &mut self,
+        kind: TroubleKind,
+        node: Option<&str>,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
         let node = node.map(str::to_owned);
-        self.plan.troubles.push(Trouble { node, message: message.into(), hint: hint.into() });
+        self.plan.troubles.push(Trouble { kind, node, message: message.into(), hint: hint.into() });
     }
 
-    fn refuse(&mut self, node: Option<&str>, message: impl Into<String>, hint: impl Into<String>) {
+    fn refuse(
+        &mut self,
+        kind: TroubleKind,
+        node: Option<&str>,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
         let node = node.map(str::to_owned);
-        self.plan.refusals.push(Trouble { node, message: message.into(), hint: hint.into() });
+        self.plan.refusals.push(Trouble { kind, node, message: message.into(), hint: hint.into() });
+    }
+
+    fn wait(&mut self, waiting: Waiting) {
+        if !self.plan.waits.contains(&waiting) {
+            self.plan.waits.push(waiting);
+        }
     }
 
     fn host(&self, node: &str) -> &'a Host {

@@ -1,4 +1,4 @@
-//! Events as JSON, one a line: on standard output for programs, with the time in a file for later.
+//! Events as JSON, one a line, with the time: on standard output for programs, in a file for later.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use super::{Consumer, Event};
+use crate::screen::escaped;
 
 pub(super) struct JsonLines {
     out: Box<dyn Write + Send>,
@@ -31,11 +32,9 @@ impl Consumer for JsonLines {
             return;
         }
         let Ok(mut value) = serde_json::to_value(event) else { return };
-        if self.everything {
-            value["at"] = jiff::Timestamp::now().to_string().into();
-        }
+        value["at"] = jiff::Timestamp::now().to_string().into();
         // Who reads it may have gone; the run goes on.
-        let _ = writeln!(self.out, "{value}");
+        let _ = writeln!(self.out, "{}", escaped(&value.to_string()));
         let _ = self.out.flush();
     }
 }

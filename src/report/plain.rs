@@ -1,10 +1,10 @@
 //! Events as lines, with the host in front: for logs of other programs, and for a terminal's scrollback.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use super::{Consumer, Event, Reporter};
-use anstream::eprintln;
 use owo_colors::OwoColorize as _;
 
 /// A line that says the same as the last one of its host, but for a count of seconds, is told this seldom.
@@ -46,7 +46,8 @@ impl Consumer for Plain {
         if !self.repeats(event)
             && let Some(line) = line(&event.clone().visible(), true)
         {
-            eprintln!("{line}");
+            // Who reads it may have gone; the run goes on.
+            let _ = writeln!(anstream::stderr().lock(), "{line}");
         }
     }
 }
@@ -57,14 +58,14 @@ pub(super) fn line(event: &Event, starts: bool) -> Option<String> {
     Some(match event {
         Event::Run { .. } | Event::Observing | Event::Output { .. } => return None,
         Event::Phase { title, .. } => format!("{} {title}", "==".dimmed()),
-        Event::Started { lane: at, step } if starts => format!("{} {}", lane(at), step.dimmed()),
+        Event::Started { lane: at, step, .. } if starts => format!("{} {}", lane(at), step.dimmed()),
         Event::Started { .. } => return None,
         Event::Progress { lane: at, text } if starts => format!("{}   {}", lane(at), text.dimmed()),
         Event::Progress { .. } => return None,
-        Event::Done { lane: at, step, seconds } => {
+        Event::Done { lane: at, step, seconds, .. } => {
             format!("{} {} {step} {}", lane(at), "ok".green(), took(*seconds).dimmed())
         }
-        Event::Failed { lane: at, step, why } => {
+        Event::Failed { lane: at, step, why, .. } => {
             format!("{} {} {step}{}", lane(at), "failed".red().bold(), format!(": {why}").dimmed())
         }
         Event::Note { text } => text.clone(),
@@ -90,7 +91,11 @@ pub fn play(reporter: &Reporter) {
     for title in ["wait for hosts", "packages"] {
         reporter.send(Event::Phase { title: title.into(), steps: 3 });
         for lane in lanes {
-            reporter.send(Event::Started { lane: lane.into(), step: format!("do the {title}") });
+            reporter.send(Event::Started {
+                lane: lane.into(),
+                kind: "reach",
+                step: format!("do the {title}"),
+            });
         }
         for round in 1..6 {
             for lane in lanes {
@@ -99,7 +104,12 @@ pub fn play(reporter: &Reporter) {
             pause(300);
         }
         for lane in lanes {
-            reporter.send(Event::Done { lane: lane.into(), step: format!("do the {title}"), seconds: 1.5 });
+            reporter.send(Event::Done {
+                lane: lane.into(),
+                kind: "reach",
+                step: format!("do the {title}"),
+                seconds: 1.5,
+            });
         }
     }
     reporter.warning("this was a play");

@@ -46,7 +46,7 @@ impl Consumer for Terminal {
     fn take(&mut self, event: &Event) {
         let event = &event.clone().visible();
         match event {
-            Event::Started { lane, step } => {
+            Event::Started { lane, step, .. } => {
                 if let Some(bar) = self.bars.remove(lane) {
                     bar.bar.finish_and_clear();
                 }

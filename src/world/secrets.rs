@@ -14,6 +14,7 @@ use crate::facts::Facts;
 use crate::inventory::{DigitalOcean, Inventory, Provider};
 use crate::plan::Means;
 use crate::remote::{Command, Remote as _};
+use crate::script;
 
 /// The inventory's word, then the environment's, then the public API.
 pub(super) fn api_url(declared: Option<&str>) -> String {
@@ -87,7 +88,7 @@ impl World {
     /// # Errors
     /// When a token is missing, or the state cannot be written.
     pub async fn means(&self, facts: &Facts) -> Result<Means> {
-        let repmgr_password = self.kept_or_a_nodes("repmgr", facts, PGPASS, repmgr_password).await?;
+        let repmgr_password = self.kept_or_a_nodes("repmgr", facts, paths::PGPASS, repmgr_password).await?;
         let cluster_key = self.kept_or_a_nodes("key", facts, paths::KEY, whole).await?;
         let mut user_passwords = BTreeMap::new();
         for user in &self.inventory.users {
@@ -132,7 +133,7 @@ impl World {
         }
         for (node, host) in &facts.hosts {
             if host.up().is_some_and(|host| host.files.contains_key(file)) {
-                let command = Command::new("read a secret", READ).arg(file);
+                let command = Command::new("read a secret", script::READ_SECRET).arg(file);
                 let output = self.connect(node).await?.run(&command, &|_| {}).await?;
                 if let Some(found) = extract(&output.stdout) {
                     let found = SecretString::from(found);
@@ -177,13 +178,6 @@ impl World {
         Ok(Some(token))
     }
 }
-
-/// Prints a file, read as the one whose its directory is: root would follow a link to any other.
-const READ: &str = concat!(
-    include_str!("../../crates/contract/src/whose.sh"),
-    "as_owner_of \"${1%/*}\" head -c 65536 \"$1\"\n"
-);
-const PGPASS: &str = "/var/lib/postgresql/.pgpass";
 
 fn repmgr_password(pgpass: &str) -> Option<&str> {
     let line = pgpass.lines().find(|line| line.contains(":repmgr:") && !line.starts_with('#'))?;

@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use base64::Engine as _;
-use cluster::apply::{command, script};
+use cluster::apply::command;
 use cluster::facts::Host;
 use cluster::inventory::Inventory;
 use cluster::plan::files::Content;
 use cluster::plan::{Action, Phase};
 use cluster::remote::Command;
+use cluster::script;
 
 use crate::golden;
 use crate::model::Model;

@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use cluster::facts::Host;
 use cluster::inventory::{Inventory, Node, Role};
+use cluster::plan::files::FileChange;
+use cluster::plan::lint::Breach;
 use cluster::plan::members::Configuration;
-use cluster::plan::roles::{self, Data};
-use cluster::plan::{Action, Plan, Step, plan, removal};
+use cluster::plan::roles::Data;
+use cluster::plan::wish::Wish;
+use cluster::plan::{Action, Phase, Plan, Reason, Step, Trouble, TroubleKind, lint, plan, removal};
 use cluster_contract::marker::Stage;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -22,36 +24,14 @@ fn inventory(name: &str) -> Inventory {
 
 /// What must be true of a plan, whatever the world.
 fn obey(model: &Model, plan: &Plan) {
-    assert!(plan.refusals.is_empty() || plan.steps.is_empty(), "a refused plan has steps");
-    let trace = |name: &str| {
-        let host = model.facts.hosts.get(name).and_then(Host::up)?;
-        Some(roles::data(&model.inventory, &model.facts, host))
-    };
-    let existed = model.facts.local.system_identifier.is_some()
-        || model.inventory.data_nodes().any(|node| {
-            let runs = || model.facts.hosts[&node.name].up().is_some_and(|host| host.postgres.is_some());
-            trace(&node.name) == Some(Data::Ours) && (runs() || node.name != model.inventory.primary().name)
-        });
-    let mut seen = BTreeSet::new();
-    for step in &plan.steps {
-        assert!(seen.insert(step.identity()), "`{}` is planned twice", step.identity());
-        assert!(!step.why.is_empty(), "`{}` does not say why", step.identity());
-        let data = step.node.as_deref().and_then(trace);
-        match &step.action {
-            Action::StartNew { made: Stage::Primary } => {
-                assert!(!existed, "a new primary where the cluster existed");
-            }
-            Action::Clone { .. } | Action::CreateData { .. } => {
-                assert!(!matches!(data, Some(Data::Ours | Data::Foreign(_))), "{data:?} is replaced");
-            }
-            _ => {}
-        }
-    }
+    let breaches = lint(&model.inventory, &model.facts, plan);
+    assert!(breaches.is_empty(), "{breaches:?}");
 }
 
-/// The identities of all steps, phase by phase; within a phase, lanes are worked on at the same time.
-fn wishes(plan: &Plan) -> Vec<(cluster::plan::Phase, String)> {
-    let mut wishes: Vec<_> = plan.steps.iter().map(|step| (step.phase, step.identity())).collect();
+/// What all steps want, phase by phase; within a phase, lanes are worked on at the same time.
+fn wishes(plan: &Plan) -> Vec<(cluster::plan::Phase, Wish)> {
+    let of = |step: &Step| step.wishes().into_iter().map(|wish| (step.phase, wish)).collect::<Vec<_>>();
+    let mut wishes: Vec<_> = plan.steps.iter().flat_map(of).collect();
     wishes.sort();
     wishes
 }
@@ -340,9 +320,74 @@ proptest! {
         // Files name the nodes in the inventory's order; that they are written is the same wish.
         let without_files = |plan: &Plan| {
             let mut wishes = wishes(plan);
-            wishes.retain(|(_, identity)| !identity.contains(": write "));
+            wishes.retain(|(_, wish)| wish.kind != "write-files");
             wishes
         };
         prop_assert_eq!(without_files(&a), without_files(&b));
     }
+}
+
+/// A plan that a mistake of the planner has made is not carried out.
+#[test]
+fn a_plan_that_breaks_a_law_is_seen() {
+    let mut model = Model::new(inventory("droplets"));
+    model.up(|_| false);
+    let of = |node: &str, phase, action| Step {
+        phase,
+        node: Some(node.to_owned()),
+        action,
+        why: Reason::NotRunning,
+    };
+    let breaches = |steps: Vec<Step>, refused: bool| {
+        let refusals = if refused {
+            let node = None;
+            vec![Trouble { kind: TroubleKind::Paused, node, message: String::new(), hint: String::new() }]
+        } else {
+            Vec::new()
+        };
+        lint(&model.inventory, &model.facts, &Plan { steps, refusals, ..Plan::default() })
+    };
+    assert_eq!(breaches(Vec::new(), false), []);
+    let reload = of("pg1", Phase::Reload, Action::Reload);
+    assert_eq!(breaches(vec![reload.clone()], true), [Breach::StepsOfRefused]);
+    assert!(matches!(breaches(vec![reload.clone(), reload], false)[..], [Breach::Twice(_)]));
+    let clone = Action::Clone { from: "pg1".into(), conninfo: String::new() };
+    assert!(matches!(
+        &breaches(vec![of("pg2", Phase::Follow, clone)], false)[..],
+        [Breach::ReplacesData { node, data: Data::Ours }] if node == "pg2"
+    ));
+    let create = Action::CreateData { first: true };
+    assert!(matches!(
+        breaches(vec![of("pg1", Phase::Setup, create)], false)[..],
+        [Breach::ReplacesData { .. }]
+    ));
+    let begin = Action::StartNew { made: Stage::Primary };
+    assert!(matches!(
+        breaches(vec![of("pg1", Phase::Setup, begin)], false)[..],
+        [Breach::SecondBeginning { .. }]
+    ));
+    let restart =
+        |node| of(node, Phase::Reload, Action::Restart { settings: vec!["max_connections".into()] });
+    assert_eq!(
+        breaches(vec![restart("pg1"), restart("pg2")], false),
+        [Breach::RestartsAtOnce { phase: Phase::Reload }]
+    );
+    let newest = Configuration::newest(&model.inventory, &model.facts).unwrap();
+    let configure = |members: &Configuration| {
+        let file = FileChange {
+            path: "/etc/cluster/node.json".into(),
+            mode: "644",
+            owner: "root:root",
+            content: None,
+            before: None,
+        };
+        of("pg1", Phase::Members, Action::Configure { members: members.clone(), file: Box::new(file) })
+    };
+    let one = newest.next("pg4");
+    let two = one.next("pg5");
+    assert_eq!(breaches(vec![configure(&one)], false), []);
+    assert!(matches!(
+        breaches(vec![configure(&two)], false)[..],
+        [Breach::LeapOfMembers { generation: 2, .. }]
+    ));
 }

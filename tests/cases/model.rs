@@ -18,6 +18,7 @@ use cluster::facts::host::PostgresFacts;
 use cluster::facts::{Cloud, Facts, Host, HostFacts};
 use cluster::inventory::{Inventory, Provider};
 use cluster::plan::roles::{self, Primary};
+use cluster::plan::wish::Wish;
 use cluster::plan::{Action, Means, Phase, Plan, Step, plan};
 use cluster_contract::config::Config;
 
@@ -101,12 +102,11 @@ impl Model {
                 self.act(step, How::Whole);
             }
             let again = self.plan();
-            for step in &steps {
-                let identity = step.identity();
-                assert!(
-                    step.phase == Phase::Reach || again.steps.iter().all(|it| it.identity() != identity),
-                    "`{identity}` was done and did not take effect"
-                );
+            let wanted: Vec<Wish> = again.steps.iter().flat_map(Step::wishes).collect();
+            for step in steps.iter().filter(|step| step.phase != Phase::Reach) {
+                for wish in step.wishes() {
+                    assert!(!wanted.contains(&wish), "`{wish}` was done and did not take effect");
+                }
             }
         }
         panic!("the plan does not become empty: {:#?}", self.plan().steps);

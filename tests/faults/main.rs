@@ -19,13 +19,14 @@ mod stage;
 mod stock;
 mod times;
 mod trial;
+mod trio;
 mod writer;
 
 use std::collections::BTreeSet;
 use std::str::FromStr;
 
 use matrix::Row;
-use stage::Stage;
+use stage::{Stage, Third};
 
 /// The laboratory of these tests. `FAULTS_LAB` makes it another one, so that two runs can stand side by side.
 const LAB: u8 = 64;
@@ -66,7 +67,7 @@ fn the_short_part_tests_every_promise() {
 #[test]
 #[ignore = "needs root and a laboratory"]
 fn every_promise_in_five_minutes() {
-    let stage = Stage::set(number("FAULTS_LAB", LAB), true);
+    let stage = Stage::set(number("FAULTS_LAB", LAB), Third::Witness);
     let rows: Vec<_> = SHORT.iter().map(|name| rows::named(name)).collect();
     matrix::play_all(&stage, &rows);
 }
@@ -74,21 +75,28 @@ fn every_promise_in_five_minutes() {
 #[test]
 #[ignore = "needs root and a laboratory"]
 fn the_matrix() {
-    let stage = Stage::set(number("FAULTS_LAB", LAB), true);
+    let stage = Stage::set(number("FAULTS_LAB", LAB), Third::Witness);
     matrix::play_all(&stage, &chosen());
 }
 
 #[test]
 #[ignore = "needs root and a laboratory"]
 fn two_data_nodes_alone() {
-    pair::play(Stage::set(number("FAULTS_LAB", LAB), false));
+    pair::play(Stage::set(number("FAULTS_LAB", LAB), Third::None));
+}
+
+/// `RUNS` failovers with three data nodes.
+#[test]
+#[ignore = "needs root and a laboratory"]
+fn three_data_nodes_under_load() {
+    trio::play(&Stage::set(number("FAULTS_LAB", LAB), Third::Standby), number("RUNS", 20));
 }
 
 /// Seeds `FROM` to `FROM + SEEDS - 1`, but for those that have passed.
 #[test]
 #[ignore = "needs root and a laboratory"]
 fn random_schedules() {
-    let stage = Stage::set(number("FAULTS_LAB", LAB), true);
+    let stage = Stage::set(number("FAULTS_LAB", LAB), Third::Witness);
     chaos::play_all(&stage, number("FROM", 1), number("SEEDS", 30));
 }
 
@@ -96,7 +104,7 @@ fn random_schedules() {
 #[test]
 #[ignore = "needs root and a laboratory"]
 fn time_series() {
-    let stage = Stage::set(number("FAULTS_LAB", LAB), true);
+    let stage = Stage::set(number("FAULTS_LAB", LAB), Third::Witness);
     times::play(&stage, &times::chosen(), number("RUNS", 10));
 }
 
@@ -104,6 +112,6 @@ fn time_series() {
 #[test]
 #[ignore = "needs root and a laboratory"]
 fn repmgr_alone_breaks_the_promises() {
-    let stage = Stage::set(STOCK_LAB, true);
+    let stage = Stage::set(STOCK_LAB, Third::Witness);
     stock::breaks(&stage, number("RUNS", 3));
 }

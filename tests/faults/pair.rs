@@ -6,7 +6,7 @@ use cluster_node::clock;
 
 use crate::fault::Fault;
 use crate::harness::PREPARED;
-use crate::stage::{Stage, nodes};
+use crate::stage::{Stage, Third, nodes};
 use crate::trial::{PROMOTED, REDUNDANT};
 
 pub(crate) fn play(mut stage: Stage) {
@@ -42,7 +42,7 @@ pub(crate) fn play(mut stage: Stage) {
     stage.redundant(mended, REDUNDANT).unwrap();
 
     // A third node: automatic failover.
-    stage.inventory = stage.lab.inventory("demo.yaml", PREPARED, &nodes(true));
+    stage.inventory = stage.lab.inventory("demo.yaml", PREPARED, &nodes(Third::Witness));
     stage.lab.cluster(&["up", "-i", &stage.inventory]).ok();
     stage.look();
     stage.redundant(clock::now(), REDUNDANT).unwrap();

@@ -47,21 +47,36 @@ pub(crate) struct Stage {
     loads: Cell<i64>,
 }
 
+/// Which nodes there are beside a primary and a standby.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Third {
+    /// None.
+    None,
+    /// A witness.
+    Witness,
+    /// Another standby.
+    Standby,
+}
+
 /// The inventory of these tests behind its provider.
-pub(crate) fn nodes(witness: bool) -> String {
-    let witness = if witness { "  - {name: pg3, id: 3, role: witness}\n" } else { "" };
+pub(crate) fn nodes(third: Third) -> String {
+    let third = match third {
+        Third::None => "",
+        Third::Witness => "  - {name: pg3, id: 3, role: witness}\n",
+        Third::Standby => "  - {name: pg3, id: 3, role: standby}\n",
+    };
     format!(
         "postgresql:\n  version: 15\nclient_tls: false\nnodes:\n  - {{name: pg1, id: 1, role: primary}}\n  \
-         - {{name: pg2, id: 2, role: standby}}\n{witness}"
+         - {{name: pg2, id: 2, role: standby}}\n{third}"
     )
 }
 
 impl Stage {
     /// Makes all of it. `number` is the laboratory's.
-    pub(crate) fn set(number: u8, witness: bool) -> Stage {
+    pub(crate) fn set(number: u8, third: Third) -> Stage {
         let lab = Lab::start(number, PREPARED);
         lab.set(&json!({"times": {"assign": ASSIGN_MILLIS}}));
-        let inventory = lab.inventory("demo.yaml", PREPARED, &nodes(witness));
+        let inventory = lab.inventory("demo.yaml", PREPARED, &nodes(third));
         let begun = Instant::now();
         lab.cluster(&["up", "-i", &inventory]).ok();
         println!("the cluster is up after {:.0} s", begun.elapsed().as_secs_f64());

@@ -364,8 +364,8 @@ impl<'a> Trial<'a> {
         let after = journals.iter().filter(|it| it.node == self.new && it.line.clock >= cut);
         let lines: Vec<&Line> = after.map(|it| &it.line).collect();
         let won = lines.iter().find(|it| matches!(it.event, Event::Won { .. }))?.clock;
-        let asks = lines.iter().filter(|it| matches!(it.event, Event::Asked { .. }) && it.clock <= won);
-        let asked = asks.last()?.clock;
+        let mut asks = lines.iter().filter(|it| matches!(it.event, Event::Asked { .. }) && it.clock <= won);
+        let asked = asks.next_back()?.clock;
         Some(Phases {
             detect: asked - cut,
             decide: won - asked,

@@ -42,6 +42,8 @@ pub(crate) enum Mistake {
     AsksNothingInAStop,
     /// Whoever asks first is granted the lease, however much others have.
     PrefersNobody,
+    /// Voters hold out for the one with the most WAL no longer than that one defers to others.
+    PrefersBriefly,
     /// A voter grants to those who know older members than it does.
     GrantsToOldMembers,
     /// Two members are exchanged at once.
@@ -160,6 +162,18 @@ pub(crate) fn nothing_planned_is_lost(world: &World, index: usize) -> Result<(),
             "node {} was promoted with {position}, and node {} has been shut down in order with {end}",
             world.nodes[index].id, old.id
         ));
+    }
+    Ok(())
+}
+
+/// A trouble is gone when its cause is: the floating IP is no matter of a node that does not lead.
+pub(crate) fn troubles(world: &World) -> Result<(), String> {
+    for node in &world.nodes {
+        let Some(guard) = node.guard.as_ref().filter(|_| node.guard_runs(world.real)) else { continue };
+        let status = guard.status(node.clock(world.real));
+        if !status.holds && status.trouble.as_ref().is_some_and(|it| it.starts_with("floating IP")) {
+            return Err(format!("node {} does not lead, and says `{}`", node.id, status.trouble.unwrap()));
+        }
     }
     Ok(())
 }

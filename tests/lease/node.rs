@@ -215,6 +215,9 @@ impl Node {
         if mistake == Some(Mistake::IgnoresLag) {
             timing.lag_limit = u64::MAX;
         }
+        if mistake == Some(Mistake::PrefersBriefly) {
+            timing.preference = timing.defers;
+        }
         let mut durable = self.disk.clone();
         if mistake == Some(Mistake::ForgetsTheLength) {
             durable.lease = Some(timing.lease);

@@ -174,6 +174,9 @@ impl World {
     }
 
     fn liveness(&mut self) -> Result<(), String> {
+        if self.real.is_multiple_of(1_000) {
+            laws::troubles(self)?;
+        }
         let primary = self.nodes.iter().any(|node| {
             node.on && node.postgres == Postgres::Primary && self.real >= node.postgres_frozen_until
         });

@@ -72,7 +72,7 @@ impl Judge {
         let settings = settings.collect();
         let described = described.lines().map(str::to_owned).collect();
 
-        let script = cluster::apply::script::ALL.iter().find(|(name, _)| *name == "try-settings");
+        let script = cluster::script::ALL.iter().find(|(name, _)| *name == "try-settings");
         // The data directory of a trial is a copy.
         let ours = "bin=/usr/lib/postgresql/$version/bin\n";
         let script = script.expect("the script of a trial").1;

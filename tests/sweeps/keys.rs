@@ -7,7 +7,7 @@ use cluster_node::clock;
 
 use crate::harness::{Lab, Run, block_on};
 use crate::invariants;
-use crate::stage::Stage;
+use crate::stage::{Stage, Third};
 
 /// No plan and no `up` takes longer.
 const LIMIT: Duration = Duration::from_secs(180);
@@ -419,7 +419,7 @@ fn hosts(stage: &Stage, base: &str) -> Vec<Change> {
 
 /// Plays all of them, or those whose keys `SWEEP` names.
 pub(crate) fn sweep(number: u8) {
-    let stage = Stage::set(number, true);
+    let stage = Stage::set(number, Third::Witness);
     let more = "postgresql:\n  version: 15\n  port: 5432\n  settings: {work_mem: 8MB}\nfailover: {lease: 9s, lag_limit: 16MB}\n\
                 users:\n  - {name: app, password: \"of-the-sweep-1\"}\n  - {name: reports, superuser: false}\n\
                 databases:\n  - {name: shop, owner: app}\nclients: [auto]\nclient_tls: false\n";

@@ -8,6 +8,7 @@ work=$home/pair.$job port=$((20002 + job * 2))
 export LC_ALL=C PGPASSFILE="$home/pgpass" PGCONNECT_TIMEOUT=5
 # guard, heartbeat, table, primary, standby, session, limit
 guard='' session='' limit='' heartbeat='' table='' primary='' standby=''
+# shellcheck source=/dev/null
 . "$home/words"
 tab=$(printf '\t')
 told=

@@ -18,6 +18,12 @@ const FENCE_TAKES: Millis = 1_500;
 pub const HEARTBEAT: Millis = 3_000;
 /// For how long a node whose PostgreSQL has just ended lets a standby go first.
 pub const STANDS_BACK: Millis = 5_000;
+/// How often a candidate canvasses, for how long it defers, and for how long voters hold out for it.
+const CANVASS: Millis = 500;
+const DEFERS: Millis = 2_000;
+const PREFERENCE: Millis = 4_000;
+// Whoever has the most begins within two canvasses of the end of its deference; by then nobody else may have been granted.
+const _: () = assert!(DEFERS + 2 * CANVASS < PREFERENCE);
 /// The lease if the inventory does not say otherwise.
 pub const DEFAULT_LEASE: Millis = 9_000;
 /// A lease that ends by its release alone.
@@ -43,7 +49,10 @@ pub struct Timing {
     pub canvass: Millis,
     /// How long a candidate waits for answers before it gives its grants back.
     pub patience: Millis,
-    /// How long a voter holds out for the candidate with the most WAL once it may grant at all.
+    /// How long a candidate lets those answer first who may have more WAL and do not know yet that the lease is free.
+    pub defers: Millis,
+    /// How long a voter holds out for the candidate with the most WAL once it may grant at all: longer than that candidate
+    /// may defer.
     pub preference: Millis,
     /// How long a holder whose PostgreSQL has ended lets others go first, before it asks for the lease again.
     pub stands_back: Millis,
@@ -81,9 +90,10 @@ impl Timing {
             renew: 1_000,
             fence_before: FENCE_BEFORE,
             grant_after: GRANT_AFTER,
-            canvass: 500,
+            canvass: CANVASS,
             patience: 1_500,
-            preference: 2_000,
+            defers: DEFERS,
+            preference: PREFERENCE,
             stands_back: STANDS_BACK,
             listen: 3_000,
             silence: 2_500,

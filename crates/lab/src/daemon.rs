@@ -20,6 +20,7 @@ use super::home::Home;
 use super::machine::container::Containers;
 use super::settings::LabSettings;
 use super::{IMAGES, LabName, Subnets, metadata};
+use crate::Wrong;
 
 /// How long a daemon may take until it answers, and how long until it has gone.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -80,7 +81,10 @@ pub async fn serve(name: &LabName) -> Result<()> {
     // as one started from a shell does; such a one wants to stay with its terminal.
     let _ = setsid();
     let Some(settings) = LabSettings::load(name)? else {
-        bail!("there is no laboratory {name}\nhint: `cluster lab start --name {name}`");
+        bail!(Wrong::new(
+            format!("there is no laboratory {name}"),
+            format!("`cluster lab start --name {name}`")
+        ));
     };
     let _lock = lock(name)?;
     let home = Home::of(name);

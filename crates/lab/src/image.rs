@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use super::{home, program};
+use crate::Wrong;
 pub use recipe::IMAGES;
 use recipe::{FILES, Recipe, UNIQUE};
 
@@ -36,7 +37,10 @@ pub(crate) fn is_cached(slug: &str) -> bool {
 pub(crate) async fn ensure(slug: &str) -> Result<PathBuf> {
     let Some(recipe) = Recipe::of(slug) else {
         let known: Vec<_> = IMAGES.iter().map(|(slug, _)| *slug).collect();
-        bail!("the laboratory has no image `{slug}`\nhint: it has {}", known.join(", "));
+        bail!(Wrong::new(
+            format!("the laboratory has no image `{slug}`"),
+            format!("it has {}", known.join(", "))
+        ));
     };
     let image = Path::new(CACHE).join(recipe.directory());
     if image.exists() {

@@ -24,8 +24,10 @@ mod resources;
 pub mod settings;
 pub mod status;
 mod subnets;
+mod wrong;
 
 pub use image::IMAGES;
 pub use name::LabName;
 pub use settings::LabSettings;
 pub use subnets::Subnets;
+pub use wrong::Wrong;

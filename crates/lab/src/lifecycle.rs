@@ -12,6 +12,7 @@ use super::machine::{cgroup, wire};
 use super::network::{self, Network};
 use super::settings::LabSettings;
 use super::{LabName, daemon, firewall, home, image, mounts, prerequisites, resources};
+use crate::Wrong;
 
 /// How a start went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,12 +52,13 @@ pub async fn start(
     if daemon::running(name)?.is_some() {
         let running = LabSettings::load(name)?.context("the laboratory runs, but its settings are gone")?;
         if (running.port, running.subnets) != (settings.port, settings.subnets) {
-            bail!(
-                "the laboratory {name} runs already, on port {} with {}\nhint: `cluster lab stop --name {name}`, \
-                 or another --name",
-                running.port,
-                running.subnets
-            );
+            bail!(Wrong::new(
+                format!(
+                    "the laboratory {name} runs already, on port {} with {}",
+                    running.port, running.subnets
+                ),
+                format!("`cluster lab stop --name {name}`, or another --name")
+            ));
         }
         if daemon::answers(&running).await? {
             return Ok(Started::AlreadyRunning);
@@ -85,7 +87,10 @@ pub async fn start(
 
 async fn begin(settings: &LabSettings, resume: bool) -> Result<()> {
     if let Err(error) = TcpListener::bind((Ipv4Addr::LOCALHOST, settings.port)) {
-        bail!("port {} is not free: {error}\nhint: choose another with --port", settings.port);
+        bail!(Wrong::new(
+            format!("port {} is not free: {error}", settings.port),
+            "choose another with --port"
+        ));
     }
     let home = Home::of(&settings.name);
     if !resume {

@@ -5,6 +5,7 @@ use ipnet::Ipv4Net;
 use serde::Deserialize;
 
 use super::{Subnets, program, subnets};
+use crate::Wrong;
 
 /// A row of `ip -json route`.
 #[derive(Deserialize)]
@@ -21,7 +22,7 @@ struct Route {
 pub(crate) async fn check(wanted: &Subnets) -> Result<()> {
     let json = program::run("ip", &["-4", "-json", "route", "show", "table", "all"]).await?;
     if let Some(clash) = clash(wanted, &json)? {
-        bail!("{clash}\nhint: choose another range with --subnet, for instance --subnet 10.97.0.0/16");
+        bail!(Wrong::new(clash, "choose another range with --subnet, for instance --subnet 10.97.0.0/16"));
     }
     let resolvers = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
     for line in resolvers.lines() {
@@ -29,9 +30,10 @@ pub(crate) async fn check(wanted: &Subnets) -> Result<()> {
         if let Ok(address) = address.trim().parse()
             && wanted.all().iter().any(|net| net.contains::<&std::net::Ipv4Addr>(&address))
         {
-            bail!(
-                "this machine's resolver {address} is in {wanted}\nhint: choose another range with --subnet"
-            );
+            bail!(Wrong::new(
+                format!("this machine's resolver {address} is in {wanted}"),
+                "choose another range with --subnet"
+            ));
         }
     }
     Ok(())

@@ -4,6 +4,8 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 
+use crate::Wrong;
+
 /// A program or file, and the Debian package that brings it.
 const NEEDED: [(&str, &str); 9] = [
     ("systemd-nspawn", "systemd-container"),
@@ -26,7 +28,10 @@ pub(crate) fn check() -> Result<()> {
     let packages = missing(|file| Path::new(file).exists(), &path);
     if !packages.is_empty() {
         let names = packages.join(" ");
-        bail!("the laboratory needs programs that are not here\nhint: apt-get install {names}");
+        bail!(Wrong::new(
+            "the laboratory needs programs that are not here",
+            format!("apt-get install {names}")
+        ));
     }
     root()
 }
@@ -37,7 +42,7 @@ pub(crate) fn check() -> Result<()> {
 /// This is somebody else.
 pub(crate) fn root() -> Result<()> {
     if !rustix::process::geteuid().is_root() {
-        bail!("the laboratory boots machines and needs to be root\nhint: run it with sudo");
+        bail!(Wrong::new("the laboratory boots machines and needs to be root", "run it with sudo"));
     }
     Ok(())
 }

@@ -438,12 +438,12 @@ impl Lease {
     /// up.
     fn is_unsettled(&mut self, now: Millis) -> bool {
         let since = *self.canvassed_at.get_or_insert(now);
-        self.local.sound && !self.local.settled && now < since + self.timing.preference
+        self.local.sound && !self.local.settled && now < since + self.timing.defers
     }
 
     /// Whether a look is worth taking at once: somebody asks for a free lease, and this node may have more WAL.
     pub fn wants_look(&self, now: Millis) -> bool {
-        let asked = self.canvassed_at.is_some_and(|since| now < since + self.timing.preference);
+        let asked = self.canvassed_at.is_some_and(|since| now < since + self.timing.defers);
         asked && self.local.sound && !self.local.settled
     }
 

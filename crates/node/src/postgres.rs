@@ -25,7 +25,7 @@ pub enum State {
     Primary,
     /// It is a standby.
     Standby {
-        /// The host that it streams from; none while it does not.
+        /// The host that it streams from; none while it does not, or while nothing has come from there for [`QUIET`].
         from: Option<String>,
     },
     /// Its postmaster lives, and lets nobody in for now: it starts, replays or shuts down. In its words.
@@ -46,6 +46,11 @@ pub struct Look {
     /// Its WAL.
     pub position: Option<Position>,
 }
+
+/// A primary commits a heartbeat more than once a second. What has sent nothing for so long, in milliseconds, is not
+/// streamed from any more, though the receiver waits for twice as long before it says so: a standby that is to take over
+/// must not be passed over by one that has lost sight of the primary a little earlier, and has less.
+pub const QUIET: Millis = 2_500;
 
 const ROLE: &str = "select pg_is_in_recovery()";
 /// The row that every renewal of the lease stands on. Not replicated synchronously: a lost standby must not cost the
@@ -68,7 +73,9 @@ pub const STANDBY: &str = "\
     select greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()), \
         greatest((select timeline_id from pg_control_checkpoint()), \
             (select min_recovery_end_timeline from pg_control_recovery()), received_tli), \
-        coalesce(received_tli, 0), case when status = 'streaming' then sender_host end \
+        coalesce(received_tli, 0), \
+        case when status = 'streaming' \
+            and clock_timestamp() - last_msg_receipt_time < 2500 * interval '1 ms' then sender_host end \
     from (select) as it left join pg_stat_wal_receiver on true";
 
 /// Looks, within [`timing::HEARTBEAT`].
@@ -172,4 +179,12 @@ async fn beat(client: &Client) -> Result<()> {
 pub fn stopped(config: &Config) -> Result<(Position, bool)> {
     let control = Control::read(Path::new(&config.data_directory()))?;
     Ok((control.checkpoint, control.state == ControlState::ShutDown))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_question_to_a_standby_has_the_limit_in_it() {
+        assert!(super::STANDBY.contains(&format!("{} * interval '1 ms'", super::QUIET)));
+    }
 }

@@ -3,18 +3,18 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use anstream::eprintln;
 use anyhow::Result;
 use owo_colors::OwoColorize as _;
 use tokio::task::JoinSet;
 
 use super::{failed, finished};
-use crate::apply::script;
 use crate::commands::confirm::confirm;
 use crate::error::Exit;
 use crate::facts::{Facts, Host};
 use crate::inventory::Node;
 use crate::remote::Command;
+use crate::script;
+use crate::tell;
 use crate::world::World;
 
 /// What is stopped at a time.
@@ -31,22 +31,19 @@ pub(in crate::commands) fn stop(world: &World, half: Half) -> Command {
         Half::Services => "services",
         Half::Postgresql => "postgresql",
     };
-    let (version, port) = (world.inventory.postgresql.version, world.inventory.postgresql.port);
-    Command::new("stop", script::STOP)
-        .args([&world.inventory.cluster, &version.to_string(), &port.to_string(), half])
-        .limit(300)
+    script::of_postgres(&world.inventory, "stop", script::STOP).arg(half).limit(300)
 }
 
 pub(super) async fn run(world: &Arc<World>, yes: bool) -> Result<Exit> {
     let cluster = &world.inventory.cluster;
-    eprintln!(
+    tell!(
         "PostgreSQL, repmgrd and cluster-node of cluster {} will be stopped and disabled on:",
         cluster.bold()
     );
     for node in &world.inventory.nodes {
-        eprintln!("  {} ({})", node.name, node.address.as_deref().unwrap_or("-"));
+        tell!("  {} ({})", node.name, node.address.as_deref().unwrap_or("-"));
     }
-    eprintln!("Data, packages and configuration stay.");
+    tell!("Data, packages and configuration stay.");
     confirm("cluster", cluster, yes, "nothing was stopped")?;
     let begun = Instant::now();
     let facts = world.observe().await?;

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anstream::eprintln;
 use anyhow::{Context as _, Result};
 use cluster_cloud::destroy::{Belongings, Memory};
 use cluster_cloud::model::Droplet;
@@ -17,6 +16,7 @@ use super::{failed, finished};
 use crate::commands::confirm::confirm;
 use crate::error::Exit;
 use crate::report::visible;
+use crate::tell;
 use crate::world::World;
 
 /// How long the guards may take to end. They are asked for the address's sake; it is released whether they do or not.
@@ -41,7 +41,7 @@ pub(super) async fn run(world: &Arc<World>, client: &Client, yes: bool) -> Resul
         return Ok(Exit::Done);
     }
     if belongings.has_deletable() {
-        eprintln!("cluster {} will be deleted, with all its data:", cluster.bold());
+        tell!("cluster {} will be deleted, with all its data:", cluster.bold());
         list(cluster, &belongings);
         confirm("cluster", cluster, yes, "nothing was deleted")?;
     }
@@ -60,7 +60,7 @@ pub(super) async fn run(world: &Arc<World>, client: &Client, yes: bool) -> Resul
     }
     let mut hint = "run `cluster down` again; keys and passwords are kept until nothing is left".to_owned();
     if left.has_deletable() {
-        eprintln!("still at the provider:");
+        tell!("still at the provider:");
         list(cluster, &left);
         if reasons.is_empty() {
             reasons.push("the provider still lists what is above".into());
@@ -100,16 +100,16 @@ fn list(cluster: &str, belongings: &Belongings) {
         let address = droplet.public_ipv4().map_or("-".to_owned(), |it| it.to_string());
         let untagged =
             if droplet.tags.contains(&tag) { "" } else { ", without its tag; this machine made it" };
-        eprintln!("  droplet      {} ({}, {address}{untagged})", visible(&droplet.name), droplet.id);
+        tell!("  droplet      {} ({}, {address}{untagged})", visible(&droplet.name), droplet.id);
     }
     for address in &belongings.addresses {
-        eprintln!("  floating IP  {}", address.ip);
+        tell!("  floating IP  {}", address.ip);
     }
     for tag in &belongings.tags {
-        eprintln!("  tag          {tag}");
+        tell!("  tag          {tag}");
     }
     if let Some(key) = &belongings.ssh_key {
-        eprintln!("  SSH key      {} ({})", visible(&key.name), key.fingerprint);
+        tell!("  SSH key      {} ({})", visible(&key.name), key.fingerprint);
     }
 }
 

@@ -13,13 +13,12 @@ use tokio_util::task::TaskTracker;
 
 use super::damage::Damage;
 use super::table::Table;
-use crate::apply::script;
 use crate::drill::lane::{Lanes, Login, Seen, TABLE};
 use crate::drill::sample::{Lane, Millis, Outcome, Sample};
 use crate::drill::{Fault, Run, Target};
-use crate::error::{Advice, Exit};
+use crate::error::{Advice, Exit, hinted};
 use crate::health::health;
-use crate::remote::Command;
+use crate::script;
 use crate::world::World;
 
 /// How long everything is looked at before the fault.
@@ -338,14 +337,8 @@ impl Drill {
 
     /// Who streams from a node.
     async fn streaming(&self, node: &str) -> Result<BTreeSet<String>> {
-        let postgresql = &self.world.inventory.postgresql;
-        let command = Command::new("who streams", script::PSQL)
-            .arg(&self.world.inventory.cluster)
-            .arg(postgresql.version.to_string())
-            .arg(postgresql.port.to_string())
-            .arg("postgres")
-            .stdin("select application_name from pg_stat_replication where state = 'streaming'")
-            .limit(10);
+        let sql = "select application_name from pg_stat_replication where state = 'streaming'";
+        let command = script::psql(&self.world.inventory, "who streams", "postgres", sql).limit(10);
         let output = self.world.run(node, &command, &|_| {}).await?;
         Ok(output.stdout.lines().map(str::to_owned).collect())
     }
@@ -366,7 +359,7 @@ impl Drill {
                 Fault::PowerOff => "`cluster up` switches the droplet on",
                 _ => "it ends by itself within minutes; `cluster status` shows the cluster",
             };
-            error.context(Advice::failed("cannot put everything back").hint(hint))
+            hinted(error.context("cannot put everything back"), hint)
         })
     }
 

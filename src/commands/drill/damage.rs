@@ -6,11 +6,11 @@ use anyhow::{Context as _, Result};
 use cluster_cloud::{Client, droplet::Power};
 use tokio::task::JoinSet;
 
-use crate::apply::script;
 use crate::control;
 use crate::drill::{Fault, Target};
 use crate::error::Advice;
 use crate::remote::{Command, RemoteError};
+use crate::script;
 use crate::world::World;
 
 /// What a host was told to do ends by itself after this long, in seconds: longer than a drill waits for anything.
@@ -109,11 +109,7 @@ impl Damage {
     }
 
     fn command(&self, what: &str) -> Command {
-        let postgresql = &self.world.inventory.postgresql;
-        Command::new("drill", script::DRILL_BREAK)
-            .arg(&self.world.inventory.cluster)
-            .arg(postgresql.version.to_string())
-            .arg(postgresql.port.to_string())
+        script::of_postgres(&self.world.inventory, "drill", script::DRILL_BREAK)
             .arg(what)
             .arg(EXPIRES.to_string())
             .limit(20)
@@ -126,12 +122,7 @@ impl Damage {
 
     /// Undoing may be done twice: a connection that broke meanwhile is opened anew.
     async fn mend(&self, node: &str) -> Result<()> {
-        let postgresql = &self.world.inventory.postgresql;
-        let command = Command::new("drill mend", script::DRILL_MEND)
-            .arg(&self.world.inventory.cluster)
-            .arg(postgresql.version.to_string())
-            .arg(postgresql.port.to_string())
-            .limit(20);
+        let command = script::of_postgres(&self.world.inventory, "drill mend", script::DRILL_MEND).limit(20);
         match self.world.run(node, &command, &|_| {}).await {
             Err(RemoteError::Lost { .. }) => self.on(node, &command).await,
             result => Ok(result.map(drop)?),

@@ -12,6 +12,7 @@ use crate::plan::files;
 use crate::plan::members::Configuration;
 use crate::plan::roles::Primary;
 use crate::plan::{Action, Consequence, Phase, Plan, Risk};
+use crate::plan::{Reason, TroubleKind, Waiting};
 
 impl<'a> Planner<'a> {
     /// The members that a node's file names until it is told of others.
@@ -33,7 +34,7 @@ impl<'a> Planner<'a> {
             return;
         }
         let next = newest.next(&newcomer.name);
-        self.configure(newcomer, &next, "it has what the others have, and no vote yet");
+        self.configure(newcomer, &next, Reason::NoVoteYet);
     }
 
     /// Takes a node's vote: the next step on the way there, or what stands in it.
@@ -41,6 +42,7 @@ impl<'a> Planner<'a> {
         self.plan.refusals = changed(self.inventory, self.facts);
         let Primary::One(primary) = self.primary.clone() else {
             self.refuse(
+                TroubleKind::NoPrimary,
                 None,
                 "no node takes writes: the members of a cluster change only while one does",
                 "`cluster status` says why there is none",
@@ -49,6 +51,7 @@ impl<'a> Planner<'a> {
         };
         if primary == leaving.name {
             self.refuse(
+                TroubleKind::TakesWrites,
                 Some(&leaving.name),
                 "takes writes",
                 "`cluster switchover` first, so that another node does",
@@ -56,7 +59,12 @@ impl<'a> Planner<'a> {
         }
         if !self.paused.is_empty() {
             let names = self.paused.join(", ");
-            self.refuse(None, format!("paused on {names}"), "`cluster resume` ends the pause");
+            self.refuse(
+                TroubleKind::Paused,
+                None,
+                format!("paused on {names}"),
+                "`cluster resume` ends the pause",
+            );
         }
         self.lease();
         let Some(newest) = Configuration::newest(self.inventory, self.facts) else { return self.plan };
@@ -69,11 +77,11 @@ impl<'a> Planner<'a> {
         }
         if has_vote {
             let primary = self.inventory.node(&primary).expect("the primary is one of the inventory's");
-            self.configure(primary, &newest.next(&leaving.name), "it asks the others as one of them");
+            self.configure(primary, &newest.next(&leaving.name), Reason::PrimaryAsksAsMember);
         } else if let Some(host) = self.host(&leaving.name).up()
             && Configuration::of(self.inventory, host).is_some_and(|own| own != newest)
         {
-            self.configure(leaving, &newest, "it has no vote any more");
+            self.configure(leaving, &newest, Reason::NoVoteAnyMore);
         }
         self.plan
     }
@@ -84,6 +92,7 @@ impl<'a> Planner<'a> {
         let (there, majority) = (in_use.count(), newest.majority());
         if there < majority {
             self.trouble(
+                TroubleKind::MembersUnsettled,
                 Some(node),
                 format!(
                     "{else_}: {there} of {} members go by the present configuration, and a majority is {majority}",
@@ -99,7 +108,7 @@ impl<'a> Planner<'a> {
         {
             // A configuration was handed out that no host here has: its number, and any majority of it, must be over
             // before another one begins. The same members under a higher number see to that.
-            self.configure(node, &newest.again(handed_out), "an older change of members was not finished");
+            self.configure(node, &newest.again(handed_out), Reason::MembersUnfinished);
             return false;
         }
         true
@@ -135,18 +144,14 @@ impl<'a> Planner<'a> {
             let Some(host) = self.host(&node.name).up() else { continue };
             let own = Configuration::of(inventory, host);
             if own.is_some_and(|own| own != *members) {
-                let why = if node.name == primary {
-                    "it asks the others as one of them"
-                } else {
-                    "it votes among them"
-                };
+                let why = if node.name == primary { Reason::PrimaryAsksAsMember } else { Reason::MembersOld };
                 self.configure(node, members, why);
                 return true;
             }
             if self.guard_runs(host) && self.goes_by(&node.name).is_some_and(|it| it != *members) {
-                self.plan.waits =
-                    Some(format!("the guard of {} to go by members {}", node.name, members.generation));
+                self.wait(Waiting::Members { node: node.name.clone(), generation: members.generation });
                 self.trouble(
+                    TroubleKind::MembersPending,
                     Some(&node.name),
                     format!("its guard does not go by members {} yet", members.generation),
                     "`cluster logs` shows what it has written; run this again once it does",
@@ -161,7 +166,7 @@ impl<'a> Planner<'a> {
         false
     }
 
-    fn configure(&mut self, node: &Node, members: &Configuration, why: &str) {
+    fn configure(&mut self, node: &Node, members: &Configuration, why: Reason) {
         let file = files::node_file(self.inventory, self.means, &self.addresses, node, members);
         let found = self.host(&node.name).up().and_then(|host| host.files.get(&file.path));
         let action = Action::Configure { members: members.clone(), file: Box::new(file.change(found)) };
@@ -177,9 +182,9 @@ impl<'a> Planner<'a> {
         let Some(host) = self.host(&node.name).up() else { return false };
         if !self.guard_runs(host) || Configuration::in_use(host).is_none() {
             if self.plan.steps.is_empty() {
-                self.plan.waits =
-                    Some(format!("the guard of {} to answer, before it gets a vote", node.name));
+                self.wait(Waiting::Guard { node: node.name.clone() });
                 self.trouble(
+                    TroubleKind::NoVote,
                     Some(&node.name),
                     "has no vote yet: its guard does not answer",
                     "`cluster logs` shows what it has written",
@@ -196,8 +201,9 @@ impl<'a> Planner<'a> {
             Role::Primary | Role::Standby => self.host(primary).up().is_some_and(streams),
         };
         if !is_ready {
-            self.plan.waits = Some(format!("{} to follow {primary}, before it gets a vote", node.name));
+            self.wait(Waiting::Newcomer { node: node.name.clone(), primary: primary.to_owned() });
             self.trouble(
+                TroubleKind::NoVote,
                 Some(&node.name),
                 format!("has no vote yet: it does not stream from {primary}"),
                 "run this again once it does; `cluster status` says how far it is",

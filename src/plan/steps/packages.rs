@@ -4,6 +4,7 @@ use super::Planner;
 use crate::facts::HostFacts;
 use crate::inventory::Node;
 use crate::plan::{Action, Phase, files};
+use crate::plan::{Reason, TroubleKind};
 
 /// Package lists that are older are fetched again before something is installed.
 const LISTS_MAX_AGE: u64 = 24 * 3600;
@@ -15,7 +16,7 @@ impl Planner<'_> {
         let there = host.files.get(files::CREATECLUSTER);
         if !there.is_some_and(|found| file.matches(found)) {
             let action = Action::WriteFiles { files: vec![file.change(there)] };
-            self.step(Phase::Lists, Some(node), action, "packages must not make a cluster of their own");
+            self.step(Phase::Lists, Some(node), action, Reason::NoClusterOfPackages);
         }
         let wanted =
             [format!("postgresql-{version}"), format!("postgresql-{version}-repmgr"), "sudo".to_owned()];
@@ -24,11 +25,11 @@ impl Planner<'_> {
         if missing.is_empty() {
             return;
         }
-        let why = if host.packages.interrupted { "dpkg was interrupted" } else { "not installed" };
+        let why = if host.packages.interrupted { Reason::DpkgInterrupted } else { Reason::NotInstalled };
         let lacking: Vec<&String> =
             missing.iter().filter(|package| !host.packages.candidates.contains_key(*package)).collect();
         if host.packages.lists_age.is_none_or(|age| age > LISTS_MAX_AGE) {
-            self.step(Phase::Lists, Some(node), Action::UpdateLists, "apt's lists are missing or old");
+            self.step(Phase::Lists, Some(node), Action::UpdateLists, Reason::ListsOld);
         } else if !lacking.is_empty() && known {
             // The distribution does not have it: the PostgreSQL project's repository, then its archive.
             let archive = host.packages.pgdg.iter().any(|line| line.contains("apt.postgresql.org"));
@@ -36,12 +37,14 @@ impl Planner<'_> {
             let lacking = lacking.iter().map(|it| it.as_str()).collect::<Vec<_>>().join(", ");
             if tried_all {
                 return self.refuse(
+                    TroubleKind::NoPackages,
                     Some(&node.name),
                     format!("neither {} {} nor the PostgreSQL project has {lacking}", host.os, host.codename),
                     "choose another version of PostgreSQL or another image",
                 );
             }
-            let why = format!("{} {} does not have {lacking}", host.os, host.codename);
+            let os = format!("{} {}", host.os, host.codename);
+            let why = Reason::NotInDistribution { os, packages: lacking };
             self.step(Phase::Lists, Some(node), Action::AddRepository { archive }, why);
         }
         self.step(Phase::Install, Some(node), Action::Install { packages: missing }, why);

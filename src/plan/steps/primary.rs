@@ -6,8 +6,10 @@ use super::Planner;
 use crate::facts::HostFacts;
 use crate::facts::host::PostgresFacts;
 use crate::inventory::Node;
+use crate::plan::reason::RoleUse;
 use crate::plan::roles::{Data, Primary};
 use crate::plan::{Action, Phase};
+use crate::plan::{Reason, TroubleKind};
 use crate::scram;
 use crate::settings::ROLE;
 
@@ -15,7 +17,7 @@ impl Planner<'_> {
     pub(super) fn primary(&mut self, node: &Node, host: &HostFacts, data: &Data) {
         let rows = host.repmgr.as_deref().unwrap_or_default();
         if self.primary == Primary::Never && host.postgres.is_none() {
-            let why = "this cluster has never been";
+            let why = Reason::NewCluster;
             self.step(Phase::Setup, Some(node), Action::StartNew { made: Stage::Primary }, why);
         }
         let Some(postgres) = &host.postgres else {
@@ -24,42 +26,42 @@ impl Planner<'_> {
                 return;
             }
             // Never started: what follows is certain, and a reader of the plan wants to know.
-            self.role(node, Phase::Setup, "repmgr", None, "repmgr logs in with it");
-            self.step(Phase::Setup, Some(node), Action::RegisterPrimary, "repmgr does not know it");
+            self.role(node, Phase::Setup, "repmgr", None, RoleUse::Repmgr);
+            self.step(Phase::Setup, Some(node), Action::RegisterPrimary, Reason::Unregistered);
             self.applications(node, None);
             return;
         };
         if postgres.in_recovery {
             return;
         }
-        self.role(node, Phase::Setup, "repmgr", Some(postgres), "repmgr logs in with it");
+        self.role(node, Phase::Setup, "repmgr", Some(postgres), RoleUse::Repmgr);
         let registered = rows.iter().find(|row| row.id == node.id);
         if !registered
             .is_some_and(|row| row.kind == "primary" && row.active && self.is_reached_at(node, &row.conninfo))
         {
-            self.step(Phase::Setup, Some(node), Action::RegisterPrimary, "repmgr does not know it as it is");
+            self.step(Phase::Setup, Some(node), Action::RegisterPrimary, Reason::RegistrationDiffers);
         }
         self.applications(node, Some(postgres));
     }
 
     /// The roles and databases of applications, and the role that checks the cluster.
     fn applications(&mut self, node: &Node, postgres: Option<&PostgresFacts>) {
-        self.role(node, Phase::Follow, "cluster", postgres, "`up` and `drill` write with it");
+        self.role(node, Phase::Follow, "cluster", postgres, RoleUse::Checks);
         for user in &self.inventory.users {
-            self.role(node, Phase::Follow, &user.name, postgres, "the inventory declares it");
+            self.role(node, Phase::Follow, &user.name, postgres, RoleUse::Inventory);
         }
         let own = ("cluster".to_owned(), "cluster".to_owned());
         let declared =
             self.inventory.databases.iter().map(|database| (database.name.clone(), database.owner.clone()));
         for (name, owner) in std::iter::once(own).chain(declared) {
-            let why =
-                if name == "cluster" { "`up` and `drill` write to it" } else { "the inventory declares it" };
+            let why = Reason::DatabaseNeeded { declared: name != "cluster" };
             match postgres.and_then(|postgres| postgres.databases.iter().find(|it| it.name == name)) {
                 None => {
                     let action = Action::Database { name, owner };
                     self.step(Phase::Follow, Some(node), action, why);
                 }
                 Some(found) if found.owner != owner => self.trouble(
+                    TroubleKind::DatabaseOwner,
                     None,
                     format!("database `{name}` belongs to `{}`, not to `{owner}`", found.owner),
                     format!("`alter database \"{name}\" owner to \"{owner}\"` if that is what you want"),
@@ -75,7 +77,7 @@ impl Planner<'_> {
         phase: Phase,
         name: &str,
         postgres: Option<&PostgresFacts>,
-        why: &str,
+        by: RoleUse,
     ) {
         let (password, superuser, replication) = match name {
             "repmgr" => (&self.means.repmgr_password, true, true),
@@ -107,7 +109,7 @@ impl Planner<'_> {
                 settings,
                 exists: found.is_some(),
             };
-            let why = if found.is_some() { "its rights, its settings or its password differ" } else { why };
+            let why = if found.is_some() { Reason::RoleDiffers } else { Reason::RoleNeeded { by } };
             self.step(phase, Some(node), action, why);
         }
     }

@@ -9,6 +9,7 @@ use crate::inventory::{Inventory, Node, Provider};
 use crate::plan::files::Addresses;
 use crate::plan::roles::Primary;
 use crate::plan::{Action, Phase};
+use crate::plan::{Reason, TroubleKind};
 
 impl Planner<'_> {
     pub(super) fn provider(&mut self) {
@@ -17,10 +18,10 @@ impl Planner<'_> {
         let missing: Vec<&Node> =
             self.inventory.nodes.iter().filter(|node| !cloud.droplets.contains_key(&node.name)).collect();
         if !missing.is_empty() && !cloud.ssh_key {
-            self.step(Phase::Keys, None, Action::ImportSshKey, "the account does not know it");
+            self.step(Phase::Keys, None, Action::ImportSshKey, Reason::KeyUnknown);
         }
         for node in missing {
-            let why = format!("no droplet `{}` has the tag of this cluster", node.name);
+            let why = Reason::NoDroplet { node: node.name.clone() };
             self.step(Phase::Provide, Some(node), Action::CreateDroplet, why);
         }
         for node in &self.inventory.nodes {
@@ -31,14 +32,14 @@ impl Planner<'_> {
                     continue;
                 }
                 let action = Action::PowerOn { droplet: droplet.id };
-                self.step(Phase::Provide, Some(node), action, "its droplet is off");
+                self.step(Phase::Provide, Some(node), action, Reason::DropletOff);
             } else if let Some(droplet) = cloud.droplets.get(&node.name)
                 && droplet.public.is_none()
             {
                 let (action, why) = if droplet.failed {
-                    (Action::RemakeDroplet { droplet: droplet.id }, "the provider has failed to create it")
+                    (Action::RemakeDroplet { droplet: droplet.id }, Reason::CreationFailed)
                 } else {
-                    (Action::AwaitDroplet { droplet: droplet.id }, "it is being made and has no address yet")
+                    (Action::AwaitDroplet { droplet: droplet.id }, Reason::DropletBeingMade)
                 };
                 self.step(Phase::Provide, Some(node), action, why);
             }
@@ -52,14 +53,14 @@ impl Planner<'_> {
                 _ => self.inventory.primary().name.clone(),
             };
             let action = Action::CreateFloatingIp { node };
-            self.step(Phase::Reach, None, action, "the cluster has none");
+            self.step(Phase::Reach, None, action, Reason::NoFloatingIp);
         } else if self
             .inventory
             .nodes
             .iter()
             .any(|node| cloud.droplets.get(&node.name).is_none_or(|droplet| !droplet.records_floating_ip))
         {
-            let why = "so that it is found again when it leads nowhere";
+            let why = Reason::FloatingIpUnrecorded;
             self.step(Phase::Reach, None, Action::RecordFloatingIp, why);
         }
     }
@@ -78,7 +79,7 @@ impl Planner<'_> {
                     }
                 };
                 let hint = format!("{hint}; if it is not wanted any more, delete it, and `up` makes another");
-                self.refuse(Some(node), wrong, hint);
+                self.refuse(TroubleKind::Mislabelled, Some(node), wrong, hint);
             }
         }
         let missing: Vec<&str> = self.inventory.nodes.iter().map(|node| node.name.as_str()).collect();
@@ -90,6 +91,7 @@ impl Planner<'_> {
                 let lacks = if others.is_empty() { "has" } else { "have" };
                 let as_what = stray.node.as_deref().filter(|node| missing.contains(node)).unwrap_or(first);
                 self.refuse(
+                    TroubleKind::Stray,
                     None,
                     format!("{what}, and {} {lacks} no droplet", missing.join(", ")),
                     format!(
@@ -98,6 +100,7 @@ impl Planner<'_> {
                 );
             } else if !matches!(self.primary, Primary::One(_)) {
                 self.refuse(
+                    TroubleKind::Stray,
                     None,
                     format!("{what}, and no node of the inventory takes writes"),
                     format!(
@@ -108,6 +111,7 @@ impl Planner<'_> {
             } else {
                 let node = stray.node.as_ref().unwrap_or(&stray.name);
                 self.trouble(
+                    TroubleKind::Stray,
                     None,
                     what,
                     format!("it costs money: put `{node}` back into the inventory; or, if nothing on it is wanted any more, delete it"),
@@ -116,6 +120,7 @@ impl Planner<'_> {
         }
         if let Some(taken) = cloud.taken.as_ref().filter(|_| self.addresses.wants_floating_ip) {
             self.refuse(
+                TroubleKind::AddressTaken,
                 None,
                 taken.stranger(),
                 format!(
@@ -133,7 +138,7 @@ impl Planner<'_> {
         let Some(droplet) = cloud.droplets.get(name) else { return };
         if floating_ip.droplet != Some(droplet.id) {
             let action = Action::AssignFloatingIp { node: name.clone(), droplet: droplet.id };
-            let why = format!("{name} takes writes");
+            let why = Reason::TakesWrites { node: name.clone() };
             self.step(Phase::Address, None, action, why);
         }
     }

@@ -3,6 +3,7 @@
 use super::Planner;
 use crate::facts::Host;
 use crate::inventory::{Inventory, Node, Provider};
+use crate::plan::TroubleKind;
 use crate::plan::roles::{self, Data, Primary};
 
 /// PostgreSQL wants this much for packages, WAL and a little data.
@@ -51,6 +52,7 @@ impl Planner<'_> {
         if let Primary::Several(names) = &self.primary {
             let names = names.join(" and ");
             self.refuse(
+                TroubleKind::SplitBrain,
                 None,
                 format!("{names} take writes at the same time"),
                 "nothing is changed; decide which of them is right, stop PostgreSQL on the other, and look at its data \
@@ -62,6 +64,7 @@ impl Planner<'_> {
                 "this machine remembers the cluster (system identifier {identifier}), and no host holds any of it"
             );
             self.refuse(
+                TroubleKind::ClusterGone,
                 None,
                 message,
                 "no new cluster is made in its place: name the hosts that hold it. Only where its data is lost for good, \
@@ -80,6 +83,7 @@ impl Planner<'_> {
                         ),
                     };
                     self.refuse(
+                        TroubleKind::Unknown,
                         Some(&node.name),
                         format!("cannot be asked whether this cluster existed before: {why}"),
                         hint,
@@ -90,11 +94,12 @@ impl Planner<'_> {
         for node in &self.inventory.nodes {
             let Some(host) = self.host(&node.name).up() else { continue };
             if !host.root {
-                self.refuse(Some(&node.name), "commands do not run as root", SUDO);
+                self.refuse(TroubleKind::NotRoot, Some(&node.name), "commands do not run as root", SUDO);
                 continue;
             }
             if !["debian", "ubuntu"].contains(&host.os.as_str()) {
                 self.refuse(
+                    TroubleKind::Unsupported,
                     Some(&node.name),
                     format!("runs {} {}", host.os, host.os_version),
                     "Debian and Ubuntu are supported",
@@ -102,6 +107,7 @@ impl Planner<'_> {
             }
             if host.arch != "x86_64" {
                 self.refuse(
+                    TroubleKind::Unsupported,
                     Some(&node.name),
                     format!("is {}", host.arch),
                     "cluster-node is built for x86_64",
@@ -109,6 +115,7 @@ impl Planner<'_> {
             }
             if let Data::Foreign(whose) = roles::data(self.inventory, self.facts, host) {
                 self.refuse(
+                    TroubleKind::ForeignData,
                     Some(&node.name),
                     whose,
                     "it is not this cluster's and is left alone: use another host, or, where it should be part of the \
@@ -119,6 +126,7 @@ impl Planner<'_> {
             let ours = roles::data(self.inventory, self.facts, host);
             if let (Data::None, Some(program)) = (&ours, host.listeners.get(&port)) {
                 self.refuse(
+                    TroubleKind::PortTaken,
                     Some(&node.name),
                     format!("port {port} is taken by {program}"),
                     "stop it there, or choose another `postgresql.port`",
@@ -133,6 +141,7 @@ impl Planner<'_> {
                 })
             {
                 self.refuse(
+                    TroubleKind::WrongAddress,
                     Some(&node.name),
                     format!("does not have its connection_host {address}, {} has it", other.name),
                     format!("{} has {}", node.name, host.addresses.join(", ")),
@@ -141,6 +150,7 @@ impl Planner<'_> {
             let server = format!("postgresql-{}", self.inventory.postgresql.version);
             if !host.packages.installed.contains_key(&server) && host.disk_free_kib < DISK_NEEDED_KIB {
                 self.refuse(
+                    TroubleKind::NoRoom,
                     Some(&node.name),
                     format!("has {} MiB free below /var", host.disk_free_kib / 1024),
                     format!("PostgreSQL needs {} MiB to begin with", DISK_NEEDED_KIB / 1024),

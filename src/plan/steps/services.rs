@@ -3,6 +3,7 @@
 use super::Planner;
 use crate::facts::HostFacts;
 use crate::inventory::{Node, Role};
+use crate::plan::Reason;
 use crate::plan::{Action, Phase, Unit};
 
 impl Planner<'_> {
@@ -31,10 +32,10 @@ impl Planner<'_> {
         }
         if !new.is_empty() {
             let action = Action::Services { units: new, restart: false };
-            self.step(Phase::Watch, Some(node), action, "they do not run");
+            self.step(Phase::Watch, Some(node), action, Reason::ServicesNotRunning);
         }
         if !stale.is_empty() {
-            let why = "what runs has read an older program or configuration";
+            let why = Reason::ServicesStale;
             self.step(phase, Some(node), Action::Services { units: stale, restart: true }, why);
         }
     }

@@ -9,6 +9,7 @@ use crate::facts::host::PostgresFacts;
 use crate::inventory::{Node, Role};
 use crate::plan::roles::{self, Data, Primary};
 use crate::plan::{Action, Phase, files};
+use crate::plan::{Reason, TroubleKind};
 
 impl<'a> Planner<'a> {
     pub(super) fn set_up(&mut self, node: &'a Node, host: &HostFacts, role: Role) {
@@ -16,14 +17,14 @@ impl<'a> Planner<'a> {
         // as, until its turn comes to be started anew.
         if self.facts.local.node_program != program_hash(host) {
             let action = Action::InstallProgram { sha256: self.facts.local.node_program.clone() };
-            self.step(Phase::Setup, Some(node), action, "it is missing or of another build");
+            self.step(Phase::Setup, Some(node), action, Reason::ProgramDiffers);
         }
         let data = roles::data(self.inventory, self.facts, host);
         let running = host.postgres.is_some();
         if matches!(data, Data::None | Data::HalfMade) && !self.is_clone_under_way(host) {
             let why = match data {
-                Data::HalfMade => "a run that was killed left it half made",
-                _ => "there is none",
+                Data::HalfMade => Reason::HalfMade,
+                _ => Reason::NoData,
             };
             // A half-made clone is made anew by the clone itself.
             if !host.marker.as_ref().is_some_and(|marker| marker.stage == Stage::Cloning) {
@@ -36,7 +37,7 @@ impl<'a> Planner<'a> {
             self.settings(node, host, postgres, role);
         } else if host.postgres_error.is_some() && host.loaded.get("postgresql") == Some(&false) {
             // What keeps it from answering may be what the files have put right.
-            let why = "it does not answer, and its files are newer than what it has read";
+            let why = Reason::ConfigurationUnreadUnanswered;
             self.step(Phase::Reload, Some(node), Action::Reload, why);
             return;
         }
@@ -58,13 +59,8 @@ impl<'a> Planner<'a> {
             }
         }
         if !changes.is_empty() {
-            let there = changes.iter().all(|change| host.files.contains_key(&change.path));
-            let why = match (there, changes.len()) {
-                (true, 1) => "it differs from what the inventory makes",
-                (true, _) => "they differ from what the inventory makes",
-                (false, 1) => "it is missing",
-                (false, _) => "some or all are missing",
-            };
+            let missing = changes.iter().any(|change| !host.files.contains_key(&change.path));
+            let why = Reason::FilesDiffer { count: changes.len(), missing };
             self.step(Phase::Setup, Some(node), Action::WriteFiles { files: changes }, why);
         }
     }
@@ -73,6 +69,7 @@ impl<'a> Planner<'a> {
     fn settings(&mut self, node: &Node, host: &HostFacts, postgres: &PostgresFacts, role: Role) {
         for error in postgres.file_errors.iter().chain(&postgres.hba_errors) {
             self.trouble(
+                TroubleKind::ConfigurationRefused,
                 Some(&node.name),
                 format!("PostgreSQL does not accept its configuration: {error}"),
                 "look at postgresql.settings and clients in the inventory",
@@ -87,6 +84,7 @@ impl<'a> Planner<'a> {
             // Until the files are read, this is no more than news.
             for name in &postgres.not_applied {
                 self.trouble(
+                    TroubleKind::ConfigurationRefused,
                     Some(&node.name),
                     format!("PostgreSQL does not accept its configuration: the value of {name} is wrong"),
                     "it would not start again; look at postgresql.settings in the inventory",
@@ -95,12 +93,7 @@ impl<'a> Planner<'a> {
         }
         if newest > postgres.conf_loaded && postgres.file_errors.is_empty() && postgres.hba_errors.is_empty()
         {
-            self.step(
-                Phase::Reload,
-                Some(node),
-                Action::Reload,
-                "its files are newer than what PostgreSQL has read",
-            );
+            self.step(Phase::Reload, Some(node), Action::Reload, Reason::ConfigurationUnread);
         } else if !postgres.pending_restart.is_empty() {
             // A standby must never allow less than its primary: where values shrink, the primary goes first.
             let shrinks = postgres.file_settings.iter().any(|(name, wanted)| {
@@ -114,12 +107,7 @@ impl<'a> Planner<'a> {
                 Role::Primary | Role::Standby => Phase::RestartLast,
             };
             let settings = postgres.pending_restart.clone();
-            self.step(
-                phase,
-                Some(node),
-                Action::Restart { settings },
-                "PostgreSQL says that they wait for a restart",
-            );
+            self.step(phase, Some(node), Action::Restart { settings }, Reason::RestartPending);
         }
     }
 }

@@ -5,6 +5,7 @@ use crate::facts::HostFacts;
 use crate::inventory::Node;
 use crate::plan::roles::{Data, Primary};
 use crate::plan::{Action, Phase};
+use crate::plan::{Reason, TroubleKind, Waiting};
 
 impl<'a> Planner<'a> {
     pub(super) fn standby(&mut self, node: &'a Node, host: &HostFacts, data: &Data) {
@@ -24,9 +25,9 @@ impl<'a> Planner<'a> {
         match data {
             Data::None | Data::HalfMade | Data::Virgin => {
                 let why = match data {
-                    Data::HalfMade if self.is_clone_under_way(host) => "a clone is under way",
-                    Data::HalfMade => "the last clone did not end",
-                    _ => "it has no data yet",
+                    Data::HalfMade if self.is_clone_under_way(host) => Reason::CloneUnderWay,
+                    Data::HalfMade => Reason::CloneUnfinished,
+                    _ => Reason::NoCloneYet,
                 };
                 self.step(Phase::Follow, Some(node), Action::Clone { from: primary, conninfo }, why);
                 starts = true;
@@ -38,6 +39,7 @@ impl<'a> Planner<'a> {
                     && theirs != identifier
                 {
                     return self.refuse(
+                        TroubleKind::ClustersMixed,
                         Some(&node.name),
                         format!("its data (system identifier {identifier}) is not {primary}'s ({theirs})"),
                         "two clusters have been mixed; nothing is touched",
@@ -45,8 +47,9 @@ impl<'a> Planner<'a> {
                 }
                 if host.postgres.is_none() && host.rejoins() {
                     // What is there now is what is being replaced: to start it would be in the way.
-                    self.plan.waits = Some(format!("the guard of {} to make a standby of it", node.name));
+                    self.wait(Waiting::Rejoin { node: node.name.clone() });
                     return self.trouble(
+                        TroubleKind::Rejoining,
                         Some(&node.name),
                         format!("is being made a standby of {primary}"),
                         "its guard is at it, and nothing is started here meanwhile; `cluster-node status` on the node \
@@ -56,6 +59,7 @@ impl<'a> Planner<'a> {
                 let follows = host.data.as_ref().is_some_and(|data| data.standby_signal);
                 if host.postgres.is_none() && !follows && host.keeps_data() {
                     return self.trouble(
+                        TroubleKind::KeepsData,
                         Some(&node.name),
                         format!("took writes beside {primary}, and keeps them: its data is left as it is"),
                         format!(
@@ -66,8 +70,9 @@ impl<'a> Planner<'a> {
                 }
                 if host.postgres.is_none() && !follows {
                     // Its guard rewinds it, or clones it beside its old data; here there is nothing to do but to wait.
-                    self.plan.waits = Some(format!("{} to become a standby of {primary}", node.name));
+                    self.wait(Waiting::Follow { node: node.name.clone(), primary: primary.clone() });
                     return self.trouble(
+                        TroubleKind::WasPrimary,
                         Some(&node.name),
                         format!("was primary before {primary} took over, and is not its standby yet"),
                         "its guard makes it one by itself; `cluster-node status` on the node says how far it is",
@@ -79,13 +84,14 @@ impl<'a> Planner<'a> {
         if starts && self.is_paused(node) {
             // Whoever paused it may have stopped it, too; the rest is seen to once it runs.
             return self.trouble(
+                TroubleKind::Paused,
                 Some(&node.name),
                 "does not run, and is paused",
                 "`cluster resume` starts it",
             );
         }
         if starts {
-            self.step(Phase::Follow, Some(node), Action::StartStandby, "it does not run");
+            self.step(Phase::Follow, Some(node), Action::StartStandby, Reason::NotRunning);
         }
         let rows =
             self.host(&self.primary_name()).up().and_then(|host| host.repmgr.as_deref()).unwrap_or_default();
@@ -97,7 +103,7 @@ impl<'a> Planner<'a> {
                 && self.is_reached_at(node, &row.conninfo)
         });
         if !registered {
-            self.step(Phase::Follow, Some(node), Action::RegisterStandby, "repmgr does not know it as it is");
+            self.step(Phase::Follow, Some(node), Action::RegisterStandby, Reason::RegistrationDiffers);
         }
     }
 

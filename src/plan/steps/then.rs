@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use super::Planner;
 use crate::facts::{Droplet, HostFacts};
 use crate::inventory::{Node, Provider, Role};
+use crate::plan::TroubleKind;
 use crate::plan::files::{self, Content, FileChange};
 use crate::plan::{Action, Consequence, Risk, Trouble, roles};
 use crate::settings;
@@ -100,6 +101,7 @@ impl<'a> Planner<'a> {
         if let (false, Some(address)) = (provider.floating_ip, &cloud.floating_ip) {
             let address = address.address;
             notes.push(Trouble {
+                kind: TroubleKind::Ignored,
                 node: None,
                 message: format!(
                     "the cluster keeps its floating IP {address}: `floating_ip: false` is ignored"
@@ -128,6 +130,7 @@ impl<'a> Planner<'a> {
             for (found, nodes) in others {
                 let (nodes, have) = (nodes.join(", "), if nodes.len() == 1 { "has" } else { "have" });
                 notes.push(Trouble {
+                kind: TroubleKind::Ignored,
                     node: None,
                     message: format!("{nodes} {have} the {key} {found}: `{key}: {wanted}` counts for new droplets alone"),
                     hint: if key == "size" {

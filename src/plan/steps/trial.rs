@@ -2,6 +2,7 @@
 
 use super::Planner;
 use crate::inventory::{Node, Role};
+use crate::plan::Reason;
 use crate::plan::roles::{self, Data};
 use crate::plan::{Action, Phase, files};
 
@@ -30,7 +31,7 @@ impl Planner<'_> {
         };
         let there = self.inventory.nodes.iter().filter(|node| self.has_our_data(&node.name));
         let Some(node) = there.min_by_key(rank) else { return };
-        let why = "a server that starts with them, on an empty data directory, says that they work";
+        let why = Reason::SettingsUntried;
         self.step(Phase::Try, Some(node), Action::TrySettings { text, sha256 }, why);
     }
 

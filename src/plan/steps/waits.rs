@@ -5,6 +5,7 @@ use crate::facts::HostFacts;
 use crate::inventory::Node;
 use crate::plan::roles::{Data, Primary};
 use crate::plan::{Action, Phase};
+use crate::plan::{Reason, TroubleKind, Waiting};
 
 impl Planner<'_> {
     /// A primary that has not been granted its first lease yet has nobody who would take over from it.
@@ -12,8 +13,9 @@ impl Planner<'_> {
         let Primary::One(name) = &self.primary else { return };
         let name = name.clone();
         if self.host(&name).up().and_then(HostFacts::holds_lease) == Some(false) {
-            self.plan.waits = Some(format!("a majority to grant {name} the lease"));
+            self.wait(Waiting::Lease { node: name.clone() });
             self.trouble(
+                TroubleKind::NoLease,
                 Some(&name),
                 "has not been granted the lease: until it is, nobody takes over from it",
                 "a majority of the guards must run and reach each other (UDP port 5480); `cluster-node status` on the \
@@ -28,9 +30,10 @@ impl Planner<'_> {
         if self.paused.is_empty() {
             return;
         }
-        self.plan.waits = None;
+        self.plan.waits.clear();
         let names = self.paused.join(", ");
         self.trouble(
+            TroubleKind::Paused,
             None,
             format!("paused on {names}: guards start, promote and rejoin nothing there, and this run starts nothing"),
             "`cluster resume` ends the pause",
@@ -39,18 +42,18 @@ impl Planner<'_> {
 
     /// The cluster has been, and nobody takes writes: start what can be started safely, decide nothing.
     pub(super) fn without_primary(&mut self, node: &Node, host: &HostFacts, data: &Data, why: &str) {
-        if self.plan.troubles.iter().all(|trouble| trouble.message != why) {
+        if self.plan.troubles.iter().all(|trouble| trouble.kind != TroubleKind::NoPrimary) {
             let hint = if self.paused.is_empty() {
                 "no new primary is made, so that nothing is lost; the guards start the old one as soon as a majority \
                  of the nodes is there: bring the missing ones back"
             } else {
                 "no new primary is made, so that nothing is lost; the guards go on from here once the pause has ended"
             };
-            self.trouble(None, why, hint);
+            self.trouble(TroubleKind::NoPrimary, None, why, hint);
         }
         let up = self.inventory.nodes.iter().filter(|node| self.host(&node.name).up().is_some()).count();
         if up * 2 > self.inventory.nodes.len() {
-            self.plan.waits = Some("the guards to agree on a primary".into());
+            self.wait(Waiting::Primary);
         }
         if *data == Data::Ours
             && host.postgres.is_none()
@@ -58,7 +61,7 @@ impl Planner<'_> {
             && !host.rejoins()
             && !self.is_paused(node)
         {
-            self.step(Phase::Follow, Some(node), Action::StartStandby, "it does not run");
+            self.step(Phase::Follow, Some(node), Action::StartStandby, Reason::NotRunning);
         }
     }
 }

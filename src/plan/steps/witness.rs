@@ -8,8 +8,10 @@ use super::Planner;
 use crate::facts::HostFacts;
 use crate::facts::host::RepmgrNode;
 use crate::inventory::Node;
+use crate::plan::reason::RoleUse;
 use crate::plan::roles::{Data, Primary};
 use crate::plan::{Action, Phase};
+use crate::plan::{Reason, TroubleKind};
 
 impl Planner<'_> {
     pub(super) fn witness(&mut self, node: &Node, host: &HostFacts, data: &Data, running: bool) {
@@ -17,13 +19,14 @@ impl Planner<'_> {
             Data::Foreign(_) => return,
             Data::Ours if !running && self.is_paused(node) => {
                 return self.trouble(
+                    TroubleKind::Paused,
                     Some(&node.name),
                     "does not run, and is paused",
                     "`cluster resume` starts it",
                 );
             }
             _ if !running => {
-                let why = "it does not run";
+                let why = Reason::NotRunning;
                 self.step(Phase::Setup, Some(node), Action::StartNew { made: Stage::Witness }, why);
                 if *data == Data::Ours {
                     // It has run before; what it holds is for the next look to say.
@@ -32,7 +35,7 @@ impl Planner<'_> {
             }
             _ => {}
         }
-        self.role(node, Phase::Setup, "repmgr", host.postgres.as_ref(), "repmgr logs in with it");
+        self.role(node, Phase::Setup, "repmgr", host.postgres.as_ref(), RoleUse::Repmgr);
         let name = match &self.primary {
             Primary::One(name) => name.clone(),
             Primary::Never => self.inventory.primary().name.clone(),
@@ -57,7 +60,7 @@ impl Planner<'_> {
         if !(right(own) && right(primary_rows) && primaries(own) == primaries(primary_rows)) {
             let primary_host = self.addresses.hosts.get(&name).map(IpAddr::to_string).unwrap_or_default();
             let action = Action::RegisterWitness { primary_host };
-            self.step(Phase::Follow, Some(node), action, "repmgr does not know it as it is");
+            self.step(Phase::Follow, Some(node), action, Reason::RegistrationDiffers);
         }
     }
 }

@@ -101,12 +101,27 @@ pub(crate) const ROWS: &[Row] = &[
         name: "link-cut-then-killed",
         goals: "G2 G6",
         fault: "the link between the data nodes cut; then PostgreSQL on the primary killed",
-        expected: "the standby takes over with the witness's grant",
+        expected: "the primary, which is there and has what the standby never got, is started again; nothing lost",
         play: |trial| {
             trial.breaks(&Fault::between(&trial.old, &trial.new))?;
             trial.sleep(8.0);
             trial.restart_clock();
             trial.breaks(&Fault::KillPostgres(trial.old.clone()))?;
+            trial.lossless();
+            trial.stays(20.0)?;
+            trial.mends()
+        },
+    },
+    Row {
+        name: "link-cut-then-powered-off",
+        goals: "G2 G6 G7",
+        fault: "the link between the data nodes cut; then the primary's host powered off",
+        expected: "the standby takes over with the witness's grant; what it never got is told",
+        play: |trial| {
+            trial.breaks(&Fault::between(&trial.old, &trial.new))?;
+            trial.sleep(8.0);
+            trial.restart_clock();
+            trial.breaks(&Fault::PowerOff(trial.old.clone()))?;
             trial.failover()?;
             trial.mends()?;
             trial.back()

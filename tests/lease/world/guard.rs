@@ -5,7 +5,7 @@ use cluster_contract::journal::Event as Happened;
 use cluster_node::core::{Effect, Input, Mended};
 use cluster_node::decision::Job;
 use cluster_node::lease::{Event, Message};
-use cluster_node::postgres::{Look, State};
+use cluster_node::postgres::{Look, QUIET, State};
 
 use super::World;
 use crate::laws::{self, Mistake};
@@ -82,8 +82,8 @@ impl World {
     fn look(&self, index: usize, began: Millis) -> Look {
         let (real, node) = (self.real, &self.nodes[index]);
         let from = || {
-            let (upstream, _) = node.upstream?;
-            Some(format!("10.0.0.{}", self.nodes[upstream].id))
+            let (upstream, heard) = node.upstream?;
+            (real <= heard + QUIET).then(|| format!("10.0.0.{}", self.nodes[upstream].id))
         };
         let state = match node.postgres {
             _ if !node.answers(real) => State::Silent("no heartbeat".into()),
@@ -188,7 +188,8 @@ impl World {
             Effect::Begin(job) => self.begin(index, job)?,
             Effect::Abort => self.nodes[index].work = None,
             Effect::MoveAddress { .. } => {
-                self.mail(index, real + 100, Letter::Is(Input::AddressMoved(Ok(false))));
+                let moved = if self.provider.away { Err("away".to_owned()) } else { Ok(false) };
+                self.mail(index, real + 100, Letter::Is(Input::AddressMoved(moved)));
             }
             Effect::StopMoving => {
                 self.nodes[index].mail.retain(|mail| !matches!(mail.what, Letter::Is(Input::AddressMoved(_))))

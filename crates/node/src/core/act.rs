@@ -60,7 +60,7 @@ impl Core {
 
     pub(super) fn keep_address(&mut self, now: Millis, seen: &Seen) {
         if !seen.leads() {
-            (self.has_address, self.address.next) = (None, now);
+            (self.has_address, self.address_trouble, self.address.next) = (None, None, now);
             // A move takes seconds and is tried again for minutes; the address is another's by then.
             if self.address.runs {
                 self.address.runs = false;

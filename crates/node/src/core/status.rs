@@ -36,7 +36,8 @@ impl Core {
             has_address: self.has_address,
             doing: self.job.map(|job| job.kind()),
             why: self.why.to_owned(),
-            trouble: self.job_trouble.clone().or_else(|| self.address_trouble.clone()),
+            // Where the address leads is the holder's matter.
+            trouble: self.job_trouble.clone().or_else(|| self.address_trouble.clone().filter(|_| seen.holds)),
             disk: self.disk_trouble.clone(),
             room: self.room_trouble.clone(),
             outdated: self.outdated,

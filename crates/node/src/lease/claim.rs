@@ -155,7 +155,7 @@ impl Lease {
             // The time of a canvass was for those that have more: they are preferred for a moment, and no longer.
             let deferred = *deferred;
             if yes.len() >= self.majority()
-                && (!deferred || self.deferred_at.is_some_and(|since| now >= since + self.timing.preference))
+                && (!deferred || self.deferred_at.is_some_and(|since| now >= since + self.timing.defers))
             {
                 let Claim::Canvass { term, .. } = self.claim else { return };
                 return self.begin(now, term, output);

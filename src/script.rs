@@ -1,10 +1,13 @@
 //! The scripts that run on hosts. Those that come near what belongs to postgres have `whose.sh` in front of them. Those
 //! that know of PostgreSQL take CLUSTER, VERSION and PORT first and have the shared functions of `lib.sh` besides.
 
+use crate::inventory::Inventory;
+use crate::remote::Command;
+
 /// A script that stands alone, with what makes it immune to the host in front of it.
 macro_rules! plain {
     ($name:literal) => {
-        concat!(include_str!("../settings/session.sh"), include_str!(concat!("scripts/", $name, ".sh")))
+        concat!(include_str!("settings/session.sh"), include_str!(concat!("scripts/", $name, ".sh")))
     };
 }
 
@@ -12,8 +15,8 @@ macro_rules! plain {
 macro_rules! with_whose {
     ($name:literal) => {
         concat!(
-            include_str!("../settings/session.sh"),
-            include_str!("../../crates/contract/src/whose.sh"),
+            include_str!("settings/session.sh"),
+            include_str!("../crates/contract/src/whose.sh"),
             include_str!(concat!("scripts/", $name, ".sh"))
         )
     };
@@ -23,8 +26,8 @@ macro_rules! with_whose {
 macro_rules! after_files {
     ($name:literal) => {
         concat!(
-            include_str!("../settings/session.sh"),
-            include_str!("../../crates/contract/src/whose.sh"),
+            include_str!("settings/session.sh"),
+            include_str!("../crates/contract/src/whose.sh"),
             include_str!("scripts/write-files.sh"),
             include_str!(concat!("scripts/", $name, ".sh"))
         )
@@ -35,9 +38,9 @@ macro_rules! after_files {
 macro_rules! with_lib {
     ($name:literal) => {
         concat!(
-            include_str!("../settings/session.sh"),
+            include_str!("settings/session.sh"),
             "cluster=$1 version=$2 port=$3\n",
-            include_str!("../../crates/contract/src/whose.sh"),
+            include_str!("../crates/contract/src/whose.sh"),
             include_str!("scripts/lib.sh"),
             include_str!(concat!("scripts/", $name, ".sh"))
         )
@@ -76,6 +79,11 @@ scripts! {
     RESTART = with_lib "restart";
     TRY_SETTINGS = with_lib "try-settings";
     STOP = with_lib "stop";
+    ASK = plain "ask";
+    CLOCK = plain "clock";
+    JOURNAL = plain "journal";
+    READ_SECRET = with_whose "read-secret";
+    CLONE_SIZE = with_lib "clone-size";
     DRILL_CHECK = plain "drill-check";
     DRILL_BREAK = with_lib "drill-break";
     DRILL_MEND = with_lib "drill-mend";
@@ -85,10 +93,30 @@ scripts! {
 pub const OF_THE_GUARD: (&str, &str) = (
     "rejoin",
     concat!(
-        include_str!("../../crates/contract/src/whose.sh"),
-        include_str!("../../crates/node/src/guard/rejoin.sh")
+        include_str!("../crates/contract/src/whose.sh"),
+        include_str!("../crates/node/src/guard/rejoin.sh")
     ),
 );
+
+/// A script that knows of PostgreSQL, with what it takes first: CLUSTER, VERSION and PORT.
+pub(crate) fn of_postgres(inventory: &Inventory, label: &'static str, script: &'static str) -> Command {
+    let postgresql = &inventory.postgresql;
+    Command::new(label, script).args([
+        inventory.cluster.clone(),
+        postgresql.version.to_string(),
+        postgresql.port.to_string(),
+    ])
+}
+
+/// SQL, run as postgres in a database.
+pub(crate) fn psql(
+    inventory: &Inventory,
+    label: &'static str,
+    database: &str,
+    sql: impl Into<Vec<u8>>,
+) -> Command {
+    of_postgres(inventory, label, PSQL).arg(database).stdin(sql)
+}
 
 #[cfg(test)]
 mod tests {

@@ -1,0 +1,121 @@
+//! What must be true of every plan, whatever the world: looked at before a step is done, and by the tests.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use cluster_contract::marker::Stage;
+
+use super::members::Configuration;
+use super::roles::{self, Data};
+use super::wish::Wish;
+use super::{Action, Phase, Plan};
+use crate::facts::{Facts, Host};
+use crate::inventory::Inventory;
+
+/// A mistake of the planner. Nothing of such a plan is done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Breach {
+    /// A plan that is refused has steps.
+    StepsOfRefused,
+    /// The same is wanted twice.
+    Twice(Wish),
+    /// A directory is replaced that holds this cluster's data, or somebody else's.
+    ReplacesData {
+        /// The node.
+        node: String,
+        /// What is there.
+        data: Data,
+    },
+    /// A new primary where the cluster existed.
+    SecondBeginning {
+        /// The node.
+        node: String,
+    },
+    /// Two configurations of members, or one that differs by more than a member from the newest.
+    LeapOfMembers {
+        /// The node that would be told.
+        node: String,
+        /// The number of the configuration.
+        generation: u64,
+    },
+    /// Two nodes restart PostgreSQL at the same time.
+    RestartsAtOnce {
+        /// The phase.
+        phase: Phase,
+    },
+}
+
+impl fmt::Display for Breach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Breach::StepsOfRefused => f.write_str("it is refused, and has steps"),
+            Breach::Twice(wish) => write!(f, "`{wish}` is planned twice"),
+            Breach::ReplacesData { node, data } => write!(f, "it would replace data on {node} ({data:?})"),
+            Breach::SecondBeginning { node } => {
+                write!(f, "it would begin the cluster anew on {node}, and the cluster exists")
+            }
+            Breach::LeapOfMembers { node, generation } => write!(
+                f,
+                "it would give {node} members {generation}, which are more than one member away from the present ones"
+            ),
+            Breach::RestartsAtOnce { phase } => {
+                write!(f, "it would restart two nodes at the same time ({})", phase.title())
+            }
+        }
+    }
+}
+
+/// Everything that is wrong with a plan for this world.
+pub fn lint(inventory: &Inventory, facts: &Facts, plan: &Plan) -> Vec<Breach> {
+    let mut found = Vec::new();
+    if !plan.refusals.is_empty() && !plan.steps.is_empty() {
+        found.push(Breach::StepsOfRefused);
+    }
+    let data = |node: &str| {
+        let host = facts.hosts.get(node).and_then(Host::up)?;
+        Some(roles::data(inventory, facts, host))
+    };
+    let newest = Configuration::newest(inventory, facts);
+    let mut wishes = BTreeSet::new();
+    let mut restarts = BTreeSet::new();
+    let mut members: Option<&Configuration> = None;
+    for step in &plan.steps {
+        found
+            .extend(step.wishes().into_iter().filter(|wish| !wishes.insert(wish.clone())).map(Breach::Twice));
+        let Some(node) = step.node.clone() else { continue };
+        match &step.action {
+            Action::Clone { .. } | Action::CreateData { .. } => {
+                if let Some(data @ (Data::Ours | Data::Foreign(_))) = data(&node) {
+                    found.push(Breach::ReplacesData { node, data });
+                }
+            }
+            Action::StartNew { made: Stage::Primary } if existed(inventory, facts) => {
+                found.push(Breach::SecondBeginning { node });
+            }
+            Action::Configure { members: next, .. } => {
+                let leaps = newest.as_ref().is_some_and(|newest| newest.distance(next) > 1);
+                if leaps || members.is_some_and(|other| other != next) {
+                    found.push(Breach::LeapOfMembers { node, generation: next.generation });
+                }
+                members = Some(next);
+            }
+            Action::Restart { .. } if !step.phase.one_at_a_time() && !restarts.insert(step.phase) => {
+                found.push(Breach::RestartsAtOnce { phase: step.phase });
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+/// Whether the cluster has ever been, as far as can be seen: it is remembered, or a node holds data of it. What a killed
+/// run has begun on the first primary, and nobody has taken up yet, is not that.
+fn existed(inventory: &Inventory, facts: &Facts) -> bool {
+    let holds = |node: &crate::inventory::Node| {
+        facts.hosts.get(&node.name).and_then(Host::up).is_some_and(|host| {
+            let taken_up = host.postgres.is_some() || node.name != inventory.primary().name;
+            roles::data(inventory, facts, host) == Data::Ours && taken_up
+        })
+    };
+    facts.local.system_identifier.is_some() || inventory.data_nodes().any(holds)
+}

@@ -1,0 +1,259 @@
+//! Why a step is there, and what a run waits for when no step is left.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// Why a step is there. Programs read the kind, people the words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum Reason {
+    /// The provider's account does not have the operator's key.
+    KeyUnknown,
+    /// The provider has no droplet for the node.
+    NoDroplet {
+        /// The node.
+        node: String,
+    },
+    /// The node's droplet is off.
+    DropletOff,
+    /// The node's droplet has never been reached.
+    DropletNew,
+    /// The provider is making the droplet.
+    DropletBeingMade,
+    /// The provider has failed to make the droplet.
+    CreationFailed,
+    /// The cluster has no floating IP.
+    NoFloatingIp,
+    /// The floating IP is not written down at the provider.
+    FloatingIpUnrecorded,
+    /// Another node takes writes than the one that the floating IP leads to.
+    TakesWrites {
+        /// The node.
+        node: String,
+    },
+    /// Nobody has got in yet.
+    NotReached {
+        /// What ssh said.
+        why: String,
+    },
+    /// cloud-init has not ended.
+    CloudInit {
+        /// Its state.
+        state: String,
+    },
+    /// The host key was handed over where others can read it.
+    KeyExposed,
+    /// Debian's packages make a cluster of their own unless they are told not to.
+    NoClusterOfPackages,
+    /// apt's lists are missing or old.
+    ListsOld,
+    /// The distribution does not have a package.
+    NotInDistribution {
+        /// The distribution.
+        os: String,
+        /// The packages.
+        packages: String,
+    },
+    /// Packages are missing.
+    NotInstalled,
+    /// dpkg was interrupted.
+    DpkgInterrupted,
+    /// Changed settings have not been tried.
+    SettingsUntried,
+    /// The node's program is missing or of another build.
+    ProgramDiffers,
+    /// There is no data directory.
+    NoData,
+    /// What a killed run left is worth nothing.
+    HalfMade,
+    /// Files are missing or differ.
+    FilesDiffer {
+        /// How many.
+        count: usize,
+        /// Whether some are missing.
+        missing: bool,
+    },
+    /// The cluster has never been.
+    NewCluster,
+    /// It does not run.
+    NotRunning,
+    /// They do not run.
+    ServicesNotRunning,
+    /// What runs has read an older program or configuration.
+    ServicesStale,
+    /// The files are newer than what PostgreSQL has read.
+    ConfigurationUnread,
+    /// The same, and PostgreSQL does not answer.
+    ConfigurationUnreadUnanswered,
+    /// PostgreSQL says that settings wait for a restart.
+    RestartPending,
+    /// A clone is under way.
+    CloneUnderWay,
+    /// A clone was begun and did not end.
+    CloneUnfinished,
+    /// The standby has no data yet.
+    NoCloneYet,
+    /// repmgr has no record of the node.
+    Unregistered,
+    /// repmgr's record of the node is not right.
+    RegistrationDiffers,
+    /// A role is needed.
+    RoleNeeded {
+        /// What for.
+        by: RoleUse,
+    },
+    /// A role has other rights, settings or another password.
+    RoleDiffers,
+    /// A database is missing.
+    DatabaseNeeded {
+        /// Whether the inventory declares it; `up` and `drill` write to it otherwise.
+        declared: bool,
+    },
+    /// The node is worth a vote and has none.
+    NoVoteYet,
+    /// The node has no vote any more.
+    NoVoteAnyMore,
+    /// The primary is told of a change of members before the others: it asks them as one of them.
+    PrimaryAsksAsMember,
+    /// The node goes by an older configuration of members.
+    MembersOld,
+    /// An older change of members was not finished.
+    MembersUnfinished,
+}
+
+/// Who needs a role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RoleUse {
+    /// repmgr logs in with it.
+    Repmgr,
+    /// This program's own checks write with it.
+    Checks,
+    /// The inventory declares it.
+    Inventory,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Reason::KeyUnknown => "the account does not know it",
+            Reason::NoDroplet { node } => {
+                return write!(f, "no droplet `{node}` has the tag of this cluster");
+            }
+            Reason::DropletOff => "its droplet is off",
+            Reason::DropletNew => "its droplet is new",
+            Reason::DropletBeingMade => "it is being made and has no address yet",
+            Reason::CreationFailed => "the provider has failed to create it",
+            Reason::NoFloatingIp => "the cluster has none",
+            Reason::FloatingIpUnrecorded => "so that it is found again when it leads nowhere",
+            Reason::TakesWrites { node } => return write!(f, "{node} takes writes"),
+            Reason::NotReached { why } => why,
+            Reason::CloudInit { state } => return write!(f, "cloud-init is {state}"),
+            Reason::KeyExposed => "every process on a droplet can read its user data",
+            Reason::NoClusterOfPackages => "packages must not make a cluster of their own",
+            Reason::ListsOld => "apt's lists are missing or old",
+            Reason::NotInDistribution { os, packages } => return write!(f, "{os} does not have {packages}"),
+            Reason::NotInstalled => "not installed",
+            Reason::DpkgInterrupted => "dpkg was interrupted",
+            Reason::SettingsUntried => {
+                "a server that starts with them, on an empty data directory, says that they work"
+            }
+            Reason::ProgramDiffers => "it is missing or of another build",
+            Reason::NoData => "there is none",
+            Reason::HalfMade => "a run that was killed left it half made",
+            Reason::FilesDiffer { count: 1, missing: false } => "it differs from what the inventory makes",
+            Reason::FilesDiffer { missing: false, .. } => "they differ from what the inventory makes",
+            Reason::FilesDiffer { count: 1, missing: true } => "it is missing",
+            Reason::FilesDiffer { missing: true, .. } => "some or all are missing",
+            Reason::NewCluster => "this cluster has never been",
+            Reason::NotRunning => "it does not run",
+            Reason::ServicesNotRunning => "they do not run",
+            Reason::ServicesStale => "what runs has read an older program or configuration",
+            Reason::ConfigurationUnread => "its files are newer than what PostgreSQL has read",
+            Reason::ConfigurationUnreadUnanswered => {
+                "it does not answer, and its files are newer than what it has read"
+            }
+            Reason::RestartPending => "PostgreSQL says that they wait for a restart",
+            Reason::CloneUnderWay => "a clone is under way",
+            Reason::CloneUnfinished => "the last clone did not end",
+            Reason::NoCloneYet => "it has no data yet",
+            Reason::Unregistered => "repmgr does not know it",
+            Reason::RegistrationDiffers => "repmgr does not know it as it is",
+            Reason::RoleNeeded { by: RoleUse::Repmgr } => "repmgr logs in with it",
+            Reason::RoleNeeded { by: RoleUse::Checks } => "`up` and `drill` write with it",
+            Reason::RoleNeeded { by: RoleUse::Inventory } | Reason::DatabaseNeeded { declared: true } => {
+                "the inventory declares it"
+            }
+            Reason::RoleDiffers => "its rights, its settings or its password differ",
+            Reason::DatabaseNeeded { declared: false } => "`up` and `drill` write to it",
+            Reason::NoVoteYet => "it has what the others have, and no vote yet",
+            Reason::NoVoteAnyMore => "it has no vote any more",
+            Reason::PrimaryAsksAsMember => "it asks the others as one of them",
+            Reason::MembersOld => "it goes by older members",
+            Reason::MembersUnfinished => "an older change of members was not finished",
+        })
+    }
+}
+
+/// What the nodes do by themselves, worth waiting for when no step is left.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum Waiting {
+    /// A majority grants the lease.
+    Lease {
+        /// The node that takes writes.
+        node: String,
+    },
+    /// The guards agree on a primary.
+    Primary,
+    /// A guard makes a standby of its node.
+    Rejoin {
+        /// The node.
+        node: String,
+    },
+    /// What was primary becomes a standby.
+    Follow {
+        /// The node.
+        node: String,
+        /// The primary.
+        primary: String,
+    },
+    /// A guard takes up a configuration of members.
+    Members {
+        /// The node.
+        node: String,
+        /// The number of the configuration.
+        generation: u64,
+    },
+    /// A guard answers.
+    Guard {
+        /// The node.
+        node: String,
+    },
+    /// A newcomer streams.
+    Newcomer {
+        /// The node.
+        node: String,
+        /// The primary.
+        primary: String,
+    },
+}
+
+impl fmt::Display for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Waiting::Lease { node } => write!(f, "a majority to grant {node} the lease"),
+            Waiting::Primary => f.write_str("the guards to agree on a primary"),
+            Waiting::Rejoin { node } => write!(f, "the guard of {node} to make a standby of it"),
+            Waiting::Follow { node, primary } => write!(f, "{node} to become a standby of {primary}"),
+            Waiting::Members { node, generation } => {
+                write!(f, "the guard of {node} to go by members {generation}")
+            }
+            Waiting::Guard { node } => write!(f, "the guard of {node} to answer, before it gets a vote"),
+            Waiting::Newcomer { node, primary } => {
+                write!(f, "{node} to follow {primary}, before it gets a vote")
+            }
+        }
+    }
+}

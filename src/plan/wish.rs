@@ -1,0 +1,48 @@
+//! What makes two steps the same wish: one that comes back after it was done did not take effect.
+
+use std::fmt;
+
+use super::{Action, Step};
+
+/// One thing that a step wants of one node. A step that writes three files has three.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Wish {
+    /// The node; none for the provider.
+    pub node: Option<String>,
+    /// What is done.
+    pub kind: &'static str,
+    /// To what: a path, a role, a unit, …; empty where there is but one.
+    pub object: String,
+}
+
+impl fmt::Display for Wish {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = self.node.as_deref().unwrap_or("provider");
+        if self.object.is_empty() {
+            write!(f, "{place}: {}", self.kind)
+        } else {
+            write!(f, "{place}: {} {}", self.kind, self.object)
+        }
+    }
+}
+
+impl Step {
+    /// Everything that it wants.
+    pub fn wishes(&self) -> Vec<Wish> {
+        let kind = self.action.kind();
+        let wish = |object: String| Wish { node: self.node.clone(), kind, object };
+        let objects = match &self.action {
+            Action::WriteFiles { files } => files.iter().map(|file| file.path.clone()).collect(),
+            Action::Install { packages } => packages.clone(),
+            Action::Services { units, .. } => units.iter().map(|unit| unit.name().to_owned()).collect(),
+            Action::Restart { settings } => settings.clone(),
+            Action::Role { name, .. } | Action::Database { name, .. } => vec![name.clone()],
+            Action::Configure { members, .. } => vec![members.generation.to_string()],
+            Action::AddRepository { archive: true } => vec!["archive".to_owned()],
+            Action::CreateFloatingIp { node } | Action::AssignFloatingIp { node, .. } => vec![node.clone()],
+            Action::AwaitDroplet { droplet } | Action::RemakeDroplet { droplet } => vec![droplet.to_string()],
+            _ => vec![String::new()],
+        };
+        objects.into_iter().map(wish).collect()
+    }
+}

@@ -1,0 +1,2 @@
+# The host's clock, in milliseconds since 1970.
+date +%s%3N
