@@ -361,6 +361,13 @@ fn nodes(c: &mut Checker, raw: Vec<file::Node>, provider: Option<&Provider>) -> 
                 "every node has an address of its own",
             );
         }
+        if raw.droplet_id.is_some() && matches!(provider, Some(Provider::DigitalOcean(_))) {
+            c.wrong(
+                at("droplet_id"),
+                "is for hosts that exist",
+                "take it out: the API says which droplet a node has, and with another one the floating IP would go astray",
+            );
+        }
         if let Some(key) = &raw.host_key
             && !(key.split_whitespace().count() >= 2
                 && (key.starts_with("ssh-") || key.starts_with("ecdsa-")))

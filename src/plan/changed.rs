@@ -140,8 +140,11 @@ pub fn changed(inventory: &Inventory, facts: &Facts) -> Vec<Trouble> {
         }
         // A host that was made anew has another address, and has no configuration yet.
         if let Some(node) = inventory.node(name)
-            && matches!(inventory.provider, Provider::Existing(_))
-            && let Some(host) = node.connection_host.or_else(|| node.address.as_deref()?.parse().ok())
+            && let Some(host) = node.connection_host.or_else(|| match inventory.provider {
+                Provider::Existing(_) => node.address.as_deref()?.parse().ok(),
+                // A droplet's own is known from the API.
+                Provider::DigitalOcean(_) => None,
+            })
             && let Some(me) = config.nodes.iter().find(|member| member.name == config.node)
             && me.host != host
         {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cluster::settings::{ROLE, SESSION, Scope, hot_standby, render};
+use cluster::settings::{ROLE, SESSION, Scope, render};
 use cluster_contract::timing;
 use cluster_node::postgres;
 
@@ -136,23 +136,20 @@ impl Judge {
         self.judged(&format!("sh /run/trials.sh {} {HOME} /run/try-settings.sh", self.version), texts)
     }
 
-    /// What pairs come to with settings of the inventory.
-    pub(crate) fn pairs(&self, own: &[(BTreeMap<String, String>, bool)]) -> Vec<Verdict> {
+    /// What pairs come to with settings of the inventory, and with what `pair.sh` knows to do besides.
+    pub(crate) fn pairs(&self, own: &[(BTreeMap<String, String>, Vec<&'static str>)]) -> Vec<Verdict> {
         if own.is_empty() {
             return Vec::new();
         }
         let scope = Scope { version: self.version, port: 5432, node: "p", nodes: 3 };
-        let text = |(own, frozen): &(BTreeMap<String, String>, bool)| {
+        let text = |(own, marks): &(BTreeMap<String, String>, Vec<&'static str>)| {
             let rendered = render(scope, own);
             let ours = rendered.mandatory.into_iter().chain(rendered.defaults);
             let lines = ours.map(|(name, value)| (name.to_owned(), value)).chain(rendered.own);
             let line = |(name, value): (String, String)| {
                 format!("{name} = '{}'\n", value.replace('\\', "\\\\").replace('\'', "''"))
             };
-            let shrinks = hot_standby().any(|(name, _)| own.contains_key(name));
-            let marks = [(*frozen, "#frozen\n"), (shrinks, "#shrinks\n")];
-            let marks = marks.into_iter().filter(|(it, _)| *it).map(|(_, mark)| mark.to_owned());
-            lines.map(line).chain(marks).collect()
+            lines.map(line).chain(marks.iter().map(|mark| format!("#{mark}\n"))).collect()
         };
         let texts: Vec<String> = own.iter().map(text).collect();
         self.judged(&format!("sh /run/pairs.sh {} {HOME} {AT_ONCE}", self.version), &texts)

@@ -33,6 +33,8 @@ certificate=/etc/ssl/certs/ssl-cert-snakeoil.pem key=/etc/ssl/private/ssl-cert-s
 install -d -m 755 "/etc/postgresql/$version/main"
 cat >"/etc/postgresql/$version/main/postgresql.conf" <<CONF
 data_directory = '$home/empty'
+hba_file = '$home/empty/pg_hba.conf'
+ident_file = '$home/empty/pg_ident.conf'
 ssl_cert_file = '$certificate'
 ssl_key_file = '$key'
 CONF

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use cluster::inventory::Inventory;
 use cluster::plan::files;
+use cluster::settings::hot_standby;
 
 use crate::judge::{Judge, Known, Verdict};
 
@@ -35,6 +36,8 @@ struct Value {
     value: String,
     bad: bool,
     category: String,
+    /// Less than before of what a standby must not have less of than its primary.
+    shrinks: bool,
 }
 
 /// What came of it.
@@ -77,8 +80,15 @@ fn values(known: &Known) -> Vec<Value> {
         _ => [String::new()].into(),
     };
     values.remove(&known.default);
-    let value =
-        |value: String, bad| Value { name: known.name.clone(), value, bad, category: known.category.clone() };
+    let less = |value: &str| Some(value.parse::<i64>().ok()? < known.default.parse().ok()?);
+    let counts = hot_standby().any(|(name, _)| name == known.name);
+    let value = |value: String, bad| Value {
+        name: known.name.clone(),
+        shrinks: counts && less(&value) == Some(true),
+        value,
+        bad,
+        category: known.category.clone(),
+    };
     let bad = std::iter::once(value("nonsense".into(), true));
     bad.chain(values.into_iter().map(|it| value(it, false))).collect()
 }
@@ -156,6 +166,7 @@ pub(crate) fn sweep(lab: u8, image: &str, version: u32) -> Sweep {
                 value: "nonsense".into(),
                 bad: true,
                 category: "unknown".into(),
+                shrinks: false,
             }],
         })
         .collect();
@@ -206,11 +217,14 @@ pub(crate) fn sweep(lab: u8, image: &str, version: u32) -> Sweep {
     let is_one_of = |list: &[&str], value: &Value| list.iter().any(|it| value.category.starts_with(it));
     let pairs = |groups: &[Vec<&Value>]| {
         said(&format!("{} pairs", groups.len()));
-        let frozen = |group: &[&Value]| group.iter().any(|it| is_one_of(VANISHES, it));
-        judge.pairs(&groups.iter().map(|it| (all(it), frozen(it))).collect::<Vec<_>>())
+        let marks = |group: &[&Value]| {
+            let frozen = group.iter().any(|it| is_one_of(VANISHES, it)).then_some("frozen");
+            frozen.into_iter().chain(group.iter().any(|it| it.shrinks).then_some("shrinks")).collect()
+        };
+        judge.pairs(&groups.iter().map(|it| (all(it), marks(it))).collect::<Vec<_>>())
     };
     // The ground on which all others stand.
-    let plain = judge.pairs(&[(BTreeMap::new(), false), (BTreeMap::new(), true)]);
+    let plain = judge.pairs(&[(BTreeMap::new(), vec![]), (BTreeMap::new(), vec!["frozen", "shrinks"])]);
     for verdict in &plain {
         assert!(verdict.good, "a pair without any setting: {}", verdict.words);
     }
