@@ -185,13 +185,21 @@ impl World {
         let mut text = format!("# Of cluster {}; written anew by every run.\n", self.inventory.cluster);
         let existing = matches!(self.inventory.provider, Provider::Existing(_));
         let quote = |path: &Path| format!("\"{}\"", path.display());
+        // What the inventory says goes before what this machine remembers, and does not take its place: a key that was
+        // mistaken is none any more when it is taken out again.
+        let mut given = String::new();
         for node in &self.inventory.nodes {
             let Some(address) = addresses.get(&node.name) else { continue };
             let _ = write!(text, "Host {}\n  HostName {address}\n", node.name);
             if let Some(key) = &node.host_key {
-                self.pin(node, &[first_two_words(key)])?;
-            }
-            if !existing || !self.pinned(node).is_empty() {
+                let key = first_two_words(key);
+                let _ = writeln!(given, "{} {key}", self.alias(node));
+                if self.pinned(node).is_empty() {
+                    self.pin(node, &[key])?;
+                }
+                let _ = writeln!(text, "  HostKeyAlias {}", self.alias(node));
+                let _ = writeln!(text, "  UserKnownHostsFile {}", quote(&self.state.path(GIVEN)));
+            } else if !existing || !self.pinned(node).is_empty() {
                 let _ = writeln!(text, "  HostKeyAlias {}", self.alias(node));
                 let _ = writeln!(text, "  UserKnownHostsFile {}", quote(&self.state.path("known_hosts")));
             }
@@ -204,9 +212,13 @@ impl World {
             "  StrictHostKeyChecking yes\n  UpdateHostKeys no\n  BatchMode yes\n  ForwardAgent no\n  \
              PasswordAuthentication no\n  ServerAliveInterval 5\n  ServerAliveCountMax 3\n",
         );
+        self.state.write(GIVEN, &given)?;
         self.state.write("ssh_config", &text)
     }
 }
+
+/// The keys that the inventory gives.
+const GIVEN: &str = "known_hosts.inventory";
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();

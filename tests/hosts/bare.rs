@@ -25,14 +25,8 @@ impl Lab {
         names.iter().map(|name| self.bare_host(name, "debian-12-x64", &public)).collect()
     }
 
-    /// Makes one of another image.
-    #[allow(dead_code, reason = "the sweeps over settings use it")]
-    pub(crate) fn bare_host_of(&self, image: &str, name: &str) -> BareHost {
-        self.bare_host(name, image, &self.key())
-    }
-
     /// Makes a key and returns its public half.
-    fn key(&self) -> String {
+    pub(crate) fn key(&self) -> String {
         let key = self.directory.path().join("key");
         let made = Command::new("ssh-keygen")
             .args(["-q", "-t", "ed25519", "-N", "", "-f"])
@@ -43,7 +37,8 @@ impl Lab {
         std::fs::read_to_string(key.with_extension("pub")).unwrap()
     }
 
-    fn bare_host(&self, name: &str, image: &str, public_key: &str) -> BareHost {
+    /// Makes one.
+    pub(crate) fn bare_host(&self, name: &str, image: &str, public_key: &str) -> BareHost {
         let droplet = block_on(async {
             let client = self.client();
             let fingerprint = client.ensure_ssh_key("bare", public_key).await.unwrap().value.fingerprint;

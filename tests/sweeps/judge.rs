@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cluster::settings::{ROLE, SESSION, Scope, render};
+use cluster::settings::{ROLE, SESSION, Scope, hot_standby, render};
 use cluster_contract::timing;
 use cluster_node::postgres;
 
@@ -47,7 +47,7 @@ impl Judge {
     /// its settings, and the names of `--describe-config`.
     pub(crate) fn new(number: u8, image: &str, version: u32) -> (Judge, Vec<Known>, Vec<String>) {
         let lab = Lab::start(number, image);
-        let host = lab.bare_host_of(image, "judge");
+        let host = lab.bare_host("judge", image, &lab.key());
         let judge = Judge { lab, host, version };
         judge.run(
             &format!(
@@ -149,7 +149,10 @@ impl Judge {
             let line = |(name, value): (String, String)| {
                 format!("{name} = '{}'\n", value.replace('\\', "\\\\").replace('\'', "''"))
             };
-            lines.map(line).chain(frozen.then(|| "#frozen\n".to_owned())).collect()
+            let shrinks = hot_standby().any(|(name, _)| own.contains_key(name));
+            let marks = [(*frozen, "#frozen\n"), (shrinks, "#shrinks\n")];
+            let marks = marks.into_iter().filter(|(it, _)| *it).map(|(_, mark)| mark.to_owned());
+            lines.map(line).chain(marks).collect()
         };
         let texts: Vec<String> = own.iter().map(text).collect();
         self.judged(&format!("sh /run/pairs.sh {} {HOME} {AT_ONCE}", self.version), &texts)

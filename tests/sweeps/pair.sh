@@ -37,17 +37,19 @@ at() { if [ "$1" = p ]; then echo "$port"; else echo $((port + 1)); fi; }
 
 mkdir -m 700 "$work" || exit 1
 cp -a "$home/p" "$home/s" "$work/"
-for node in p s; do
-    cat "$home/jobs/$job" - >>"$work/$node/postgresql.conf" <<CONF
-cluster_name = '$node'
+# What is the pair's own, behind the settings.
+settle() {
+    cat "$1" - >>"$work/$2/postgresql.conf" <<CONF
+cluster_name = '$2'
 listen_addresses = '127.0.0.1'
-port = $(at $node)
+port = $(at "$2")
 unix_socket_directories = '$work'
 recovery_end_command = ''
 ssl_cert_file = '/etc/ssl/certs/ssl-cert-snakeoil.pem'
 ssl_key_file = '/etc/ssl/private/ssl-cert-snakeoil.key'
 CONF
-done
+}
+settle "$home/jobs/$job" p
 # Whom a standby follows: $1 follows $2.
 follow() {
     touch "$work/$1/standby.signal"
@@ -58,7 +60,7 @@ CONF
 }
 start() {
     step="start of $2"
-    said=$("$bin/pg_ctl" -D "$work/$1" -l "$work/$1.log" -w -t 20 start 2>&1) || harm "" "$1"
+    said=$("$bin/pg_ctl" -D "$work/$1" -l "$work/$1.log" -w -t 60 start 2>&1) || harm "" "$1"
 }
 stop() {
     step="stop of $2"
@@ -98,8 +100,18 @@ streams() {
 client() { timeout 10 "$bin/psql" -XAtqw -v ON_ERROR_STOP=1 "host=127.0.0.1 port=$(at "$1") sslmode=require channel_binding=require $2" 2>"$work/said"; }
 
 follow s p
-"$bin/pg_ctl" -D "$work/s" -l "$work/s.log" -w -t 20 start >/dev/null 2>&1 &
-start p "the primary"
+if grep -q '^#shrinks' "$home/jobs/$job"; then
+    # The primary first, as `up` restarts them: a standby must not have less until it has replayed that.
+    settle /dev/null s
+    start p "the primary"
+    start s "the standby with more than its primary"
+    beat p "the primary"
+    streams p s "with more than its primary"
+    stop s "the standby"
+fi
+settle "$home/jobs/$job" s
+"$bin/pg_ctl" -D "$work/s" -l "$work/s.log" -w -t 60 start >/dev/null 2>&1 &
+"$bin/pg_ctl" -D "$work/p" status >/dev/null || start p "the primary"
 wait
 step="start of the standby"
 "$bin/pg_ctl" -D "$work/s" status >/dev/null || harm "" s
