@@ -170,7 +170,7 @@ pub(crate) fn transcript(path: &Path) -> String {
 }
 
 /// Takes out what differs from run to run: the fingerprint of a key that was just made, the number of a request
-/// (two are under way at the same time, and either may be refused first), and how long it took.
+/// (two are under way at the same time, and either may be refused first), the name of a log, and how long it took.
 fn constant(text: &str) -> String {
     let mut lines = String::new();
     for line in text.lines() {
@@ -181,6 +181,7 @@ fn constant(text: &str) -> String {
             ("provider   ", "", "…"),
             ("at the provider (", ")", "…"),
             ("cannot be reached: ", "", "…"),
+            ("/demo/logs/", ".jsonl", "RUN"),
         ] {
             if let Some(begin) = line.find(before).map(|at| at + before.len()) {
                 let end = if after.is_empty() {
