@@ -138,6 +138,21 @@ pub fn changed(inventory: &Inventory, facts: &Facts) -> Vec<Trouble> {
                 );
             }
         }
+        // The one that clients know would stay where it is and never move again.
+        if let (Provider::Existing(existing), Some(is)) = (&inventory.provider, &config.floating_ip)
+            && let Some(wanted) = existing.floating_ip.as_ref().map(|it| it.address)
+            && wanted != is.address
+        {
+            let is = is.address;
+            say(
+                None,
+                format!("the cluster's floating IP is {is}, and the inventory says {wanted}"),
+                format!(
+                    "keep `address: {is}`; or take `floating_ip` out, run `up`, let {wanted} lead to the primary, and \
+                     put it in"
+                ),
+            );
+        }
         // A host that was made anew has another address, and has no configuration yet.
         if let Some(node) = inventory.node(name)
             && let Some(host) = node.connection_host.or_else(|| match inventory.provider {

@@ -377,11 +377,6 @@ fn hosts(stage: &Stage, base: &str) -> Vec<Change> {
     let failover = line("failover_token_file");
     let text = std::fs::read_to_string(failover.split_once(": ").unwrap().1).unwrap();
     let other_failover = format!("failover_token_file: {}", stage.lab.write("failover-token", &text));
-    // A second address that leads to the primary.
-    let droplet = stage.node(&stage.primary()).droplet;
-    let made =
-        stage.lab.request("POST", "/v2/reserved_ips", Some(&serde_json::json!({"droplet_id": droplet})));
-    let other_address = made["reserved_ip"]["ip"].as_str().unwrap();
     let private = of("connection_host").split_once(": ").unwrap().1.to_owned();
     let swapped =
         format!("{}\n{}", at("name: pg1").replace("primary", "standby"), node.replace("standby", "primary"));
@@ -396,8 +391,8 @@ fn hosts(stage: &Stage, base: &str) -> Vec<Change> {
         change(
             "provider.existing.floating_ip.address",
             &format!("address: {}", stage.floating),
-            &format!("address: {other_address}"),
-            Done,
+            "address: 203.0.113.77",
+            Refused,
         ),
         change("provider.existing.floating_ip.api_url", &api, &api.replace("127.0.0.1", "localhost"), Done),
         change("provider.existing.floating_ip.failover_token_file", &failover, &other_failover, Nothing),
