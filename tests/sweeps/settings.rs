@@ -244,8 +244,10 @@ pub(crate) fn sweep(lab: u8, image: &str, version: u32) -> Sweep {
     for value in harmless {
         fates.insert(at(value), Fate::Harmless);
     }
-    for (value, words) in harm {
-        fates.insert(at(value), Fate::Harm(words));
+    // Together with another value a server may have borne what it does not bear alone.
+    let alone = judge.trials(&harm.iter().map(|(value, _)| text(&[*value])).collect::<Vec<_>>());
+    for ((value, words), trial) in harm.into_iter().zip(alone) {
+        fates.insert(at(value), if trial.good { Fate::Harm(words) } else { Fate::Server(trial.words) });
     }
     judge.stop();
     let fates = fates.into_iter().map(|(index, fate)| (tried[index].clone(), fate)).collect();
