@@ -78,6 +78,8 @@ pub enum Class {
 pub enum Bound {
     /// A time from the first to the second, as a person writes them; of a bare number PostgreSQL thinks the third.
     Time(&'static str, &'static str, &'static str),
+    /// A number no higher than this.
+    Most(i64),
     /// One of these.
     Only(&'static [&'static str]),
 }
@@ -92,6 +94,7 @@ impl Bound {
                 let (given, least_millis, most_millis) = (millis(value)?, millis(least)?, millis(most)?);
                 (!(least_millis..=most_millis).contains(&given)).then(|| format!("{least} to {most}"))
             }
+            Bound::Most(most) => (value.parse::<i64>().ok()? > most).then(|| format!("{most} at most")),
             Bound::Only(values) => (!values.iter().any(|it| it.eq_ignore_ascii_case(value)))
                 .then(|| format!("`{}`", values.join("` or `"))),
         }

@@ -156,8 +156,12 @@ pub const SETTINGS: &[Setting] = &[
         .bound(Bound::Only(&["try", "off"])),
     free("max_worker_processes", "not lower on a standby than on its primary")
         .control("max_worker_processes"),
-    free("max_prepared_transactions", "not lower on a standby than on its primary")
-        .control("max_prepared_xacts"),
+    free(
+        "max_prepared_transactions",
+        "not lower on a standby than on its primary, and with very many a start after a crash takes minutes",
+    )
+    .bound(Bound::Most(10_000))
+    .control("max_prepared_xacts"),
     free("max_locks_per_transaction", "not lower on a standby than on its primary")
         .control("max_locks_per_xact"),
     blocked("config_file", FILES),

@@ -137,6 +137,7 @@ fn the_tables_of_settings_are_what_the_program_does() {
         let name = format!("`{}`{}", setting.name, versions(setting));
         let bound = match setting.bound {
             Some(Bound::Time(least, most, _)) => format!(", {least} to {most}"),
+            Some(Bound::Most(most)) => format!(", {most} at most"),
             Some(Bound::Only(values)) => format!(", `{}`", values.join("` or `")),
             None => String::new(),
         };

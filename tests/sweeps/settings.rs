@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use cluster::inventory::Inventory;
 use cluster::plan::files;
-use cluster::settings::hot_standby;
+use cluster::settings::{Bound, find, hot_standby};
 
 use crate::judge::{Judge, Known, Verdict};
 
@@ -25,6 +25,9 @@ const FAR: &[&str] = &[
     "Statistics",
     "Version and Platform",
 ];
+
+/// How many nodes the inventory has.
+const NODES: usize = 3;
 
 /// With settings of these, a standby that hangs is tried besides.
 const VANISHES: &[&str] = &["Replication", "Connections and Authentication"];
@@ -79,6 +82,15 @@ fn values(known: &Known) -> Vec<Value> {
         "enum" => known.members.iter().cloned().collect(),
         _ => [String::new()].into(),
     };
+    // Where we stop before the server does, the last that we let pass.
+    if let Some(ours) = find(&known.name) {
+        values.extend(ours.least.map(|least| least(NODES).to_string()));
+        match ours.bound {
+            Some(Bound::Time(least, most, _)) => values.extend([least.to_owned(), most.to_owned()]),
+            Some(Bound::Most(most)) => values.extend([most.to_string()]),
+            Some(Bound::Only(_)) | None => {}
+        }
+    }
     values.remove(&known.default);
     let less = |value: &str| Some(value.parse::<i64>().ok()? < known.default.parse().ok()?);
     let counts = hot_standby().any(|(name, _)| name == known.name);
