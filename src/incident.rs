@@ -163,25 +163,43 @@ pub fn incidents(journals: &[Journal], actions: &[Action]) -> Vec<Incident> {
         }));
     }
     all.sort_by_key(|told| told.at);
-    let grants: Vec<usize> = (0..all.len())
-        .filter(|index| matches!(all[*index].entry.event, Event::Won { .. } | Event::Forced { .. }))
-        .collect();
+    let grants = grants(&all);
     let mut found = Vec::new();
     let mut holder: Option<&str> = None;
     let mut free = 0;
     for (number, index) in grants.iter().enumerate() {
         let next = grants.get(number + 1).copied();
+        let next_of_another =
+            grants[number + 1..].iter().copied().find(|it| all[*it].node != all[*index].node);
         if let Some((at, node)) = cannot_tell(&all, journals, free..*index) {
             (holder, free) = (Some(node), at + 1);
         }
         // Where a journal begins in the middle, what happens to the holder says who it is.
         holder = holder.or_else(|| all[free..*index].iter().find_map(names_holder));
-        let incident = incident(&all, actions, holder, free, *index, next);
+        let incident = incident(&all, actions, holder, free..*index, (next, next_of_another));
         holder = Some(all[*index].node);
         free = index + 1;
         found.push(incident);
     }
     found
+}
+
+/// Where the lease was granted to a node that went on to take writes. One that lost it again before has changed nothing
+/// of who takes writes: what it did belongs to the story of the next.
+fn grants(all: &[Told]) -> Vec<usize> {
+    let won: Vec<usize> = (0..all.len())
+        .filter(|index| matches!(all[*index].entry.event, Event::Won { .. } | Event::Forced { .. }))
+        .collect();
+    let counts = |(number, index): (usize, &usize)| {
+        let Some(next) = won.get(number + 1) else { return true };
+        let is_forced = matches!(all[*index].entry.event, Event::Forced { .. });
+        is_forced || all[*index..*next].iter().any(|told| told.node == all[*index].node && takes_writes(told))
+    };
+    won.iter().enumerate().filter(|it| counts(*it)).map(|(_, index)| *index).collect()
+}
+
+fn takes_writes(told: &Told) -> bool {
+    [TAKES_WRITES, Event::Done { job: Some(Job::Promote) }].contains(&told.entry.event)
 }
 
 /// The last node that was granted the lease and cannot tell of it, because its journal could not be read: an old primary
@@ -234,9 +252,8 @@ fn incident(
     all: &[Told],
     actions: &[Action],
     holder: Option<&str>,
-    free: usize,
-    won: usize,
-    next: Option<usize>,
+    Range { start: free, end: won }: Range<usize>,
+    (next, next_of_another): (Option<usize>, Option<usize>),
 ) -> Incident {
     let to = all[won].node;
     let mut signs: Vec<&Told> = Vec::new();
@@ -279,7 +296,9 @@ fn incident(
     let redundant = holder
         .filter(|holder| *holder != to)
         .and_then(|holder| of(holder, &[Event::Done { job: Some(Job::Rejoin) }]));
-    let lost = after.iter().find_map(|told| match &told.entry.event {
+    // The old primary may come back only after the new one has taken its own lease up again.
+    let until_another = &all[won..next_of_another.unwrap_or(all.len())];
+    let lost = until_another.iter().find_map(|told| match &told.entry.event {
         Event::Lost { lost } => Some(Lost { node: told.node.to_owned(), ..lost.clone() }),
         _ => None,
     });
@@ -387,9 +406,8 @@ pub fn text(incident: &Incident) -> String {
     if !told.is_empty() {
         text.push_str(&format!("{}\n", told.join(", ")));
     }
-    if let Some(lost) = &incident.lost {
+    if let Some(lost) = incident.lost.as_ref().filter(|lost| lost.transactions > 0) {
         let count = match lost.transactions {
-            0 => "no transaction".to_owned(),
             1 => "1 transaction".to_owned(),
             more => format!("{more} transactions"),
         };

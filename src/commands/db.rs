@@ -88,7 +88,7 @@ async fn create(inventory: Inventory, name: String, owner: Option<String>) -> Re
 
 async fn list(inventory: Inventory, json: bool) -> Result<Exit> {
     in_world(inventory, Format::Quiet, None, |world| async move {
-        let facts = world.observe().await?;
+        let facts = world.observe_or_remember().await?;
         let primary = Writable::find(&world.inventory, &facts)?;
         let all = primary.postgres.databases.iter();
         let rows: Vec<_> = all.filter(|database| !database.name.starts_with("template")).collect();
@@ -113,7 +113,7 @@ async fn drop(inventory: Inventory, name: String, yes: bool) -> Result<Exit> {
     }
     in_world(inventory, Format::Quiet, None, |world| async move {
         let _lock = world.state.lock("db drop")?;
-        let facts = world.observe().await?;
+        let facts = world.observe_or_remember().await?;
         let primary = Writable::find(&world.inventory, &facts)?;
         if !primary.postgres.databases.iter().any(|database| database.name == name) {
             data!("{name}: there is no such database");

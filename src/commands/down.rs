@@ -12,7 +12,7 @@ use super::{in_world, read};
 use crate::error::{Advice, Exit};
 use crate::report::{Event, Format};
 use crate::world::World;
-pub(super) use hosts::{Half, stop};
+pub(super) use hosts::{ours, stop};
 
 pub(super) async fn run(path: &Path, yes: bool, json: bool) -> Result<Exit> {
     let inventory = read(path)?;

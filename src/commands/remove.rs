@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use owo_colors::OwoColorize as _;
 
 use super::confirm::confirm;
-use super::down::{Half, stop};
+use super::down::{ours, stop};
 use super::{declared, in_world, interruptible, read};
 use crate::apply::{self, converge_by};
 use crate::error::{Advice, Exit};
@@ -88,13 +88,18 @@ fn droplet(facts: &Facts, node: &Node) -> Option<u64> {
 /// What has no vote any more is stopped, forgotten and deleted. How many things that were.
 async fn leave(world: &Arc<World>, facts: &Facts, node: &Node) -> Result<usize> {
     let mut steps = 0;
-    if facts.hosts.get(&node.name).and_then(crate::facts::Host::up).is_some() {
-        for half in [Half::Services, Half::Postgresql] {
-            world.report.progress(&node.name, "what runs on it is stopped");
-            world.run(&node.name, &stop(world, half), &|_| {}).await?;
+    if let Some(host) = facts.hosts.get(&node.name).and_then(crate::facts::Host::up) {
+        match ours(&world.inventory, facts, host) {
+            Ok(halves) => {
+                for half in halves {
+                    world.report.progress(&node.name, "what runs on it is stopped");
+                    world.run(&node.name, &stop(world, *half), &|_| {}).await?;
+                }
+                world.report.note(format!("{}: stopped and disabled", node.name));
+                steps += 1;
+            }
+            Err(why) => world.report.note(format!("{}: {why}; left alone", node.name)),
         }
-        world.report.note(format!("{}: stopped and disabled", node.name));
-        steps += 1;
     }
     let primary = primary(&world.inventory, facts).context("no node takes writes any more")?;
     world.run(&primary, &forget(&world.inventory, node), &|_| {}).await?;

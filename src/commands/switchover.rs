@@ -123,7 +123,7 @@ async fn wait_for(world: &World, from: &str, to: &str, begun: Instant) -> Result
         {
             return Err(Advice::failed(format!("{other} has taken over instead: {to} did not take up its term"))
                 .hint(format!(
-                    "nothing is lost; the journal of {to}'s guard says what kept it (`journalctl -u cluster-node`)"
+                    "`cluster explain` says whether anything was given up, and the journal of {to}'s guard what kept it (`cluster logs {to}`)"
                 )));
         }
         Ok(None)

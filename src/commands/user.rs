@@ -91,7 +91,7 @@ fn undeclared(inventory: &Inventory, name: &str, hint: &str) -> Result<()> {
 }
 
 async fn list(world: &Arc<World>, json: bool) -> Result<Exit> {
-    let facts = world.observe().await?;
+    let facts = world.observe_or_remember().await?;
     let primary = Writable::find(&world.inventory, &facts)?;
     let mut rows = Vec::new();
     for role in primary.postgres.roles.iter().filter(|role| role.login) {
@@ -129,7 +129,7 @@ async fn list(world: &Arc<World>, json: bool) -> Result<Exit> {
 /// A password is kept first, so that a run that is killed after it is finished by the next.
 async fn new_password(world: &Arc<World>, name: &str) -> Result<Exit> {
     let _lock = world.state.lock("user password")?;
-    let facts = world.observe().await?;
+    let facts = world.observe_or_remember().await?;
     let primary = Writable::find(&world.inventory, &facts)?;
     let Some(role) = primary.postgres.roles.iter().find(|role| role.name == name) else {
         return Err(Advice::refused(format!("there is no role `{name}`"))
@@ -194,6 +194,7 @@ async fn drop(world: &Arc<World>, name: &str) -> Result<Exit> {
         data!("{name}: there is no such role");
     }
     world.state.forget_password(&format!("user:{name}"))?;
+    world.state.forget_password(&format!("next:user:{name}"))?;
     world.state.forget_file(&format!("pgpass-{name}"))?;
     Ok(Exit::Done)
 }

@@ -277,6 +277,9 @@ fn nodes(c: &mut Checker, raw: Vec<file::Node>, provider: Option<&Provider>) -> 
     let mut ids = BTreeMap::new();
     let mut addresses = BTreeMap::new();
     let mut connection_hosts = BTreeMap::new();
+    let mut droplet_ids = BTreeMap::new();
+    // The first node whose address is known, and whether that is IPv4.
+    let mut family: Option<(usize, bool)> = None;
     let mut nodes = Vec::new();
     for (index, raw) in raw.into_iter().enumerate() {
         let at = |key: &str| format!("nodes[{index}].{key}");
@@ -360,6 +363,26 @@ fn nodes(c: &mut Checker, raw: Vec<file::Node>, provider: Option<&Provider>) -> 
                 format!("`{host}` is also the connection_host of nodes[{first}]"),
                 "every node has an address of its own",
             );
+        }
+        if let Some(id) = raw.droplet_id
+            && let Some(first) = droplet_ids.insert(id, index)
+        {
+            c.wrong(
+                at("droplet_id"),
+                format!("{id} is also the droplet_id of nodes[{first}]"),
+                "every node is a droplet of its own: the floating IP would lead to the other one",
+            );
+        }
+        let replicated_at = connection_host.or_else(|| raw.address.as_deref()?.parse().ok());
+        if let Some(host) = replicated_at {
+            let (first, is_v4) = *family.get_or_insert((index, host.is_ipv4()));
+            if host.is_ipv4() != is_v4 {
+                c.wrong(
+                    at("connection_host"),
+                    format!("`{host}` is of another family than the address of nodes[{first}]"),
+                    "the nodes reach each other by IPv4, or all by IPv6",
+                );
+            }
         }
         if raw.droplet_id.is_some() && matches!(provider, Some(Provider::DigitalOcean(_))) {
             c.wrong(

@@ -172,7 +172,8 @@ fn the_tables_of_settings_are_what_the_program_does() {
     golden::check("docs/inventory.md", &format!("{before}{begin}\n{tables}\n{END}{after}"));
 }
 
-const BEGIN: &str = "<!-- Made from tests/inventory, tests/cli and tests/plan by `UPDATE_EXPECTED=1 cargo test --test cases`. -->\n";
+const BEGIN: &str =
+    "<!-- Made from the cases in tests/data by `UPDATE_EXPECTED=1 cargo test --test cases`. -->\n";
 const END: &str = "<!-- End of what is made. -->\n";
 
 /// Every mistake that the cases make, what is printed, and the exit code. What stands outside the marks is kept.
@@ -186,7 +187,7 @@ fn the_table_of_errors_is_what_the_program_prints() {
         rows += 1;
     };
     for case in golden::cases("inventory") {
-        let told = inventory::told(&case).replace("tests/inventory/", "");
+        let told = inventory::told(&case).replace("tests/data/inventory/", "");
         if !told.starts_with("accepted") {
             row(&about(&case), &format!("error: {told}"), "2");
         }

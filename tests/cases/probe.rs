@@ -7,7 +7,7 @@ use cluster_contract::marker::Stage;
 use proptest::prelude::*;
 
 fn recorded(name: &str) -> String {
-    fs::read_to_string(format!("tests/probe/{name}.out")).unwrap()
+    fs::read_to_string(format!("tests/data/probe/{name}.out")).unwrap()
 }
 
 #[test]

@@ -7,14 +7,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::harness::{Lab, Run};
+use crate::support::Lab;
 
 impl Lab {
-    /// `cluster lab …` on this laboratory.
-    pub(crate) fn lab(&self, words: &[&str]) -> Run {
-        self.cluster(&[&["lab"], words, &["--name", &self.name]].concat())
-    }
-
     /// Runs the program and kills it (SIGKILL) some time after it has printed a line with `mark`. Says whether it was
     /// killed.
     pub(crate) fn killed_after(&self, args: &[&str], mark: &str, wait: Duration) -> bool {

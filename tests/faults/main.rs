@@ -1,11 +1,11 @@
 //! The fault matrix on hosts that boot: `make faults`, `make chaos`, `make faults-times`, `make faults-stock`. All need
 //! root and make a laboratory of their own, so they are ignored unless asked for.
 
-#[path = "../hosts/harness.rs"]
-#[allow(dead_code, unused_imports, reason = "the tests of the whole way use more of it")]
-mod harness;
 #[path = "../lease/random.rs"]
 mod random;
+#[path = "../support/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "the tests of the whole way use more of it")]
+mod support;
 
 mod chaos;
 mod crowd;

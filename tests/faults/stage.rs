@@ -11,8 +11,8 @@ use cluster_node::clock;
 use serde_json::{Value, json};
 
 use crate::fault::Fault;
-use crate::harness::{Lab, PREPARED, block_on};
 use crate::invariants::Entry;
+use crate::support::{Lab, PREPARED, block_on};
 use crate::writer::{ADDRESS, Attempt, Outcome, Pace, Target, Writer};
 
 /// The delay of the laboratory's API when an address is moved.
@@ -66,7 +66,7 @@ pub(crate) fn nodes(third: Third) -> String {
         Third::Standby => "  - {name: pg3, id: 3, role: standby}\n",
     };
     format!(
-        "postgresql:\n  version: 15\nclient_tls: false\nnodes:\n  - {{name: pg1, id: 1, role: primary}}\n  \
+        "postgresql:\n  version: 15\n  settings: {{max_connections: 600}}\nclient_tls: false\nnodes:\n  - {{name: pg1, id: 1, role: primary}}\n  \
          - {{name: pg2, id: 2, role: standby}}\n{third}"
     )
 }

@@ -7,7 +7,7 @@ use cluster::check;
 use cluster_cloud::droplet::Power;
 use serde_json::{Value, json};
 
-use super::harness::{Lab, PREPARED, Run, block_on};
+use super::support::{Lab, PREPARED, Run, block_on};
 use super::{demo, node};
 
 /// Twice what a failover takes at most: what has not happened by then does not happen.

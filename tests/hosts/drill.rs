@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use super::harness::{Lab, PREPARED, Run};
+use super::support::{Lab, PREPARED, Run};
 use super::{demo, existing_inventory, node};
 
 /// Which faults are drilled: all, or those that `CLUSTER_TEST_DRILLS` names (`crash,isolate`).

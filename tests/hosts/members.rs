@@ -9,8 +9,8 @@ use cluster::check;
 use cluster_cloud::droplet::Power;
 use serde_json::Value;
 
-use super::harness::{Lab, PREPARED, block_on};
 use super::node;
+use super::support::{Lab, PREPARED, block_on};
 
 const THREE: &str = "postgresql:\n  version: 15\nnodes:
   - {name: pg1, id: 1, role: primary}

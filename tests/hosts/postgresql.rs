@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::harness::{Lab, PREPARED};
+use super::support::{Lab, PREPARED};
 use super::{demo, moments, node};
 
 fn made(number: u8, image: &str) -> (Lab, String) {

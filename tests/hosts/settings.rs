@@ -1,6 +1,6 @@
 //! Settings that would not work, and hosts that speak another language: what only hosts can show.
 
-use super::harness::PREPARED;
+use super::support::PREPARED;
 use super::{Lab, demo, node};
 
 /// A value that PostgreSQL refuses reaches no node; one that needs a restart costs one node at a time.

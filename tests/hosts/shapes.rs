@@ -6,8 +6,8 @@ use cluster_cloud::droplet::Power;
 use serde_json::{Value, json};
 
 use super::drill::faults;
-use super::harness::{Lab, PREPARED};
 use super::node;
+use super::support::{Lab, PREPARED};
 
 const FOUR: &str = "    floating_ip: false
 postgresql:

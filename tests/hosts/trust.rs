@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::harness::{Lab, PREPARED};
+use super::support::{Lab, PREPARED};
 use super::{demo, node};
 
 const DATA: &str = "/var/lib/postgresql/15/main";

@@ -6,7 +6,7 @@ use cluster_cloud::droplet::Power;
 use serde_json::Value;
 
 use super::drill::faults;
-use super::harness::Lab;
+use super::support::Lab;
 use super::{demo, node};
 
 fn whole_way_with(number: u8, image: &str, version: u32) {

@@ -94,6 +94,8 @@ pub(crate) struct Node {
     // What survives: a crash of the host (synced), one of the guard (in memory).
     pub(crate) disk: Durable,
     /// Written and not synced; only a mistaken guard leaves something here.
+    /// Whether the disk is not the one that this boot has written to.
+    pub(crate) restored: bool,
     pub(crate) unsynced: Option<(Millis, Durable)>,
     /// Nothing can be written before this.
     pub(crate) disk_full_until: Millis,
@@ -138,6 +140,7 @@ impl Node {
             paused: false,
             half_rewound: false,
             disk: Durable { term: 1, holder: Some(1), ..Durable::default() },
+            restored: false,
             unsynced: None,
             disk_full_until: 0,
             run: None,
@@ -228,7 +231,11 @@ impl Node {
         {
             held.until = now + self.timing.holds();
         }
-        let start = Start { config: self.config(), durable, held, restored: false };
+        if mistake == Some(Mistake::TakesNoMemoryForNew) && durable == Durable::default() {
+            durable.released = true;
+        }
+        let restored = self.restored && mistake != Some(Mistake::TrustsARestoredMemory);
+        let start = Start { config: self.config(), durable, held, restored };
         self.guard = Some(Core::with_timing(start, self.host(real, mistake), timing, abstains_from));
         self.runs += 1;
         (self.guard_frozen_since, self.guard_back_at, self.work) = (None, None, None);
@@ -273,7 +280,7 @@ impl Node {
     }
 
     pub(crate) fn boot(&mut self, real: Millis, mistake: Option<Mistake>) {
-        (self.on, self.booted, self.back_at) = (true, real, None);
+        (self.on, self.booted, self.back_at, self.restored) = (true, real, None, false);
         self.start_guard(real, mistake);
     }
 

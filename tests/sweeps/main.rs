@@ -1,9 +1,9 @@
 //! Sweeps: every setting of PostgreSQL, and every key of the inventory. `make sweep-settings`, `make sweep-keys`. Both
 //! need root and make laboratories of their own, so they are ignored unless asked for.
 
-#[path = "../hosts/harness.rs"]
+#[path = "../support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the tests of the whole way use more of it")]
-mod harness;
+mod support;
 
 #[path = "../faults/fault.rs"]
 #[allow(dead_code, reason = "the fault matrix uses all of it")]
@@ -26,7 +26,7 @@ mod keys;
 mod settings;
 
 /// What a sweep works on besides: one host for each version of PostgreSQL.
-const SETTINGS_LABS: [(u8, &str, u32); 2] = [(80, harness::PREPARED, 15), (81, "debian-13-x64", 17)];
+const SETTINGS_LABS: [(u8, &str, u32); 2] = [(80, support::PREPARED, 15), (81, "debian-13-x64", 17)];
 
 /// The laboratory in which keys are changed.
 const KEYS_LAB: u8 = 82;

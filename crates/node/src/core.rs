@@ -300,7 +300,8 @@ impl Core {
             generation: config.generation,
             ids: config.nodes.iter().map(|member| member.id).collect(),
         };
-        let bootstrap = durable.term == 0;
+        // A memory that is gone is no new cluster: what runs here without a lease is fenced.
+        let bootstrap = durable.is_of_a_new_cluster();
         let mut lease = Lease::new(config.my_id(), members, timing, durable, now);
         if let Some(held) = held {
             lease.resume(held.term, held.until, now);

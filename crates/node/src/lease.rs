@@ -70,6 +70,14 @@ pub struct Durable {
     pub report: Option<Report>,
 }
 
+impl Durable {
+    /// Whether this is what `cluster up` wrote for a new cluster, and nothing was granted since. An empty memory is not:
+    /// it may have been lost.
+    pub fn is_of_a_new_cluster(&self) -> bool {
+        self.term == 0 && self.released && self.holder.is_none()
+    }
+}
+
 /// What a guard sees of its own node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Local {

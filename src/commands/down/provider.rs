@@ -26,6 +26,8 @@ pub(super) async fn run(world: &Arc<World>, client: &Client, yes: bool) -> Resul
     let cluster = &world.inventory.cluster;
     let begun = Instant::now();
     let known = world.state.memory()?;
+    let was_here = !known.droplets.is_empty() || known.floating_ip.is_some();
+    let identifier = known.system_identifier.clone();
     let memory = Memory {
         addresses: known.floating_ip.into_iter().collect(),
         droplets: known.droplets.into_iter().map(|(id, droplet)| (id, droplet.node)).collect(),
@@ -36,7 +38,14 @@ pub(super) async fn run(world: &Arc<World>, client: &Client, yes: bool) -> Resul
         .await
         .context("cannot list what belongs to the cluster")?;
     if belongings.is_empty() {
-        world.state.forget()?;
+        // The same name may be another cluster's, on hosts that no provider knows: its passwords are nowhere else.
+        match identifier.filter(|_| !was_here) {
+            Some(identifier) => world.report.warning(format!(
+                "{} is kept: it has the passwords of a cluster that was never at this provider, with system identifier {identifier}",
+                world.state.directory().display()
+            )),
+            None => world.state.forget()?,
+        }
         finished(world, "nothing of it is at the provider", 0, begun);
         return Ok(Exit::Done);
     }

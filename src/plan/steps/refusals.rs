@@ -135,16 +135,21 @@ impl Planner<'_> {
             if let Some(address) = node.connection_host.map(|address| address.to_string())
                 && !host.addresses.is_empty()
                 && !host.addresses.contains(&address)
-                && let Some(other) = self.inventory.nodes.iter().find(|other| {
-                    let there = self.host(&other.name).up();
-                    other.name != node.name && there.is_some_and(|host| host.addresses.contains(&address))
-                })
             {
+                let other = self.inventory.nodes.iter().find(|other| {
+                    other.name != node.name
+                        && self.host(&other.name).up().is_some_and(|host| host.addresses.contains(&address))
+                });
+                let whose = other.map_or(String::new(), |other| format!(", {} has it", other.name));
                 self.refuse(
                     TroubleKind::WrongAddress,
                     Some(&node.name),
-                    format!("does not have its connection_host {address}, {} has it", other.name),
-                    format!("{} has {}", node.name, host.addresses.join(", ")),
+                    format!("does not have its connection_host {address}{whose}"),
+                    format!(
+                        "{} has {}: PostgreSQL and the guard listen on an address of the host itself",
+                        node.name,
+                        host.addresses.join(", ")
+                    ),
                 );
             }
             let server = format!("postgresql-{}", self.inventory.postgresql.version);

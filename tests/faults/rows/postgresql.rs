@@ -1,12 +1,17 @@
 //! What breaks inside a host that runs: PostgreSQL, its disk, its clients, repmgr.
 
+use std::time::Duration;
+
 use cluster_node::clock;
 
-use crate::crowd::Crowd;
+use crate::crowd::{Crowd, Pool};
 use crate::fault::Fault;
 use crate::matrix::Row;
 use crate::stage::Stage;
 use crate::trial::{PROMOTED, REDUNDANT, Trial};
+
+/// Applications that reconnect.
+const CLIENTS: usize = 500;
 
 /// The rows.
 pub(crate) const ROWS: &[Row] = &[
@@ -117,6 +122,25 @@ pub(crate) const ROWS: &[Row] = &[
             let taken = Crowd::take(&stage.node(&old).address.to_string(), &stage.lab.check_password());
             trial.note(format!("{} connections", taken.count()));
             trial.stays(15.0)
+        },
+    },
+    Row {
+        name: "killed-with-500-clients",
+        goals: "G2 G4 G7",
+        fault: "PostgreSQL on the primary killed; 500 clients come back through the floating IP",
+        expected: "one failover; the clients' return costs the new primary nothing",
+        play: |trial| {
+            let stage = trial.stage;
+            let password = stage.lab.check_password();
+            let pool = Pool::connect(&stage.floating.to_string(), &password, CLIENTS)?;
+            trial.breaks(&Fault::KillPostgres(trial.old.clone()))?;
+            trial.failover()?;
+            let seconds = pool.all_within(CLIENTS, Duration::from_secs(30))?;
+            trial.note(format!("all {CLIENTS} clients connected {seconds:.1} s after the failover"));
+            trial.back()?;
+            // Longer than a lease that the storm could have cost.
+            trial.sleep(12.0);
+            Ok(())
         },
     },
     Row {

@@ -96,7 +96,15 @@ fi
 [ "$theirs" = "$ours" ] || fail "node $id is of another cluster"
 stop
 postgres rm -f "$data/postmaster.pid"
-if [ "$how" = clone ] && [ -e "$data/standby.signal" ]; then
+# What a server last was says whether it has written something of its own; the file beside it proves nothing. What is
+# damaged says neither.
+followed() {
+    case $(control 'Database cluster state') in
+        "in archive recovery" | "shut down in recovery" | "") return 0 ;;
+        *) return 1 ;;
+    esac
+}
+if [ "$how" = clone ] && [ -e "$data/standby.signal" ] && followed; then
     # A standby that is to be cloned anew has nothing of its own, and is a standby until the clone is there.
     cut_off=yes
 else
@@ -150,7 +158,9 @@ if [ "$lost" = t ] || { [ -n "$fork" ] && [ -z "$clean" ]; }; then
     if [ -z "$clean" ] && [ "$lost" != t ]; then end=$fork; fi
     if ! "$node" lost "$timeline" "$fork" "$end"; then
         rm -f "$told"
-        aside=$kept/$(date -u +%Y%m%dT%H%M%SZ)
+        # An attempt that came to nothing, for want of room maybe, leaves no more than one copy behind.
+        whole_aside=$kept/$(date -u +%Y%m%dT%H%M%SZ) aside=$kept/.unfinished
+        rm -rf "$aside"
         # postgres may read it, and cannot change it.
         install -d -m 755 "$kept"
         install -d -m 750 -g postgres "$aside"
@@ -173,9 +183,12 @@ if [ "$lost" = t ] || { [ -n "$fork" ] && [ -z "$clean" ]; }; then
         # Not in pg_wal: it reads the size of a segment from any, and stumbles over one that was made in advance.
         postgres "$bin/pg_waldump" -p "$aside" -t "$timeline" -s "$fork" ${clean:+-e "$end"} -r Transaction >"$aside/transactions" 2>"$aside/pg_waldump.said" || :
         count=$(grep -c 'desc: COMMIT' "$aside/transactions" || :)
-        "$node" lost "$timeline" "$fork" "$end" "${count:-0}" "$aside"
         # Before anything takes the original away.
         sync -f "$aside"
+        mv -T "$aside" "$whole_aside"
+        sync -f "$kept"
+        aside=$whole_aside
+        "$node" lost "$timeline" "$fork" "$end" "${count:-0}" "$aside"
         note "the new primary never got $count transactions ($fork to $end on timeline $timeline); their WAL is in $aside"
     fi
 elif [ -z "$cut_off" ]; then

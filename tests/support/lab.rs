@@ -1,14 +1,10 @@
 //! A laboratory of a test's own, and the program as a person would run it.
 
-#[path = "bare.rs"]
-mod bare;
-
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-pub(crate) use bare::BareHost;
 use cluster_cloud::{Client, Pace, droplet::Power};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -19,7 +15,8 @@ pub(crate) const PREPARED: &str = "debian-12-x64-postgresql-15";
 /// A laboratory; it stops when it is dropped.
 pub(crate) struct Lab {
     pub(crate) name: String,
-    port: u16,
+    pub(super) port: u16,
+    pub(super) second: u8,
     /// State, inventories and logs of this test.
     pub(crate) directory: TempDir,
 }
@@ -69,28 +66,32 @@ fn node_program() -> PathBuf {
 }
 
 impl Lab {
+    /// One that is not started yet, with `10.SECOND.0.0/16` of its own.
+    pub(crate) fn new(name: &str, port: u16, second: u8) -> Lab {
+        let directory = tempfile::Builder::new().prefix("cluster-test-").tempdir().unwrap();
+        let lab = Lab { name: name.to_owned(), port, second, directory };
+        // An earlier run of this test that was stopped has left one, with a state that is gone.
+        lab.cluster(&["lab", "stop", "--name", name]).ok();
+        lab
+    }
+
     /// Starts a laboratory. `number` is the test's own: it gives the port and the networks, so that tests can run side
     /// by side.
     pub(crate) fn start(number: u8, image: &str) -> Lab {
-        let directory = tempfile::Builder::new().prefix("cluster-test-").tempdir().unwrap();
-        let lab = Lab { name: format!("test{number}"), port: 8500 + u16::from(number), directory };
-        // An earlier run of this test that was stopped has left one, with a state that is gone.
-        lab.cluster(&["lab", "stop", "--name", &lab.name]).ok();
-        lab.cluster(&[
-            "lab",
-            "start",
-            "--name",
-            &lab.name,
-            "--port",
-            &lab.port.to_string(),
-            "--subnet",
-            &format!("10.{}.0.0/16", 100 + u16::from(number)),
-            "--image",
-            image,
-            "--no-delays",
-        ])
-        .ok();
+        let lab = Lab::new(&format!("test{number}"), 8500 + u16::from(number), 100 + number);
+        lab.begin(&["--image", image]);
         lab
+    }
+
+    /// `cluster lab start`; it must succeed.
+    pub(crate) fn begin(&self, more: &[&str]) {
+        let (port, subnet) = (self.port.to_string(), format!("10.{}.0.0/16", self.second));
+        self.lab(&[&["start", "--port", &port, "--subnet", &subnet, "--no-delays"], more].concat()).ok();
+    }
+
+    /// `cluster lab …` on this laboratory.
+    pub(crate) fn lab(&self, words: &[&str]) -> Run {
+        self.cluster(&[&["lab"], words, &["--name", &self.name]].concat())
     }
 
     /// The program, ready to run.
@@ -308,16 +309,41 @@ impl Lab {
 
     /// Stops the laboratory and proves that nothing of it is left.
     pub(crate) fn stop(&self) {
-        self.cluster(&["lab", "stop", "--name", &self.name]).ok();
-        let left = format!(
-            "mount | grep -F '/var/lib/cluster-lab/{0}/'; nft list tables | grep -w cluster_lab_{0}; \
-             ip -d link | grep -w 'cluster lab {0}'; ip route show table all | grep -F '10.{1}.'; \
-             ls -d /var/lib/cluster-lab/{0}; ps ax -o args | grep -v grep | grep -F 'cluster-lab/{0}/'",
-            self.name,
-            100 + (self.port - 8500)
-        );
-        let output = Run::from(Command::new("sh").arg("-c").arg(left).output().unwrap());
-        assert_eq!(output.stdout, "", "left behind");
+        self.lab(&["stop"]).ok();
+        assert_eq!(self.traces(), "", "left behind");
+    }
+
+    /// Everything on this machine that has this laboratory's name, tag or addresses.
+    pub(crate) fn traces(&self) -> String {
+        use sha2::{Digest, Sha256};
+        let digest = Sha256::digest(self.name.as_bytes());
+        let link = format!("cl{:02x}{:02x}{:02x}", digest[0], digest[1], digest[2]);
+        let marks = [
+            link,
+            format!("cluster-lab-{}-", self.name),
+            format!("cluster-lab/{}", self.name),
+            format!("cluster_lab_{}", self.name.replace('-', "_")),
+            format!("lab serve --name {}", self.name),
+            format!("10.{}.", self.second),
+        ];
+        let looks = "cat /proc/self/mounts; ip -o link; ip -o address; ip route show table all; ip netns; \
+                     nft list tables; ps -eo pid,args; \
+                     find /var/lib/cluster-lab /run/systemd/nspawn -maxdepth 2 2>/dev/null; \
+                     find /sys/fs/cgroup -maxdepth 4 -path '*cluster-lab*'";
+        let output = Run::from(Command::new("sh").args(["-c", looks]).output().unwrap());
+        // A name may be the beginning of another's, which stands beside it.
+        let is_mark = |line: &str, mark: &str| {
+            line.match_indices(mark).any(|(at, _)| {
+                let next = line[at + mark.len()..].chars().next();
+                !next.is_some_and(|next| next.is_ascii_alphanumeric() && !mark.ends_with(['.', '-']))
+            })
+        };
+        output
+            .stdout
+            .lines()
+            .filter(|line| marks.iter().any(|mark| is_mark(line, mark)) && !line.contains("sh -c"))
+            .map(|line| format!("{line}\n"))
+            .collect()
     }
 }
 
@@ -329,7 +355,7 @@ impl Drop for Lab {
             return;
         }
         // After `stop` there is nothing to stop.
-        let _ = self.command(&["lab", "stop", "--name", &self.name]).output();
+        let _ = self.lab(&["stop"]);
     }
 }
 

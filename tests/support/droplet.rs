@@ -1,4 +1,4 @@
-//! A laboratory for one test, gone at its end, and hosts in it.
+//! Droplets as such, of whatever cluster: booted, moved, cut off and dialled.
 
 use std::io::{self, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -7,23 +7,16 @@ use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
+
+use super::Lab;
 
 /// How long anything may take; a first image is made in half a minute.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How long a connection may take.
 const DIAL: Duration = Duration::from_secs(2);
 
-/// A laboratory with a name, a port and `10.SECOND.0.0/16` of its own.
-pub(crate) struct Bench {
-    name: &'static str,
-    port: u16,
-    second: u8,
-    files: TempDir,
-}
-
-/// A droplet with the host key and the login key of its bench.
-pub(crate) struct Host {
+/// A droplet with the host key and the login key of its laboratory's test.
+pub(crate) struct Droplet {
     pub(crate) id: u64,
     pub(crate) name: String,
     pub(crate) address: Ipv4Addr,
@@ -31,95 +24,48 @@ pub(crate) struct Host {
     files: PathBuf,
 }
 
-impl Bench {
-    pub(crate) fn new(name: &'static str, port: u16, second: u8) -> Self {
-        let files = tempfile::tempdir().unwrap();
+impl Lab {
+    /// This machine's address on the public network.
+    pub(crate) fn gateway(&self) -> Ipv4Addr {
+        Ipv4Addr::new(10, self.second, 0, 1)
+    }
+
+    /// `cluster lab status`.
+    pub(crate) fn lab_status(&self) -> Value {
+        self.lab(&["status", "--json"]).ok().json()
+    }
+
+    pub(crate) fn kill_daemon(&self) {
+        let pid = std::fs::read_to_string(format!("/var/lib/cluster-lab/{}/daemon.pid", self.name)).unwrap();
+        assert!(Command::new("kill").args(["-9", pid.trim()]).status().unwrap().success());
+        within("the daemon's end", || (self.lab_status()["running"] == false).then_some(()));
+    }
+
+    /// The keys that droplets are made with.
+    fn make_keys(&self) {
         for key in ["login", "host"] {
-            let path = files.path().join(key);
+            let path = self.directory.path().join(key);
+            if path.exists() {
+                continue;
+            }
             let made = Command::new("ssh-keygen")
                 .args(["-q", "-t", "ed25519", "-N", "", "-C", key, "-f"])
                 .arg(path)
                 .status();
             assert!(made.unwrap().success());
         }
-        let bench = Self { name, port, second, files };
-        bench.stop();
-        bench
-    }
-
-    /// This machine's address on the public network.
-    pub(crate) fn gateway(&self) -> Ipv4Addr {
-        Ipv4Addr::new(10, self.second, 0, 1)
-    }
-
-    pub(crate) fn start(&self, more: &[&str]) {
-        let (port, subnet) = (self.port.to_string(), format!("10.{}.0.0/16", self.second));
-        let mut words = vec!["start", "--port", &port, "--subnet", &subnet, "--no-delays"];
-        words.extend(more);
-        self.lab(&words);
-    }
-
-    pub(crate) fn stop(&self) {
-        self.lab(&["stop"]);
-    }
-
-    /// `cluster lab …` on this laboratory; it must succeed.
-    pub(crate) fn lab(&self, words: &[&str]) -> String {
-        let output = cluster().args(words).args(["--name", self.name]).output().unwrap();
-        text(&format!("cluster lab {words:?}"), output).unwrap_or_else(|error| panic!("{error}"))
-    }
-
-    /// `cluster lab …` as it is; it must fail. Returns what it said.
-    pub(crate) fn run(&self, words: &[&str]) -> String {
-        let output = cluster().args(words).output().unwrap();
-        assert!(!output.status.success(), "{words:?} succeeded");
-        String::from_utf8(output.stderr).unwrap()
-    }
-
-    pub(crate) fn status(&self) -> Value {
-        serde_json::from_str(&self.lab(&["status", "--json"])).unwrap()
-    }
-
-    pub(crate) fn kill_daemon(&self) {
-        let pid = std::fs::read_to_string(format!("/var/lib/cluster-lab/{}/daemon.pid", self.name)).unwrap();
-        assert!(Command::new("kill").args(["-9", pid.trim()]).status().unwrap().success());
-        within("the daemon's end", || (self.status()["running"] == false).then_some(()));
-    }
-
-    /// Everything on this machine that has this laboratory's name, tag or addresses.
-    pub(crate) fn traces(&self) -> String {
-        use sha2::{Digest, Sha256};
-        let digest = Sha256::digest(self.name.as_bytes());
-        let link = format!("cl{:02x}{:02x}{:02x}", digest[0], digest[1], digest[2]);
-        let marks = [
-            link,
-            format!("cluster-lab-{}-", self.name),
-            format!("cluster-lab/{}", self.name),
-            format!("cluster_lab_{}", self.name.replace('-', "_")),
-            format!("lab serve --name {}", self.name),
-            format!("10.{}.", self.second),
-        ];
-        let looks = "cat /proc/self/mounts; ip -o link; ip -o address; ip route show table all; ip netns; \
-                     nft list tables; ps -eo pid,args; \
-                     find /var/lib/cluster-lab /run/systemd/nspawn -maxdepth 2 2>/dev/null; \
-                     find /sys/fs/cgroup -maxdepth 4 -path '*cluster-lab*'";
-        let output = Command::new("sh").args(["-c", looks]).output().unwrap();
-        let seen = String::from_utf8_lossy(&output.stdout).into_owned();
-        seen.lines()
-            .filter(|line| marks.iter().any(|mark| line.contains(mark)) && !line.contains("sh -c"))
-            .map(|line| format!("{line}\n"))
-            .collect()
     }
 
     /// Creates droplets and waits until cloud-init is through on each.
-    pub(crate) fn boot(&self, image: &str, names: &[&str]) -> Vec<Host> {
-        let read = |key: &str| std::fs::read_to_string(self.files.path().join(key)).unwrap();
-        let keys = self.api("GET", "/v2/account/keys", None);
+    pub(crate) fn boot(&self, image: &str, names: &[&str]) -> Vec<Droplet> {
+        self.make_keys();
+        let read = |key: &str| std::fs::read_to_string(self.directory.path().join(key)).unwrap();
+        let keys = self.request("GET", "/v2/account/keys", None);
         let key = match keys["ssh_keys"][0]["id"].as_u64() {
             Some(id) => id,
             None => {
                 let key = json!({ "name": "login", "public_key": read("login.pub").trim() });
-                self.api("POST", "/v2/account/keys", Some(key))["ssh_key"]["id"].as_u64().unwrap()
+                self.request("POST", "/v2/account/keys", Some(&key))["ssh_key"]["id"].as_u64().unwrap()
             }
         };
         let private: String = read("host").lines().map(|line| format!("    {line}\n")).collect();
@@ -132,20 +78,20 @@ impl Bench {
             "names": names, "image": image, "region": "fra1", "size": "s-1vcpu-1gb",
             "ssh_keys": [key], "user_data": user_data,
         });
-        let made = self.api("POST", "/v2/droplets", Some(wanted));
+        let made = self.request("POST", "/v2/droplets", Some(&wanted));
         let hosts: Vec<_> = made["droplets"]
             .as_array()
             .unwrap()
             .iter()
             .map(|droplet| self.host(droplet["id"].as_u64().unwrap()))
             .collect();
-        hosts.iter().for_each(Host::wait);
+        hosts.iter().for_each(Droplet::wait);
         hosts
     }
 
-    fn host(&self, id: u64) -> Host {
+    fn host(&self, id: u64) -> Droplet {
         let droplet = within("an active droplet", || {
-            let droplet = &self.api("GET", &format!("/v2/droplets/{id}"), None)["droplet"];
+            let droplet = &self.request("GET", &format!("/v2/droplets/{id}"), None)["droplet"];
             (droplet["status"] == "active" && !droplet["networks"]["v4"].as_array()?.is_empty())
                 .then(|| droplet.clone())
         });
@@ -154,12 +100,12 @@ impl Bench {
             let network = networks.iter().find(|network| network["type"] == kind).unwrap();
             network["ip_address"].as_str().unwrap().parse().unwrap()
         };
-        let host = Host {
+        let host = Droplet {
             id,
             name: droplet["name"].as_str().unwrap().to_owned(),
             address: address("public"),
             private: address("private"),
-            files: self.files.path().to_owned(),
+            files: self.directory.path().to_owned(),
         };
         self.trust(host.address);
         host
@@ -168,15 +114,15 @@ impl Bench {
     /// Pins the bench's host key for an address.
     fn trust(&self, address: Ipv4Addr) {
         use std::io::Write;
-        let key = std::fs::read_to_string(self.files.path().join("host.pub")).unwrap();
-        let path = self.files.path().join("known_hosts");
+        let key = std::fs::read_to_string(self.directory.path().join("host.pub")).unwrap();
+        let path = self.directory.path().join("known_hosts");
         let mut known = std::fs::File::options().create(true).append(true).open(path).unwrap();
         writeln!(known, "{address} {}", key.trim()).unwrap();
     }
 
     /// A floating address that leads to a droplet.
-    pub(crate) fn floating(&self, droplet: u64) -> Ipv4Addr {
-        let made = self.api("POST", "/v2/reserved_ips", Some(json!({ "droplet_id": droplet })));
+    pub(crate) fn floating_at(&self, droplet: u64) -> Ipv4Addr {
+        let made = self.request("POST", "/v2/reserved_ips", Some(&json!({ "droplet_id": droplet })));
         let address = made["reserved_ip"]["ip"].as_str().unwrap().parse().unwrap();
         self.trust(address);
         self.wait_for(address, Some(droplet));
@@ -185,18 +131,22 @@ impl Bench {
 
     pub(crate) fn assign(&self, address: Ipv4Addr, droplet: u64) {
         let action = json!({ "type": "assign", "droplet_id": droplet });
-        self.api("POST", &format!("/v2/reserved_ips/{address}/actions"), Some(action));
+        self.request("POST", &format!("/v2/reserved_ips/{address}/actions"), Some(&action));
         self.wait_for(address, Some(droplet));
     }
 
     pub(crate) fn unassign(&self, address: Ipv4Addr) {
-        self.api("POST", &format!("/v2/reserved_ips/{address}/actions"), Some(json!({ "type": "unassign" })));
+        self.request(
+            "POST",
+            &format!("/v2/reserved_ips/{address}/actions"),
+            Some(&json!({ "type": "unassign" })),
+        );
         self.wait_for(address, None);
     }
 
     fn wait_for(&self, address: Ipv4Addr, droplet: Option<u64>) {
         within("the address's way", || {
-            let held = &self.api("GET", &format!("/v2/reserved_ips/{address}"), None)["reserved_ip"];
+            let held = &self.request("GET", &format!("/v2/reserved_ips/{address}"), None)["reserved_ip"];
             (held["locked"] == false && held["droplet"]["id"].as_u64() == droplet).then_some(())
         });
     }
@@ -204,45 +154,28 @@ impl Bench {
     /// A droplet action, to its end.
     pub(crate) fn act(&self, droplet: u64, kind: &str) {
         let path = format!("/v2/droplets/{droplet}/actions");
-        let action = self.api("POST", &path, Some(json!({ "type": kind })));
+        let action = self.request("POST", &path, Some(&json!({ "type": kind })));
         let id = action["action"]["id"].as_u64().unwrap_or_else(|| panic!("{kind}: {action}"));
         within(kind, || {
-            let action = &self.api("GET", &format!("/v2/actions/{id}"), None)["action"];
+            let action = &self.request("GET", &format!("/v2/actions/{id}"), None)["action"];
             assert_ne!(action["status"], "errored", "{action}");
             (action["status"] == "completed").then_some(())
         });
     }
 
     pub(crate) fn delete(&self, droplet: u64) {
-        self.api("DELETE", &format!("/v2/droplets/{droplet}"), None);
-        within("a droplet's end", || (self.status()["droplets"] == json!([])).then_some(()));
+        self.request("DELETE", &format!("/v2/droplets/{droplet}"), None);
+        within("a droplet's end", || (self.lab_status()["droplets"] == json!([])).then_some(()));
     }
 
-    /// A request with the operator's token.
-    fn api(&self, method: &str, path: &str, body: Option<Value>) -> Value {
-        let token = std::fs::read_to_string(format!("/var/lib/cluster-lab/{}/token", self.name)).unwrap();
-        let mut curl = Command::new("curl");
-        curl.args(["-sS", "--noproxy", "*", "-X", method, "-H", "Content-Type: application/json"]);
-        curl.args(["-H", &format!("Authorization: Bearer {}", token.trim())]);
-        if let Some(body) = body {
-            curl.args(["-d", &body.to_string()]);
-        }
-        let output = curl.arg(format!("http://127.0.0.1:{}{path}", self.port)).output().unwrap();
-        let answer = text(path, output).unwrap_or_else(|error| panic!("{error}"));
-        if answer.is_empty() { Value::Null } else { serde_json::from_str(&answer).unwrap() }
+    /// The name of the host that answers at an address.
+    pub(crate) fn name_behind(&self, address: Ipv4Addr) -> String {
+        let output = ssh(self.directory.path(), address).arg("hostname").output().unwrap();
+        text("hostname", output).unwrap_or_else(|error| panic!("{error}"))
     }
 }
 
-impl Drop for Bench {
-    fn drop(&mut self) {
-        let stopped = cluster().args(["stop", "--name", self.name]).output().unwrap();
-        if !stopped.status.success() && !std::thread::panicking() {
-            panic!("{}", String::from_utf8_lossy(&stopped.stderr));
-        }
-    }
-}
-
-impl Host {
+impl Droplet {
     /// Waits until cloud-init is through.
     pub(crate) fn wait(&self) {
         within(&format!("{} to be up", self.name), || self.try_ssh("cloud-init status --wait").ok());
@@ -269,12 +202,6 @@ except Exception as error:
     print(\"TimeoutError\" if isinstance(error, socket.timeout) else type(error).__name__)'"
         ))
     }
-}
-
-/// The name of the host that answers at an address.
-pub(crate) fn name_behind(address: Ipv4Addr, bench: &Bench) -> String {
-    let output = ssh(bench.files.path(), address).arg("hostname").output().unwrap();
-    text("hostname", output).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// Dials from this machine.
@@ -322,12 +249,6 @@ pub(crate) fn within<T>(what: &str, ask: impl Fn() -> Option<T>) -> T {
         assert!(Instant::now() < deadline, "waited in vain for {what}");
         std::thread::sleep(Duration::from_millis(100));
     }
-}
-
-fn cluster() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_cluster"));
-    command.arg("lab");
-    command
 }
 
 fn ssh(files: &std::path::Path, address: Ipv4Addr) -> Command {

@@ -9,6 +9,8 @@ use cluster::facts::host::DatabaseFacts;
 use cluster::health::{Failover, FloatingIp, Health, Node};
 use cluster::inventory::{Inventory, Role};
 
+use crate::golden;
+
 const INVENTORY: &str = "
 cluster: demo
 provider:
@@ -26,6 +28,11 @@ nodes:
   - {name: pg3, id: 3, role: witness}
   - {name: pg4, id: 4, role: standby}
 ";
+
+/// Compares with `tests/data/connect/NAME.txt`.
+fn check(name: &str, text: &str) {
+    golden::check(&format!("tests/data/connect/{name}.txt"), text);
+}
 
 fn inventory() -> Inventory {
     Inventory::parse(Path::new("demo.yaml"), INVENTORY).unwrap()
@@ -96,7 +103,7 @@ fn each_format_names_the_password_file_or_leaves_the_password_out() {
     for (name, format) in FORMATS {
         let text = format.render(&calm(Password::In("/state/pgpass-app".into())));
         assert!(!text.contains("password\""), "{text}");
-        insta::assert_snapshot!(name, text);
+        check(name, &text);
     }
 }
 
@@ -105,7 +112,7 @@ fn a_password_that_needs_quotes_everywhere_gets_them() {
     for (name, format) in FORMATS {
         let text = format.render(&calm(Password::Plain(r"p@ss:w'or\d/?".to_owned().into())));
         assert!(!text.contains("pgpass"), "{text}");
-        insta::assert_snapshot!(format!("{name}-with-password"), text);
+        check(&format!("{name}-with-password"), &text);
     }
 }
 
@@ -131,7 +138,7 @@ fn without_a_floating_ip_writes_look_for_the_primary_and_a_warning_says_who_cann
     let connection = connection(None, after, Password::In("/state/pgpass-app".into()));
     assert_eq!(hosts(&connection.write), ["198.51.100.4", "198.51.100.1", "198.51.100.2"]);
     assert!(connection.warning().is_some());
-    insta::assert_snapshot!("libpq-without-floating-ip", Format::Libpq.render(&connection));
+    check("libpq-without-floating-ip", &Format::Libpq.render(&connection));
 }
 
 #[test]
@@ -208,5 +215,5 @@ fn what_cannot_be_is_refused_before_anything_is_reached() {
     ]
     .map(refusal)
     .into();
-    insta::assert_snapshot!("refusals", transcript.join("\n"));
+    check("refusals", &transcript.join("\n"));
 }
