@@ -298,7 +298,7 @@ fn incident(
         .and_then(|holder| of(holder, &[Event::Done { job: Some(Job::Rejoin) }]));
     // The old primary may come back only after the new one has taken its own lease up again.
     let until_another = &all[won..next_of_another.unwrap_or(all.len())];
-    let lost = until_another.iter().find_map(|told| match &told.entry.event {
+    let lost = until_another.iter().filter(|_| holder != Some(to)).find_map(|told| match &told.entry.event {
         Event::Lost { lost } => Some(Lost { node: told.node.to_owned(), ..lost.clone() }),
         _ => None,
     });

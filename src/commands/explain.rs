@@ -55,11 +55,8 @@ pub(super) async fn run(path: &Path, list: bool, json: bool) -> Result<Exit> {
             }
             return Ok(Exit::Done);
         }
-        // A node that took its own lease up again is worth telling only if something was given up, or there is nothing else.
-        let changed = |it: &&Incident| {
-            let same = matches!(it.kind, Kind::Beginning | Kind::Return);
-            !same || it.lost.as_ref().is_some_and(|lost| lost.transactions > 0)
-        };
+        // A node that took its own lease up again is worth telling only if there is nothing else.
+        let changed = |it: &&Incident| !matches!(it.kind, Kind::Beginning | Kind::Return);
         let last = incidents.iter().rev().find(changed).or(incidents.last());
         if json {
             screen::json(&serde_json::json!({
