@@ -7,7 +7,7 @@ cluster=target/release/cluster
 inventory=inventories/lab.yaml
 
 if [ "$(id -u)" != 0 ]; then
-    echo "the laboratory needs root: sudo make demo" >&2
+    echo "the lab needs root: sudo make demo" >&2
     exit 1
 fi
 run() {

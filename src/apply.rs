@@ -82,8 +82,8 @@ pub async fn converge_by(
         };
         rounds += 1;
         if rounds > MOST_ROUNDS + world.inventory.nodes.len().pow(2) {
-            return Err(Advice::failed("the plan does not become empty")
-                .hint("please report this, with the log of this run")
+            return Err(Advice::failed("the plan never became empty")
+                .hint("this is a bug: please report it, with the log of this run")
                 .into());
         }
         if !looked_before_leaping {
@@ -92,8 +92,8 @@ pub async fn converge_by(
         }
         let wishes: Vec<Wish> = list.iter().flat_map(|step| step.wishes()).collect();
         if let Some(again) = wishes.iter().find(|wish| done.contains(*wish)) {
-            return Err(Advice::failed(format!("`{again}` was done and did not take effect"))
-                .hint("the log of this run has what the host said; look at the host, then run this again")
+            return Err(Advice::failed(format!("`{again}` succeeded but had no effect"))
+                .hint("the log of this run has the host's output; check the host, then run this again")
                 .into());
         }
         steps += list.len();
@@ -122,8 +122,8 @@ fn sound(inventory: &Inventory, facts: &Facts, plan: &Plan) -> Result<()> {
     if breaches.is_empty() {
         return Ok(());
     }
-    Err(Advice::failed(format!("the plan is not sound, and nothing of it was done: {}", breaches.join("; ")))
-        .hint("this is a mistake of the program: please report it, with the log of this run and `cluster plan --json`")
+    Err(Advice::failed(format!("the plan breaks a safety rule, so nothing was done: {}", breaches.join("; ")))
+        .hint("this is a bug: please report it, with the log of this run and the output of `cluster plan --json`")
         .into())
 }
 
@@ -200,7 +200,7 @@ async fn run_phase(
 
 fn interrupted() -> anyhow::Error {
     Advice::failed("interrupted")
-        .hint("what was begun was finished, nothing else was; run `cluster up` again to go on")
+        .hint("the steps in progress were finished and no others were started; run `cluster up` again to continue")
         .exit(Exit::Interrupted)
         .into()
 }

@@ -98,7 +98,7 @@ fn explain(error: tokio_postgres::Error) -> anyhow::Error {
     let message = format!("PostgreSQL: {}", db.message());
     if *db.code() == SqlState::INVALID_AUTHORIZATION_SPECIFICATION {
         return Advice::failed(message)
-            .hint("that is the address it sees you come from: add it to `clients` in the inventory")
+            .hint("PostgreSQL sees this machine at that address: add it to `clients` in the inventory")
             .into();
     }
     anyhow::anyhow!(message)

@@ -1,5 +1,6 @@
 //! The commands, one a file: what each reads, does and prints.
 
+mod completions;
 mod confirm;
 pub mod connect;
 pub mod db;
@@ -25,7 +26,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Result;
-use clap::CommandFactory as _;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Cli, Command};
@@ -71,10 +71,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         Command::User { inventory, command } => user::run(&inventory.file()?, command, cli.json).await,
         Command::Drill { inventory, drill } => drill::run(&inventory.inventory, drill, cli.json).await,
         Command::Down { inventory, yes } => down::run(&inventory.inventory, yes, cli.json).await,
-        Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "cluster", &mut std::io::stdout());
-            Ok(Exit::Done)
-        }
+        Command::Completions { shell } => Ok(completions::run(shell)),
         Command::Render { directory } => render::run(&directory),
         Command::Play => {
             let (reporter, consumers) = report::start(Format::choose(cli.json), None);
@@ -92,7 +89,7 @@ fn declared<'a>(inventory: &'a Inventory, name: &str) -> Result<&'a Node> {
     inventory.node(name).ok_or_else(|| {
         let names: Vec<&str> = inventory.nodes.iter().map(|node| node.name.as_str()).collect();
         Advice::usage(format!("the inventory has no node `{name}`"))
-            .hint(format!("it has {}", names.join(", ")))
+            .hint(format!("its nodes are {}", names.join(", ")))
             .into()
     })
 }
@@ -101,7 +98,7 @@ fn declared<'a>(inventory: &'a Inventory, name: &str) -> Result<&'a Node> {
 fn declared_with_data<'a>(inventory: &'a Inventory, name: &str) -> Result<&'a Node> {
     let node = declared(inventory, name)?;
     if node.role == Role::Witness {
-        return Err(Advice::refused(format!("{name} is the witness: it has no data"))
+        return Err(Advice::refused(format!("{name} is the witness and holds no data"))
             .hint("name a data node")
             .into());
     }
@@ -162,7 +159,7 @@ fn interruptible() -> CancellationToken {
                 )]
                 std::process::exit(Exit::Interrupted as i32);
             }
-            tell!("stopping after the steps that are under way; once more to stop at once");
+            tell!("stopping after the steps in progress; interrupt again to stop immediately");
             stop.cancel();
         }
     });

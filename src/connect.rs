@@ -81,7 +81,7 @@ pub fn login(
                 .filter(|name| !name.starts_with("template") && !["repmgr", "cluster"].contains(name))
                 .collect();
             return Err(Advice::refused(format!("there is no database `{name}`"))
-                .hint(format!("there are {}; `cluster db create {name}` makes it", names.join(", "))));
+                .hint(format!("the databases are {}; `cluster db create {name}` creates it", names.join(", "))));
         }
         return Ok((user, name.to_owned()));
     }
@@ -106,7 +106,7 @@ pub fn first_user(inventory: &Inventory) -> Result<String, Advice> {
     let first = inventory.users.iter().find(|user| !user.superuser).or(inventory.users.first());
     first.map(|user| user.name.clone()).ok_or_else(|| {
         Advice::refused("the inventory declares no user to log in as")
-            .hint("name one with --user; `cluster user create` makes one")
+            .hint("name a role with --user; `cluster user create` creates one")
     })
 }
 
@@ -138,8 +138,8 @@ pub fn connection(
         None => servers(|node| if node.role == "primary" { 0 } else { 1 }),
     };
     if read.is_empty() {
-        return Err(Advice::refused(format!("cluster `{}` has no data node yet", inventory.cluster))
-            .hint("`cluster up` makes it"));
+        return Err(Advice::refused(format!("cluster `{}` has no running data node", inventory.cluster))
+            .hint("create it with `cluster up`"));
     }
     Ok(Connection {
         cluster: inventory.cluster.clone(),
@@ -188,8 +188,8 @@ impl Connection {
     /// What to do about the writes, if no address follows the primary.
     pub fn warning(&self) -> Option<String> {
         (self.write.len() > 1).then(|| {
-            "there is no floating IP: drivers that cannot look for the primary among several hosts \
-             will not find it after a failover"
+            "there is no floating IP: drivers that cannot find the primary among several hosts \
+             lose it after a failover"
                 .to_owned()
         })
     }

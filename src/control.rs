@@ -22,7 +22,7 @@ pub async fn status(world: &World, node: &str) -> Result<Status> {
     // Worded so that a program of every build answers in JSON.
     let output = world.run(node, &ask("guard", &["status", "--json"], 10), &|_| {}).await?;
     serde_json::from_str(&output.stdout)
-        .with_context(|| format!("the answer of {node}'s guard makes no sense"))
+        .with_context(|| format!("cannot parse the answer of {node}'s guard"))
 }
 
 /// Tells the primary's guard to stop, and to let `to` take over. It goes on by itself.

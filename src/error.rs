@@ -73,7 +73,7 @@ impl Advice {
             let (message, hint) = reasons.remove(0);
             return Advice::refused(message).hint(hint);
         }
-        let mut message = format!("{} things stand in the way", reasons.len());
+        let mut message = format!("{} problems", reasons.len());
         for (reason, hint) in reasons {
             message.push_str(&format!("\n  {reason}\n    hint: {hint}"));
         }
@@ -160,7 +160,7 @@ pub fn with_log(error: anyhow::Error, log: &std::path::Path) -> anyhow::Error {
     if exit_of(&error) != Exit::Failed || !log.exists() {
         return error;
     }
-    hinted(error, format!("everything that was seen is in {}", log.display()))
+    hinted(error, format!("the full log is {}", log.display()))
 }
 
 /// The chain of `error` and its hints, as they are shown to a person: one cause a line, hints last.
@@ -228,7 +228,7 @@ mod tests {
         let failed = render(&with_log(anyhow::anyhow!("pg1: no"), log.path()));
         assert_eq!(
             failed,
-            format!("error: pg1: no\nhint: everything that was seen is in {}\n", log.path().display())
+            format!("error: pg1: no\nhint: the full log is {}\n", log.path().display())
         );
         let refused = render(&with_log(Advice::refused("no").into(), log.path()));
         assert_eq!(refused, "error: no\n");

@@ -96,10 +96,10 @@ impl Stray {
     /// What it is, in words.
     pub fn describe(&self, cluster: &str) -> String {
         let Stray { id, name, node, .. } = self;
-        let made = node.as_ref().map_or(String::new(), |node| format!(" was made as {node},"));
+        let made = node.as_ref().map_or(String::new(), |node| format!(", created as {node},"));
         if self.tagged {
             format!(
-                "droplet {id} `{name}`{made} has the tag cluster:{cluster} and is no node of the inventory"
+                "droplet {id} `{name}`{made} has the tag cluster:{cluster} but is not in the inventory"
             )
         } else {
             format!("droplet {id} `{name}`{made} has lost the tag cluster:{cluster}")
@@ -132,7 +132,7 @@ impl FloatingIp {
     pub fn stranger(&self) -> String {
         let holder = self.droplet.map_or("nobody".into(), |id| format!("droplet {id}"));
         format!(
-            "{} is recorded as the cluster's floating IP and is assigned to {holder}, which is not the cluster's",
+            "{} is recorded as the cluster's floating IP but is assigned to {holder}, which is not part of the cluster",
             self.address
         )
     }
@@ -172,7 +172,7 @@ impl Host {
             Host::Up(_) => None,
             Host::Missing => Some("it has no droplet".into()),
             Host::Off => Some("its droplet is off".into()),
-            Host::Unreachable { why, .. } => Some(format!("cannot be reached: {why}")),
+            Host::Unreachable { why, .. } => Some(format!("is unreachable: {why}")),
         }
     }
 }

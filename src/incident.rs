@@ -86,7 +86,7 @@ impl Kind {
             Kind::Beginning => "beginning",
             Kind::Switchover => "switchover",
             Kind::Failover => "failover",
-            Kind::Forced => "failover by force",
+            Kind::Forced => "forced failover",
             Kind::Return => "return",
         }
     }
@@ -319,7 +319,7 @@ fn incident(
         _ => None,
     });
     if let Some((silent, name)) = silent.min_by_key(|(told, _)| told.since) {
-        let text = format!("the last word of {name} to {}", silent.node);
+        let text = format!("last message from {name} to {}", silent.node);
         moments.push(Moment { at: begins(silent), place: name.clone(), text });
     }
     let window = from_power.unwrap_or(began).min(began);
@@ -356,7 +356,7 @@ fn told_action(action: &Action) -> [Moment; 1] {
     };
     let took = match action.completed {
         Some(completed) => format!(", {} s", completed.duration_since(action.started).as_secs()),
-        None => ", not ended".to_owned(),
+        None => ", not finished".to_owned(),
     };
     [Moment { at: action.started, place: "provider".into(), text: format!("{what}{took}") }]
 }
@@ -389,12 +389,12 @@ pub fn text(incident: &Incident) -> String {
     }
     if let Some(lost) = &incident.lost {
         let count = match lost.transactions {
-            0 => "no transaction".to_owned(),
+            0 => "no transactions".to_owned(),
             1 => "1 transaction".to_owned(),
             more => format!("{more} transactions"),
         };
         text.push_str(&format!(
-            "given up: {count}, {} to {} on timeline {}; their WAL is on {} in {}\n",
+            "given up: {count}, {} to {} on timeline {}; the WAL is kept on {} in {}\n",
             lost.from, lost.to, lost.timeline, lost.node, lost.wal
         ));
     }
@@ -419,5 +419,5 @@ fn who(incident: &Incident) -> String {
 }
 
 fn stamp(at: Timestamp) -> String {
-    at.strftime("%F %T UTC").to_string()
+    at.strftime("%F %TZ").to_string()
 }

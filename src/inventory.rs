@@ -61,7 +61,7 @@ impl Inventory {
                 line: None,
                 message: format!("cannot be read: {error}"),
                 hint: Some(
-                    "name an inventory with -i FILE; inventories/lab.yaml is one to start from".into(),
+                    "name an inventory with -i FILE; `cluster up --help` shows the smallest one".into(),
                 ),
             }],
         })?;
@@ -81,7 +81,7 @@ impl Inventory {
                 list: vec![Problem {
                     key: key.clone(),
                     line: Some(*line),
-                    message: format!("stands here and on line {first}"),
+                    message: format!("is set here and on line {first}"),
                     hint: Some("keep one of the two".into()),
                 }],
             });

@@ -97,7 +97,7 @@ impl World {
                 Some(Some(droplet)) if droplet.status == "off" => drop(hosts.insert(name, Host::Off)),
                 Some(Some(droplet)) if droplet.public.is_none() => {
                     let why = if droplet.failed {
-                        "the provider has failed to create its droplet"
+                        "the provider failed to create its droplet"
                     } else {
                         "its droplet is being created"
                     };

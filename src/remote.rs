@@ -27,7 +27,7 @@ pub enum RemoteError {
         message: String,
     },
     /// Something that this program began is still running on the host; the command was not started.
-    #[error("{host} is still busy with what an earlier run began")]
+    #[error("{host} is still running a command of an earlier run")]
     Busy {
         /// The node.
         host: String,

@@ -94,7 +94,7 @@ impl Bound {
                 let (given, least_millis, most_millis) = (millis(value)?, millis(least)?, millis(most)?);
                 (!(least_millis..=most_millis).contains(&given)).then(|| format!("{least} to {most}"))
             }
-            Bound::Most(most) => (value.parse::<i64>().ok()? > most).then(|| format!("{most} at most")),
+            Bound::Most(most) => (value.parse::<i64>().ok()? > most).then(|| format!("at most {most}")),
             Bound::Only(values) => (!values.iter().any(|it| it.eq_ignore_ascii_case(value)))
                 .then(|| format!("`{}`", values.join("` or `"))),
         }
@@ -236,7 +236,7 @@ pub fn refusal(name: &str, value: &str, version: u32, nodes: usize) -> Option<(S
     if let Some((prefix, _)) = name.split_once('.') {
         // An extension's; what it is called only the extension knows.
         return (prefix.is_empty() || name.ends_with('.'))
-            .then(|| ("is not the name of a setting".into(), "EXTENSION.NAME, in lower case".into()));
+            .then(|| ("is not a valid setting name".into(), "use EXTENSION.NAME, in lower case".into()));
     }
     if let Some(setting) = find(name) {
         match setting.class {
@@ -254,13 +254,13 @@ pub fn refusal(name: &str, value: &str, version: u32, nodes: usize) -> Option<(S
         if let (Some(least), Ok(number)) = (least, value.trim().parse::<i64>())
             && number < i64::try_from(least).unwrap_or(i64::MAX)
         {
-            return Some((format!("{number} is too low"), format!("{least} at least: {}", setting.why)));
+            return Some((format!("{number} is too low"), format!("at least {least}: {}", setting.why)));
         }
     }
     if let Some(setting) = find(name)
         && let Some(allowed) = setting.bound.and_then(|bound| bound.broken_by(value))
     {
-        return Some((format!("`{}` would do harm", value.trim()), format!("{allowed}: {}", setting.why)));
+        return Some((format!("`{}` is unsafe", value.trim()), format!("{allowed}: {}", setting.why)));
     }
     let known = named(name);
     if known.as_ref().is_some_and(|known| (known.since..=known.until).contains(&version)) {
@@ -268,21 +268,21 @@ pub fn refusal(name: &str, value: &str, version: u32, nodes: usize) -> Option<(S
     }
     Some(match known {
         Some(known) if version < known.since => (
-            format!("is no setting of PostgreSQL {version}"),
-            format!("it came with PostgreSQL {}", known.since),
+            format!("is not a setting of PostgreSQL {version}"),
+            format!("it was added in PostgreSQL {}", known.since),
         ),
         Some(known) => (
-            format!("is no setting of PostgreSQL {version}"),
-            format!("PostgreSQL {} was the last that had it{}", known.until, alike(name, version)),
+            format!("is not a setting of PostgreSQL {version}"),
+            format!("it was removed after PostgreSQL {}{}", known.until, alike(name, version)),
         ),
         None => {
             let alike = alike(name, version);
             let hint = if alike.is_empty() {
-                "`select name from pg_settings` lists them; one of an extension is EXTENSION.NAME".into()
+                "`select name from pg_settings` lists the settings; those of an extension are named EXTENSION.NAME".into()
             } else {
                 alike.trim_start_matches("; ").to_owned()
             };
-            (format!("is no setting of PostgreSQL {version}"), hint)
+            (format!("is not a setting of PostgreSQL {version}"), hint)
         }
     })
 }

@@ -69,7 +69,7 @@ impl State {
             None => {
                 use etcetera::BaseStrategy as _;
                 let base =
-                    etcetera::choose_base_strategy().context("cannot tell where your home directory is")?;
+                    etcetera::choose_base_strategy().context("cannot determine your home directory")?;
                 base.state_dir().unwrap_or_else(|| base.data_dir()).join("cluster")
             }
         };
@@ -182,7 +182,7 @@ impl State {
         let path = self.path(name);
         match fs::read_to_string(&path) {
             Ok(text) => serde_json::from_str(&text)
-                .with_context(|| format!("{} is not as it was written", path.display())),
+                .with_context(|| format!("{} is damaged", path.display())),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(T::default()),
             Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
         }
@@ -232,8 +232,8 @@ impl State {
             let _ = file.read_to_string(&mut holder);
             let holder =
                 if holder.trim().is_empty() { "another run".to_owned() } else { holder.trim().to_owned() };
-            return Err(Advice::failed(format!("{holder} is at work on cluster `{}`", self.cluster))
-                .hint("wait for it to end; the lock is let go when its process ends, however that happens")
+            return Err(Advice::failed(format!("{holder} is working on cluster `{}`", self.cluster))
+                .hint("wait for it to finish; the lock is released when its process ends, however it ends")
                 .exit(Exit::Locked)
                 .into());
         }
@@ -278,7 +278,7 @@ pub fn make_private(path: &Path) -> Result<()> {
         .recursive(true)
         .mode(0o700)
         .create(path)
-        .with_context(|| format!("cannot make {}", path.display()))
+        .with_context(|| format!("cannot create {}", path.display()))
 }
 
 /// 32 characters that need no quoting anywhere: 190 bits.

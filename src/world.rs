@@ -155,7 +155,7 @@ impl World {
                     let waited = begun.elapsed().as_secs();
                     self.report.progress(
                         node,
-                        format!("waiting: an earlier run is still at work there ({waited} s)"),
+                        format!("waiting for a command of an earlier run to finish ({waited} s)"),
                     );
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }
@@ -203,12 +203,12 @@ impl Program {
         let path = match std::env::var_os("CLUSTER_NODE_PROGRAM") {
             Some(path) => PathBuf::from(path),
             None => std::env::current_exe()
-                .context("cannot tell where this program is")?
+                .context("cannot locate this program")?
                 .with_file_name("cluster-node"),
         };
         let bytes = std::fs::read(&path).map_err(|error| {
             Advice::refused(format!("cannot read the node's program {}: {error}", path.display())).hint(
-                "it lies beside `cluster` in a release, and `make` builds both; CLUSTER_NODE_PROGRAM names another place",
+                "install `cluster-node` beside `cluster` (`make build` builds both), or set CLUSTER_NODE_PROGRAM to its path",
             )
         })?;
         Ok(Program { sha256: crate::plan::files::sha256(&bytes), bytes })
@@ -229,8 +229,8 @@ fn control_directory() -> Result<PathBuf> {
         (metadata.uid(), metadata.mode() & 0o777)
     };
     if owner != rustix::process::getuid().as_raw() || mode != 0o700 || !metadata.is_dir() {
-        return Err(Advice::refused(format!("{} belongs to somebody else", directory.display()))
-            .hint("ssh's sockets must be out of others' reach; remove it, or set XDG_RUNTIME_DIR")
+        return Err(Advice::refused(format!("{} belongs to another user", directory.display()))
+            .hint("SSH control sockets must be private: remove the directory, or set XDG_RUNTIME_DIR")
             .into());
     }
     Ok(directory)

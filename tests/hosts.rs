@@ -334,7 +334,7 @@ fn bare_hosts_are_converged_without_an_api_and_what_stands_in_the_way_is_named()
             }
         }),
     );
-    refused(&unreachable, 3, &["pg2 cannot be asked whether this cluster existed before"]);
+    refused(&unreachable, 3, &["pg2 may hold data of this cluster, but is unreachable"]);
 
     // Somebody else's database.
     lab.bare_ssh(
@@ -353,7 +353,7 @@ fn bare_hosts_are_converged_without_an_api_and_what_stands_in_the_way_is_named()
     // apt cannot fetch, on one host of three.
     let broken = "/etc/apt/sources.list.d/broken.list";
     lab.bare_ssh(&hosts[1], &format!("echo 'deb http://127.0.0.1:9/ bookworm main' >{broken}"));
-    refused(&inventory, 1, &["pg2: cannot update apt's lists", "127.0.0.1:9", "apt sources"]);
+    refused(&inventory, 1, &["pg2: cannot update the apt package lists", "127.0.0.1:9", "apt sources"]);
     lab.bare_ssh(&hosts[1], &format!("rm {broken}"));
 
     // A disk that is full.

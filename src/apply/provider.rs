@@ -32,14 +32,14 @@ pub(super) async fn run(world: &World, facts: &Facts, step: &Step) -> Result<()>
             client.assign(made.value.ip, preferred, world.pace).await?;
         }
         Action::RecordFloatingIp => {
-            let preferred = *ids.first().context("there are no droplets")?;
+            let preferred = *ids.first().context("the cluster has no droplets")?;
             client.ensure_reserved_ip(cluster, &ids, preferred, world.pace).await?;
         }
         Action::AssignFloatingIp { droplet, .. } => {
-            let address = cloud.floating_ip.as_ref().context("there is no floating IP")?.address;
+            let address = cloud.floating_ip.as_ref().context("the cluster has no floating IP")?.address;
             client.assign(address, *droplet, world.pace).await?;
         }
-        other => bail!("{other:?} is not the provider's"),
+        other => bail!("{other:?} is not a step for the provider"),
     }
     Ok(())
 }

@@ -22,10 +22,10 @@ use crate::tell;
 /// Who logs in, and where.
 #[derive(Debug, Args)]
 pub struct Login {
-    /// The role to log in as; the inventory's first that is no superuser if left out
+    /// The role to log in as [default: the inventory's first that is not a superuser]
     #[arg(short, long)]
     pub user: Option<String>,
-    /// The database; that role's own if left out
+    /// The database [default: the role's own]
     #[arg(short, long)]
     pub database: Option<String>,
 }
@@ -33,24 +33,24 @@ pub struct Login {
 /// `cluster connect`.
 #[derive(Debug, Args)]
 pub struct ConnectArgs {
-    /// Who is to read it
+    /// The output format
     #[arg(short, long, value_enum, default_value = "libpq")]
     format: Format,
     #[command(flatten)]
     login: Login,
-    /// Write the password out, instead of naming the file that holds it; never to a terminal
+    /// Include the password instead of naming the file that holds it; never on a terminal
     #[arg(long)]
     with_password: bool,
-    /// Write into FILE, which nobody else can read
-    #[arg(short, long, value_name = "FILE")]
+    /// Write to FILE, readable only by you
+    #[arg(short, long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     output: Option<PathBuf>,
 }
 
 pub(super) async fn run(path: &Path, args: ConnectArgs, json: bool) -> Result<Exit> {
     let format = if json { Format::Json } else { args.format };
     if args.with_password && args.output.is_none() && std::io::stdout().is_terminal() {
-        return Err(Advice::refused("a password is not shown on a terminal")
-            .hint("--output FILE writes a file that nobody else can read; a pipe works too")
+        return Err(Advice::refused("passwords are not printed to a terminal")
+            .hint("write it to a file that only you can read with --output FILE, or to a pipe")
             .into());
     }
     let mut connection = connection(path, &args.login).await?;
@@ -89,7 +89,7 @@ pub(super) async fn connection(path: &Path, login: &Login) -> Result<Connection>
         if primary.is_some_and(|postgres| postgres.roles.iter().all(|role| role.name != user)) {
             return Err(Advice::refused(format!("there is no role `{user}`"))
                 .hint(format!(
-                    "`cluster user create {user}` makes it; `cluster user list` names those that are there"
+                    "`cluster user create {user}` creates it; `cluster user list` lists the existing ones"
                 ))
                 .into());
         }
@@ -114,10 +114,10 @@ fn password(inventory: &Inventory, user: &str) -> Result<SecretString> {
     let kept = || State::open(&inventory.cluster)?.kept_password(&format!("user:{user}"));
     match declared.map_or_else(kept, |password| Ok(Some(password)))? {
         Some(password) => Ok(password),
-        None => Err(Advice::refused(format!("this machine has no password of `{user}`"))
+        None => Err(Advice::refused(format!("the password of `{user}` is not stored on this machine"))
             .hint(format!(
-                "passwords stay where they were made; `cluster user create {user}` makes the role, and `cluster user \
-                 password {user}` gives one that is there a new password"
+                "passwords are stored where they were generated: `cluster user create {user}` creates the role, `cluster user \
+                 password {user}` sets a new password for an existing one"
             ))
             .into()),
     }

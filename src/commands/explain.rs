@@ -39,8 +39,8 @@ pub(super) async fn run(path: &Path, list: bool, json: bool) -> Result<Exit> {
         let facts = world.observe_or_remember().await?;
         let (journals, clocks, missing) = journals(&world, &facts).await?;
         if journals.is_empty() {
-            return Err(Advice::refused("no node can be reached, and the journals are on the nodes")
-                .hint("`cluster status` says why")
+            return Err(Advice::refused("no node is reachable, and the journals are on the nodes")
+                .hint("`cluster status` shows why")
                 .into());
         }
         let actions = actions(&world, &facts).await;
@@ -65,13 +65,13 @@ pub(super) async fn run(path: &Path, list: bool, json: bool) -> Result<Exit> {
             return Ok(Exit::Done);
         }
         let Some(last) = last else {
-            data!("nothing has happened yet");
+            data!("no failover or switchover is recorded");
             return Ok(Exit::Done);
         };
         data!("{}", visible(&incident::text(last)));
-        data!("clocks of the nodes were compared with this machine's; times are exact to {within} ms");
+        data!("times are accurate to {within} ms (the nodes' clocks were compared with this machine's)");
         for (node, why) in &missing {
-            data!("without the journal of {node}: {}", visible(why));
+            data!("the journal of {node} is missing: {}", visible(why));
         }
         Ok(Exit::Done)
     })
@@ -141,7 +141,7 @@ async fn actions(world: &World, facts: &Facts) -> Vec<Action> {
                     let completed = action.completed_at.and_then(|at| at.parse().ok());
                     Some(Action { node: node.cloned(), kind: action.kind, started, completed })
                 })),
-                Err(error) => world.report.warning(format!("the provider's actions are left out: {error}")),
+                Err(error) => world.report.warning(format!("the provider's actions are missing: {error}")),
             }
         };
     for (name, droplet) in &cloud.droplets {

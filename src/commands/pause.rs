@@ -52,7 +52,7 @@ pub(super) async fn run(path: &Path, wish: Wish, json: bool) -> Result<Exit> {
             let (world, name) = (world.clone(), node.name.clone());
             let there = match facts.hosts.get(&name) {
                 Some(host) => host.absence(),
-                None => Some("it is not there".into()),
+                None => Some("the host does not exist".into()),
             };
             tasks.spawn(async move {
                 let told = match there {
@@ -65,8 +65,8 @@ pub(super) async fn run(path: &Path, wish: Wish, json: bool) -> Result<Exit> {
         let told: BTreeMap<String, Result<bool, String>> = tasks.join_all().await.into_iter().collect();
         if told.values().all(Result::is_err) {
             let why = told.iter().filter_map(|(name, it)| Some(format!("{name}: {}", it.as_ref().err()?)));
-            return Err(Advice::failed(format!("no node could be told: {}", why.collect::<Vec<_>>().join("; ")))
-                .hint("`cluster status` shows who can be reached")
+            return Err(Advice::failed(format!("no node was reached: {}", why.collect::<Vec<_>>().join("; ")))
+                .hint("`cluster status` shows which nodes are reachable")
                 .into());
         }
         let all = told.values().all(Result::is_ok);
@@ -78,7 +78,7 @@ pub(super) async fn run(path: &Path, wish: Wish, json: bool) -> Result<Exit> {
                 data!("{name}: {}", visible(&words(it, wish)));
             }
             if wish == Wish::Pause {
-                data!("nothing fails over until `cluster resume`; a primary that loses its lease is fenced all the same");
+                data!("no failover until `cluster resume`; a primary that loses its lease is still fenced");
             }
         }
         Ok(if all { Exit::Done } else { Exit::Failed })
@@ -102,11 +102,11 @@ fn node(told: &Result<bool, String>, wish: Wish) -> Node {
 fn words(told: &Result<bool, String>, wish: Wish) -> String {
     match (told, wish) {
         (Ok(true), Wish::Pause) => "paused".into(),
-        (Ok(false), Wish::Pause) => "was paused already".into(),
+        (Ok(false), Wish::Pause) => "already paused".into(),
         (Ok(true), Wish::Resume) => "resumed".into(),
-        (Ok(false), Wish::Resume) => "was not paused".into(),
+        (Ok(false), Wish::Resume) => "not paused".into(),
         (Err(why), _) => {
-            format!("NOT told: {why}; it stays as it is, run `cluster {}` again when it is back", wish.verb())
+            format!("NOT reached: {why}; its state is unchanged, run `cluster {}` again when it is back", wish.verb())
         }
     }
 }

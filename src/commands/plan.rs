@@ -170,7 +170,7 @@ fn changes(step: &Step) -> &[FileChange] {
 /// What changes in a file; a new file is all new, a secret is not shown.
 fn diff(file: &FileChange) -> String {
     match &file.content {
-        None => "(known when all addresses are)\n".into(),
+        None => "(known once all addresses are)\n".into(),
         Some(Content::Secret(_)) => "(secret, not shown)\n".into(),
         Some(Content::Plain(text)) => {
             let before = file.before.as_deref().unwrap_or_default();

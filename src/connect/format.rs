@@ -8,22 +8,22 @@ use serde_json::{Value, json};
 
 use super::{CONNECT_SECONDS, Connection, KEEPALIVE_SECONDS, Password, SILENCE_SECONDS, Server, in_order};
 
-/// Who is to read it.
+/// The program or library that reads the settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// Options of `new Sequelize()`, version 6
+    /// Options for `new Sequelize()`, version 6
     Sequelize,
-    /// Options of `new pg.Pool()`, for writes and for each node to read from
+    /// Options for `new pg.Pool()`: one for writes, one for each node to read from
     NodePostgres,
     /// A service file: `PGSERVICEFILE=FILE psql service=write`
     Libpq,
-    /// Java properties, with URLs of the PostgreSQL JDBC driver
+    /// Java properties with URLs for the PostgreSQL JDBC driver
     Jdbc,
-    /// Arguments of `create_engine()`, with psycopg
+    /// Arguments for `create_engine()`, with psycopg
     Sqlalchemy,
-    /// Variables, for a shell, systemd or dotenv
+    /// Environment variables for a shell, systemd or dotenv
     Env,
-    /// The values themselves
+    /// Plain JSON
     Json,
 }
 
@@ -54,11 +54,11 @@ impl Format {
         let file = file.display();
         Some(match self {
             Format::Libpq | Format::Sqlalchemy | Format::Env | Format::Json => {
-                format!("the password is in {file}, and named as such; --with-password writes it out")
+                format!("the password is in {file}, which the settings name; --with-password includes it instead")
             }
             Format::Sequelize | Format::NodePostgres | Format::Jdbc => {
                 format!(
-                    "the password is in {file}: `export PGPASSFILE={file}`; --with-password writes it out"
+                    "the password is in {file}: `export PGPASSFILE={file}`; --with-password includes it instead"
                 )
             }
         })
@@ -101,7 +101,7 @@ fn parameters(connection: &Connection, servers: &[Server], target: Use) -> Vec<(
 
 fn libpq(connection: &Connection) -> String {
     let mut text = format!(
-        "# Cluster {}, as it is now. PGSERVICEFILE=THIS_FILE psql service=write\n",
+        "# Cluster {}. Use: PGSERVICEFILE=THIS_FILE psql service=write\n",
         connection.cluster
     );
     for (name, servers, target) in

@@ -134,7 +134,7 @@ impl Run {
             if late > 0 {
                 let old: Vec<&str> = old.iter().copied().collect();
                 let old = old.join(" and ");
-                proofs.push(format!("{old} took {late} writes after {} had begun to", first.node));
+                proofs.push(format!("{old} took {late} writes after {} had taken its first", first.node));
             }
         }
         proofs
@@ -237,25 +237,25 @@ impl Run {
         let (problems, notes) = (&mut report.problems, &mut report.notes);
         if !cut.noticed {
             problems.push(
-                "no client noticed anything: the fault has not taken hold, and nothing is proved".into(),
+                "no client noticed the fault: it did not take effect, and the drill proves nothing".into(),
             );
         } else if report.seconds.cut_to_writable.is_none() {
-            problems.push("no node took writes again while the drill lasted".into());
+            problems.push("no node took writes again during the drill".into());
         } else if report.seconds.cut_to_address.is_none() {
-            problems.push(format!("no write came through {} again while the drill lasted", self.address));
+            problems.push(format!("no write through {} succeeded again during the drill", self.address));
         }
         let all = || std::iter::once(&report.writes).chain(report.direct.values());
         match all().map(|writes| writes.lost).sum::<Option<usize>>() {
-            None => problems.push("the rows could not be counted at the end: whether any is lost is not known".into()),
+            None => problems.push("the rows could not be counted at the end: it is unknown whether any was lost".into()),
             Some(0) => {}
             Some(lost) if self.fault.may_lose() => notes.push(format!(
                 "acknowledged writes that had not reached the standby when {} was lost: {lost} (replication is asynchronous)",
                 self.primary
             )),
-            Some(lost) => problems.push(format!("acknowledged writes that are lost: {lost}; a planned switchover loses none")),
+            Some(lost) => problems.push(format!("lost acknowledged writes: {lost}; a planned switchover must lose none")),
         }
         if self.redundant.is_none() {
-            problems.push("no standby streamed again while the drill lasted".into());
+            problems.push("no standby streamed again during the drill".into());
         }
         problems.extend(self.wrong.iter().cloned());
         if self.fault == Fault::ApiOutage
@@ -264,12 +264,12 @@ impl Run {
             && address < healed
         {
             notes.push(
-                "the address moved while the way to the API was cut: a node has another way to it".into(),
+                "the address moved although the nodes' access to the API was cut: a node has another route to it".into(),
             );
         }
         if let Some(new) = report.new_primary.as_ref().filter(|new| **new != self.primary) {
             notes.push(format!(
-                "{new} stays primary; `cluster switchover {}` would move it back",
+                "{new} remains primary; to move it back, run `cluster switchover {}`",
                 self.primary
             ));
         }
@@ -293,10 +293,10 @@ impl Run {
         let moved = self.moved.filter(|moved| address.is_none_or(|address| moved.abs_diff(address) > 1_000));
         let later = [
             (writable, "writable", format!("{new} takes writes")),
-            (moved, "moved", format!("the API shows it at {new}")),
-            (address, "address", "write through the address".to_owned()),
+            (moved, "moved", format!("the API shows the address on {new}")),
+            (address, "address", "first write through the address".to_owned()),
             (self.healed, "put-back", self.fault.remedy(&self.primary).unwrap_or_default()),
-            (self.redundant, "redundant", "redundancy is back".to_owned()),
+            (self.redundant, "redundant", "redundancy is restored".to_owned()),
         ];
         for (order, (at, what, text)) in later.into_iter().enumerate() {
             if let Some(at) = at {

@@ -16,13 +16,13 @@ pub const SCRIPT: &str = concat!(
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
     /// The script was cut off, or something else answered.
-    #[error("the probe ended before its end; it printed {lines} lines")]
+    #[error("the probe was cut off after {lines} lines")]
     Truncated {
         /// Lines seen.
         lines: usize,
     },
     /// A line that the script does not print.
-    #[error("the probe printed a line that makes no sense: {0:?}")]
+    #[error("the probe printed a line that cannot be parsed: {0:?}")]
     Line(String),
 }
 

@@ -130,7 +130,7 @@ impl<'de> Deserialize<'de> for Scalar {
         impl serde::de::Visitor<'_> for Visitor {
             type Value = Scalar;
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a text, a number, or on/off")
+                f.write_str("a string, a number, or on/off")
             }
             fn visit_str<E>(self, text: &str) -> Result<Scalar, E> {
                 Ok(Scalar(text.to_owned()))
@@ -173,7 +173,7 @@ impl<'de> Deserialize<'de> for Password {
 }
 
 const UNKNOWN: &str = "is not a known key";
-const UNQUOTED: &str = "is something else than a text to YAML";
+const UNQUOTED: &str = "is not a string in YAML";
 
 /// Reads the YAML. Every key that is not known is told; a file that has more wrong with its shape than that is none.
 pub(super) fn parse(text: &str) -> (Option<File>, Vec<Problem>) {
@@ -236,13 +236,13 @@ fn told(error: serde_path_to_error::Error<serde_yaml::Error>) -> Problem {
 fn problem(key: &str, line: Option<u64>, message: &str) -> Problem {
     let mut key = key.to_owned();
     let (message, hint) = if message == UNQUOTED {
-        (message.to_owned(), "put the password in quotes, so that it stays as it is written".to_owned())
+        (message.to_owned(), "put the password in quotes to keep it as it is written".to_owned())
     } else if let Some(rest) = message.strip_prefix("unknown field `") {
         let (unknown, known) = rest.split_once('`').unwrap_or((rest, ""));
         let known: Vec<&str> = known.split('`').skip(1).step_by(2).collect();
         (UNKNOWN.to_owned(), did_you_mean(unknown, &known))
     } else if let Some(missing) = message.strip_prefix("missing field ") {
-        (format!("{missing} is missing"), "inventories/lab.yaml shows every required key".to_owned())
+        (format!("{missing} is missing"), "add the key; `cluster up --help` shows the smallest inventory".to_owned())
     } else if let Some((_, expected)) =
         message.strip_prefix("invalid ").and_then(|rest| rest.split_once(", expected "))
     {
@@ -250,7 +250,7 @@ fn problem(key: &str, line: Option<u64>, message: &str) -> Problem {
         (if key.is_empty() { format!("an inventory {message}") } else { message }, hint)
     } else {
         key = String::new();
-        let hint = "indent with spaces, close what is opened; inventories/lab.yaml is one to start from";
+        let hint = "indent with spaces, and close every quote, bracket and brace";
         (format!("this is not YAML: {message}"), hint.to_owned())
     };
     Problem { key, line, message, hint: Some(hint) }
@@ -258,13 +258,13 @@ fn problem(key: &str, line: Option<u64>, message: &str) -> Problem {
 
 fn must_be(expected: &str) -> (String, String) {
     let (what, hint) = match expected {
-        "a sequence" => ("a list", "items that begin with `- `, below the key"),
-        "a string" | "path string" => ("a text", "put it in quotes"),
-        "a boolean" => ("true or false", "without quotes"),
-        "u16" | "u32" | "u64" => ("a whole number", "digits alone, without quotes"),
-        "a text, a number, or on/off" => (expected, "one value on one line"),
+        "a sequence" => ("a list", "write items that begin with `- ` under the key"),
+        "a string" | "path string" => ("a string", "put it in quotes"),
+        "a boolean" => ("true or false", "write it without quotes"),
+        "u16" | "u32" | "u64" => ("a whole number", "write digits only, without quotes"),
+        "a string, a number, or on/off" => (expected, "write one value on one line"),
         // The structs of this file.
-        _ => ("keys with values", "`key: value`, one a line and indented below it"),
+        _ => ("a mapping", "write `key: value` lines"),
     };
     (format!("must be {what}"), hint.to_owned())
 }
@@ -275,6 +275,6 @@ fn did_you_mean(unknown: &str, known: &[&str]) -> String {
     let nearest = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
     match nearest {
         Some(nearest) if likeness(nearest) > 0.7 => format!("did you mean `{nearest}`?"),
-        _ => format!("the keys here are {}", known.join(", ")),
+        _ => format!("the valid keys are {}", known.join(", ")),
     }
 }

@@ -189,19 +189,19 @@ impl Action {
             Action::CreateDroplet => "create the droplet".into(),
             Action::AwaitDroplet { droplet } => format!("wait for droplet {droplet}"),
             Action::RemakeDroplet { droplet } => {
-                format!("delete droplet {droplet}, which never ran, and create it anew")
+                format!("delete droplet {droplet}, which never ran, and create another")
             }
-            Action::PowerOn { droplet } => format!("switch droplet {droplet} on"),
-            Action::CreateFloatingIp { node } => format!("create a floating IP that leads to {node}"),
+            Action::PowerOn { droplet } => format!("power on droplet {droplet}"),
+            Action::CreateFloatingIp { node } => format!("create a floating IP that points to {node}"),
             Action::RecordFloatingIp => "record the floating IP as a tag of the droplets".into(),
             Action::AssignFloatingIp { node, .. } => format!("move the floating IP to {node}"),
             Action::Reach => "wait for SSH and cloud-init".into(),
-            Action::ReplaceHostKey => "replace the host key that user data carried".into(),
-            Action::UpdateLists => "update apt's lists".into(),
-            Action::AddRepository { archive: false } => "add the PostgreSQL project's apt repository".into(),
-            Action::AddRepository { archive: true } => "add the PostgreSQL project's apt archive".into(),
+            Action::ReplaceHostKey => "replace the host key that was in the user data".into(),
+            Action::UpdateLists => "update the apt package lists".into(),
+            Action::AddRepository { archive: false } => "add the PostgreSQL apt repository (PGDG)".into(),
+            Action::AddRepository { archive: true } => "add the PostgreSQL apt archive (PGDG)".into(),
             Action::Install { packages } => format!("install {}", packages.join(", ")),
-            Action::TrySettings { .. } => "try the settings".into(),
+            Action::TrySettings { .. } => "test the settings".into(),
             Action::WriteFiles { files } => match files.as_slice() {
                 [file] => format!("write {}", file.path),
                 files => format!("write {} files", files.len()),
@@ -221,7 +221,7 @@ impl Action {
             Action::Reload => "reload PostgreSQL".into(),
             Action::Restart { settings } => format!("restart PostgreSQL for {}", settings.join(", ")),
             Action::Configure { members, .. } => {
-                format!("take up members {}: {}", members.generation, members.list())
+                format!("apply membership {}: {}", members.generation, members.list())
             }
             Action::Services { units, restart } => {
                 let names: Vec<&str> = units.iter().map(|unit| unit.name()).collect();

@@ -48,15 +48,15 @@ pub enum Breach {
 impl fmt::Display for Breach {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Breach::StepsOfRefused => f.write_str("it is refused, and has steps"),
+            Breach::StepsOfRefused => f.write_str("the plan is refused and still has steps"),
             Breach::Twice(wish) => write!(f, "`{wish}` is planned twice"),
             Breach::ReplacesData { node, data } => write!(f, "it would replace data on {node} ({data:?})"),
             Breach::SecondBeginning { node } => {
-                write!(f, "it would begin the cluster anew on {node}, and the cluster exists")
+                write!(f, "it would initialize a new cluster on {node} although the cluster exists")
             }
             Breach::LeapOfMembers { node, generation } => write!(
                 f,
-                "it would give {node} members {generation}, which are more than one member away from the present ones"
+                "it would give {node} membership {generation}, which differs from the current one by more than one member"
             ),
             Breach::RestartsAtOnce { phase } => {
                 write!(f, "it would restart two nodes at the same time ({})", phase.title())

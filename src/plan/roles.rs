@@ -42,7 +42,7 @@ pub fn data(inventory: &Inventory, facts: &Facts, host: &HostFacts) -> Data {
     let path = format!("/var/lib/postgresql/{version}/main");
     if let Some(other) = host.pg_clusters.iter().find(|other| other.port == port && other.data != path) {
         return Data::Foreign(format!(
-            "PostgreSQL {} cluster `{}` ({}) has port {port}, data in {}",
+            "PostgreSQL {} cluster `{}` ({}) uses port {port}, with data in {}",
             other.version, other.name, other.status, other.data
         ));
     }
@@ -78,8 +78,8 @@ pub fn data(inventory: &Inventory, facts: &Facts, host: &HostFacts) -> Data {
 fn describe(path: &str, host: &HostFacts, identifier: Option<&str>) -> String {
     let mut text = match (identifier, &host.data) {
         (Some(identifier), _) => format!("{path} holds a database with system identifier {identifier}"),
-        (None, Some(data)) => format!("{path} holds {} files or directories of somebody's", data.entries),
-        (None, None) => format!("{path} is somebody's"),
+        (None, Some(data)) => format!("{path} holds {} files or directories of unknown origin", data.entries),
+        (None, None) => format!("{path} is in use"),
     };
     if let Some(modified) = host.data.as_ref().and_then(|data| data.modified.as_deref()) {
         text.push_str(&format!(", last written {modified}"));
@@ -91,7 +91,7 @@ fn describe(path: &str, host: &HostFacts, identifier: Option<&str>) -> String {
             .map(|database| database.name.as_str())
             .filter(|name| !name.starts_with("template"))
             .collect();
-        text.push_str(&format!("; it runs and has the databases {}", names.join(", ")));
+        text.push_str(&format!("; it is running, with the databases {}", names.join(", ")));
     }
     text
 }
@@ -140,7 +140,7 @@ pub fn primary(inventory: &Inventory, facts: &Facts) -> Primary {
             return Primary::Gone(identifier.clone());
         }
         return Primary::Lost(format!(
-            "this machine remembers the cluster (system identifier {identifier}), no host that answers does"
+            "this machine remembers the cluster (system identifier {identifier}), but no reachable host does"
         ));
     }
     Primary::Never

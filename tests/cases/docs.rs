@@ -62,7 +62,7 @@ fn every_key_of_an_inventory_is_documented() {
     for text in cases {
         let problems = Inventory::parse(Path::new("x.yaml"), &text).unwrap_err();
         let hint = problems.list[0].hint.clone().unwrap_or_default();
-        let keys = hint.strip_prefix("the keys here are ").unwrap_or_else(|| panic!("{problems}"));
+        let keys = hint.strip_prefix("the valid keys are ").unwrap_or_else(|| panic!("{problems}"));
         for key in keys.split(", ") {
             assert!(page.contains(&format!("`{key}`")), "docs/inventory.md does not explain `{key}`");
             count += 1;

@@ -105,7 +105,7 @@ impl Model {
             let wanted: Vec<Wish> = again.steps.iter().flat_map(Step::wishes).collect();
             for step in steps.iter().filter(|step| step.phase != Phase::Reach) {
                 for wish in step.wishes() {
-                    assert!(!wanted.contains(&wish), "`{wish}` was done and did not take effect");
+                    assert!(!wanted.contains(&wish), "`{wish}` succeeded but had no effect");
                 }
             }
         }

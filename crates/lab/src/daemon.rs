@@ -47,9 +47,9 @@ pub(super) async fn launch(settings: &LabSettings) -> Result<()> {
         if answers(settings).await? {
             return Ok(());
         }
-        if let Some(status) = daemon.try_wait().context("cannot look after the daemon")? {
+        if let Some(status) = daemon.try_wait().context("cannot monitor the daemon")? {
             let log = fs::read_to_string(home.log()).unwrap_or_default();
-            bail!("the daemon ended ({status}): {}", log.lines().last().unwrap_or("it said nothing"));
+            bail!("the daemon ended ({status}): {}", log.lines().last().unwrap_or("no output"));
         }
         if Instant::now() > deadline {
             daemon.kill().await.context("cannot kill the daemon")?;
@@ -82,8 +82,8 @@ pub async fn serve(name: &LabName) -> Result<()> {
     let _ = setsid();
     let Some(settings) = LabSettings::load(name)? else {
         bail!(Wrong::new(
-            format!("there is no laboratory {name}"),
-            format!("`cluster lab start --name {name}`")
+            format!("there is no lab {name}"),
+            format!("start it with `cluster lab start --name {name}`")
         ));
     };
     let _lock = lock(name)?;
@@ -148,7 +148,7 @@ pub(super) fn running(name: &LabName) -> Result<Option<Pid>> {
             Ok(text.trim().parse().ok().and_then(Pid::from_raw))
         }
         Err(fs::TryLockError::Error(error)) => {
-            Err(error).with_context(|| format!("cannot look at the lock on {}", file.display()))
+            Err(error).with_context(|| format!("cannot check the lock on {}", file.display()))
         }
     }
 }
@@ -163,7 +163,7 @@ pub(super) async fn end(name: &LabName) -> Result<()> {
         let Some(pid) = running(name)? else { return Ok(()) };
         if !is_daemon(pid, name) {
             bail!(
-                "process {pid} holds the lock of the laboratory {name}, but is no daemon of it: it was left alone"
+                "process {pid} holds the lock of lab {name} but is not its daemon: it was left alone"
             );
         }
         kill_process(pid, signal).context("cannot signal the daemon")?;
@@ -172,7 +172,7 @@ pub(super) async fn end(name: &LabName) -> Result<()> {
         }
     }
     if running(name)?.is_some() {
-        bail!("the daemon outlived its being killed");
+        bail!("the daemon survived SIGKILL");
     }
     Ok(())
 }
@@ -200,7 +200,7 @@ fn lock(name: &LabName) -> Result<File> {
     };
     attempt()
         .with_context(|| format!("cannot write {}", file.display()))?
-        .with_context(|| format!("the laboratory {name} has a daemon already"))
+        .with_context(|| format!("lab {name} already has a daemon"))
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener> {

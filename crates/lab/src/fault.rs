@@ -164,7 +164,7 @@ impl Faults<'_> {
         let listing = program::run("nft", &["-j", "list", "set", "bridge", &table, "pairs"]).await?;
         let (ports, addresses) =
             (self.port_names(droplet), addresses(droplet).map(|address| address.to_string()));
-        for (port, address) in pairs(&listing).context("cannot understand what `nft -j list set` says")? {
+        for (port, address) in pairs(&listing).context("cannot parse the output of `nft -j list set`")? {
             if ports.contains(&port) || addresses.contains(&address) {
                 let command = format!("delete element bridge {table} pairs {{ \"{port}\" . {address} }}\n");
                 program::feed("nft", &["-f", "-"], &command).await?;
@@ -227,7 +227,7 @@ fn pairs(listing: &str) -> Result<Vec<(String, String)>> {
     elements
         .iter()
         .map(|element| {
-            let part = |side: usize| element["concat"][side].as_str().context("an element that is no pair");
+            let part = |side: usize| element["concat"][side].as_str().context("an element is not a pair");
             Ok((part(0)?.to_owned(), part(1)?.to_owned()))
         })
         .collect()

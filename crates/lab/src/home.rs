@@ -85,7 +85,7 @@ impl Home {
             match fs::read(&file) {
                 Ok(json) => specs.push(
                     serde_json::from_slice::<MachineSpec>(&json)
-                        .with_context(|| format!("{} cannot be understood", file.display()))?,
+                        .with_context(|| format!("cannot parse {}", file.display()))?,
                 ),
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(error).with_context(|| format!("cannot read {}", file.display())),
@@ -116,11 +116,11 @@ impl Exclusive {
     /// The directory cannot be made or locked.
     pub(crate) fn acquire() -> Result<Self> {
         loop {
-            fs::create_dir_all(ROOT).with_context(|| format!("cannot make {ROOT}"))?;
+            fs::create_dir_all(ROOT).with_context(|| format!("cannot create {ROOT}"))?;
             let directory = File::open(ROOT).with_context(|| format!("cannot open {ROOT}"))?;
             directory.lock().with_context(|| format!("cannot lock {ROOT}"))?;
             // The one who held the lock may have removed the directory: then this lock is worth nothing.
-            let ours = directory.metadata().with_context(|| format!("cannot look at {ROOT}"))?;
+            let ours = directory.metadata().with_context(|| format!("cannot check {ROOT}"))?;
             if fs::metadata(ROOT).is_ok_and(|now| now.ino() == ours.ino()) {
                 return Ok(Self(directory));
             }

@@ -43,21 +43,21 @@ pub async fn start(
     }
     for slug in images {
         if !image::is_cached(slug) {
-            say(&format!("making the image {slug}: half a minute, once"));
+            say(&format!("building the image {slug}: half a minute, once"));
         }
         image::ensure(slug).await?;
     }
     let exclusive = exclusive().await?;
     let name = &settings.name;
     if daemon::running(name)?.is_some() {
-        let running = LabSettings::load(name)?.context("the laboratory runs, but its settings are gone")?;
+        let running = LabSettings::load(name)?.context("the lab is running, but its settings are missing")?;
         if (running.port, running.subnets) != (settings.port, settings.subnets) {
             bail!(Wrong::new(
                 format!(
-                    "the laboratory {name} runs already, on port {} with {}",
+                    "lab {name} is already running, on port {} with {}",
                     running.port, running.subnets
                 ),
-                format!("`cluster lab stop --name {name}`, or another --name")
+                format!("stop it with `cluster lab stop --name {name}`, or choose another --name")
             ));
         }
         if daemon::answers(&running).await? {
@@ -89,17 +89,17 @@ async fn begin(settings: &LabSettings, resume: bool) -> Result<()> {
     if let Err(error) = TcpListener::bind((Ipv4Addr::LOCALHOST, settings.port)) {
         bail!(Wrong::new(
             format!("port {} is not free: {error}", settings.port),
-            "choose another with --port"
+            "choose another port with --port"
         ));
     }
     let home = Home::of(&settings.name);
     if !resume {
-        fs::create_dir_all(home.path()).with_context(|| format!("cannot make {}", home.path().display()))?;
+        fs::create_dir_all(home.path()).with_context(|| format!("cannot create {}", home.path().display()))?;
         // What is in it has secrets, and files with the set-user-id bit.
         fs::DirBuilder::new()
             .mode(0o700)
             .create(home.droplets())
-            .context("cannot make the droplets' directory")?;
+            .context("cannot create the droplets' directory")?;
         fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755))
             .context("cannot set permissions")?;
         settings.save()?;
@@ -138,7 +138,7 @@ pub async fn stop(name: &LabName, purge: bool) -> Result<bool> {
     image::sweep()?;
     if purge {
         if !others.is_empty() {
-            bail!("the images stay: another laboratory uses them");
+            bail!("the images are kept: another lab uses them");
         }
         image::purge()?;
     }
@@ -171,7 +171,7 @@ async fn clear(name: &LabName) -> Result<()> {
     }
     note(unmounted);
     if !problems.is_empty() {
-        bail!("not everything of the laboratory {name} is gone:\n{}", problems.join("\n"));
+        bail!("parts of lab {name} could not be removed:\n{}", problems.join("\n"));
     }
     Ok(())
 }

@@ -90,7 +90,7 @@ impl FromStr for LabName {
             Ok(Self(name.to_owned()))
         } else {
             Err(format!(
-                "`{name}` cannot name a laboratory: a lower-case letter, then up to 29 lower-case letters, \
+                "`{name}` is not a valid lab name: use a lower-case letter, then up to 29 lower-case letters, \
                  digits and hyphens"
             ))
         }

@@ -35,7 +35,7 @@ impl LabSettings {
         let file = Home::of(name).settings();
         match fs::read(&file) {
             Ok(json) => serde_json::from_slice(&json)
-                .with_context(|| format!("{} cannot be understood", file.display()))
+                .with_context(|| format!("cannot parse {}", file.display()))
                 .map(Some),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error).with_context(|| format!("cannot read {}", file.display())),
@@ -43,7 +43,7 @@ impl LabSettings {
     }
 
     pub(crate) fn save(&self) -> Result<()> {
-        let json = serde_json::to_vec_pretty(self).context("cannot write the laboratory's settings")?;
+        let json = serde_json::to_vec_pretty(self).context("cannot write the lab's settings")?;
         home::write(&Home::of(&self.name).settings(), 0o644, &json)
     }
 

@@ -84,7 +84,7 @@ impl TryFrom<Ipv4Net> for Subnets {
         let reserved = RESERVED.map(|range| range.parse::<Ipv4Net>().expect("a constant range"));
         if let Some(range) = reserved.iter().find(|range| subnets.all().iter().any(|net| overlap(net, range)))
         {
-            return Err(format!("`{net}` would use {range}, which is never a laboratory's"));
+            return Err(format!("`{net}` overlaps {range}, which a lab never uses"));
         }
         if !net.network().is_private() {
             return Err(format!(

@@ -43,7 +43,7 @@ pub(super) async fn run(world: &Arc<World>, yes: bool) -> Result<Exit> {
     for node in &world.inventory.nodes {
         tell!("  {} ({})", node.name, node.address.as_deref().unwrap_or("-"));
     }
-    tell!("Data, packages and configuration stay.");
+    tell!("Data, packages and configuration are kept.");
     confirm("cluster", cluster, yes, "nothing was stopped")?;
     let begun = Instant::now();
     let facts = world.observe().await?;
@@ -55,12 +55,12 @@ pub(super) async fn run(world: &Arc<World>, yes: bool) -> Result<Exit> {
             Sort::Ours => nodes.push(node.name.clone()),
             Sort::Foreign(whose) => {
                 reasons.push(format!("{} belongs to cluster `{whose}` and was left alone", node.name));
-                hints.push(format!("cluster `{whose}` is stopped with its own inventory"));
+                hints.push(format!("to stop cluster `{whose}`, use its own inventory"));
             }
             Sort::Silent(why) => {
                 reasons.push(format!("{} was not stopped: {why}", node.name));
                 hints.push(format!(
-                    "run `cluster down` again once {} can be reached; if it is gone for good, nothing is left to do",
+                    "run `cluster down` again once {} is reachable; if it is gone for good, there is nothing left to do",
                     node.name
                 ));
             }
@@ -96,7 +96,7 @@ pub(super) async fn run(world: &Arc<World>, yes: bool) -> Result<Exit> {
         let again = || "run `cluster down` again".to_owned();
         return Err(failed(&reasons, if hints.is_empty() { again() } else { hints.join("; ") }));
     }
-    finished(world, "stopped and disabled; its data stays where it is", count, begun);
+    finished(world, "stopped and disabled; its data is kept", count, begun);
     Ok(Exit::Done)
 }
 

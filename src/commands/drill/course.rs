@@ -97,7 +97,7 @@ impl Drill {
             Ok(rows) => Some(rows),
             Err(error) => {
                 let text =
-                    format!("table {TABLE} of database cluster stays ({error:#}); the next drill drops it");
+                    format!("table {TABLE} of database cluster could not be dropped ({error:#}); the next drill drops it");
                 self.world.report.warning(text);
                 None
             }
@@ -126,10 +126,10 @@ impl Drill {
 
     fn interrupted(&self) -> anyhow::Error {
         let text = match self.moments().ordered {
-            None => "interrupted before anything was done",
-            Some(_) => "interrupted; what was done has been undone",
+            None => "interrupted before any change was made",
+            Some(_) => "interrupted; the fault has been undone",
         };
-        Advice::failed(text).hint("`cluster status` shows how the cluster is").exit(Exit::Interrupted).into()
+        Advice::failed(text).hint("check the cluster with `cluster status`").exit(Exit::Interrupted).into()
     }
 
     fn table(&self) -> Table<'_> {
@@ -165,9 +165,9 @@ impl Drill {
         self.wait(CALM_PATIENCE, || self.failing().is_none()).await;
         if let Some(words) = self.failing() {
             return Err(Advice::refused(format!(
-                "the drill's clients fail before anything is done: {words}"
+                "the drill's clients failed before the fault: {words}"
             ))
-            .hint("all of them must work from this machine: through the address, and on every data node")
+            .hint("this machine must be able to write through the address and to every data node")
             .into());
         }
         // From here on there is something to undo.
@@ -189,13 +189,13 @@ impl Drill {
         if fault.remedy(primary).is_some() {
             let dwell = if fault == Fault::ApiOutage { API_DWELL } else { DWELL };
             tokio::time::sleep(dwell).await;
-            self.tell(primary, "everything is put back");
+            self.tell(primary, "undoing the fault");
             self.damage.undo().await?;
             self.note(|moments, now| moments.healed = Some(now));
         }
         let by_address = || self.goes_on(|sample| sample.lane == Lane::Address);
         self.wait(FAILOVER_PATIENCE, by_address).await;
-        self.tell(primary, "waits for redundancy");
+        self.tell(primary, "waiting for redundancy");
         self.wait_for_redundancy().await;
         tokio::time::sleep(AFTER).await;
         Ok(())
@@ -232,7 +232,7 @@ impl Drill {
             let why = match &failure.outcome {
                 Outcome::Refused(why) => why,
                 Outcome::Silent => "no answer",
-                _ => "a standby answers",
+                _ => "answered by a standby",
             };
             Some(format!("{way}: {why}"))
         })
@@ -251,9 +251,9 @@ impl Drill {
         let mut made = false;
         while begun.elapsed() < FAILOVER_PATIENCE {
             match told.try_recv() {
-                Ok(result) => (made, _) = (true, result.context("the fault cannot be made")?),
+                Ok(result) => (made, _) = (true, result.context("cannot inject the fault")?),
                 Err(oneshot::error::TryRecvError::Closed) if !made => {
-                    return Err(Advice::failed("the fault was not made").into());
+                    return Err(Advice::failed("the fault was not injected").into());
                 }
                 Err(_) => {}
             }
@@ -351,15 +351,15 @@ impl Drill {
         }
         self.making.close();
         if tokio::time::timeout(ORDER_PATIENCE, self.making.wait()).await.is_err() {
-            self.world.report.warning("the fault that was ordered does not come to an end");
+            self.world.report.warning("the fault was ordered, and the command has not returned");
         }
         let undone = self.damage.undo().await;
         undone.map_err(|error| {
             let hint = match self.fault {
-                Fault::PowerOff => "`cluster up` switches the droplet on",
-                _ => "it ends by itself within minutes; `cluster status` shows the cluster",
+                Fault::PowerOff => "`cluster up` powers the droplet on",
+                _ => "the fault ends by itself within minutes; check the cluster with `cluster status`",
             };
-            hinted(error.context("cannot put everything back"), hint)
+            hinted(error.context("cannot undo everything"), hint)
         })
     }
 

@@ -35,9 +35,9 @@ impl Damage {
             let command = Command::new("drill check", script::DRILL_CHECK).limit(10);
             let lacks = self.world.run(node, &command, &|_| {}).await?.stdout;
             if !lacks.trim().is_empty() {
-                return Err(Advice::refused(format!("{node} cannot be cut off: {}", lacks.trim()))
+                return Err(Advice::refused(format!("cannot cut {node} off: {}", lacks.trim()))
                     .hint(format!(
-                        "`apt-get install nftables` on {node} makes no rule by itself; or choose another --fault"
+                        "run `apt-get install nftables` on {node} (it adds no rules by itself), or choose another --fault"
                     ))
                     .into());
             }
@@ -50,9 +50,9 @@ impl Damage {
         if self.fault != Fault::ApiOutage {
             return Ok(());
         }
-        let url = self.world.nodes_api_url().context("the nodes use no API")?;
-        let url = reqwest::Url::parse(&url).context("the API's address makes no sense")?;
-        let host = url.host_str().context("the API has no host")?.to_owned();
+        let url = self.world.nodes_api_url().context("the nodes do not use an API")?;
+        let url = reqwest::Url::parse(&url).context("the API's URL is not valid")?;
+        let host = url.host_str().context("the API's URL has no host")?.to_owned();
         let port = url.port_or_known_default().unwrap_or(443).to_string();
         let mut hosts = JoinSet::new();
         for node in &self.target.filtered {
@@ -76,7 +76,7 @@ impl Damage {
                 let verdict = control::hand_over(&self.world, primary, &self.target.heir).await?;
                 anyhow::ensure!(
                     verdict.allowed,
-                    "the guard of {primary} does not hand over: {}",
+                    "the guard of {primary} refuses to hand over: {}",
                     verdict.why
                 );
                 Ok(())
@@ -98,7 +98,7 @@ impl Damage {
                 for node in &self.target.filtered {
                     if let Err(error) = self.mend(node).await {
                         self.world.report.warning(format!(
-                            "{node}: {error:#}; it mends itself within {EXPIRES} s of the cut"
+                            "{node}: {error:#}; the fault ends by itself within {EXPIRES} s of the cut"
                         ));
                         failed = Some(error);
                     }
@@ -130,8 +130,8 @@ impl Damage {
     }
 
     async fn power(&self, power: Power) -> Result<()> {
-        let client: &Client = self.world.cloud.as_ref().context("there is no API")?;
-        let droplet = self.target.droplet.context("the API does not know the primary's droplet")?;
+        let client: &Client = self.world.cloud.as_ref().context("this cluster has no provider API")?;
+        let droplet = self.target.droplet.context("the primary's droplet is unknown")?;
         client.power(droplet, power, self.world.pace).await?;
         Ok(())
     }

@@ -30,13 +30,13 @@ impl Table<'_> {
             "drop table if exists {TABLE}; create table {TABLE} \
              (n bigint primary key, lane text not null, at timestamptz not null default clock_timestamp())"
         );
-        self.login.run(&self.hosts[&target.primary], &sql).await.context("cannot make the drill's table")?;
+        self.login.run(&self.hosts[&target.primary], &sql).await.context("cannot create the drill's table")?;
         let reader = target.reader();
         let begun = Instant::now();
         let look = format!("select count(*) from {TABLE}");
         while let Err(error) = self.login.run(&self.hosts[reader], &look).await {
             if begun.elapsed() > REPLICATION_PATIENCE {
-                return Err(error.context(format!("{reader} does not get the drill's table")));
+                return Err(error.context(format!("the drill's table does not reach {reader}")));
             }
             tokio::time::sleep(LOOK).await;
         }

@@ -44,8 +44,8 @@ impl<'a> Planner<'a> {
             self.refuse(
                 TroubleKind::NoPrimary,
                 None,
-                "no node takes writes: the members of a cluster change only while one does",
-                "`cluster status` says why there is none",
+                "no node takes writes; membership changes only while one does",
+                "`cluster status` shows why",
             );
             return self.plan;
         };
@@ -54,7 +54,7 @@ impl<'a> Planner<'a> {
                 TroubleKind::TakesWrites,
                 Some(&leaving.name),
                 "takes writes",
-                "`cluster switchover` first, so that another node does",
+                "run `cluster switchover` first to move the primary to another node",
             );
         }
         if !self.paused.is_empty() {
@@ -95,10 +95,10 @@ impl<'a> Planner<'a> {
                 TroubleKind::MembersUnsettled,
                 Some(node),
                 format!(
-                    "{else_}: {there} of {} members go by the present configuration, and a majority is {majority}",
+                    "{else_}: {there} of {} members have the current configuration, and a majority is {majority}",
                     newest.names.len()
                 ),
-                "bring the missing ones back, and run this again",
+                "bring the missing members back, then run this again",
             );
             return false;
         }
@@ -153,8 +153,8 @@ impl<'a> Planner<'a> {
                 self.trouble(
                     TroubleKind::MembersPending,
                     Some(&node.name),
-                    format!("its guard does not go by members {} yet", members.generation),
-                    "`cluster logs` shows what it has written; run this again once it does",
+                    format!("its guard has not applied membership {} yet", members.generation),
+                    "see its journal with `cluster logs`; run this again once it has",
                 );
                 return true;
             }
@@ -187,7 +187,7 @@ impl<'a> Planner<'a> {
                     TroubleKind::NoVote,
                     Some(&node.name),
                     "has no vote yet: its guard does not answer",
-                    "`cluster logs` shows what it has written",
+                    "see its journal with `cluster logs`",
                 );
             }
             return false;
@@ -206,7 +206,7 @@ impl<'a> Planner<'a> {
                 TroubleKind::NoVote,
                 Some(&node.name),
                 format!("has no vote yet: it does not stream from {primary}"),
-                "run this again once it does; `cluster status` says how far it is",
+                "run this again once it does; follow it with `cluster status`",
             );
         }
         is_ready

@@ -82,7 +82,7 @@ impl Cgroup {
     /// then also kills what systemd 257 starts in groups below it.
     pub(crate) fn create(&self) -> Result<()> {
         self.remove()?;
-        fs::create_dir_all(&self.path).with_context(|| format!("cannot make {}", self.path.display()))
+        fs::create_dir_all(&self.path).with_context(|| format!("cannot create {}", self.path.display()))
     }
 
     /// The file by which a process enters the group.
@@ -122,7 +122,7 @@ impl Cgroup {
         if self.wait_empty(GONE).await {
             return Ok(());
         }
-        bail!("processes in {} outlived their being killed", self.path.display())
+        bail!("processes in {} survived SIGKILL", self.path.display())
     }
 
     /// Stops every process of the droplet where it is, or lets all go on; returns when that is so.
@@ -132,16 +132,16 @@ impl Cgroup {
     pub(crate) async fn freeze(&self, frozen: bool) -> Result<()> {
         let payload = self.path.join("payload");
         let wanted = if frozen { "1" } else { "0" };
-        fs::write(payload.join("cgroup.freeze"), wanted).context("the droplet does not run")?;
+        fs::write(payload.join("cgroup.freeze"), wanted).context("the droplet is not running")?;
         let state = format!("frozen {wanted}");
         let deadline = Instant::now() + GONE;
         while !fs::read_to_string(payload.join("cgroup.events"))
-            .context("the droplet does not run")?
+            .context("the droplet is not running")?
             .lines()
             .any(|line| line == state)
         {
             if Instant::now() > deadline {
-                bail!("the droplet did not come to a halt");
+                bail!("the droplet did not freeze");
             }
             tokio::time::sleep(GLANCE).await;
         }
