@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The main job, end to end: a laboratory, a cluster on three hosts in it, a write through the floating IP and a read on
+# The main job, end to end: a lab, a cluster on three hosts in it, a write through the floating IP and a read on
 # the standby.
 set -euo pipefail
 cd "$(dirname "$0")/.."

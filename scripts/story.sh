@@ -5,7 +5,7 @@
 #
 #   scripts/story.sh [--pictures DIRECTORY]
 #
-# A laboratory of its own is made for it and taken away again, however it ends.
+# A lab of its own is made for it and taken away again, however it ends.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -32,7 +32,7 @@ die() {
     exit 1
 }
 
-# However it ends, nothing stays: no application, no droplet, no laboratory.
+# However it ends, nothing stays: no application, no droplet, no lab.
 clean() {
     for process in $load $app $look; do kill "$process" 2>/dev/null || :; done
     "$cluster" lab stop --name "$name" >/dev/null 2>&1 || :

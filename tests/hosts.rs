@@ -1,4 +1,4 @@
-//! The whole way on real hosts. Every test makes a laboratory, which needs root: they are ignored unless asked for
+//! The whole way on real hosts. Every test makes a lab, which needs root: they are ignored unless asked for
 //! (`make test-hosts`), and in CI they are.
 
 #[path = "hosts/commands.rs"]
@@ -61,7 +61,7 @@ fn node<'a>(status: &'a Value, name: &str) -> &'a Value {
 }
 
 #[test]
-#[ignore = "needs root and a laboratory"]
+#[ignore = "needs root and a lab"]
 fn a_cluster_is_made_kept_lost_and_found_again() {
     let lab = Lab::start(1, "debian-12-x64");
     let inventory = lab.inventory("demo.yaml", "debian-12-x64", &demo(15));
@@ -201,7 +201,7 @@ fn moments(all: std::ops::RangeInclusive<u32>) -> Vec<u32> {
 }
 
 #[test]
-#[ignore = "needs root and a laboratory"]
+#[ignore = "needs root and a lab"]
 fn a_run_that_was_killed_is_finished_by_the_next() {
     let lab = Lab::start(4, "debian-12-x64");
     let inventory = lab.inventory("demo.yaml", "debian-12-x64", &demo(15));
@@ -243,7 +243,7 @@ fn a_run_that_was_killed_is_finished_by_the_next() {
 }
 
 #[test]
-#[ignore = "needs root and a laboratory"]
+#[ignore = "needs root and a lab"]
 fn a_lost_answer_to_any_post_makes_no_second_thing() {
     let lab = Lab::start(5, "debian-12-x64");
     let inventory = lab.inventory("demo.yaml", "debian-12-x64", &demo(15));
@@ -277,7 +277,7 @@ fn a_lost_answer_to_any_post_makes_no_second_thing() {
 }
 
 #[test]
-#[ignore = "needs root and a laboratory"]
+#[ignore = "needs root and a lab"]
 fn bare_hosts_are_converged_without_an_api_and_what_stands_in_the_way_is_named() {
     let lab = Lab::start(6, "debian-12-x64");
     let hosts = lab.bare_hosts(["pg1", "pg2", "pg3"]);

@@ -1,5 +1,5 @@
-//! The laboratory's hosts, for real: these tests boot machines. They need root, the programs that
-//! `cluster lab start` asks for, and a Debian mirror for the first of them. Each has a laboratory of its own.
+//! The lab's hosts, for real: these tests boot machines. They need root, the programs that
+//! `cluster lab start` asks for, and a Debian mirror for the first of them. Each has a lab of its own.
 //!
 //! `cargo nextest run --test lab_hosts --run-ignored only`
 

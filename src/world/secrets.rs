@@ -23,7 +23,7 @@ pub(super) fn api_url(declared: Option<&str>) -> String {
 }
 
 /// The operator's token. A file that the inventory names comes first, so that a token that happens to be in the
-/// environment is not sent to a laboratory.
+/// environment is not sent to a lab.
 pub(super) fn operator_token(provider: &DigitalOcean) -> Result<SecretString> {
     if let Some(path) = &provider.token_file {
         return read(path, "provider.digitalocean.token_file");

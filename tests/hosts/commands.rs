@@ -13,7 +13,7 @@ use super::{demo, node};
 /// Twice what a failover takes at most: what has not happened by then does not happen.
 const NOTHING_HAPPENS: Duration = Duration::from_secs(20);
 
-/// A laboratory with a cluster that works.
+/// A lab with a cluster that works.
 struct Stage {
     lab: Lab,
     inventory: String,
@@ -132,7 +132,7 @@ fn serves(name: &str) -> impl Fn(&Value) -> bool {
 }
 
 #[test]
-#[ignore = "needs root and a laboratory"]
+#[ignore = "needs root and a lab"]
 fn a_pause_holds_a_switchover_moves_and_a_failover_is_told() {
     let stage = Stage::set(8);
     a_switchover_and_back(&stage);
@@ -301,7 +301,7 @@ fn a_primary_that_is_lost_in_a_pause(stage: &Stage) {
 }
 
 #[test]
-#[ignore = "needs root and a laboratory"]
+#[ignore = "needs root and a lab"]
 fn a_node_rejoins_by_hand_and_takes_over_by_force() {
     let stage = Stage::set(9);
     a_rejoin_that_makes_no_sense(&stage);

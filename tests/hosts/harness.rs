@@ -1,4 +1,4 @@
-//! A laboratory of a test's own, and the program as a person would run it.
+//! A lab of a test's own, and the program as a person would run it.
 
 #[path = "bare.rs"]
 mod bare;
@@ -16,7 +16,7 @@ use tempfile::TempDir;
 /// An image in which the packages are there. That they are installed is seen by other tests.
 pub(crate) const PREPARED: &str = "debian-12-x64-postgresql-15";
 
-/// A laboratory; it stops when it is dropped.
+/// A lab; it stops when it is dropped.
 pub(crate) struct Lab {
     pub(crate) name: String,
     port: u16,
@@ -69,7 +69,7 @@ fn node_program() -> PathBuf {
 }
 
 impl Lab {
-    /// Starts a laboratory. `number` is the test's own: it gives the port and the networks, so that tests can run side
+    /// Starts a lab. `number` is the test's own: it gives the port and the networks, so that tests can run side
     /// by side.
     pub(crate) fn start(number: u8, image: &str) -> Lab {
         let directory = tempfile::Builder::new().prefix("cluster-test-").tempdir().unwrap();
@@ -154,7 +154,7 @@ impl Lab {
         child.wait().unwrap();
     }
 
-    /// Writes an inventory for this laboratory. `more` is put behind the provider.
+    /// Writes an inventory for this lab. `more` is put behind the provider.
     pub(crate) fn inventory(&self, file: &str, image: &str, more: &str) -> String {
         let home = format!("/var/lib/cluster-lab/{}", self.name);
         let text = format!(
@@ -217,7 +217,7 @@ impl Lab {
         self.ssh(node, &format!("cd / && runuser -u postgres -- psql -XAtqw -d {database} -c \"{sql}\""))
     }
 
-    /// A client of this laboratory's API.
+    /// A client of this lab's API.
     pub(crate) fn client(&self) -> Client {
         let token = std::fs::read_to_string(format!("/var/lib/cluster-lab/{}/token", self.name)).unwrap();
         Client::new(&format!("http://127.0.0.1:{}", self.port), token.trim().into()).unwrap()
@@ -271,7 +271,7 @@ impl Lab {
         self.control("GET", "requests", None)["requests"].as_array().unwrap().len()
     }
 
-    /// The laboratory's own end of its API.
+    /// The lab's own end of its API.
     pub(crate) fn control(&self, method: &str, what: &str, body: Option<&Value>) -> Value {
         self.request(method, &format!("/lab/{what}"), body)
     }
@@ -306,7 +306,7 @@ impl Lab {
         serde_json::from_str::<Value>(&text).unwrap()["passwords"]["cluster"].as_str().unwrap().into()
     }
 
-    /// Stops the laboratory and proves that nothing of it is left.
+    /// Stops the lab and proves that nothing of it is left.
     pub(crate) fn stop(&self) {
         self.cluster(&["lab", "stop", "--name", &self.name]).ok();
         let left = format!(
@@ -324,7 +324,7 @@ impl Lab {
 impl Drop for Lab {
     fn drop(&mut self) {
         if std::env::var_os("CLUSTER_TEST_KEEP").is_some() {
-            eprintln!("kept: laboratory {}, {}", self.name, self.directory.path().display());
+            eprintln!("kept: lab {}, {}", self.name, self.directory.path().display());
             self.directory.disable_cleanup(true);
             return;
         }

@@ -64,7 +64,7 @@ fn members(lab: &Lab, nodes: &[&str]) -> Vec<(u64, Vec<String>)> {
 /// Two nodes in one edit, a run that is killed between two guards, and then two servers lost at once: three of five are
 /// a majority, and one of the new ones is primary.
 #[test]
-#[ignore = "needs root and a laboratory"]
+#[ignore = "needs root and a lab"]
 fn two_nodes_are_added_one_at_a_time_and_two_may_then_be_lost() {
     let all = ["pg1", "pg2", "pg3", "pg4", "pg5"];
     let lab = Lab::start(23, PREPARED);

@@ -26,7 +26,7 @@ fn set_tag(lab: &Lab, method: &str, droplet: u64) {
 }
 
 #[test]
-#[ignore = "needs root and a laboratory"]
+#[ignore = "needs root and a lab"]
 fn what_needs_ssh_alone_works_without_the_api_and_nothing_is_made_twice_or_forgotten() {
     let lab = Lab::start(36, PREPARED);
     let inventory = lab.inventory("demo.yaml", PREPARED, &demo(15));

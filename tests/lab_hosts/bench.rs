@@ -1,4 +1,4 @@
-//! A laboratory for one test, gone at its end, and hosts in it.
+//! A lab for one test, gone at its end, and hosts in it.
 
 use std::io::{self, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// How long a connection may take.
 const DIAL: Duration = Duration::from_secs(2);
 
-/// A laboratory with a name, a port and `10.SECOND.0.0/16` of its own.
+/// A lab with a name, a port and `10.SECOND.0.0/16` of its own.
 pub(crate) struct Bench {
     name: &'static str,
     port: u16,
@@ -63,7 +63,7 @@ impl Bench {
         self.lab(&["stop"]);
     }
 
-    /// `cluster lab …` on this laboratory; it must succeed.
+    /// `cluster lab …` on this lab; it must succeed.
     pub(crate) fn lab(&self, words: &[&str]) -> String {
         let output = cluster().args(words).args(["--name", self.name]).output().unwrap();
         text(&format!("cluster lab {words:?}"), output).unwrap_or_else(|error| panic!("{error}"))
@@ -86,7 +86,7 @@ impl Bench {
         within("the daemon's end", || (self.status()["running"] == false).then_some(()));
     }
 
-    /// Everything on this machine that has this laboratory's name, tag or addresses.
+    /// Everything on this machine that has this lab's name, tag or addresses.
     pub(crate) fn traces(&self) -> String {
         use sha2::{Digest, Sha256};
         let digest = Sha256::digest(self.name.as_bytes());

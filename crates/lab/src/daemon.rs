@@ -1,4 +1,4 @@
-//! The laboratory's daemon: the API and the work it orders. Droplets are not its children in any way that
+//! The lab's daemon: the API and the work it orders. Droplets are not its children in any way that
 //! matters: they run on when it dies, and the next daemon of the same name finds them as they are.
 
 use std::fs::{self, File};
@@ -59,7 +59,7 @@ pub(super) async fn launch(settings: &LabSettings) -> Result<()> {
     }
 }
 
-/// Whether the laboratory's daemon is there and listens. One that is being killed may still hold its lock, but
+/// Whether the lab's daemon is there and listens. One that is being killed may still hold its lock, but
 /// does not stand two looks.
 ///
 /// # Errors
@@ -72,10 +72,10 @@ pub(super) async fn answers(settings: &LabSettings) -> Result<bool> {
         && running(&settings.name)?.is_some())
 }
 
-/// Runs the laboratory's API until SIGTERM or SIGINT. Droplets run on afterwards.
+/// Runs the lab's API until SIGTERM or SIGINT. Droplets run on afterwards.
 ///
 /// # Errors
-/// There is no such laboratory, it has a daemon, or its addresses cannot be listened on.
+/// There is no such lab, it has a daemon, or its addresses cannot be listened on.
 pub async fn serve(name: &LabName) -> Result<()> {
     // Away from the terminal, so that closing it does not matter. It fails in a process that leads its group,
     // as one started from a shell does; such a one wants to stay with its terminal.
@@ -128,7 +128,7 @@ pub async fn serve(name: &LabName) -> Result<()> {
     served
 }
 
-/// The process id of the laboratory's daemon, if it has one: the one that holds the lock.
+/// The process id of the lab's daemon, if it has one: the one that holds the lock.
 ///
 /// # Errors
 /// The lock cannot be looked at.
@@ -153,10 +153,10 @@ pub(super) fn running(name: &LabName) -> Result<Option<Pid>> {
     }
 }
 
-/// Ends the laboratory's daemon, if it has one: gently, and after twenty seconds not so.
+/// Ends the lab's daemon, if it has one: gently, and after twenty seconds not so.
 ///
 /// # Errors
-/// The process that holds the lock is not a daemon of this laboratory, or outlives everything.
+/// The process that holds the lock is not a daemon of this lab, or outlives everything.
 pub(super) async fn end(name: &LabName) -> Result<()> {
     for signal in [Signal::TERM, Signal::KILL] {
         let deadline = Instant::now() + PATIENCE;

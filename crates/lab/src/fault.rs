@@ -1,4 +1,4 @@
-//! Faults that a laboratory can make: cut networks and frozen machines. (Power is the API's: droplet actions.)
+//! Faults that a lab can make: cut networks and frozen machines. (Power is the API's: droplet actions.)
 //!
 //! A cut holds on both networks and lasts until it is healed, over power cycles and restarts of the daemon.
 //! Addresses still resolve and packets are lost without a word, as behind a failed switch. Traffic that takes the
@@ -48,9 +48,9 @@ pub enum Manner {
     Refuse,
 }
 
-/// Makes and mends faults in one laboratory, which need not have a running daemon.
+/// Makes and mends faults in one lab, which need not have a running daemon.
 pub struct Faults<'a> {
-    /// The laboratory.
+    /// The lab.
     pub lab: &'a LabName,
     /// Its address ranges.
     pub subnets: &'a Subnets,
@@ -62,7 +62,7 @@ impl Faults<'_> {
     /// Cuts a droplet off.
     ///
     /// # Errors
-    /// The laboratory's rules are gone, or (to refuse) the droplet is off.
+    /// The lab's rules are gone, or (to refuse) the droplet is off.
     pub async fn cut(
         &self,
         droplet: &MachineSpec,
@@ -108,7 +108,7 @@ impl Faults<'_> {
     /// Mends all cuts.
     ///
     /// # Errors
-    /// The laboratory's rules are gone.
+    /// The lab's rules are gone.
     pub async fn heal(&self, droplets: &[MachineSpec]) -> Result<()> {
         let table = self.lab.table();
         let commands: String = ["pairs", "mute", "deaf", "no_api"]

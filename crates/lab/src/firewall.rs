@@ -1,4 +1,4 @@
-//! Whether another firewall on this machine is in the laboratory's way. It is told, not changed: whoever set it
+//! Whether another firewall on this machine is in the lab's way. It is told, not changed: whoever set it
 //! up had a reason.
 
 use anyhow::{Context, Result};

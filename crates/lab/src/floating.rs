@@ -36,7 +36,7 @@ pub(crate) async fn replace(lab: &LabName, wanted: &Table) -> Result<()> {
     Ok(())
 }
 
-/// Forgets all connections that went by an address of this range: an earlier laboratory's, which the kernel may
+/// Forgets all connections that went by an address of this range: an earlier lab's, which the kernel may
 /// remember for days and would send where that one's droplets were.
 ///
 /// # Errors

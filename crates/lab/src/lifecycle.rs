@@ -1,4 +1,4 @@
-//! Starting a laboratory, stopping it, and clearing away what a killed one has left.
+//! Starting a lab, stopping it, and clearing away what a killed one has left.
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
@@ -23,13 +23,13 @@ pub enum Started {
     Now,
 }
 
-/// Starts a laboratory: images, networks, daemon. What a killed run of the same name left behind is cleared away
+/// Starts a lab: images, networks, daemon. What a killed run of the same name left behind is cleared away
 /// first, or, with `resume`, taken up again: droplets that still run are not disturbed.
 ///
 /// `say` is told what takes long.
 ///
 /// # Errors
-/// Something is missing on this machine, the port or an address range is in use, or the laboratory runs with
+/// Something is missing on this machine, the port or an address range is in use, or the lab runs with
 /// other settings. What a failed start has made, it has taken away again.
 pub async fn start(
     settings: &LabSettings,
@@ -122,7 +122,7 @@ fn token() -> Result<String> {
     Ok(format!("dop_v1_{digits}"))
 }
 
-/// Stops a laboratory and takes away everything it made; with `purge`, the images as well. True if there was
+/// Stops a lab and takes away everything it made; with `purge`, the images as well. True if there was
 /// anything to stop.
 ///
 /// # Errors
@@ -145,8 +145,8 @@ pub async fn stop(name: &LabName, purge: bool) -> Result<bool> {
     Ok(was_there)
 }
 
-/// Takes away whatever a laboratory without a daemon has left on this machine: processes, namespaces, mounts,
-/// links, rules, files. Everything is found by the laboratory's name, and no process is touched that is not in the
+/// Takes away whatever a lab without a daemon has left on this machine: processes, namespaces, mounts,
+/// links, rules, files. Everything is found by the lab's name, and no process is touched that is not in the
 /// control group of one of its droplets.
 async fn clear(name: &LabName) -> Result<()> {
     let mut problems = Vec::new();
@@ -192,7 +192,7 @@ fn forget_nspawn(name: &LabName) -> Result<()> {
     Ok(())
 }
 
-/// What all laboratories share goes with the last one.
+/// What all labs share goes with the last one.
 async fn tidy(name: &LabName, exclusive: Exclusive) -> Result<()> {
     let others = others(name)?;
     network::remove_routes(&others).await?;
@@ -204,7 +204,7 @@ async fn tidy(name: &LabName, exclusive: Exclusive) -> Result<()> {
     Ok(())
 }
 
-/// The ranges of the other laboratories on this machine.
+/// The ranges of the other labs on this machine.
 fn others(name: &LabName) -> Result<Vec<super::Subnets>> {
     let all = LabSettings::all()?;
     Ok(all.into_iter().filter(|other| other.name != *name).map(|other| other.subnets).collect())

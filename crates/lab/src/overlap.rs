@@ -15,7 +15,7 @@ struct Route {
     dev: Option<String>,
 }
 
-/// Refuses ranges that this machine has routes, addresses or resolvers in; other laboratories' are among them.
+/// Refuses ranges that this machine has routes, addresses or resolvers in; other labs' are among them.
 ///
 /// # Errors
 /// Names the range and what is there.

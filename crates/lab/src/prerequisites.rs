@@ -1,4 +1,4 @@
-//! What the laboratory needs of this machine: root, and a few Debian packages.
+//! What the lab needs of this machine: root, and a few Debian packages.
 
 use std::path::Path;
 

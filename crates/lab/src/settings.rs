@@ -1,4 +1,4 @@
-//! What a laboratory is started with.
+//! What a lab is started with.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::home::{self, Home};
 use super::{LabName, Subnets, api};
 
-/// Kept in the laboratory's home for the daemon, and for whatever comes after it.
+/// Kept in the lab's home for the daemon, and for whatever comes after it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LabSettings {
     /// Its name.
@@ -27,7 +27,7 @@ impl LabSettings {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// The settings of the laboratory of this name; `None` if there is none.
+    /// The settings of the lab of this name; `None` if there is none.
     ///
     /// # Errors
     /// They cannot be read.
@@ -47,7 +47,7 @@ impl LabSettings {
         home::write(&Home::of(&self.name).settings(), 0o644, &json)
     }
 
-    /// The settings of all laboratories on this machine whose settings can be read.
+    /// The settings of all labs on this machine whose settings can be read.
     pub(crate) fn all() -> Result<Vec<Self>> {
         Ok(home::all()?.iter().filter_map(|name| Self::load(name).ok().flatten()).collect())
     }

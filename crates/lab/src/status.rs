@@ -1,4 +1,4 @@
-//! What a laboratory looks like from outside. No secret is part of it.
+//! What a lab looks like from outside. No secret is part of it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,7 +14,7 @@ use super::machine::cgroup::Cgroup;
 use super::settings::LabSettings;
 use super::{LabName, daemon, prerequisites};
 
-/// A laboratory, running or not.
+/// A lab, running or not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Status {
     /// Its name.
@@ -59,7 +59,7 @@ pub struct FloatingStatus {
     pub droplet: Option<String>,
 }
 
-/// Looks at a laboratory.
+/// Looks at a lab.
 ///
 /// # Errors
 /// Its files cannot be read.

@@ -1,6 +1,6 @@
 //! The control group of one droplet: which processes are its own, and how they are stopped all at once.
 //!
-//! `CGROUP2/cluster-lab/NAME/ID` belongs to the laboratory alone, outside whatever the host's init manages, and
+//! `CGROUP2/cluster-lab/NAME/ID` belongs to the lab alone, outside whatever the host's init manages, and
 //! no controller is enabled in it: it serves to tell processes apart. systemd-nspawn puts itself into `supervisor`
 //! and the droplet into `payload` below it. Only what is in this group is ever killed or frozen.
 //!
@@ -30,7 +30,7 @@ pub(crate) struct Cgroup {
     mirror: Option<PathBuf>,
 }
 
-/// The parent of the groups of all of a laboratory's droplets.
+/// The parent of the groups of all of a lab's droplets.
 ///
 /// # Errors
 /// cgroup v2 is not mounted.
@@ -54,14 +54,14 @@ pub(crate) fn droplets(name: &LabName) -> Result<Vec<u64>> {
     Ok(home::list(&of_lab(name)?)?.iter().filter_map(|id| id.parse().ok()).collect())
 }
 
-/// Removes the laboratory's own group, and the parent of all laboratories' if this was the last one.
+/// Removes the lab's own group, and the parent of all labs' if this was the last one.
 ///
 /// # Errors
 /// A process is still in it.
 pub(crate) fn remove_lab(name: &LabName) -> Result<()> {
     for lab in std::iter::once(of_lab(name)?).chain(mirror_of_lab(name)?) {
         remove_tree(&lab)?;
-        // Not empty while another laboratory is there: then it stays.
+        // Not empty while another lab is there: then it stays.
         let _ = lab.parent().map(fs::remove_dir);
     }
     Ok(())

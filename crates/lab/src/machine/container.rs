@@ -27,7 +27,7 @@ const BOOTS: Duration = Duration::from_secs(10);
 /// clock, kernel modules and the host's log stay out of its reach.
 const CAPABILITIES: &str = "--capability=CAP_NET_ADMIN,CAP_IPC_LOCK,CAP_SYS_RESOURCE";
 
-/// The droplets of one laboratory.
+/// The droplets of one lab.
 #[derive(Clone, Debug)]
 pub struct Containers {
     lab: LabName,
@@ -37,7 +37,7 @@ pub struct Containers {
 }
 
 impl Containers {
-    /// The droplets of this laboratory, whose API listens on this port. When `stop` is cancelled, no more images
+    /// The droplets of this lab, whose API listens on this port. When `stop` is cancelled, no more images
     /// are made.
     pub fn new(lab: LabName, subnets: Subnets, port: u16, stop: CancellationToken) -> Self {
         Self { lab, subnets, port, stop }

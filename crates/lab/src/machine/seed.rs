@@ -2,7 +2,7 @@
 //! (instance id, host name, keys, user data), name resolution, and a relay to the cloud's API.
 //!
 //! The relay lets `http://127.0.0.1:PORT` mean the same on a droplet as on the operator's machine, so plain HTTP
-//! goes to loopback only. It is the one thing on a droplet that knows of the laboratory.
+//! goes to loopback only. It is the one thing on a droplet that knows of the lab.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
