@@ -247,7 +247,13 @@ fn problem(key: &str, line: Option<u64>, message: &str) -> Problem {
         message.strip_prefix("invalid ").and_then(|rest| rest.split_once(", expected "))
     {
         let (message, hint) = must_be(expected);
-        (if key.is_empty() { format!("an inventory {message}") } else { message }, hint)
+        match key.is_empty() {
+            true => (
+                format!("an inventory {message}"),
+                format!("{hint}; `cluster up --help` shows the smallest inventory"),
+            ),
+            false => (message, hint),
+        }
     } else {
         key = String::new();
         let hint = "indent with spaces, and close every quote, bracket and brace";
