@@ -172,7 +172,7 @@ impl Host {
             Host::Up(_) => None,
             Host::Missing => Some("it has no droplet".into()),
             Host::Off => Some("its droplet is off".into()),
-            Host::Unreachable { why, .. } => Some(format!("is unreachable: {why}")),
+            Host::Unreachable { why, .. } => Some(format!("it is unreachable: {why}")),
         }
     }
 }

@@ -7,6 +7,7 @@ mod cli;
 mod commands;
 mod docs;
 mod drill;
+mod errors;
 mod golden;
 mod incident;
 mod inventory;

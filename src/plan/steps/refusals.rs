@@ -85,7 +85,7 @@ impl Planner<'_> {
                     self.refuse(
                         TroubleKind::Unknown,
                         Some(&node.name),
-                        format!("may hold data of this cluster, but {why}"),
+                        format!("may hold data of this cluster, but is unreachable: {why}"),
                         hint,
                     );
                 }
