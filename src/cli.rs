@@ -116,7 +116,8 @@ pub enum Command {
     },
     /// Move the primary to a standby without losing a write
     ///
-    /// The primary shuts down cleanly, hands the lease to the standby once it has received all WAL, and rejoins as a standby.
+    /// The primary shuts down cleanly, hands the lease to the standby once it has received all WAL, and rejoins as a
+    /// standby.
     Switchover {
         /// The inventory
         #[command(flatten)]
@@ -127,8 +128,8 @@ pub enum Command {
     /// Force a promotion without a majority (requires --force)
     ///
     /// While a majority is healthy, the nodes fail over by themselves, and this command explains what they are waiting
-    /// for. A forced promotion may lose transactions, and an old primary that is still running may keep taking writes: the
-    /// command lists what is at risk and asks.
+    /// for. A forced promotion may lose transactions, and an old primary that is still running may keep taking writes:
+    /// the command lists what is at risk and asks.
     Failover {
         /// The inventory
         #[command(flatten)]
@@ -173,8 +174,8 @@ pub enum Command {
     },
     /// Suspend automatic failover for maintenance
     ///
-    /// Until `cluster resume`, the guards do not start, promote or rejoin PostgreSQL. A primary that loses its lease is still
-    /// stopped.
+    /// Until `cluster resume`, the guards do not start, promote or rejoin PostgreSQL. A primary that loses its lease is
+    /// still stopped.
     Pause {
         /// The inventory
         #[command(flatten)]
@@ -199,8 +200,8 @@ pub enum Command {
     },
     /// Print connection settings for applications
     ///
-    /// Writes go to the floating IP, reads to every data node. The password is not included, only the file that holds it,
-    /// unless --with-password is given.
+    /// Writes go to the floating IP, reads to every data node. The password is not included, only the file that holds
+    /// it, unless --with-password is given.
     Connect {
         /// The inventory
         #[command(flatten)]

@@ -1,4 +1,4 @@
-//! The commands, one a file: what each reads, does and prints.
+//! The commands, one per file.
 
 mod completions;
 mod confirm;
@@ -39,7 +39,7 @@ use crate::world::{Purpose, World};
 /// Runs one command.
 ///
 /// # Errors
-/// Whatever the command cannot mend; [`crate::error::exit_of`] has its exit code.
+/// Any error that the command cannot recover from; [`crate::error::exit_of`] has its exit code.
 pub async fn run(cli: Cli) -> Result<ExitCode> {
     let exit = match cli.command {
         Command::Lab(args) => return lab::run(args, cli.json).await,
@@ -84,7 +84,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
     exit.map(ExitCode::from)
 }
 
-/// The node of the inventory that a person names.
+/// The inventory's node of this name.
 fn declared<'a>(inventory: &'a Inventory, name: &str) -> Result<&'a Node> {
     inventory.node(name).ok_or_else(|| {
         let names: Vec<&str> = inventory.nodes.iter().map(|node| node.name.as_str()).collect();
@@ -94,7 +94,7 @@ fn declared<'a>(inventory: &'a Inventory, name: &str) -> Result<&'a Node> {
     })
 }
 
-/// The same, for what only a node with data can do.
+/// The inventory's node of this name, for commands that need a data node.
 fn declared_with_data<'a>(inventory: &'a Inventory, name: &str) -> Result<&'a Node> {
     let node = declared(inventory, name)?;
     if node.role == Role::Witness {
@@ -109,7 +109,7 @@ fn read(path: &Path) -> Result<Inventory> {
     Inventory::read(path).map_err(|problems| Advice::usage(problems.to_string()).into())
 }
 
-/// Does `work` in a world of its own, and tells everything that was reported before it returns.
+/// Runs `work` with its own [`World`], and flushes all reports before it returns.
 async fn in_world<T, F, W>(inventory: Inventory, format: Format, log: Option<&str>, work: F) -> Result<T>
 where
     F: FnOnce(Arc<World>) -> W,
@@ -135,7 +135,7 @@ where
     })
 }
 
-/// Cancelled by the first Ctrl-C or SIGTERM; the second ends the program at once.
+/// A token cancelled by the first Ctrl-C or SIGTERM; the second one ends the program immediately.
 fn interruptible() -> CancellationToken {
     let token = CancellationToken::new();
     let stop = token.clone();

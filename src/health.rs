@@ -1,4 +1,4 @@
-//! From facts to a report a person can act on: pure.
+//! Turns facts into a report that an operator can act on. Pure.
 
 use std::collections::BTreeMap;
 
@@ -16,64 +16,57 @@ use crate::plan::roles::{self, Data, Primary};
 /// The state of a cluster.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Health {
-    /// The cluster's name.
     pub cluster: String,
-    /// Whether nothing is wrong.
+    /// Whether there is no problem.
     pub healthy: bool,
     /// The node that takes writes.
     pub primary: Option<String>,
     /// The floating IP and the node that has it.
     pub floating_ip: Option<FloatingIp>,
-    /// The node that holds the lease, and so the right to take writes.
+    /// The node that holds the lease.
     pub holder: Option<String>,
-    /// Whether that node says so itself; if not, it is what the voters remember.
+    /// Whether that node confirms it; otherwise it is what the voters report.
     pub holder_confirmed: bool,
-    /// Whether another node would take over by itself.
+    /// Whether failover is automatic.
     pub failover: Failover,
-    /// Whether a person has paused any node.
+    /// Whether any node is paused.
     pub paused: bool,
     /// The nodes, in the inventory's order.
     pub nodes: Vec<Node>,
-    /// What is wrong, in words.
+    /// The problems, as text.
     pub problems: Vec<String>,
-    /// Why the provider was not asked, where its part is what this machine remembers.
+    /// Why the provider was not asked, if its part comes from this machine's state.
     pub provider: Option<String>,
 }
 
 /// Whether another node would take over by itself if the primary were lost now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Failover {
-    /// Would one?
     pub automatic: bool,
-    /// Why not.
     pub why: Option<String>,
 }
 
-/// The floating IP.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FloatingIp {
-    /// The address.
     pub address: String,
     /// The node that it leads to.
     pub node: Option<String>,
 }
 
-/// One node.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Node {
-    /// Its name.
     pub name: String,
-    /// Its live role: `primary`, `standby`, `witness`, or `none`.
+    /// Current role: `primary`, `standby`, `witness`, or `none`.
     pub role: String,
     /// The role that the inventory starts it with.
     pub inventory_role: Role,
     /// `running`, `streaming`, `stopped`, `unreachable`, `off`, `missing`, …
     pub state: String,
-    /// Where SSH goes.
+    /// The SSH address.
     pub address: Option<String>,
     /// PostgreSQL's timeline.
     pub timeline: Option<u32>,
-    /// How much WAL it has still to replay, in bytes.
+    /// WAL not yet replayed, in bytes.
     pub lag_bytes: Option<u64>,
     /// repmgrd's state in systemd.
     pub repmgrd: Option<String>,
@@ -81,15 +74,15 @@ pub struct Node {
     pub guard: Option<String>,
     /// PostgreSQL's version.
     pub version: Option<String>,
-    /// Whether it has a vote; none if its guard does not say who has.
+    /// Whether it has a vote; `None` if its guard does not report the members.
     pub votes: Option<bool>,
-    /// Whether a person has paused it; none if its guard says nothing.
+    /// Whether it is paused; `None` without an answer from its guard.
     pub paused: Option<bool>,
-    /// What its guard is doing, and why it does nothing else; none if it says nothing.
+    /// What its guard is doing, or why it is idle; `None` without an answer.
     pub guard_says: Option<String>,
 }
 
-/// Looks at everything.
+/// Evaluates the facts.
 pub fn health(inventory: &Inventory, facts: &Facts, addresses: &BTreeMap<String, String>) -> Health {
     let primary = roles::primary(inventory, facts);
     let mut problems = Vec::new();
@@ -163,7 +156,7 @@ pub fn health(inventory: &Inventory, facts: &Facts, addresses: &BTreeMap<String,
     }
 }
 
-/// Droplets that are not where they should be.
+/// Reports droplets that are renamed, untagged or unknown.
 fn mislaid(inventory: &Inventory, facts: &Facts, problems: &mut Vec<String>) {
     let Some(cloud) = &facts.cloud else { return };
     for node in &inventory.nodes {
@@ -177,12 +170,12 @@ fn mislaid(inventory: &Inventory, facts: &Facts, problems: &mut Vec<String>) {
     }
 }
 
-/// What the guard of a node says of itself.
+/// The status that a node's guard reports.
 fn guard<'a>(facts: &'a Facts, node: &str) -> Option<&'a Status> {
     facts.hosts.get(node)?.up()?.guard.as_ref()
 }
 
-/// A pause is loud: whoever forgets it finds out when a server is lost.
+/// Reports a pause as a problem: a forgotten one shows only when a server is lost.
 fn pause(inventory: &Inventory, facts: &Facts, problems: &mut Vec<String>) {
     let mut paused = Vec::new();
     let mut others = Vec::new();
@@ -209,7 +202,7 @@ fn pause(inventory: &Inventory, facts: &Facts, problems: &mut Vec<String>) {
     ));
 }
 
-/// What was done by force stays loud until a majority is back.
+/// Reports a forced primary until a majority is back.
 fn forced(inventory: &Inventory, facts: &Facts, problems: &mut Vec<String>) {
     for node in &inventory.nodes {
         let Some(guard) = guard(facts, &node.name) else { continue };
@@ -230,7 +223,7 @@ fn forced(inventory: &Inventory, facts: &Facts, problems: &mut Vec<String>) {
     }
 }
 
-/// Who holds the lease, and whether that node says so of itself; else it is the one that most voters name.
+/// The lease holder, and whether that node confirms it; otherwise the node that most voters name.
 fn holder(inventory: &Inventory, facts: &Facts) -> (Option<String>, bool) {
     let says = |name: &str| facts.hosts.get(name).and_then(|host| host.up()?.holds_lease());
     if let Some(node) = inventory.nodes.iter().find(|node| says(&node.name) == Some(true)) {
@@ -264,11 +257,8 @@ fn failover(inventory: &Inventory, primary: &Primary, nodes: &[Node]) -> Failove
     let takes_writes = |node: &&Node| node.role == "primary";
     if nodes.iter().any(takes_writes) {
         if !nodes.iter().any(|node| node.state == "streaming" && node.paused != Some(true)) {
-            let why = if paused.is_empty() {
-                "no standby streams"
-            } else {
-                "every streaming standby is paused"
-            };
+            let why =
+                if paused.is_empty() { "no standby streams" } else { "every streaming standby is paused" };
             return off(why.into());
         }
         let within = |node: &Node| node.lag_bytes.is_none_or(|lag| lag <= inventory.failover.lag_limit);
@@ -299,7 +289,7 @@ fn failover(inventory: &Inventory, primary: &Primary, nodes: &[Node]) -> Failove
     Failover { automatic: true, why: None }
 }
 
-/// Whether the guard of a node says that the floating IP leads to it.
+/// Whether a node's guard reports that it has the floating IP.
 fn has_address(facts: &Facts, node: &str) -> bool {
     guard(facts, node).is_some_and(|guard| guard.has_address == Some(true))
 }
@@ -347,7 +337,7 @@ fn floating_ip(
     Some(FloatingIp { address: found.address.to_string(), node: holder })
 }
 
-/// What a guard says is wrong with its node, beside what it does about it.
+/// Problems that a guard reports about its node.
 fn complaints(facts: &Facts, guard: &Status, votes: Option<bool>) -> Vec<String> {
     let mut found = Vec::new();
     if votes == Some(false) {
@@ -357,8 +347,7 @@ fn complaints(facts: &Facts, guard: &Status, votes: Option<bool>) -> Vec<String>
         found.push(format!("its guard cannot persist its vote and grants nothing: {why}"));
     }
     if let Some(why) = &guard.room {
-        found
-            .push(format!("its disk is full: no journal is written, and the node could not rejoin: {why}"));
+        found.push(format!("its disk is full: no journal is written, and the node could not rejoin: {why}"));
     }
     if guard.outdated {
         found.push(
@@ -389,8 +378,7 @@ fn complaints(facts: &Facts, guard: &Status, votes: Option<bool>) -> Vec<String>
     found
 }
 
-const NOT_READ: &str =
-    "PostgreSQL has not read its latest configuration: `cluster up` reloads it";
+const NOT_READ: &str = "PostgreSQL has not read its latest configuration: `cluster up` reloads it";
 
 fn look_at(
     inventory: &Inventory,

@@ -42,7 +42,6 @@ pub const ROLE: &[(&str, &str)] = &[
 /// A setting that this program has an opinion of.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
-    /// Its name.
     pub name: &'static str,
     /// The first major version that has it.
     pub since: u32,
@@ -125,7 +124,6 @@ pub enum Value {
     Text(&'static str),
     /// The inventory's port.
     Port,
-    /// The node's name.
     Node,
     /// repmgr's library, and those of the inventory.
     Libraries,
@@ -140,7 +138,6 @@ pub struct Scope<'a> {
     pub version: u32,
     /// Its port.
     pub port: u16,
-    /// The node's name.
     pub node: &'a str,
     /// How many nodes the cluster has.
     pub nodes: usize,
@@ -201,8 +198,8 @@ pub fn render(scope: Scope<'_>, own: &BTreeMap<String, String>) -> Rendered {
     rendered
 }
 
-/// What a server is started with for a trial, on an empty data directory below `scratch`: the settings of a node, without
-/// what would keep it from starting beside the one that runs.
+/// What a server is started with for a trial, on an empty data directory below `scratch`: the settings of a node,
+/// without what would keep it from starting beside the one that runs.
 pub fn trial(scope: Scope<'_>, own: &BTreeMap<String, String>, scratch: &str) -> Vec<(String, String)> {
     let rendered = render(Scope { node: "trial", port: 1, ..scope }, own);
     let settings = rendered.mandatory.into_iter().chain(rendered.defaults);

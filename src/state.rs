@@ -27,9 +27,9 @@ pub struct State {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Memory {
-    /// The cluster's system identifier, once a primary was made.
+    /// The cluster's system identifier, once a primary was initialized.
     pub system_identifier: Option<String>,
-    /// The highest configuration of members that was handed out from here.
+    /// The highest membership generation assigned by this machine.
     pub generation: u64,
     /// The floating IP that was made for it.
     pub floating_ip: Option<std::net::Ipv4Addr>,
@@ -45,9 +45,7 @@ pub struct Memory {
 pub struct KnownDroplet {
     /// The node that it is, or was.
     pub node: String,
-    /// Its public address.
     pub public: Option<std::net::Ipv4Addr>,
-    /// Its private address.
     pub private: Option<std::net::Ipv4Addr>,
 }
 
@@ -84,7 +82,6 @@ impl State {
         self.directory.join(name)
     }
 
-    /// The directory itself.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
@@ -181,8 +178,7 @@ impl State {
     fn read_json<T: Default + for<'de> Deserialize<'de>>(&self, name: &str) -> Result<T> {
         let path = self.path(name);
         match fs::read_to_string(&path) {
-            Ok(text) => serde_json::from_str(&text)
-                .with_context(|| format!("{} is damaged", path.display())),
+            Ok(text) => serde_json::from_str(&text).with_context(|| format!("{} is damaged", path.display())),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(T::default()),
             Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
         }

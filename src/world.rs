@@ -1,4 +1,4 @@
-//! Everything that a command works with: the inventory, this machine's state, the provider's client and the ways to
+//! The context of a command: the inventory, this machine's state, the provider's client and the connections to
 //! the hosts. `keys` is about SSH keys and known hosts, `secrets` about tokens and passwords.
 
 pub mod keys;
@@ -27,17 +27,16 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long what a killed run began may take to end: a package installation, or a clone.
 const BUSY_PATIENCE: Duration = Duration::from_secs(1800);
 
-/// What a command works with.
+/// The context of a command.
 pub struct World {
-    /// What is wanted.
+    /// The desired state.
     pub inventory: Inventory,
-    /// What this machine remembers.
+    /// This machine's state.
     pub state: State,
     /// The provider's API, where there is one.
     pub cloud: Option<Client>,
-    /// How long the provider is waited for.
+    /// How long to wait for the provider.
     pub pace: Pace,
-    /// Who is told.
     pub report: Reporter,
     /// The node's program, and its SHA-256.
     pub program: Program,
@@ -51,12 +50,12 @@ pub struct World {
     away: std::sync::atomic::AtomicBool,
 }
 
-/// What a command is for, which says how long it waits for a provider that does not answer.
+/// The purpose of a command, which decides how long it waits for the provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// It changes the world, and waits rather than leave it half done.
+    /// Changes the cluster, and waits rather than leaving it half done.
     Work,
-    /// It only looks, and somebody is waiting for it.
+    /// Only reads, with an operator waiting.
     Look,
 }
 
@@ -74,12 +73,11 @@ impl Purpose {
 pub struct Program {
     /// Its SHA-256 in hexadecimal.
     pub sha256: String,
-    /// The program.
     pub bytes: Vec<u8>,
 }
 
 impl World {
-    /// Gets everything ready. Nothing is sent anywhere yet.
+    /// Prepares the context without sending anything.
     ///
     /// # Errors
     /// When a token, the node's program or the state directory is missing.
@@ -202,9 +200,9 @@ impl Program {
     fn find() -> Result<Program> {
         let path = match std::env::var_os("CLUSTER_NODE_PROGRAM") {
             Some(path) => PathBuf::from(path),
-            None => std::env::current_exe()
-                .context("cannot locate this program")?
-                .with_file_name("cluster-node"),
+            None => {
+                std::env::current_exe().context("cannot locate this program")?.with_file_name("cluster-node")
+            }
         };
         let bytes = std::fs::read(&path).map_err(|error| {
             Advice::refused(format!("cannot read the node's program {}: {error}", path.display())).hint(

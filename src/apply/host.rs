@@ -1,4 +1,4 @@
-//! Steps that happen on a host, or wait for one.
+//! Steps that run on a host or wait for one.
 
 use std::time::{Duration, Instant};
 
@@ -35,15 +35,16 @@ pub(super) async fn run(world: &World, facts: &Facts, node: &str, step: &Step) -
         Action::Reach => reach(world, facts, node).await,
         Action::ReplaceHostKey => replace_host_key(world, node).await,
         action => {
-            let command = command::of(&world.inventory, action, &world.program.bytes)
-                .with_context(|| format!("`{}` depends on something that is not known yet", action.summary()))?;
+            let command = command::of(&world.inventory, action, &world.program.bytes).with_context(|| {
+                format!("`{}` depends on something that is not known yet", action.summary())
+            })?;
             run_command(world, node, &command).await?;
             Ok(())
         }
     }
 }
 
-/// Runs a command, and tells what the host prints.
+/// Runs a command and reports the host's output.
 async fn run_command(world: &World, node: &str, command: &Command) -> Result<Output> {
     let tell = |text: &str| {
         world.report.send(Event::Output { lane: node.to_owned(), text: text.to_owned() });
@@ -55,7 +56,7 @@ async fn run_command(world: &World, node: &str, command: &Command) -> Result<Out
     world.run(node, &command.clone().alone(), &tell).await.map_err(explain)
 }
 
-/// Adds a hint to what is known to go wrong.
+/// Adds a hint to known errors.
 fn explain(error: RemoteError) -> anyhow::Error {
     let RemoteError::Failed { output, code, command, .. } = &error else { return error.into() };
     let hint = if *command == command::TRY && *code == 1 {
@@ -76,7 +77,7 @@ fn explain(error: RemoteError) -> anyhow::Error {
     hinted(error, hint)
 }
 
-/// Waits until SSH gets in and cloud-init is done.
+/// Waits until SSH accepts a login and cloud-init has finished.
 async fn reach(world: &World, facts: &Facts, node: &str) -> Result<()> {
     let begun = Instant::now();
     let mut looked = begun;
@@ -116,9 +117,12 @@ async fn reach(world: &World, facts: &Facts, node: &str) -> Result<()> {
             }
         }
         if begun.elapsed() > REACH_DEADLINE {
-            return Err(Advice::failed(format!("not reachable within {} s: {why}", REACH_DEADLINE.as_secs()))
-                .hint("check the host's console; run this again to keep waiting")
-                .into());
+            return Err(Advice::failed(format!(
+                "not reachable within {} s: {why}",
+                REACH_DEADLINE.as_secs()
+            ))
+            .hint("check the host's console; run this again to keep waiting")
+            .into());
         }
         world.report.progress(node, format!("{why} ({} s)", begun.elapsed().as_secs()));
         tokio::time::sleep(Duration::from_millis(500)).await;

@@ -38,6 +38,9 @@ mod tests {
             assert!(!script.contains(&format!("-a \"{hidden}\"")), "{hidden}");
         }
         assert!(script.contains("-a \"switchover\"") && script.contains("-a \"completions\""), "{script}");
-        assert!(script.lines().any(|line| line.contains("-l inventory") && line.ends_with("-r -F")), "{script}");
+        assert!(
+            script.lines().any(|line| line.contains("-l inventory") && line.ends_with("-r -F")),
+            "{script}"
+        );
     }
 }

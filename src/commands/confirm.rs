@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::error::Advice;
 use crate::screen;
 
-/// Asks for the name of what is at stake, a `cluster` or a `node`; `kept` says what another answer leaves as it is.
+/// Asks for the name of the `cluster`, `node` or `database` at stake; `kept` is what to report if the answer is wrong.
 pub(super) fn confirm(what: &str, name: &str, yes: bool, kept: &str) -> Result<()> {
     if yes {
         return Ok(());

@@ -71,7 +71,7 @@ pub(super) async fn run(path: &Path, args: ConnectArgs, json: bool) -> Result<Ex
     Ok(Exit::Done)
 }
 
-/// How an application reaches the cluster as it is now, with a password file that was just written.
+/// Connection settings for the cluster's current state, with a freshly written password file.
 pub(super) async fn connection(path: &Path, login: &Login) -> Result<Connection> {
     let inventory = read(path)?;
     let user = match &login.user {
@@ -108,7 +108,7 @@ pub(super) async fn connection(path: &Path, login: &Login) -> Result<Connection>
     .await
 }
 
-/// The password of a role: the declared one, or the one that was made on this machine.
+/// The password of a role: declared in the inventory, or generated on this machine.
 fn password(inventory: &Inventory, user: &str) -> Result<SecretString> {
     let declared = inventory.users.iter().find(|it| it.name == user).and_then(|it| it.password.clone());
     let kept = || State::open(&inventory.cluster)?.kept_password(&format!("user:{user}"));

@@ -40,7 +40,7 @@ pub enum DbCommand {
     },
 }
 
-/// Names that are the program's own, or PostgreSQL's.
+/// Names reserved for this program or for PostgreSQL.
 const OURS: [&str; 5] = ["postgres", "repmgr", "cluster", "template0", "template1"];
 
 pub(super) async fn run(path: &Path, command: DbCommand, json: bool) -> Result<Exit> {
@@ -67,9 +67,12 @@ async fn create(inventory: Inventory, name: String, owner: Option<String>) -> Re
         match primary.postgres.databases.iter().find(|database| database.name == name) {
             Some(found) if found.owner == owner => data!("{name}: already exists"),
             Some(found) => {
-                return Err(Advice::refused(format!("database `{name}` already exists and belongs to `{}`", found.owner))
-                    .hint("choose another name")
-                    .into());
+                return Err(Advice::refused(format!(
+                    "database `{name}` already exists and belongs to `{}`",
+                    found.owner
+                ))
+                .hint("choose another name")
+                .into());
             }
             None => {
                 let statement = format!(

@@ -68,7 +68,7 @@ pub(super) async fn run(path: &Path, args: DrillArgs, json: bool) -> Result<Exit
     .await
 }
 
-/// What will be done, to whom, and what applications are in for.
+/// Announces the fault, the servers affected, and what applications will notice.
 fn announce(cluster: &str, fault: Fault, target: &Target) {
     tell!("drill {} on cluster {}:", fault.word().bold(), cluster.bold());
     tell!("  {}", fault.deed(&target.primary, &target.heir));
@@ -83,7 +83,7 @@ fn announce(cluster: &str, fault: Fault, target: &Target) {
     );
 }
 
-/// A drill is not repeated because its picture has no place.
+/// Checks before the drill that its picture can be written.
 fn can_be_written(file: &Path) -> Result<()> {
     let place = std::path::absolute(file)?;
     let directory = place.parent().unwrap_or(Path::new("/"));

@@ -23,7 +23,7 @@ use crate::report::{Format, visible};
 use crate::world::World;
 use crate::{data, screen, tell};
 
-/// A promotion replays what is there, which is little.
+/// A promotion replays only the WAL already received, which is little.
 const PROMOTES_WITHIN: Duration = Duration::from_secs(120);
 
 pub(super) async fn run(path: &Path, args: FailoverArgs, json: bool) -> Result<Exit> {
@@ -59,7 +59,7 @@ pub(super) async fn run(path: &Path, args: FailoverArgs, json: bool) -> Result<E
     .await
 }
 
-/// What a failover without force comes to: an explanation.
+/// Explains why a failover does not happen, or will happen by itself.
 fn by_itself(world: &World, facts: &Facts, health: &Health) -> anyhow::Error {
     if let Some(primary) = &health.primary {
         return Advice::refused(format!("{primary} takes writes: there is nothing to fail over from"))
@@ -103,7 +103,7 @@ fn by_itself(world: &World, facts: &Facts, health: &Health) -> anyhow::Error {
     .into()
 }
 
-/// Whether anything forbids it, whatever a person says.
+/// Refuses a forced failover that is never allowed.
 fn may_be_forced(world: &World, facts: &Facts, health: &Health, node: &str) -> Result<()> {
     declared_with_data(&world.inventory, node)?;
     let writes: Vec<&str> =
@@ -132,7 +132,7 @@ fn may_be_forced(world: &World, facts: &Facts, health: &Health, node: &str) -> R
     }
 }
 
-/// A droplet of a data node that cannot be reached and that may still run.
+/// The droplet of an unreachable data node that may still be running.
 struct Droplet {
     node: String,
     id: u64,
@@ -152,7 +152,7 @@ fn droplets_to_switch_off(world: &World, facts: &Facts, node: &str, leave: bool)
         .collect()
 }
 
-/// What it may cost, in words.
+/// What a forced failover may cost, in words.
 fn consequences(world: &World, facts: &Facts, node: &str, says: &Status, off: &[Droplet]) -> Vec<String> {
     let mut list = vec![missing_wal(says)];
     for other in world.inventory.data_nodes().filter(|it| it.name != node) {
@@ -193,7 +193,7 @@ fn consequences(world: &World, facts: &Facts, node: &str, says: &Status, off: &[
     list
 }
 
-/// What the node lacks of what the last primary reported.
+/// The WAL that the node is missing, compared to the last primary's report.
 fn missing_wal(says: &Status) -> String {
     match (says.position, says.report.map(|report| report.position)) {
         (Some(mine), Some(reported)) if reported > mine => {
@@ -230,7 +230,7 @@ async fn switch_off(world: &Arc<World>, off: &[Droplet]) -> Result<()> {
     Ok(())
 }
 
-/// Tells the guard, again while it refuses for what passes.
+/// Asks the guard to take the lease, again while its refusal is temporary.
 async fn take(world: &World, node: &str) -> Result<()> {
     let failover = world.inventory.failover;
     let timing = Timing::new(failover.lease_ms, failover.lag_limit, world.inventory.nodes.len())?;

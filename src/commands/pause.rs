@@ -18,7 +18,7 @@ use crate::report::{Format, visible};
 use crate::world::World;
 use crate::{data, screen};
 
-/// What is wanted.
+/// Whether to pause or to resume.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wish {
     Pause,
@@ -31,14 +31,14 @@ impl Wish {
     }
 }
 
-/// What came of it on one node.
+/// The result on one node.
 #[derive(Serialize)]
 struct Node {
-    /// Whether it is paused now; none if that is not known.
+    /// Whether the node is paused now; `None` if unknown.
     paused: Option<bool>,
-    /// Whether this run changed it.
+    /// Whether this run changed that.
     changed: bool,
-    /// Why it was not told.
+    /// Why the node was not reached.
     error: Option<String>,
 }
 
@@ -65,14 +65,20 @@ pub(super) async fn run(path: &Path, wish: Wish, json: bool) -> Result<Exit> {
         let told: BTreeMap<String, Result<bool, String>> = tasks.join_all().await.into_iter().collect();
         if told.values().all(Result::is_err) {
             let why = told.iter().filter_map(|(name, it)| Some(format!("{name}: {}", it.as_ref().err()?)));
-            return Err(Advice::failed(format!("no node was reached: {}", why.collect::<Vec<_>>().join("; ")))
-                .hint("`cluster status` shows which nodes are reachable")
-                .into());
+            return Err(Advice::failed(format!(
+                "no node was reached: {}",
+                why.collect::<Vec<_>>().join("; ")
+            ))
+            .hint("`cluster status` shows which nodes are reachable")
+            .into());
         }
         let all = told.values().all(Result::is_ok);
         if json {
-            let nodes: BTreeMap<&String, Node> = told.iter().map(|(name, it)| (name, node(it, wish))).collect();
-            screen::json(&serde_json::json!({"paused": wish == Wish::Pause, "complete": all, "nodes": nodes}))?;
+            let nodes: BTreeMap<&String, Node> =
+                told.iter().map(|(name, it)| (name, node(it, wish))).collect();
+            screen::json(
+                &serde_json::json!({"paused": wish == Wish::Pause, "complete": all, "nodes": nodes}),
+            )?;
         } else {
             for (name, it) in &told {
                 data!("{name}: {}", visible(&words(it, wish)));
@@ -86,7 +92,7 @@ pub(super) async fn run(path: &Path, wish: Wish, json: bool) -> Result<Exit> {
     .await
 }
 
-/// Tells one node; whether that changed anything.
+/// Pauses or resumes one node; returns whether that changed anything.
 async fn tell(world: &Arc<World>, node: &str, wish: Wish) -> Result<bool, String> {
     control::pause(world, node, wish == Wish::Pause).await.map_err(|error| error.to_string())
 }
@@ -106,7 +112,10 @@ fn words(told: &Result<bool, String>, wish: Wish) -> String {
         (Ok(true), Wish::Resume) => "resumed".into(),
         (Ok(false), Wish::Resume) => "not paused".into(),
         (Err(why), _) => {
-            format!("NOT reached: {why}; its state is unchanged, run `cluster {}` again when it is back", wish.verb())
+            format!(
+                "NOT reached: {why}; its state is unchanged, run `cluster {}` again when it is back",
+                wish.verb()
+            )
         }
     }
 }

@@ -20,15 +20,15 @@ use crate::script;
 use crate::world::World;
 use crate::{data, screen, tell};
 
-/// A rewound or cloned node has to catch up before it streams; what takes longer goes on by itself.
+/// How long a rewound or cloned node may take to catch up; longer ones continue without the command.
 const CATCH_UP: Duration = Duration::from_secs(300);
 
-/// How a person wants it.
+/// The options of a rejoin.
 #[derive(Clone, Copy)]
 pub(super) struct How {
-    /// Nothing is rewound.
+    /// Clone instead of rewinding.
     pub(super) clone: bool,
-    /// Nothing is asked.
+    /// Skip the confirmation.
     pub(super) yes: bool,
 }
 
@@ -58,13 +58,13 @@ pub(super) async fn run(path: &Path, node: &str, how: How, json: bool) -> Result
 }
 
 enum Ready {
-    /// There is nothing to do.
+    /// The node already streams from this primary.
     Streams(String),
-    /// Its guard is to be asked.
+    /// The guard has to be asked to rejoin this primary.
     Ask(String),
 }
 
-/// Refuses what makes no sense.
+/// Refuses impossible rejoins.
 async fn prepare(world: &Arc<World>, node: &str, how: How) -> Result<Ready> {
     if declared(&world.inventory, node)?.role == Role::Witness {
         return Err(Advice::refused(format!("{node} is the witness and has no data to rejoin with"))
@@ -111,7 +111,7 @@ async fn ask(world: &World, node: &str, clone: bool) -> Result<()> {
     Err(Advice::refused(format!("the guard of {node} refuses to rejoin: {}", verdict.why)).hint(hint).into())
 }
 
-/// Waits until the node streams, and tells how far it is.
+/// Waits until the node streams, and reports its progress.
 async fn watch(world: &Arc<World>, node: &str, begun: Instant) -> Result<()> {
     let pause = Duration::from_secs(1);
     let mut ended = None;
@@ -147,7 +147,7 @@ async fn watch(world: &Arc<World>, node: &str, begun: Instant) -> Result<()> {
     }
 }
 
-/// How much of a clone is there, in words.
+/// How much data a clone has copied, in words.
 async fn copied(world: &World, node: &str) -> String {
     let command = script::of_postgres(&world.inventory, "clone's size", script::CLONE_SIZE).limit(20);
     match world.run(node, &command, &|_| {}).await {

@@ -1,5 +1,6 @@
 //! `cluster remove`: a node leaves a cluster that lives. Its vote goes first, then what runs on it, then what others
-//! remember of it, then its droplet. Each part looks before it acts, so that a run that was killed is finished by the next.
+//! remember of it, then its droplet. Each part looks before it acts, so that a run that was killed is finished by the
+//! next.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -51,7 +52,7 @@ pub(super) async fn run(path: &Path, node: &str, yes: bool, json: bool) -> Resul
     .await
 }
 
-/// What will be done, and what the cluster is afterwards.
+/// Announces the removal and what remains of the cluster.
 fn announce(inventory: &Inventory, facts: &Facts, node: &Node) {
     let what = if node.role == Role::Witness { "the witness" } else { "a node with data" };
     tell!("{}, {what}, will be removed from cluster {}:", node.name.bold(), inventory.cluster.bold());
@@ -85,7 +86,7 @@ fn droplet(facts: &Facts, node: &Node) -> Option<u64> {
     facts.cloud.as_ref()?.droplets.get(&node.name).map(|droplet| droplet.id)
 }
 
-/// What has no vote any more is stopped, forgotten and deleted. How many things that were.
+/// Stops, forgets and deletes a node that no longer has a vote; returns the number of steps.
 async fn leave(world: &Arc<World>, facts: &Facts, node: &Node) -> Result<usize> {
     let mut steps = 0;
     if facts.hosts.get(&node.name).and_then(crate::facts::Host::up).is_some() {

@@ -48,7 +48,7 @@ pub(super) async fn run(path: &Path, args: SshArgs) -> Result<Exit> {
     Err(Advice::failed(format!("cannot run ssh: {error}")).hint("apt-get install openssh-client").into())
 }
 
-/// The configuration that leads to these nodes, brought up to date.
+/// An up-to-date SSH configuration for these nodes.
 async fn way(inventory: Inventory, nodes: &[String]) -> Result<PathBuf> {
     let nodes = nodes.to_owned();
     in_world(inventory, Format::beside_result(false), None, |world| async move {
@@ -93,7 +93,9 @@ pub(super) async fn logs(path: &Path, args: LogsArgs) -> Result<Exit> {
     if failed.is_empty() {
         return Ok(Exit::Done);
     }
-    Err(Advice::failed(failed.join("\n  and: ")).hint("`cluster status` shows which nodes are reachable").into())
+    Err(Advice::failed(failed.join("\n  and: "))
+        .hint("`cluster status` shows which nodes are reachable")
+        .into())
 }
 
 /// What runs on a node. The guard's watch is a unit of its own.

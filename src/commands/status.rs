@@ -29,7 +29,7 @@ pub(super) async fn run(path: &Path, json: bool) -> Result<Exit> {
     .await
 }
 
-/// The state of a cluster for a person, coloured.
+/// The state of a cluster as colored text.
 pub fn text(health: &Health) -> String {
     let mut text = String::new();
     // Writing to a string cannot fail.

@@ -18,9 +18,9 @@ use crate::report::Format;
 use crate::world::World;
 use crate::{data, screen};
 
-/// A shutdown waits for a checkpoint, the heir promotes within seconds; what is not done by then went wrong.
+/// A shutdown waits for a checkpoint, and the successor promotes within seconds; anything longer is a failure.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// What was primary rejoins by itself; this long it is waited for, so that the end is told with redundancy back.
+/// How long to wait for the old primary to rejoin, to report restored redundancy.
 const REJOIN_PATIENCE: Duration = Duration::from_secs(120);
 
 pub(super) async fn run(path: &Path, to: Option<String>, json: bool) -> Result<Exit> {
@@ -61,7 +61,7 @@ pub(super) async fn run(path: &Path, to: Option<String>, json: bool) -> Result<E
     .await
 }
 
-/// Who hands over, and to whom.
+/// The primary that hands over, and its successor.
 fn choose(health: &Health, to: Option<&str>, most_lag: u64) -> Result<(String, String)> {
     if health.paused {
         return Err(Advice::refused("the cluster is paused: the standby would not promote")
@@ -101,7 +101,9 @@ async fn hand_over(world: &World, from: &str, to: &str) -> Result<()> {
         return Ok(());
     }
     Err(Advice::refused(format!("the guard of {from} refuses to hand over: {}", verdict.why))
-        .hint("a handover needs the lease and so a majority of the nodes; `cluster status` shows which are up")
+        .hint(
+            "a handover needs the lease and so a majority of the nodes; `cluster status` shows which are up",
+        )
         .into())
 }
 
@@ -121,10 +123,10 @@ async fn wait_for(world: &World, from: &str, to: &str, begun: Instant) -> Result
         if let Some(other) = old.holder.filter(|other| other != from && other != to)
             && control::status(world, &other).await.is_ok_and(|it| it.holds)
         {
-            return Err(Advice::failed(format!("{other} has taken over instead: {to} did not request the lease in time"))
-                .hint(format!(
-                    "nothing is lost; `cluster logs {to}` shows what kept it"
-                )));
+            return Err(Advice::failed(format!(
+                "{other} has taken over instead: {to} did not request the lease in time"
+            ))
+            .hint(format!("nothing is lost; `cluster logs {to}` shows what kept it")));
         }
         Ok(None)
     });
@@ -134,7 +136,7 @@ async fn wait_for(world: &World, from: &str, to: &str, begun: Instant) -> Result
     })?)
 }
 
-/// Waits until what was primary streams from the new one; none if it does not in time.
+/// Waits until the old primary streams from the new one; `None` if it does not in time.
 async fn wait_for_redundancy(world: &Arc<World>, from: &str, begun: Instant) -> Option<Duration> {
     let whole = poll_until(REJOIN_PATIENCE, Duration::from_secs(1), async || {
         world.report.progress(from, "becoming a standby");

@@ -17,10 +17,10 @@ use crate::plan::roles::{self, Primary};
 use crate::report::{Event, Format};
 use crate::world::World;
 
-/// An address that was just assigned needs a moment before it leads anywhere.
+/// A newly assigned address needs a moment before it works.
 const ADDRESS_PATIENCE: Duration = Duration::from_secs(30);
 
-/// A service that was just started needs a moment before it is active.
+/// A newly started service needs a moment to become active.
 const SERVICES_PATIENCE: Duration = Duration::from_secs(15);
 
 pub(super) async fn run(path: &Path, json: bool) -> Result<Exit> {
@@ -70,7 +70,7 @@ pub(super) async fn run(path: &Path, json: bool) -> Result<Exit> {
     .await
 }
 
-/// What `status` would call a problem once services have had a moment to begin. What a plan cannot mend was told.
+/// Problems that `status` would report once services have had a moment to start, except those already reported.
 async fn settled(world: &Arc<World>, seen: &Facts) -> Result<Vec<String>> {
     let begun = Instant::now();
     let problems = |facts: &Facts| health(&world.inventory, facts, &world.public_addresses(facts)).problems;
@@ -103,7 +103,7 @@ pub(super) fn entry_point(inventory: &Inventory, facts: &crate::facts::Facts, pr
 }
 
 impl World {
-    /// Where SSH goes, from the facts.
+    /// The nodes' SSH addresses, from the facts.
     pub(super) fn public_addresses(
         &self,
         facts: &crate::facts::Facts,

@@ -43,7 +43,7 @@ pub enum UserCommand {
     },
 }
 
-/// Names that are the program's own, or PostgreSQL's.
+/// Names reserved for this program or for PostgreSQL.
 const OURS: [&str; 5] = ["postgres", "repmgr", "cluster", "public", "none"];
 
 pub(super) async fn run(path: &Path, command: UserCommand, json: bool) -> Result<Exit> {
@@ -51,11 +51,7 @@ pub(super) async fn run(path: &Path, command: UserCommand, json: bool) -> Result
     match &command {
         UserCommand::Create { name } | UserCommand::Drop { name } => {
             check_name(name, "role", &OURS)?;
-            undeclared(
-                &inventory,
-                name,
-                "the next `cluster up` would create it again",
-            )?;
+            undeclared(&inventory, name, "the next `cluster up` would create it again")?;
         }
         UserCommand::Password { name } => {
             check_name(name, "role", &OURS)?;
@@ -126,7 +122,7 @@ async fn list(world: &Arc<World>, json: bool) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// A password is kept first, so that a run that is killed after it is finished by the next.
+/// The password is stored first, so that the next run can finish one that was killed.
 async fn new_password(world: &Arc<World>, name: &str) -> Result<Exit> {
     let _lock = world.state.lock("user password")?;
     let facts = world.observe().await?;
@@ -161,9 +157,11 @@ async fn create(world: &Arc<World>, name: &str) -> Result<Exit> {
             return Ok(Exit::Done);
         }
         (true, false) => {
-            return Err(Advice::refused(format!("role `{name}` already exists, and its password is not stored here"))
-                .hint(format!("`cluster user password {name}` sets a new one and stores it here"))
-                .into());
+            return Err(Advice::refused(format!(
+                "role `{name}` already exists, and its password is not stored here"
+            ))
+            .hint(format!("`cluster user password {name}` sets a new one and stores it here"))
+            .into());
         }
         (false, _) => {}
     }
@@ -217,7 +215,7 @@ fn why_it_stays(name: &str, error: RemoteError) -> anyhow::Error {
         .into()
 }
 
-/// A name that is one, and nobody else's.
+/// Checks that a name is valid and not reserved.
 pub(super) fn check_name(name: &str, what: &str, taken: &[&str]) -> Result<()> {
     if !is_identifier(name) {
         return Err(Advice::usage(format!("`{name}` is not a valid {what} name")).hint(NAME_HINT).into());

@@ -1,4 +1,4 @@
-//! A connection, written down the way each driver reads it.
+//! Renders a connection in the format of each driver.
 
 use std::fmt::Write as _;
 
@@ -27,7 +27,7 @@ pub enum Format {
     Json,
 }
 
-/// Reads and writes differ in little more than in this.
+/// What a connection is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Use {
     Write,
@@ -48,13 +48,15 @@ impl Format {
         }
     }
 
-    /// How an application learns the password when it is not written out.
+    /// How an application finds a password that is not included.
     pub fn password_note(self, connection: &Connection) -> Option<String> {
         let Password::In(file) = &connection.password else { return None };
         let file = file.display();
         Some(match self {
             Format::Libpq | Format::Sqlalchemy | Format::Env | Format::Json => {
-                format!("the password is in {file}, which the settings name; --with-password includes it instead")
+                format!(
+                    "the password is in {file}, which the settings name; --with-password includes it instead"
+                )
             }
             Format::Sequelize | Format::NodePostgres | Format::Jdbc => {
                 format!(
@@ -100,10 +102,8 @@ fn parameters(connection: &Connection, servers: &[Server], target: Use) -> Vec<(
 }
 
 fn libpq(connection: &Connection) -> String {
-    let mut text = format!(
-        "# Cluster {}. Use: PGSERVICEFILE=THIS_FILE psql service=write\n",
-        connection.cluster
-    );
+    let mut text =
+        format!("# Cluster {}. Use: PGSERVICEFILE=THIS_FILE psql service=write\n", connection.cluster);
     for (name, servers, target) in
         [("write", &connection.write, Use::Write), ("read", &connection.read, Use::Read)]
     {
@@ -210,7 +210,7 @@ fn property(value: &str) -> String {
     text
 }
 
-/// Encrypted, and nobody is authenticated: the nodes' certificates are their own.
+/// TLS that encrypts without authentication: the nodes' certificates are self-signed.
 fn node_tls() -> Value {
     json!({"rejectUnauthorized": false})
 }

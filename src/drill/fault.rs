@@ -22,7 +22,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// As it is written on the command line.
+    /// The fault's name on the command line.
     pub fn word(self) -> &'static str {
         match self {
             Fault::PowerOff => "power-off",
@@ -34,7 +34,7 @@ impl Fault {
         }
     }
 
-    /// What is done, for whoever is asked whether it may be.
+    /// What the fault does, for the confirmation.
     pub fn deed(self, primary: &str, heir: &str) -> String {
         match self {
             Fault::PowerOff => {
@@ -42,9 +42,7 @@ impl Fault {
             }
             Fault::Crash => format!("the postmaster of {primary} is killed (SIGKILL)"),
             Fault::Freeze => {
-                format!(
-                    "every PostgreSQL process on {primary} is stopped (SIGSTOP) and later released"
-                )
+                format!("every PostgreSQL process on {primary} is stopped (SIGSTOP) and later released")
             }
             Fault::Isolate => format!(
                 "{primary} drops every packet except this machine's SSH (in a separate nft table) until {heir} takes \
@@ -58,7 +56,7 @@ impl Fault {
         }
     }
 
-    /// What an application is in for.
+    /// What applications will notice.
     pub fn outlook(self) -> &'static str {
         match self {
             Fault::Switchover => "writes pause for a second or two; no acknowledged write is lost",
@@ -72,12 +70,12 @@ impl Fault {
         }
     }
 
-    /// Whether the old primary goes without a word to the standby, so that what was on its way to it is lost.
+    /// Whether writes not yet sent to the standby may be lost.
     pub fn may_lose(self) -> bool {
         self != Fault::Switchover
     }
 
-    /// What has been undone once everything is put back; none if there is nothing to undo.
+    /// The state after the fault was undone; `None` if there is nothing to undo.
     pub fn remedy(self, primary: &str) -> Option<String> {
         match self {
             Fault::PowerOff => Some(format!("{primary} is powered on again")),

@@ -1,4 +1,4 @@
-//! From what clients saw to the figures of a drill: pure.
+//! Computes the figures of a drill from what clients saw. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,17 +6,15 @@ use super::Fault;
 use super::report::{Event, Reads, Report, SPLIT_BRAIN, Seconds, Stretch, Strip, Writes};
 use super::sample::{Lane, Millis, Outcome, Sample, spans};
 
-/// The order and the cut are told apart if they lie further apart than this.
+/// The order is shown as a separate event if it precedes the cut by more than this.
 const WORTH_TELLING: Millis = 300;
 
-/// Everything that was seen in a drill.
+/// Everything that a drill recorded.
 #[derive(Clone, Debug)]
 pub struct Run {
-    /// The cluster.
     pub cluster: String,
-    /// The fault.
     pub fault: Fault,
-    /// When it began, for people.
+    /// The start time, as text.
     pub began: String,
     /// The node that took writes before.
     pub primary: String,
@@ -24,11 +22,11 @@ pub struct Run {
     pub address: String,
     /// What the clients saw.
     pub samples: Vec<Sample>,
-    /// When the fault was asked for.
+    /// When the fault was ordered.
     pub ordered: Millis,
-    /// When the provider first said that the floating IP leads to another node.
+    /// When the provider first reported the floating IP on another node.
     pub moved: Option<Millis>,
-    /// When what had been done was undone.
+    /// When the fault was undone.
     pub healed: Option<Millis>,
     /// When every other data node streamed from the primary again.
     pub redundant: Option<Millis>,
@@ -36,7 +34,7 @@ pub struct Run {
     pub ended: Millis,
     /// The numbers of the rows that the primary has at the end; none if it could not be asked.
     pub rows: Option<BTreeSet<u64>>,
-    /// What `cluster status` finds wrong at the end.
+    /// Problems that `cluster status` reports at the end.
     pub wrong: Vec<String>,
 }
 
@@ -177,7 +175,7 @@ impl Run {
         moments.windows(2).map(|pair| seconds(pair[1] - pair[0])).fold(0.0, f64::max)
     }
 
-    /// What it came to.
+    /// The result.
     pub fn report(&self) -> Report {
         let acknowledged = self.acknowledged();
         let cut = self.cut(&acknowledged);
@@ -232,7 +230,7 @@ impl Run {
         report
     }
 
-    /// What was promised and not kept, and what is worth a word.
+    /// Adds broken promises and notes to the report.
     fn judge(&self, report: &mut Report, cut: &Cut) {
         let (problems, notes) = (&mut report.problems, &mut report.notes);
         if !cut.noticed {
@@ -323,7 +321,7 @@ impl Run {
     }
 }
 
-/// Where the old primary broke off, and who went on.
+/// The end of the old primary, and the node that took over.
 struct Cut {
     at: Millis,
     /// Whether any client noticed.

@@ -1,4 +1,4 @@
-//! Who is drilled, and why a cluster is not: pure.
+//! Chooses what to drill, or refuses. Pure.
 
 use std::collections::BTreeMap;
 
@@ -10,10 +10,10 @@ use crate::facts::Facts;
 use crate::health::Health;
 use crate::inventory::{Inventory, Provider, Role};
 
-/// What a drill works on.
+/// The target of a drill.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// The node that takes writes, and is lost.
+    /// The node that takes writes and will be lost.
     pub primary: String,
     /// Its droplet, where there is one.
     pub droplet: Option<u64>,
@@ -21,14 +21,13 @@ pub struct Target {
     pub heir: String,
     /// The data nodes and where they are reached, in the inventory's order.
     pub data: BTreeMap<String, String>,
-    /// The floating IP.
     pub floating_ip: Option<String>,
     /// Hosts whose packet filter is used.
     pub filtered: Vec<String>,
 }
 
 impl Target {
-    /// Looks for what is to be drilled.
+    /// Chooses the target.
     ///
     /// # Errors
     /// [`Advice`], if the cluster could not stand the loss of its primary now, or the fault cannot be made here.
@@ -104,8 +103,10 @@ pub fn possible(inventory: &Inventory, fault: Fault) -> Result<(), Advice> {
         Provider::DigitalOcean(it) => (false, it.floating_ip),
     };
     match fault {
-        Fault::PowerOff if existing => Err(Advice::refused("there is no API to power these hosts off and on")
-            .hint("on existing hosts use --fault crash, freeze, isolate or switchover")),
+        Fault::PowerOff if existing => {
+            Err(Advice::refused("there is no API to power these hosts off and on")
+                .hint("on existing hosts use --fault crash, freeze, isolate or switchover"))
+        }
         Fault::ApiOutage if !floating_ip => {
             Err(Advice::refused("without a floating IP a failover does not use the API")
                 .hint("use --fault crash: here it is the same drill"))

@@ -12,7 +12,7 @@ pub const SCRIPT: &str = concat!(
     include_str!("probe.sh")
 );
 
-/// What is wrong with a probe's output.
+/// Why a probe's output is rejected.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
     /// The script was cut off, or something else answered.

@@ -1,4 +1,4 @@
-//! What makes an inventory valid. Every mistake is collected, so that one run shows them all.
+//! Validates the inventory. Every mistake is collected, so one run shows them all.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -176,7 +176,7 @@ fn failover(c: &mut Checker, raw: &file::Failover, nodes: usize) -> Failover {
     failover
 }
 
-/// The range is asked of the lease's own rules, in whole seconds.
+/// The valid range, probed from the lease's own rules in whole seconds.
 fn lease_hint(nodes: usize) -> String {
     let Failover { lease_ms, lag_limit } = Failover::default();
     let mut fit = (1..=600).map(|s| s * 1000).filter(|lease| Timing::new(*lease, lag_limit, nodes).is_ok());
@@ -283,11 +283,7 @@ fn private_key(c: &mut Checker, key: &str, path: Option<&Path>) -> Option<PathBu
             "name a private key, or leave it out; `ssh-keygen -t ed25519` generates one",
         );
     } else if path.extension().is_some_and(|it| it == "pub") {
-        c.wrong(
-            key,
-            "is the public half of a key",
-            "name the private key, without `.pub`",
-        );
+        c.wrong(key, "is the public half of a key", "name the private key, without `.pub`");
     }
     Some(path)
 }
@@ -416,11 +412,9 @@ fn nodes(c: &mut Checker, raw: Vec<file::Node>, provider: Option<&Provider>) -> 
             "no node is the primary",
             "give one node `role: primary`; the cluster starts with it",
         ),
-        count => c.wrong(
-            "nodes",
-            format!("{count} nodes are primaries"),
-            "keep one; make the others standbys",
-        ),
+        count => {
+            c.wrong("nodes", format!("{count} nodes are primaries"), "keep one; make the others standbys")
+        }
     }
     if with(Role::Witness) > 1 {
         c.wrong(

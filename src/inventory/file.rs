@@ -1,4 +1,4 @@
-//! The inventory as it is written: the shape of the YAML, and nothing about what makes sense.
+//! The inventory's YAML syntax, without validation.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -117,7 +117,7 @@ fn yes() -> bool {
 #[derive(Clone)]
 pub(super) struct Scalar(pub(super) String);
 
-/// A password may stand here.
+/// The value may be a password.
 impl std::fmt::Debug for Scalar {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Scalar(..)")
@@ -196,7 +196,7 @@ pub(super) fn parse(text: &str) -> (Option<File>, Vec<Problem>) {
     (None, problems)
 }
 
-/// Takes the key at this path away; says whether it was there.
+/// Removes the key at this path; returns whether it existed.
 fn take_out(value: &mut serde_yaml::Value, path: &str) -> bool {
     let (above, key) = path.rsplit_once('.').unwrap_or(("", path));
     let mut at = value;
@@ -213,7 +213,7 @@ fn take_out(value: &mut serde_yaml::Value, path: &str) -> bool {
     at.as_mapping_mut().is_some_and(|mapping| mapping.remove(key).is_some())
 }
 
-/// What serde says, with the key's path before it and a hint after it.
+/// serde's error, with the key's path and a hint.
 fn told(error: serde_path_to_error::Error<serde_yaml::Error>) -> Problem {
     let path = error.path().to_string();
     let inner = error.into_inner();
@@ -242,7 +242,10 @@ fn problem(key: &str, line: Option<u64>, message: &str) -> Problem {
         let known: Vec<&str> = known.split('`').skip(1).step_by(2).collect();
         (UNKNOWN.to_owned(), did_you_mean(unknown, &known))
     } else if let Some(missing) = message.strip_prefix("missing field ") {
-        (format!("{missing} is missing"), "add the key; `cluster up --help` shows the smallest inventory".to_owned())
+        (
+            format!("{missing} is missing"),
+            "add the key; `cluster up --help` shows the smallest inventory".to_owned(),
+        )
     } else if let Some((_, expected)) =
         message.strip_prefix("invalid ").and_then(|rest| rest.split_once(", expected "))
     {
@@ -275,7 +278,7 @@ fn must_be(expected: &str) -> (String, String) {
     (format!("must be {what}"), hint.to_owned())
 }
 
-/// The key that was probably meant, or all there are.
+/// The key that was probably meant, or all valid keys.
 fn did_you_mean(unknown: &str, known: &[&str]) -> String {
     let likeness = |known: &str| similar::TextDiff::from_chars(unknown, known).ratio();
     let nearest = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));

@@ -1,4 +1,4 @@
-//! What the provider has of the cluster, and which node each droplet is.
+//! The cluster's resources at the provider, and which node each droplet is.
 //!
 //! A droplet is a node's by the cluster's tag and its name. A name and a tag are one click in a web page, so what this
 //! machine remembers counts too: a droplet that was made as a node, and is there, is never made a second time.
@@ -18,7 +18,7 @@ use crate::state::{KnownDroplet, Memory};
 use crate::world::World;
 
 impl World {
-    /// Asks the provider.
+    /// Queries the provider.
     ///
     /// # Errors
     /// When it does not answer; when two droplets could be the same node.
@@ -119,8 +119,9 @@ impl World {
         }
         let since = memory.listed.map_or("an earlier run".into(), |at| at.strftime("%F %TZ").to_string());
         let why = innermost(why);
-        let remembered =
-            Some(format!("the provider's API does not answer ({url}: {why}): showing its state from memory of {since}"));
+        let remembered = Some(format!(
+            "the provider's API does not answer ({url}: {why}): showing its state from memory of {since}"
+        ));
         let floating_ip = memory.floating_ip.map(|address| FloatingIp { address, droplet: None });
         Some(Cloud { ssh_key: true, droplets, strays: Vec::new(), floating_ip, taken: None, remembered })
     }
@@ -155,7 +156,7 @@ impl World {
     }
 }
 
-/// Which droplet is which node's, and which is none's.
+/// Assigns droplets to nodes; the rest are strays.
 fn sort(
     cluster: &str,
     nodes: &[&str],

@@ -166,10 +166,7 @@ pub fn changed(inventory: &Inventory, facts: &Facts) -> Vec<Trouble> {
             say(
                 Some(name),
                 format!("is known to the other nodes as {}, but as {host} in the inventory", me.host),
-                format!(
-                    "the address of an existing node cannot change: keep `connection_host: {}`",
-                    me.host
-                ),
+                format!("the address of an existing node cannot change: keep `connection_host: {}`", me.host),
             );
         }
     }

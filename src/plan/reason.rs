@@ -1,20 +1,17 @@
-//! Why a step is there, and what a run waits for when no step is left.
+//! Why a step is needed, and what a run waits for when no step is left.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// Why a step is there. Programs read the kind, people the words.
+/// Why a step is needed. Programs read the kind, people the text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "kind")]
 pub enum Reason {
     /// The provider's account does not have the operator's key.
     KeyUnknown,
     /// The provider has no droplet for the node.
-    NoDroplet {
-        /// The node.
-        node: String,
-    },
+    NoDroplet { node: String },
     /// The node's droplet is off.
     DropletOff,
     /// The node's droplet has never been reached.
@@ -28,20 +25,14 @@ pub enum Reason {
     /// The floating IP is not written down at the provider.
     FloatingIpUnrecorded,
     /// Another node takes writes than the one that the floating IP leads to.
-    TakesWrites {
-        /// The node.
-        node: String,
-    },
+    TakesWrites { node: String },
     /// Nobody has got in yet.
     NotReached {
-        /// What ssh said.
+        /// ssh's message.
         why: String,
     },
     /// cloud-init has not ended.
-    CloudInit {
-        /// Its state.
-        state: String,
-    },
+    CloudInit { state: String },
     /// The host key was handed over where others can read it.
     KeyExposed,
     /// Debian's packages make a cluster of their own unless they are told not to.
@@ -49,12 +40,7 @@ pub enum Reason {
     /// apt's lists are missing or old.
     ListsOld,
     /// The distribution does not have a package.
-    NotInDistribution {
-        /// The distribution.
-        os: String,
-        /// The packages.
-        packages: String,
-    },
+    NotInDistribution { os: String, packages: String },
     /// Packages are missing.
     NotInstalled,
     /// dpkg was interrupted.
@@ -69,16 +55,15 @@ pub enum Reason {
     HalfMade,
     /// Files are missing or differ.
     FilesDiffer {
-        /// How many.
         count: usize,
         /// Whether some are missing.
         missing: bool,
     },
     /// The cluster has never been.
     NewCluster,
-    /// It does not run.
+    /// PostgreSQL is not running.
     NotRunning,
-    /// They do not run.
+    /// The services are not running.
     ServicesNotRunning,
     /// What runs has read an older program or configuration.
     ServicesStale,
@@ -99,10 +84,7 @@ pub enum Reason {
     /// repmgr's record of the node is not right.
     RegistrationDiffers,
     /// A role is needed.
-    RoleNeeded {
-        /// What for.
-        by: RoleUse,
-    },
+    RoleNeeded { by: RoleUse },
     /// A role has other rights, settings or another password.
     RoleDiffers,
     /// A database is missing.
@@ -156,9 +138,7 @@ impl fmt::Display for Reason {
             Reason::NotInDistribution { os, packages } => return write!(f, "{os} does not have {packages}"),
             Reason::NotInstalled => "not installed",
             Reason::DpkgInterrupted => "dpkg was interrupted",
-            Reason::SettingsUntried => {
-                "to prove that a server starts with them, on an empty data directory"
-            }
+            Reason::SettingsUntried => "to prove that a server starts with them, on an empty data directory",
             Reason::ProgramDiffers => "it is missing or from another build",
             Reason::NoData => "the node has none",
             Reason::HalfMade => "an earlier run was killed halfway",
@@ -171,9 +151,7 @@ impl fmt::Display for Reason {
             Reason::ServicesNotRunning => "they are not running",
             Reason::ServicesStale => "they run with an older program or configuration",
             Reason::ConfigurationUnread => "PostgreSQL has not read the latest files",
-            Reason::ConfigurationUnreadUnanswered => {
-                "it does not answer, and has not read the latest files"
-            }
+            Reason::ConfigurationUnreadUnanswered => "it does not answer, and has not read the latest files",
             Reason::RestartPending => "PostgreSQL reports them as pending a restart",
             Reason::CloneUnderWay => "a clone is in progress",
             Reason::CloneUnfinished => "the last clone did not finish",
@@ -208,36 +186,19 @@ pub enum Waiting {
     /// The guards agree on a primary.
     Primary,
     /// A guard makes a standby of its node.
-    Rejoin {
-        /// The node.
-        node: String,
-    },
+    Rejoin { node: String },
     /// What was primary becomes a standby.
-    Follow {
-        /// The node.
-        node: String,
-        /// The primary.
-        primary: String,
-    },
+    Follow { node: String, primary: String },
     /// A guard takes up a configuration of members.
     Members {
-        /// The node.
         node: String,
         /// The number of the configuration.
         generation: u64,
     },
     /// A guard answers.
-    Guard {
-        /// The node.
-        node: String,
-    },
+    Guard { node: String },
     /// A newcomer streams.
-    Newcomer {
-        /// The node.
-        node: String,
-        /// The primary.
-        primary: String,
-    },
+    Newcomer { node: String, primary: String },
 }
 
 impl fmt::Display for Waiting {

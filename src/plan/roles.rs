@@ -1,4 +1,4 @@
-//! Who is primary now. The inventory says where a cluster starts; after that the hosts are the truth.
+//! Which node is primary. The inventory decides for a new cluster; after that the hosts do.
 
 use cluster_contract::marker::Stage;
 
@@ -8,34 +8,33 @@ use crate::inventory::{Inventory, Node, Role};
 /// Who takes writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Primary {
-    /// Nobody yet: this cluster has never been. The inventory's primary begins.
+    /// None yet: the cluster does not exist. The inventory's primary starts it.
     Never,
     /// This node.
     One(String),
     /// More than one: a split brain.
     Several(Vec<String>),
-    /// Nobody, although the cluster has been: why, in words.
+    /// None, although the cluster exists: why, in words.
     Lost(String),
-    /// Nobody, and no host holds anything of the cluster that this machine remembers: its system identifier.
+    /// None, and no host has data of the cluster with this system identifier, which this machine remembers.
     Gone(String),
 }
 
-/// What a data directory is to this cluster.
+/// How a data directory relates to this cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Data {
-    /// There is none.
     None,
-    /// Left half made by a run that was killed; worth nothing.
+    /// Left incomplete by a run that was killed; may be replaced.
     HalfMade,
     /// New and empty, never started.
     Virgin,
     /// This cluster's.
     Ours,
-    /// Somebody else's: whose, in words.
+    /// Belongs to something else: described in words.
     Foreign(String),
 }
 
-/// Looks at a host's data directory.
+/// Classifies a host's data directory.
 pub fn data(inventory: &Inventory, facts: &Facts, host: &HostFacts) -> Data {
     let version = inventory.postgresql.version;
     let port = inventory.postgresql.port;
@@ -96,7 +95,7 @@ fn describe(path: &str, host: &HostFacts, identifier: Option<&str>) -> String {
     text
 }
 
-/// Looks at all hosts.
+/// Determines the primary from all hosts.
 pub fn primary(inventory: &Inventory, facts: &Facts) -> Primary {
     let mut writable = Vec::new();
     let mut traces = Vec::new();

@@ -30,7 +30,6 @@ pub struct Ssh {
     pub sudo: bool,
 }
 
-/// One host.
 pub struct SshHost {
     name: String,
     session: Session,

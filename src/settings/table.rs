@@ -78,7 +78,8 @@ const fn fewest_connections(_: usize) -> usize {
 
 const DATA: &str = "a power failure must not lose or corrupt data";
 const DAMAGE: &str = "hiding damaged data would spread the damage to every standby";
-const DELAYS: &str = "it delays every new session, the guard's included, and a late heartbeat costs the lease";
+const DELAYS: &str =
+    "it delays every new session, the guard's included, and a late heartbeat costs the lease";
 const FILES: &str = "file locations are set by the packages";
 const HBA: &str = "pg_hba.conf is written by this program; use `clients` to control access";
 const LOG: &str = "the log stays where the packages put it; it is read there when PostgreSQL does not start";
@@ -132,7 +133,8 @@ pub const SETTINGS: &[Setting] = &[
     setting("max_replication_slots", Class::Default(Value::Count(slots)), "every standby needs a slot")
         .least(fewest_slots),
     default("wal_keep_size", "1GB", "a standby that was away for a while still finds its WAL").since(13),
-    default("max_slot_wal_keep_size", "4GB", "a standby that stays away must not fill the primary's disk").since(13),
+    default("max_slot_wal_keep_size", "4GB", "a standby that stays away must not fill the primary's disk")
+        .since(13),
     default("wal_keep_segments", "64", "a standby that was away for a while still finds its WAL").until(12),
     default("wal_sender_timeout", "5s", VANISHED).bound(Bound::Time("1s", "1min", "ms")),
     default("wal_receiver_timeout", "5s", VANISHED),
@@ -142,7 +144,11 @@ pub const SETTINGS: &[Setting] = &[
     default("tcp_keepalives_idle", "3", "a dead client is noticed within ten seconds"),
     default("tcp_keepalives_interval", "2", "a dead client is noticed within ten seconds"),
     default("tcp_keepalives_count", "3", "a dead client is noticed within ten seconds"),
-    default("authentication_timeout", "5s", "a client that does not log in must not hold a connection for long"),
+    default(
+        "authentication_timeout",
+        "5s",
+        "a client that does not log in must not hold a connection for long",
+    ),
     setting(
         "superuser_reserved_connections",
         Class::Default(Value::Count(reserved)),

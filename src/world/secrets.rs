@@ -1,4 +1,4 @@
-//! Tokens and passwords: where they come from. None of them is ever printed.
+//! Where tokens and passwords come from. None of them is ever printed.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;

@@ -136,7 +136,8 @@ fn the_tables_of_settings_are_what_the_program_does() {
             (few, many) => format!("`{few}`, and more with more nodes: `{many}` with 9"),
         },
     };
-    let mut ours = String::from("| set by `cluster` | to | can be overridden | because |\n|---|---|---|---|\n");
+    let mut ours =
+        String::from("| set by `cluster` | to | can be overridden | because |\n|---|---|---|---|\n");
     let mut refused: Vec<(&str, Vec<String>)> = Vec::new();
     for setting in SETTINGS {
         let name = format!("`{}`{}", setting.name, versions(setting));

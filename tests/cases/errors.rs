@@ -211,7 +211,8 @@ fn mistake(case: &Path) -> Option<(String, String)> {
             let expected = expected.unwrap_or_else(|_| cli::transcript(case));
             let (code, rest) = expected.split_once('\n')?;
             let code = code.trim_start_matches("exit code ");
-            let (_, told) = rest.split_once("-- stderr\n").filter(|_| ["1", "2", "3", "5"].contains(&code))?;
+            let (_, told) =
+                rest.split_once("-- stderr\n").filter(|_| ["1", "2", "3", "5"].contains(&code))?;
             let told: Vec<&str> = told.lines().take_while(|line| !line.starts_with("Usage")).collect();
             Some((told.join("\n").trim().to_owned(), code.to_owned()))
         }

@@ -179,8 +179,11 @@ fn a_killed_primary_in_a_pause(stage: &Stage) {
     told(&stage.says("pause --json", 0, &[]), true, true);
     told(&stage.says("pause --json", 0, &[]), true, false);
     stage.says("pause", 0, &["pg1: already paused", "no failover until `cluster resume`"]);
-    let loud =
-        ["PAUSED on pg1, pg2, pg3 since ", "`cluster resume` ends the pause", "failover: off: every streaming standby is paused"];
+    let loud = [
+        "PAUSED on pg1, pg2, pg3 since ",
+        "`cluster resume` ends the pause",
+        "failover: off: every streaming standby is paused",
+    ];
     stage.says("status", 4, &loud);
     let status = stage.status();
     assert_eq!((&status["paused"], &status["healthy"]), (&json!(true), &json!(false)));
@@ -367,7 +370,11 @@ fn a_damaged_standby_is_cloned_anew(stage: &Stage) {
         let (status, _) = stage.wait_for(30, |status| node(status, "pg2")["state"] == "stopped");
         assert_eq!(status["primary"], "pg1");
         // Its guard tries to start it: the server without its map runs, and answers nobody.
-        stage.refuses("rejoin pg2", 3, &["this node is a standby", "--clone replaces its data with a fresh clone"]);
+        stage.refuses(
+            "rejoin pg2",
+            3,
+            &["this node is a standby", "--clone replaces its data with a fresh clone"],
+        );
         stage.says("rejoin pg2 --clone", 0, &["pg2 streams from pg1 ("]);
         assert_eq!(stage.healthy()["primary"], "pg1");
         assert_eq!((stage.recovers("pg2"), stage.words("pg2")), ("t".into(), "a".into()));
@@ -511,11 +518,7 @@ fn a_majority_is_lost(stage: &Stage) {
         "cannot ask for confirmation",
     ];
     stage.refuses("failover pg2 --force", 3, &costs);
-    stage.refuses(
-        "failover pg1 --force --yes",
-        3,
-        &["pg1: its droplet is off", "name a reachable node"],
-    );
+    stage.refuses("failover pg1 --force --yes", 3, &["pg1: its droplet is off", "name a reachable node"]);
     assert_eq!(stage.recovers("pg2"), "t", "nothing was changed");
     force(stage);
     assert_eq!(stage.answers(), "pg2");

@@ -43,7 +43,10 @@ fn what_needs_ssh_alone_works_without_the_api_and_nothing_is_made_twice_or_forgo
     // The guards miss the API too, and may have said so already.
     let status = lab.cluster(&["status", "-i", file]);
     assert!([0, 4].contains(&status.code), "{status:?}");
-    assert!(status.stderr.contains(away) && status.stderr.contains("showing its state from memory of 20"), "{status:?}");
+    assert!(
+        status.stderr.contains(away) && status.stderr.contains("showing its state from memory of 20"),
+        "{status:?}"
+    );
     assert!(status.stdout.contains("primary pg1"), "{status:?}");
     let status: Value = lab.cluster(&["status", "--json", "-i", file]).json();
     assert!(status["provider"].as_str().is_some_and(|text| text.starts_with(away)), "{status}");

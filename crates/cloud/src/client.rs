@@ -519,10 +519,7 @@ mod tests {
         let retry =
             |status, ms| Notice::Retry { call: call.clone(), wait: Duration::from_millis(ms), status };
         assert_eq!(retry(Some(429), 7000).to_string(), "rate limit: DigitalOcean asks to wait 7 s");
-        assert_eq!(
-            retry(Some(503), 1540).to_string(),
-            "GET /v2/droplets: HTTP 503; retrying in 1.5 s"
-        );
+        assert_eq!(retry(Some(503), 1540).to_string(), "GET /v2/droplets: HTTP 503; retrying in 1.5 s");
         assert_eq!(retry(None, 12_300).to_string(), "GET /v2/droplets: no answer; retrying in 12 s");
     }
 }

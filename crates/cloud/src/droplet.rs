@@ -166,7 +166,9 @@ impl Client {
         let action = loop {
             match self.droplet_power(id, power).await {
                 Ok(action) => break action,
-                Err(error) if error.is_pending_event() => watch.pause("another action is in progress").await?,
+                Err(error) if error.is_pending_event() => {
+                    watch.pause("another action is in progress").await?
+                }
                 Err(error) => return Err(error),
             }
         };

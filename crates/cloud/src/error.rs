@@ -246,7 +246,9 @@ impl Error {
     /// What to do about it, where we know.
     pub fn hint(&self) -> Option<String> {
         let text = match self {
-            Error::BaseUrl { .. } => "use https, or http to a loopback address, without a path or user name".into(),
+            Error::BaseUrl { .. } => {
+                "use https, or http to a loopback address, without a path or user name".into()
+            }
             Error::Token => {
                 "set DIGITALOCEAN_TOKEN to the token alone, exactly as shown when it was created".into()
             }
@@ -255,11 +257,9 @@ impl Error {
                  in between, and this machine's clock (`date`)"
                     .into()
             }
-            Error::Malformed { .. } => {
-                "a proxy may have answered in the API's place; check the API's \
+            Error::Malformed { .. } => "a proxy may have answered in the API's place; check the API's \
                  address, then run the same command again"
-                    .into()
-            }
+                .into(),
             Error::Gone { .. } => "run the same command again; it checks the current state first".into(),
             Error::NoAnswer { .. } => {
                 "check the network and the API's address, then run the same command again".into()
@@ -293,10 +293,9 @@ impl Answer {
                 Some("the token is wrong, expired or revoked: set DIGITALOCEAN_TOKEN to a valid one".into())
             }
             // Only the API knows what its tokens may do.
-            403 if self.id.is_empty() => Some(
-                "the API did not answer this itself; a proxy or firewall in between did"
-                    .into(),
-            ),
+            403 if self.id.is_empty() => {
+                Some("the API did not answer this itself; a proxy or firewall in between did".into())
+            }
             403 => Some(match scope::needed(self.call.method, &self.call.path) {
                 Some(scope) => format!("the token needs the scope {scope}"),
                 None => "the token lacks the permission for this".into(),

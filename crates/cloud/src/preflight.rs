@@ -118,7 +118,11 @@ impl Client {
                             }
                             _ => "choose another size".into(),
                         };
-                        found.add(&size.key, format!("size {} is not available in {region}", size.value), hint);
+                        found.add(
+                            &size.key,
+                            format!("size {} is not available in {region}", size.value),
+                            hint,
+                        );
                     }
                     None => {
                         let offered = sizes.iter().filter(here).map(|known| known.slug.as_str());
@@ -165,7 +169,11 @@ impl Client {
             Some(Some(known)) if known.region == region => {}
             Some(Some(known)) => {
                 let what = format!("VPC {} is in {}, not in {region}", vpc.value, known.region);
-                found.add(&vpc.key, what, "name a VPC of this region, or leave the key out for the region's default");
+                found.add(
+                    &vpc.key,
+                    what,
+                    "name a VPC of this region, or leave the key out for the region's default",
+                );
             }
             Some(None) => {
                 let all = found.answer(self.vpcs().await)?.unwrap_or_default();
@@ -191,14 +199,9 @@ fn limit(found: &mut Findings, what: &str, limit: Option<u64>, have: Option<u64>
     if let (Some(limit), Some(have)) = (limit, have)
         && need > limit.saturating_sub(have)
     {
-        let needed =
-            if need == 1 { format!("1 more {what} is") } else { format!("{need} more {what}s are") };
+        let needed = if need == 1 { format!("1 more {what} is") } else { format!("{need} more {what}s are") };
         let sentence = format!("{needed} needed; the account has {have}, and its limit is {limit}");
-        found.add(
-            "account",
-            sentence,
-            "delete unused ones, or ask DigitalOcean for a higher limit",
-        );
+        found.add("account", sentence, "delete unused ones, or ask DigitalOcean for a higher limit");
     }
 }
 

@@ -162,9 +162,7 @@ pub(super) async fn end(name: &LabName) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         let Some(pid) = running(name)? else { return Ok(()) };
         if !is_daemon(pid, name) {
-            bail!(
-                "process {pid} holds the lock of lab {name} but is not its daemon: it was left alone"
-            );
+            bail!("process {pid} holds the lock of lab {name} but is not its daemon: it was left alone");
         }
         kill_process(pid, signal).context("cannot signal the daemon")?;
         while running(name)?.is_some() && Instant::now() < deadline {

@@ -53,10 +53,7 @@ pub async fn start(
         let running = LabSettings::load(name)?.context("the lab is running, but its settings are missing")?;
         if (running.port, running.subnets) != (settings.port, settings.subnets) {
             bail!(Wrong::new(
-                format!(
-                    "lab {name} is already running, on port {} with {}",
-                    running.port, running.subnets
-                ),
+                format!("lab {name} is already running, on port {} with {}", running.port, running.subnets),
                 format!("stop it with `cluster lab stop --name {name}`, or choose another --name")
             ));
         }
@@ -94,7 +91,8 @@ async fn begin(settings: &LabSettings, resume: bool) -> Result<()> {
     }
     let home = Home::of(&settings.name);
     if !resume {
-        fs::create_dir_all(home.path()).with_context(|| format!("cannot create {}", home.path().display()))?;
+        fs::create_dir_all(home.path())
+            .with_context(|| format!("cannot create {}", home.path().display()))?;
         // What is in it has secrets, and files with the set-user-id bit.
         fs::DirBuilder::new()
             .mode(0o700)

@@ -284,7 +284,9 @@ impl Seen {
         }
         if self.half_rewound {
             return match self.primary {
-                Some(primary) => (Act::Rejoin(primary), "a rewind was interrupted: a fresh clone replaces the data"),
+                Some(primary) => {
+                    (Act::Rejoin(primary), "a rewind was interrupted: a fresh clone replaces the data")
+                }
                 None => (Act::Rest, "a rewind was interrupted: waiting for a primary to clone from"),
             };
         }
@@ -295,9 +297,10 @@ impl Seen {
                 (Act::Promote, "this node holds the lease")
             }
             (true, _, _) => (Act::Rest, "this node holds the lease"),
-            (false, false, false) if self.kept => {
-                (Act::Rest, "it took writes while another node was primary: its data is kept until `cluster rejoin`")
-            }
+            (false, false, false) if self.kept => (
+                Act::Rest,
+                "it took writes while another node was primary: its data is kept until `cluster rejoin`",
+            ),
             (false, false, false) => match self.primary {
                 Some(primary) => (Act::Rejoin(primary), "another node is primary"),
                 None => (Act::Rest, "waiting for a majority to grant the lease, or for another primary"),

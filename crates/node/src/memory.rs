@@ -138,8 +138,7 @@ pub struct Incarnation {
 /// # Errors
 /// As [`durable`].
 pub fn incarnation() -> Result<Option<Incarnation>> {
-    let version =
-        memory().read::<Durable>().with_context(|| format!("{DURABLE} is damaged"))?;
+    let version = memory().read::<Durable>().with_context(|| format!("{DURABLE} is damaged"))?;
     Ok(version
         .filter(|version| version.sequence > 0)
         .map(|Version { file, sequence, .. }| Incarnation { file, sequence }))

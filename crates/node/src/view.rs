@@ -44,7 +44,8 @@ pub async fn as_postgres(config: &Config, program: &str, args: &[&str], limit: D
     let mut command = Command::new(config.bin(program));
     if rustix::process::getuid().is_root() {
         // The password file belongs to postgres, and libpq wants its reader to be its owner.
-        let home = std::fs::metadata("/var/lib/postgresql").context("cannot find the home directory of postgres")?;
+        let home =
+            std::fs::metadata("/var/lib/postgresql").context("cannot find the home directory of postgres")?;
         command.uid(home.uid()).gid(home.gid());
     }
     command

@@ -1,4 +1,4 @@
-//! Stopping what `up` installed on hosts that are not ours to delete.
+//! Stops the services that `up` installed on existing hosts, which are not deleted.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,7 +17,7 @@ use crate::script;
 use crate::tell;
 use crate::world::World;
 
-/// What is stopped at a time.
+/// The services that are stopped together.
 #[derive(Clone, Copy)]
 pub(in crate::commands) enum Half {
     /// The guard and repmgrd, which would start PostgreSQL again or promote another.
@@ -107,12 +107,12 @@ async fn half(world: &World, node: String, half: Half) -> Result<String, String>
     }
 }
 
-/// What a host is to this `down`.
+/// How `down` treats a host.
 enum Sort {
     Ours,
-    /// Another cluster's.
+    /// Belongs to another cluster.
     Foreign(String),
-    /// Nothing can be done on it.
+    /// Cannot be reached.
     Silent(String),
 }
 

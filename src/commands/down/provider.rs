@@ -51,14 +51,18 @@ pub(super) async fn run(world: &Arc<World>, client: &Client, yes: bool) -> Resul
     }
     let destroyed = client.destroy(&belongings, world.pace).await;
     let mut reasons: Vec<String> = destroyed.err().unwrap_or_default().iter().map(causes).collect();
-    let left = client.belongings(cluster, &memory, world.pace).await.context("cannot list what is left of the cluster")?;
+    let left = client
+        .belongings(cluster, &memory, world.pace)
+        .await
+        .context("cannot list what is left of the cluster")?;
     if left.is_empty() {
         world.state.forget()?;
         let count = belongings.droplets.len() + belongings.addresses.len();
         finished(world, "deleted; the provider lists nothing that belongs to it", count, begun);
         return Ok(Exit::Done);
     }
-    let mut hint = "run `cluster down` again; keys and passwords are kept until everything is deleted".to_owned();
+    let mut hint =
+        "run `cluster down` again; keys and passwords are kept until everything is deleted".to_owned();
     if left.has_deletable() {
         tell!("still at the provider:");
         list(cluster, &left);
@@ -83,7 +87,7 @@ pub(super) async fn run(world: &Arc<World>, client: &Client, yes: bool) -> Resul
     Err(failed(&reasons, hint))
 }
 
-/// An error and what is behind it, in a line.
+/// An error and its causes on one line.
 fn causes(error: &cluster_cloud::Error) -> String {
     let mut text = error.to_string();
     let mut next = std::error::Error::source(error);
@@ -98,8 +102,7 @@ fn list(cluster: &str, belongings: &Belongings) {
     let tag = names::cluster_tag(cluster);
     for droplet in &belongings.droplets {
         let address = droplet.public_ipv4().map_or("-".to_owned(), |it| it.to_string());
-        let untagged =
-            if droplet.tags.contains(&tag) { "" } else { ", untagged; created from this machine" };
+        let untagged = if droplet.tags.contains(&tag) { "" } else { ", untagged; created from this machine" };
         tell!("  droplet      {} ({}, {address}{untagged})", visible(&droplet.name), droplet.id);
     }
     for address in &belongings.addresses {

@@ -1,4 +1,4 @@
-//! The fault itself, and its end: over SSH, or by the provider's API.
+//! Injects the fault and undoes it, over SSH or through the provider's API.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::world::World;
 /// What a host was told to do ends by itself after this long, in seconds: longer than a drill waits for anything.
 const EXPIRES: u64 = 180;
 
-/// A fault that can be made and undone.
+/// A fault that can be injected and undone.
 #[derive(Clone)]
 pub(super) struct Damage {
     world: Arc<World>,
@@ -29,7 +29,7 @@ impl Damage {
         Damage { world: world.clone(), fault, target: target.clone() }
     }
 
-    /// Looks whether it can be made, without making it.
+    /// Checks whether the fault can be injected, without injecting it.
     pub(super) async fn check(&self) -> Result<()> {
         for node in &self.target.filtered {
             let command = Command::new("drill check", script::DRILL_CHECK).limit(10);
@@ -45,7 +45,7 @@ impl Damage {
         Ok(())
     }
 
-    /// What comes before the cut: the way to the API is closed.
+    /// Prepares the fault: cuts the nodes' access to the API.
     pub(super) async fn prepare(&self) -> Result<()> {
         if self.fault != Fault::ApiOutage {
             return Ok(());
@@ -64,7 +64,7 @@ impl Damage {
         Ok(())
     }
 
-    /// Makes it. Returns when it was made, or was handed to whoever makes it.
+    /// Injects the fault. Returns when it has happened or was handed to the API.
     pub(super) async fn make(&self) -> Result<()> {
         let primary = &self.target.primary;
         match self.fault {
@@ -84,7 +84,7 @@ impl Damage {
         }
     }
 
-    /// Undoes it, however far it had come.
+    /// Undoes the fault, however far it got.
     pub(super) async fn undo(&self) -> Result<()> {
         match self.fault {
             Fault::Crash | Fault::Switchover => Ok(()),
@@ -120,7 +120,7 @@ impl Damage {
         Ok(())
     }
 
-    /// Undoing may be done twice: a connection that broke meanwhile is opened anew.
+    /// Undoing is safe to repeat: a broken connection is opened again.
     async fn mend(&self, node: &str) -> Result<()> {
         let command = script::of_postgres(&self.world.inventory, "drill mend", script::DRILL_MEND).limit(20);
         match self.world.run(node, &command, &|_| {}).await {

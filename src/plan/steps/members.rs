@@ -1,4 +1,5 @@
-//! Members: a node that was added gets its vote last of all, one node after the other, and every node is told by itself.
+//! Members: a node that was added gets its vote last of all, one node after the other, and every node is told by
+//! itself.
 //!
 //! The newcomer is told first (it asks and grants nothing that counts before others know it), then the primary, whose
 //! questions would be refused by voters that know newer members than it does, then the rest. The next configuration
@@ -177,7 +178,8 @@ impl<'a> Planner<'a> {
         self.host(node).up().and_then(Configuration::in_use)
     }
 
-    /// Whether a node would be worth its vote: its guard runs, and it has data that follows the primary, or is the witness.
+    /// Whether a node would be worth its vote: its guard runs, and it has data that follows the primary, or is the
+    /// witness.
     fn is_ready(&mut self, node: &Node, primary: &str) -> bool {
         let Some(host) = self.host(&node.name).up() else { return false };
         if !self.guard_runs(host) || Configuration::in_use(host).is_none() {

@@ -131,7 +131,7 @@ impl Planner<'_> {
         }
     }
 
-    /// Where the floating IP must lead.
+    /// Assigns the floating IP to the primary.
     pub(super) fn address(&mut self) {
         let Some(cloud) = &self.facts.cloud else { return };
         let (Primary::One(name), Some(floating_ip)) = (&self.primary, &cloud.floating_ip) else { return };
@@ -144,7 +144,7 @@ impl Planner<'_> {
     }
 }
 
-/// Where nodes are, as far as it is known.
+/// The nodes' addresses, as far as they are known.
 pub(super) fn addresses(inventory: &Inventory, facts: &Facts) -> Addresses {
     let mut hosts = BTreeMap::new();
     let mut droplets = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! What forbids everything.
+//! Reasons to refuse the whole plan.
 
 use super::Planner;
 use crate::facts::Host;
@@ -47,7 +47,7 @@ pub(crate) fn way_in(inventory: &Inventory, node: &Node, why: &str) -> Option<St
 }
 
 impl Planner<'_> {
-    /// What forbids everything.
+    /// Reasons to refuse the whole plan.
     pub(super) fn refusals(&mut self) {
         if let Primary::Several(names) = &self.primary {
             let names = names.join(" and ");

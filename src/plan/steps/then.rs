@@ -1,5 +1,5 @@
-//! What follows from the steps of a plan: reloads and restarts that hosts ask for once their files have changed. And what
-//! the inventory says and nobody does.
+//! What follows from the steps of a plan: reloads and restarts that hosts ask for once their files have changed. And
+//! what the inventory says and nobody does.
 
 use std::collections::BTreeMap;
 

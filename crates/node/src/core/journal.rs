@@ -59,7 +59,9 @@ impl Core {
 
     fn words(&self, event: &lease::Event) -> (Event, String) {
         match event {
-            lease::Event::Asked { term } => (Event::Asked { term: *term }, format!("requests the lease for term {term}")),
+            lease::Event::Asked { term } => {
+                (Event::Asked { term: *term }, format!("requests the lease for term {term}"))
+            }
             lease::Event::Won { term } => {
                 (Event::Won { term: *term }, format!("holds the lease, term {term}"))
             }
@@ -90,7 +92,10 @@ impl Core {
             ),
             lease::Event::Yielded { to } => (
                 Event::Yielded,
-                format!("steps down in favor of {}, which takes writes too: this node held the lease by force", self.name(*to)),
+                format!(
+                    "steps down in favor of {}, which takes writes too: this node held the lease by force",
+                    self.name(*to)
+                ),
             ),
             lease::Event::Released { term } => {
                 (Event::Released { term: *term }, format!("released the lease, term {term}"))

@@ -34,12 +34,14 @@ impl Core {
         match request {
             Request::Take => self.take(now),
             Request::Rejoin { clone } => self.rejoin(now, *clone),
-            Request::HandOver { .. } if self.host.paused.is_some() => {
-                no(Code::Paused, "the cluster is paused: the primary would stop, and the standby would not promote")
-            }
-            Request::HandOver { .. } if self.lease.is_forced() => {
-                no(Code::Forced, "this node holds the lease by force; a majority must be back before it can hand over")
-            }
+            Request::HandOver { .. } if self.host.paused.is_some() => no(
+                Code::Paused,
+                "the cluster is paused: the primary would stop, and the standby would not promote",
+            ),
+            Request::HandOver { .. } if self.lease.is_forced() => no(
+                Code::Forced,
+                "this node holds the lease by force; a majority must be back before it can hand over",
+            ),
             Request::HandOver { to } if holds => self.hand_over(now, to),
             Request::Restart if holds || self.bootstrap => {
                 (self.restarting_until, self.restart_ended) = (now + STOP_LIMIT, false);
@@ -160,8 +162,11 @@ impl Core {
         if given_up {
             self.effects.push(Effect::Abort);
         }
-        let why =
-            format!("rejoins {}, as requested{}", primary.name, if clone { ", with a fresh clone" } else { "" });
+        let why = format!(
+            "rejoins {}, as requested{}",
+            primary.name,
+            if clone { ", with a fresh clone" } else { "" }
+        );
         self.begin(now, Job::Rejoin { of: primary.id, clone }, &why);
         yes(why)
     }

@@ -187,10 +187,9 @@ impl Core {
         let is_well = trouble.is_none();
         if self.disk_trouble.is_some() == is_well {
             match &trouble {
-                Some(why) => self.note(
-                    Event::Trouble,
-                    format!("cannot persist its vote and grants nothing: {why}"),
-                ),
+                Some(why) => {
+                    self.note(Event::Trouble, format!("cannot persist its vote and grants nothing: {why}"))
+                }
                 None => self.note(Event::Mended, "can persist its vote again"),
             }
         }

@@ -169,9 +169,14 @@ impl fmt::Display for Refusal {
                 write!(f, "the candidate is {bytes} bytes of WAL behind; the limit is {limit}")
             }
             Refusal::Lacks { bytes } => {
-                write!(f, "the candidate is {bytes} bytes of WAL behind the last primary, which is expected back")
+                write!(
+                    f,
+                    "the candidate is {bytes} bytes of WAL behind the last primary, which is expected back"
+                )
             }
-            Refusal::OldTimeline { needed } => write!(f, "the candidate missed the promotion to timeline {needed}"),
+            Refusal::OldTimeline { needed } => {
+                write!(f, "the candidate missed the promotion to timeline {needed}")
+            }
             Refusal::Better { node } => write!(f, "node {node} is the better candidate"),
         }
     }

@@ -124,7 +124,10 @@ async fn complete(config: &Config, begun: Instant) -> Result<Arc<Client>> {
         if now - moved > STANDSTILL {
             // So that it cannot come true behind the back of whoever is told that it failed.
             processes::kill(config)?;
-            bail!("the promotion made no progress at {at} for {} s: PostgreSQL was killed", STANDSTILL.as_secs());
+            bail!(
+                "the promotion made no progress at {at} for {} s: PostgreSQL was killed",
+                STANDSTILL.as_secs()
+            );
         }
         if now - asked > AGAIN {
             asked = now;

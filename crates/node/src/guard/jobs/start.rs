@@ -68,10 +68,7 @@ async fn watch(config: &Config, begun: Instant) -> Result<()> {
                 used = (activity, now);
             }
             if now - used.1 > STANDSTILL {
-                bail!(
-                    "PostgreSQL made no progress for {} s during startup: {why}",
-                    STANDSTILL.as_secs()
-                );
+                bail!("PostgreSQL made no progress for {} s during startup: {why}", STANDSTILL.as_secs());
             }
         }
         if is_ready(config) {

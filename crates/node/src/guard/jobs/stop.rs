@@ -39,9 +39,7 @@ pub(in crate::guard) async fn stop_for(config: Config, heir: Member) -> Result<S
     let client =
         timeout(ANSWER, postgres::connect(&config)).await.context("PostgreSQL does not answer")??;
     catch_up(&config, &client, &heir).await?;
-    timeout(CHECKPOINT, client.batch_execute("checkpoint"))
-        .await
-        .context("the checkpoint timed out")??;
+    timeout(CHECKPOINT, client.batch_execute("checkpoint")).await.context("the checkpoint timed out")??;
     // It has written much, and has taken its time.
     catch_up(&config, &client, &heir).await?;
     drop(client);
@@ -127,7 +125,8 @@ async fn catch_up(config: &Config, client: &Client, heir: &Member) -> Result<()>
             if let Ok(ended) = view::query(config, heir, readers::END).await
                 && ended != "0"
             {
-                let text = format!("terminated {ended} sessions on {} that may have blocked replay", heir.name);
+                let text =
+                    format!("terminated {ended} sessions on {} that may have blocked replay", heir.name);
                 journal::note(Event::Readers, &text);
             }
         }
