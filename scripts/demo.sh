@@ -37,4 +37,4 @@ select current_setting('cluster_name') as node, pg_is_in_recovery() as standby, 
 SQL
 run $cluster status -i $inventory
 echo
-echo "make demo-down takes it all away."
+echo "make demo-down removes all of it."
