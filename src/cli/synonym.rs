@@ -15,7 +15,7 @@ const SYNONYMS: &[(&[&str], &str)] = &[
 ];
 
 /// Replaces clap's guess, which compares letters, by one that knows what the word means.
-pub fn explain(mut error: clap::Error, word: Option<&str>) -> clap::Error {
+pub(super) fn explain(mut error: clap::Error, word: Option<&str>) -> clap::Error {
     let known = SYNONYMS.iter().find(|(words, _)| word.is_some_and(|word| words.contains(&word)));
     if let (ErrorKind::InvalidSubcommand, Some((_, command))) = (error.kind(), known) {
         error.remove(ContextKind::SuggestedSubcommand);
