@@ -1,4 +1,4 @@
-//! Reading the world: one listing of the API, one probe a host, all at once. Nothing is changed.
+//! Observes the current state: one listing from the API and one probe per host, in parallel. Changes nothing.
 
 mod provider;
 
@@ -29,7 +29,7 @@ const BRIEF: Policy = Policy {
 const LOOK_PATIENCE: Duration = Duration::from_secs(8);
 
 impl World {
-    /// Reads the provider and all hosts.
+    /// Observes the provider and all hosts.
     ///
     /// # Errors
     /// When the API does not answer. A host that does not is a fact.
@@ -57,7 +57,7 @@ impl World {
         self.observe_hosts(cloud, Purpose::Look).await
     }
 
-    /// Writes the way to the hosts, without asking any of them.
+    /// Writes the SSH configuration, without contacting the hosts.
     ///
     /// # Errors
     /// As [`World::observe_or_remember`].
@@ -98,7 +98,7 @@ impl World {
                 Some(Some(droplet)) if droplet.status == "off" => drop(hosts.insert(name, Host::Off)),
                 Some(Some(droplet)) if droplet.public.is_none() => {
                     let why = if droplet.failed {
-                        "the provider has failed to create its droplet"
+                        "the provider failed to create its droplet"
                     } else {
                         "its droplet is being created"
                     };
@@ -123,7 +123,7 @@ impl World {
         Ok(Facts { cloud, hosts, local })
     }
 
-    /// Where SSH goes.
+    /// The SSH address.
     pub(crate) fn addresses(&self, cloud: Option<&Cloud>) -> BTreeMap<String, String> {
         self.inventory
             .nodes

@@ -1,4 +1,4 @@
-//! The whole way on real hosts. Every test makes a laboratory, which needs root: they are ignored unless asked for
+//! The whole way on real hosts. Every test makes a lab, which needs root: they are ignored unless asked for
 //! (`make test-hosts`), and in CI they are.
 
 #[path = "hosts/commands.rs"]
@@ -15,7 +15,7 @@ mod provider;
 mod settings;
 #[path = "hosts/shapes.rs"]
 mod shapes;
-#[allow(dead_code, unused_imports, reason = "the tests of the laboratory use more of it")]
+#[allow(dead_code, unused_imports, reason = "the tests of the lab use more of it")]
 mod support;
 #[path = "hosts/trust.rs"]
 mod trust;
@@ -101,7 +101,7 @@ fn roles_and_databases_come_and_go(lab: &Lab, inventory: &str) {
 }
 
 #[test]
-#[ignore = "needs root and a laboratory"]
+#[ignore = "needs root and a lab"]
 fn a_cluster_is_made_kept_lost_and_found_again() {
     let lab = Lab::start(1, "debian-12-x64");
     let inventory = lab.inventory("demo.yaml", "debian-12-x64", &demo(15));
@@ -243,7 +243,7 @@ fn moments(all: std::ops::RangeInclusive<u32>) -> Vec<u32> {
 }
 
 #[test]
-#[ignore = "needs root and a laboratory"]
+#[ignore = "needs root and a lab"]
 fn a_run_that_was_killed_is_finished_by_the_next() {
     let lab = Lab::start(4, "debian-12-x64");
     let inventory = lab.inventory("demo.yaml", "debian-12-x64", &demo(15));
@@ -285,7 +285,7 @@ fn a_run_that_was_killed_is_finished_by_the_next() {
 }
 
 #[test]
-#[ignore = "needs root and a laboratory"]
+#[ignore = "needs root and a lab"]
 fn a_lost_answer_to_any_post_makes_no_second_thing() {
     let lab = Lab::start(5, "debian-12-x64");
     let inventory = lab.inventory("demo.yaml", "debian-12-x64", &demo(15));
@@ -319,7 +319,7 @@ fn a_lost_answer_to_any_post_makes_no_second_thing() {
 }
 
 #[test]
-#[ignore = "needs root and a laboratory"]
+#[ignore = "needs root and a lab"]
 fn bare_hosts_are_converged_without_an_api_and_what_stands_in_the_way_is_named() {
     let lab = Lab::start(6, "debian-12-x64");
     let hosts = lab.bare_hosts(["pg1", "pg2", "pg3"]);
@@ -376,7 +376,7 @@ fn bare_hosts_are_converged_without_an_api_and_what_stands_in_the_way_is_named()
             }
         }),
     );
-    refused(&unreachable, 3, &["pg2 cannot be asked whether this cluster existed before"]);
+    refused(&unreachable, 3, &["pg2 may hold data of this cluster, but is unreachable"]);
 
     // Somebody else's database.
     lab.bare_ssh(
@@ -400,7 +400,7 @@ fn bare_hosts_are_converged_without_an_api_and_what_stands_in_the_way_is_named()
     // apt cannot fetch, on one host of three.
     let broken = "/etc/apt/sources.list.d/broken.list";
     lab.bare_ssh(&hosts[1], &format!("echo 'deb http://127.0.0.1:9/ bookworm main' >{broken}"));
-    refused(&inventory, 1, &["pg2: cannot update apt's lists", "127.0.0.1:9", "apt sources"]);
+    refused(&inventory, 1, &["pg2: cannot update the apt package lists", "127.0.0.1:9", "apt sources"]);
     lab.bare_ssh(&hosts[1], &format!("rm {broken}"));
 
     // A disk that is full.

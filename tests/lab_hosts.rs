@@ -1,5 +1,5 @@
-//! The laboratory's hosts, for real: these tests boot machines. They need root, the programs that
-//! `cluster lab start` asks for, and a Debian mirror for the first of them. Each has a laboratory of its own.
+//! The lab's hosts, for real: these tests boot machines. They need root, the programs that
+//! `cluster lab start` asks for, and a Debian mirror for the first of them. Each has a lab of its own.
 //!
 //! `cargo nextest run --test lab_hosts --run-ignored only`
 
@@ -122,7 +122,7 @@ fn a_floating_address_moves_and_drops_what_was_connected() {
 
 #[test]
 #[ignore = "boots machines; needs root"]
-fn two_laboratories_stand_side_by_side() {
+fn two_labs_stand_side_by_side() {
     let one = Lab::new("t-one", 8585, 235);
     let two = Lab::new("t-two", 8586, 236);
     one.begin(&[]);

@@ -34,7 +34,6 @@ pub struct Ssh {
     pub sudo: bool,
 }
 
-/// One host.
 pub struct SshHost {
     name: String,
     session: Session,
@@ -80,7 +79,7 @@ fn words(error: &openssh::Error) -> String {
         })
         .collect();
     if text.contains("REMOTE HOST IDENTIFICATION HAS CHANGED") {
-        return "the host shows another key than the pinned one; it was made anew, or somebody is in between"
+        return "the host presents another key than the pinned one; it was reinstalled, or the connection is intercepted"
             .into();
     }
     lines.join("; ")

@@ -157,7 +157,7 @@ fn the_login_is_no_superuser_and_its_database_its_own_unless_asked_for() {
     assert_eq!(login("app", None).unwrap(), ("app".into(), "countries".into()));
     let nope = login("app", Some("nope")).unwrap_err();
     assert_eq!(nope.message, "there is no database `nope`");
-    assert_eq!(nope.hint.unwrap(), "there are shop, countries; `cluster db create nope` makes it");
+    assert_eq!(nope.hint.unwrap(), "the databases are shop, countries; `cluster db create nope` creates it");
 }
 
 #[test]
@@ -182,7 +182,7 @@ fn a_cluster_that_is_not_there_yet_is_refused() {
         Password::In("/state/pgpass-app".into()),
     )
     .unwrap_err();
-    assert_eq!(error.to_string(), "cluster `demo` has no data node yet");
+    assert_eq!(error.to_string(), "cluster `demo` has no running data node");
     assert_eq!(inventory().nodes[2].role, Role::Witness);
 }
 

@@ -8,6 +8,7 @@ mod commands;
 mod connect;
 mod docs;
 mod drill;
+mod errors;
 mod golden;
 mod incident;
 mod inventory;

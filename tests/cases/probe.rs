@@ -1,4 +1,4 @@
-//! What the probe script prints, as facts. The outputs were recorded on hosts of the laboratory.
+//! What the probe script prints, as facts. The outputs were recorded on hosts of the lab.
 
 use std::fs;
 

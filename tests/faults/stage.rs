@@ -1,4 +1,4 @@
-//! The stage: one laboratory, one cluster, one writer, and many faults on it, one after the other.
+//! The stage: one lab, one cluster, one writer, and many faults on it, one after the other.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -15,7 +15,7 @@ use crate::invariants::Entry;
 use crate::support::{Lab, PREPARED, block_on};
 use crate::writer::{ADDRESS, Attempt, Outcome, Pace, Target, Writer};
 
-/// The delay of the laboratory's API when an address is moved.
+/// The delay of the lab's API when an address is moved.
 const ASSIGN_MILLIS: u64 = 2_000;
 /// A line of a journal says when, on the clock of all hosts.
 const JOURNAL: &str =
@@ -31,9 +31,9 @@ pub(crate) struct Host {
     pub(crate) witness: bool,
 }
 
-/// A laboratory with a cluster and a writer.
+/// A lab with a cluster and a writer.
 pub(crate) struct Stage {
-    // Stopped before the laboratory is.
+    // Stopped before the lab is.
     pub(crate) writer: Writer,
     pub(crate) lab: Lab,
     pub(crate) inventory: String,
@@ -72,7 +72,7 @@ pub(crate) fn nodes(third: Third) -> String {
 }
 
 impl Stage {
-    /// Makes all of it. `number` is the laboratory's.
+    /// Makes all of it. `number` is the lab's.
     pub(crate) fn set(number: u8, third: Third) -> Stage {
         let lab = Lab::start(number, PREPARED);
         lab.set(&json!({"times": {"assign": ASSIGN_MILLIS}}));

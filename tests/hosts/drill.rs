@@ -55,7 +55,7 @@ fn stopped(lab: &Lab, inventory: &str, fault: &str, signal: Signal) -> Run {
 }
 
 #[test]
-#[ignore = "needs root and a laboratory"]
+#[ignore = "needs root and a lab"]
 fn every_drill_ends_well_and_puts_everything_back() {
     let lab = Lab::start(63, PREPARED);
     let inventory = lab.inventory("demo.yaml", PREPARED, &demo(15));

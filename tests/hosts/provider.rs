@@ -29,7 +29,7 @@ fn set_tag(lab: &Lab, method: &str, droplet: u64) {
 }
 
 #[test]
-#[ignore = "needs root and a laboratory"]
+#[ignore = "needs root and a lab"]
 fn what_needs_ssh_alone_works_without_the_api_and_nothing_is_made_twice_or_forgotten() {
     let lab = Lab::start(36, PREPARED);
     let inventory = lab.inventory("demo.yaml", PREPARED, &demo(15));
@@ -46,7 +46,10 @@ fn what_needs_ssh_alone_works_without_the_api_and_nothing_is_made_twice_or_forgo
     // The guards miss the API too, and may have said so already.
     let status = lab.cluster(&["status", "-i", file]);
     assert!([0, 4].contains(&status.code), "{status:?}");
-    assert!(status.stderr.contains(away) && status.stderr.contains("shown from memory of 20"), "{status:?}");
+    assert!(
+        status.stderr.contains(away) && status.stderr.contains("showing its state from memory of 20"),
+        "{status:?}"
+    );
     assert!(status.stdout.contains("primary pg1"), "{status:?}");
     let status: Value = lab.cluster(&["status", "--json", "-i", file]).json();
     assert!(status["provider"].as_str().is_some_and(|text| text.starts_with(away)), "{status}");
@@ -101,10 +104,10 @@ fn what_needs_ssh_alone_works_without_the_api_and_nothing_is_made_twice_or_forgo
     let all = lab.request("GET", "/v2/droplets", None);
     assert_eq!(all["droplets"].as_array().unwrap().len(), 3);
     lab.request("DELETE", "/v2/tags/cluster:demo", None);
-    let gone = ["without its tag; this machine made it", "the provider lists nothing of it any more"];
+    let gone = ["untagged; created from this machine", "the provider lists nothing that belongs to it"];
     says(&lab, &["down", "-i", file, "--yes"], 0, &gone);
     let all = lab.request("GET", "/v2/droplets", None);
     assert_eq!((all["droplets"].as_array().unwrap().len(), lab.count()), (0, (0, 0)));
-    says(&lab, &["down", "-i", file, "--yes"], 0, &["nothing of it is at the provider"]);
+    says(&lab, &["down", "-i", file, "--yes"], 0, &["the provider lists nothing that belongs to it"]);
     lab.stop();
 }

@@ -20,7 +20,7 @@ fn healthy(lab: &Lab, inventory: &str) -> Value {
 }
 
 #[test]
-#[ignore = "needs root and a laboratory"]
+#[ignore = "needs root and a lab"]
 fn postgres_leads_root_nowhere() {
     let lab = Lab::start(21, PREPARED);
     let inventory = lab.inventory("demo.yaml", PREPARED, &demo(15));

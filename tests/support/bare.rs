@@ -72,7 +72,7 @@ impl Lab {
             assert!(begun.elapsed().as_secs() < 60, "{name} does not come up");
             std::thread::sleep(std::time::Duration::from_millis(300));
         }
-        // The laboratory's disks lie open to it, so that the key is not taken from the network on trust.
+        // The lab's disks lie open to it, so that the key is not taken from the network on trust.
         let home = format!("/var/lib/cluster-lab/{}/droplets/{}/root", self.name, droplet.id);
         let key = std::fs::read_to_string(format!("{home}/etc/ssh/ssh_host_ed25519_key.pub")).unwrap();
         host.key = key.split_whitespace().take(2).collect::<Vec<_>>().join(" ");

@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// How long a connection may take.
 const DIAL: Duration = Duration::from_secs(2);
 
-/// A droplet with the host key and the login key of its laboratory's test.
+/// A droplet with the host key and the login key of its lab's test.
 pub(crate) struct Droplet {
     pub(crate) id: u64,
     pub(crate) name: String,

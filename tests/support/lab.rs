@@ -1,4 +1,4 @@
-//! A laboratory of a test's own, and the program as a person would run it.
+//! A lab of a test's own, and the program as a person would run it.
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 /// An image in which the packages are there. That they are installed is seen by other tests.
 pub(crate) const PREPARED: &str = "debian-12-x64-postgresql-15";
 
-/// A laboratory; it stops when it is dropped.
+/// A lab; it stops when it is dropped.
 pub(crate) struct Lab {
     pub(crate) name: String,
     pub(super) port: u16,
@@ -75,7 +75,7 @@ impl Lab {
         lab
     }
 
-    /// Starts a laboratory. `number` is the test's own: it gives the port and the networks, so that tests can run side
+    /// Starts a lab. `number` is the test's own: it gives the port and the networks, so that tests can run side
     /// by side.
     pub(crate) fn start(number: u8, image: &str) -> Lab {
         let lab = Lab::new(&format!("test{number}"), 8500 + u16::from(number), 100 + number);
@@ -89,7 +89,7 @@ impl Lab {
         self.lab(&[&["start", "--port", &port, "--subnet", &subnet, "--no-delays"], more].concat()).ok();
     }
 
-    /// `cluster lab …` on this laboratory.
+    /// `cluster lab …` on this lab.
     pub(crate) fn lab(&self, words: &[&str]) -> Run {
         self.cluster(&[&["lab"], words, &["--name", &self.name]].concat())
     }
@@ -155,7 +155,7 @@ impl Lab {
         child.wait().unwrap();
     }
 
-    /// Writes an inventory for this laboratory. `more` is put behind the provider.
+    /// Writes an inventory for this lab. `more` is put behind the provider.
     pub(crate) fn inventory(&self, file: &str, image: &str, more: &str) -> String {
         let home = format!("/var/lib/cluster-lab/{}", self.name);
         let text = format!(
@@ -218,7 +218,7 @@ impl Lab {
         self.ssh(node, &format!("cd / && runuser -u postgres -- psql -XAtqw -d {database} -c \"{sql}\""))
     }
 
-    /// A client of this laboratory's API.
+    /// A client of this lab's API.
     pub(crate) fn client(&self) -> Client {
         let token = std::fs::read_to_string(format!("/var/lib/cluster-lab/{}/token", self.name)).unwrap();
         Client::new(&format!("http://127.0.0.1:{}", self.port), token.trim().into()).unwrap()
@@ -272,7 +272,7 @@ impl Lab {
         self.control("GET", "requests", None)["requests"].as_array().unwrap().len()
     }
 
-    /// The laboratory's own end of its API.
+    /// The lab's own end of its API.
     pub(crate) fn control(&self, method: &str, what: &str, body: Option<&Value>) -> Value {
         self.request(method, &format!("/lab/{what}"), body)
     }
@@ -307,13 +307,13 @@ impl Lab {
         serde_json::from_str::<Value>(&text).unwrap()["passwords"]["cluster"].as_str().unwrap().into()
     }
 
-    /// Stops the laboratory and proves that nothing of it is left.
+    /// Stops the lab and proves that nothing of it is left.
     pub(crate) fn stop(&self) {
         self.lab(&["stop"]).ok();
         assert_eq!(self.traces(), "", "left behind");
     }
 
-    /// Everything on this machine that has this laboratory's name, tag or addresses.
+    /// Everything on this machine that has this lab's name, tag or addresses.
     pub(crate) fn traces(&self) -> String {
         use sha2::{Digest, Sha256};
         let digest = Sha256::digest(self.name.as_bytes());
@@ -350,7 +350,7 @@ impl Lab {
 impl Drop for Lab {
     fn drop(&mut self) {
         if std::env::var_os("CLUSTER_TEST_KEEP").is_some() {
-            eprintln!("kept: laboratory {}, {}", self.name, self.directory.path().display());
+            eprintln!("kept: lab {}, {}", self.name, self.directory.path().display());
             self.directory.disable_cleanup(true);
             return;
         }

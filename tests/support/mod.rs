@@ -1,4 +1,4 @@
-//! What tests on real hosts share: a laboratory of their own, hosts in it, and the program as a person would run it.
+//! What tests on real hosts share: a lab of their own, hosts in it, and the program as a person would run it.
 
 mod bare;
 mod droplet;

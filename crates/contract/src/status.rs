@@ -109,7 +109,7 @@ impl fmt::Display for Job {
             Job::Promote => "promotion",
             Job::Rejoin => "rejoin",
             Job::HandOver => "hand-over",
-            Job::Unknown => "something else",
+            Job::Unknown => "another job",
         })
     }
 }

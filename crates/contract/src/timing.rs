@@ -102,8 +102,8 @@ impl Timing {
         };
         if timing.lease < FENCE_BEFORE + HEARTBEAT + timing.renew {
             return Err(Impossible(format!(
-                "a lease of {lease} ms is too short: one heartbeat may take {HEARTBEAT} ms, the next renewal comes {} \
-                 ms later, and the primary stops {FENCE_BEFORE} ms before the end",
+                "a lease of {lease} ms is too short: a heartbeat may take {HEARTBEAT} ms, the next renewal follows {} \
+                 ms later, and the primary stops {FENCE_BEFORE} ms before the lease ends",
                 timing.renew
             )));
         }
@@ -112,8 +112,8 @@ impl Timing {
         let waits = timing.waits() * 1000 / (1000 + DRIFT_PER_MILLE);
         if holds > waits {
             return Err(Impossible(format!(
-                "a lease of {lease} ms is too long: clocks that are wrong by {DRIFT_PER_MILLE} in a thousand could let \
-                 the old primary write for {} ms after a new one was made",
+                "a lease of {lease} ms is too long: with clocks off by {DRIFT_PER_MILLE} in a thousand, \
+                 the old primary could still write for {} ms after a new one was promoted",
                 holds - waits
             )));
         }

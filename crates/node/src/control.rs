@@ -61,16 +61,16 @@ impl Control {
     /// When they are too few, or of a version that this does not know.
     pub fn parse(bytes: &[u8]) -> Result<Control> {
         let four = |at: usize| -> Result<u32> {
-            let bytes = bytes.get(at..at + 4).context("the control file is cut off")?;
+            let bytes = bytes.get(at..at + 4).context("the control file is truncated")?;
             Ok(u32::from_ne_bytes(bytes.try_into()?))
         };
         let eight = |at: usize| -> Result<u64> {
-            let bytes = bytes.get(at..at + 8).context("the control file is cut off")?;
+            let bytes = bytes.get(at..at + 8).context("the control file is truncated")?;
             Ok(u64::from_ne_bytes(bytes.try_into()?))
         };
         let version = four(8)?;
         if !VERSIONS.contains(&version) {
-            bail!("the control file has version {version}, which this program does not know");
+            bail!("the control file has unknown version {version}");
         }
         let state = match four(16)? {
             0 => ControlState::StartingUp,
@@ -80,7 +80,7 @@ impl Control {
             4 => ControlState::InCrashRecovery,
             5 => ControlState::InArchiveRecovery,
             6 => ControlState::InProduction,
-            other => bail!("the control file has a state {other}, which this program does not know"),
+            other => bail!("the control file has unknown state {other}"),
         };
         Ok(Control { state, checkpoint: Position { lsn: eight(32)?, timeline: four(48)? } })
     }

@@ -506,7 +506,7 @@ impl Core {
     }
 
     fn begin(&mut self, now: Millis, job: Job, why: &str) {
-        self.note(Happened::Begun { job: Some(job.kind()) }, format!("begins the {}: {why}", job.kind()));
+        self.note(Happened::Begun { job: Some(job.kind()) }, format!("starting the {}: {why}", job.kind()));
         (self.job, self.job_since) = (Some(job), now);
         self.effects.push(Effect::Begin(job));
     }

@@ -56,7 +56,7 @@ pub enum Trouble {
     #[error(transparent)]
     Forgetful(Unwritable),
     /// They can, and nothing else: no journal, no rejoin.
-    #[error("there is no room beside what this guard remembers: {0}")]
+    #[error("no disk space beyond what the guard has reserved: {0}")]
     NoRoom(Unwritable),
 }
 
@@ -69,7 +69,7 @@ fn memory() -> Slots {
 /// # Errors
 /// When the file is there and makes no sense: a guard without its memory must not vote.
 pub fn durable() -> Result<Durable> {
-    let version = memory().read().with_context(|| format!("{DURABLE} is not as it was written"))?;
+    let version = memory().read().with_context(|| format!("{DURABLE} is damaged"))?;
     Ok(version.map(|version| version.value).unwrap_or_default())
 }
 
@@ -138,8 +138,7 @@ pub struct Incarnation {
 /// # Errors
 /// As [`durable`].
 pub fn incarnation() -> Result<Option<Incarnation>> {
-    let version =
-        memory().read::<Durable>().with_context(|| format!("{DURABLE} is not as it was written"))?;
+    let version = memory().read::<Durable>().with_context(|| format!("{DURABLE} is damaged"))?;
     Ok(version
         .filter(|version| version.sequence > 0)
         .map(|Version { file, sequence, .. }| Incarnation { file, sequence }))
@@ -166,7 +165,7 @@ fn is_older(now: &Incarnation, seen: &Incarnation) -> bool {
 /// When the file makes no sense.
 pub fn held() -> Result<Option<Held>> {
     let version = Slots::new(HELD, false).read::<Option<Held>>();
-    match version.with_context(|| format!("{HELD} is not as it was written"))? {
+    match version.with_context(|| format!("{HELD} is damaged"))? {
         Some(version) => Ok(version.value),
         None => file::read(Path::new(HELD_BEFORE)),
     }
@@ -212,7 +211,7 @@ pub fn pause() -> Result<bool> {
         &Pause { since: Some(jiff::Timestamp::now().strftime("%FT%TZ").to_string()) },
         true,
     )?;
-    journal::note(Event::Paused, "paused: nothing is started, promoted or rejoined");
+    journal::note(Event::Paused, "paused: PostgreSQL is not started, promoted or rejoined");
     Ok(true)
 }
 

@@ -132,7 +132,7 @@ async fn ask(config: &Config) -> Result<(State, Option<Position>)> {
             match session::kept() {
                 Some(client) => examine(config, &client).await,
                 None => Err(error
-                    .context("it turns this guard away, which has no session left to see whether it works")),
+                    .context("it rejects new sessions, and the guard has no open session to test it with")),
             }
         }
         Err(Refusal::Absent(error)) => {

@@ -28,7 +28,7 @@ pub async fn promote(config: &Config) -> Result<()> {
             bail!("refused: {}", verdict.why);
         }
         if begun.elapsed() > PATIENCE {
-            bail!("the guard has not promoted within {} s", PATIENCE.as_secs());
+            bail!("the guard did not promote within {} s", PATIENCE.as_secs());
         }
         tokio::time::sleep(Duration::from_millis(300)).await;
     }

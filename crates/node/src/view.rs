@@ -33,7 +33,7 @@ pub enum Local {
 pub fn config() -> Result<Config> {
     let text = std::fs::read_to_string(paths::CONFIG)
         .with_context(|| format!("cannot read {}; `cluster up` writes it", paths::CONFIG))?;
-    serde_json::from_str(&text).with_context(|| format!("{} is not as it was written", paths::CONFIG))
+    serde_json::from_str(&text).with_context(|| format!("{} is damaged", paths::CONFIG))
 }
 
 /// Runs one of PostgreSQL's or repmgr's programs as postgres, and returns what it printed.
@@ -44,7 +44,8 @@ pub async fn as_postgres(config: &Config, program: &str, args: &[&str], limit: D
     let mut command = Command::new(config.bin(program));
     if rustix::process::getuid().is_root() {
         // The password file belongs to postgres, and libpq wants its reader to be its owner.
-        let home = std::fs::metadata("/var/lib/postgresql").context("postgres has no home")?;
+        let home =
+            std::fs::metadata("/var/lib/postgresql").context("cannot find the home directory of postgres")?;
         command.uid(home.uid()).gid(home.gid());
     }
     command
@@ -55,7 +56,7 @@ pub async fn as_postgres(config: &Config, program: &str, args: &[&str], limit: D
         .kill_on_drop(true);
     let output = tokio::time::timeout(limit, command.output())
         .await
-        .with_context(|| format!("{program} did not end within {} s", limit.as_secs()))?
+        .with_context(|| format!("{program} did not finish within {} s", limit.as_secs()))?
         .with_context(|| format!("cannot run {program}"))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);

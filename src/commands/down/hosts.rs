@@ -1,4 +1,4 @@
-//! Stopping what `up` installed on hosts that are not ours to delete.
+//! Stops the services that `up` installed on existing hosts, which are not deleted.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -20,7 +20,7 @@ use crate::script;
 use crate::tell;
 use crate::world::World;
 
-/// What is stopped at a time.
+/// The services that are stopped together.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(in crate::commands) enum Half {
     /// The guard and repmgrd, which would start PostgreSQL again or promote another.
@@ -46,7 +46,7 @@ pub(super) async fn run(world: &Arc<World>, yes: bool) -> Result<Exit> {
     for node in &world.inventory.nodes {
         tell!("  {} ({})", node.name, node.address.as_deref().unwrap_or("-"));
     }
-    tell!("Data, packages and configuration stay.");
+    tell!("Data, packages and configuration are kept.");
     confirm("cluster", cluster, yes, "nothing was stopped")?;
     let begun = Instant::now();
     let facts = world.observe().await?;
@@ -59,12 +59,12 @@ pub(super) async fn run(world: &Arc<World>, yes: bool) -> Result<Exit> {
             Sort::Nothing(why) => world.report.note(format!("{}: {why}; left alone", node.name)),
             Sort::Foreign(whose) => {
                 reasons.push(format!("{} belongs to cluster `{whose}` and was left alone", node.name));
-                hints.push(format!("cluster `{whose}` is stopped with its own inventory"));
+                hints.push(format!("to stop cluster `{whose}`, use its own inventory"));
             }
             Sort::Silent(why) => {
                 reasons.push(format!("{} was not stopped: {why}", node.name));
                 hints.push(format!(
-                    "run `cluster down` again once {} can be reached; if it is gone for good, nothing is left to do",
+                    "run `cluster down` again once {} is reachable; if it is gone for good, there is nothing left to do",
                     node.name
                 ));
             }
@@ -104,7 +104,7 @@ pub(super) async fn run(world: &Arc<World>, yes: bool) -> Result<Exit> {
         let again = || "run `cluster down` again".to_owned();
         return Err(failed(&reasons, if hints.is_empty() { again() } else { hints.join("; ") }));
     }
-    finished(world, "stopped and disabled; its data stays where it is", count, begun);
+    finished(world, "stopped and disabled; its data is kept", count, begun);
     Ok(Exit::Done)
 }
 
@@ -115,15 +115,15 @@ async fn half(world: &World, node: String, half: Half) -> Result<String, String>
     }
 }
 
-/// What a host is to this `down`.
+/// How `down` treats a host.
 enum Sort {
-    /// The cluster's, as far as these go.
+    /// Belongs to the cluster, as far as these go.
     Ours(&'static [Half]),
-    /// Nothing of the cluster is on it: why, in words.
+    /// Has nothing of the cluster: why.
     Nothing(String),
-    /// Another cluster's.
+    /// Belongs to another cluster.
     Foreign(String),
-    /// Nothing can be done on it.
+    /// Cannot be reached.
     Silent(String),
 }
 

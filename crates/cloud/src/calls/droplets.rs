@@ -47,9 +47,9 @@ impl DropletSpec {
         let Some(data) = &self.user_data else { return Ok(()) };
         let data = data.expose_secret();
         let why = if data.len() > Self::USER_DATA_LIMIT {
-            format!("has {} bytes; {} is the most", data.len(), Self::USER_DATA_LIMIT)
+            format!("has {} bytes; the limit is {}", data.len(), Self::USER_DATA_LIMIT)
         } else if let Some(line) = data.lines().position(|line| !line.is_ascii()) {
-            format!("is not all ASCII (line {})", line + 1)
+            format!("is not ASCII (line {})", line + 1)
         } else {
             return Ok(());
         };

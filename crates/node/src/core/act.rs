@@ -32,7 +32,7 @@ impl Core {
                 self.keep_data();
                 self.note(
                     Event::Kept,
-                    "took writes in a term that the new primary's voters have forgotten: the data is kept until \
+                    "took writes in a term that the new primary's voters do not know: the data is kept until \
                      `cluster rejoin`",
                 );
             }
@@ -136,7 +136,7 @@ impl Core {
         };
         let name = self.name(primary.node).to_owned();
         let silent = now - primary.heard;
-        let text = format!("{name} has not been heard of for {:.1} s", silent as f64 / 1000.0);
+        let text = format!("no message from {name} for {:.1} s", silent as f64 / 1000.0);
         self.note_late(Event::Silent { about: Some(name) }, text, silent);
     }
 }

@@ -59,44 +59,49 @@ impl Core {
 
     fn words(&self, event: &lease::Event) -> (Event, String) {
         match event {
-            lease::Event::Asked { term } => (Event::Asked { term: *term }, format!("asks for term {term}")),
+            lease::Event::Asked { term } => {
+                (Event::Asked { term: *term }, format!("requests the lease for term {term}"))
+            }
             lease::Event::Won { term } => {
                 (Event::Won { term: *term }, format!("holds the lease, term {term}"))
             }
             lease::Event::Raised { term } => {
-                (Event::Raised { term: *term }, format!("the lease goes on as term {term}"))
+                (Event::Raised { term: *term }, format!("the lease continues as term {term}"))
             }
             lease::Event::GaveUp { term } => {
                 (Event::GaveUp { term: *term }, format!("no majority for term {term}"))
             }
             lease::Event::Expired { term } => (
                 Event::Expired { term: *term },
-                format!("the lease of term {term} has run out: no majority has renewed it"),
+                format!("the lease of term {term} has expired: no majority renewed it"),
             ),
             lease::Event::Superseded { term, by } => (
                 Event::Superseded { term: *term },
                 format!(
-                    "{} holds the lease, as a majority says: this node's clock has stood still in term {term}",
+                    "{} holds the lease according to a majority: this node's clock stood still in term {term}",
                     self.name(*by)
                 ),
             ),
             lease::Event::Forced { term } => (
                 Event::Forced { term: *term },
-                format!("holds by force, term {term}: no majority stands behind it"),
+                format!("holds the lease by force, term {term}: no majority has granted it"),
             ),
             lease::Event::Confirmed { term } => (
                 Event::Confirmed { term: *term },
-                format!("a majority is back and has granted what was taken by force, term {term}"),
+                format!("a majority is back and has granted the forced lease, term {term}"),
             ),
             lease::Event::Yielded { to } => (
                 Event::Yielded,
-                format!("gives way to {}, which takes writes too: this node held by force", self.name(*to)),
+                format!(
+                    "steps down in favor of {}, which takes writes too: this node held the lease by force",
+                    self.name(*to)
+                ),
             ),
             lease::Event::Released { term } => {
-                (Event::Released { term: *term }, format!("has let go of term {term}"))
+                (Event::Released { term: *term }, format!("released the lease, term {term}"))
             }
             lease::Event::Refused { by, why } => {
-                (Event::Refused, format!("{} does not grant: {why}", self.name(*by)))
+                (Event::Refused, format!("{} refuses the lease: {why}", self.name(*by)))
             }
         }
     }

@@ -129,7 +129,7 @@ impl Core {
         match result {
             Ok(moved) => {
                 if moved {
-                    self.note(Event::Address, "the floating IP leads here now");
+                    self.note(Event::Address, "the floating IP points here now");
                 }
                 (self.has_address, self.address_trouble) = (Some(true), None);
             }
@@ -157,7 +157,7 @@ impl Core {
         }
         let output = self.lease.off(now, node, asked_at);
         if output.persist.is_some() {
-            let text = format!("the provider says that {} is off", self.name(node));
+            let text = format!("the provider reports that {} is off", self.name(node));
             self.note(Event::Off { about: Some(self.name(node).to_owned()) }, text);
         }
         self.put(now, output);
@@ -169,7 +169,7 @@ impl Core {
             Ok(mended) => {
                 let diverged = mended == Mended::Diverged;
                 if diverged && !self.diverged {
-                    self.note(Event::Diverged, "this standby has WAL that the primary's history lacks");
+                    self.note(Event::Diverged, "this standby has WAL that is not in the primary's history");
                 }
                 self.diverged = diverged;
                 None
@@ -187,11 +187,10 @@ impl Core {
         let is_well = trouble.is_none();
         if self.disk_trouble.is_some() == is_well {
             match &trouble {
-                Some(why) => self.note(
-                    Event::Trouble,
-                    format!("cannot remember what it grants, and grants nothing: {why}"),
-                ),
-                None => self.note(Event::Mended, "remembers again what it grants"),
+                Some(why) => {
+                    self.note(Event::Trouble, format!("cannot persist its vote and grants nothing: {why}"))
+                }
+                None => self.note(Event::Mended, "can persist its vote again"),
             }
         }
         self.disk_trouble = trouble;

@@ -26,7 +26,7 @@ impl Core {
         if ended {
             (self.answered_primary, self.answered_at) = (None, None);
             if !self.is_witness() {
-                self.note(Event::Ended, "PostgreSQL has ended");
+                self.note(Event::Ended, "PostgreSQL has stopped");
                 let on_purpose = now < self.restarting_until || now < self.returning_until;
                 if self.lease.term().is_some() && !on_purpose && self.job.is_none() {
                     self.unfit_until = self.unfit_until.max(now + STANDS_BACK);

@@ -27,7 +27,7 @@ impl Guard {
                 Effect::Hold(held) => memory::hold(held),
                 Effect::Send(_, Some(_)) if stored.is_err() => Ok(()),
                 Effect::Begin(job) if stored.is_err() => {
-                    let why = Err("the disk takes nothing".to_owned());
+                    let why = Err("the disk cannot be written to".to_owned());
                     self.beside(async move { Input::JobEnded(job, why) });
                     Ok(())
                 }
@@ -95,7 +95,7 @@ impl Guard {
 
     fn fence(&self, why: &str) {
         let text = match processes::kill(&self.config) {
-            Ok(count) => format!("fenced: killed {count} processes of PostgreSQL; {why}"),
+            Ok(count) => format!("fenced: killed {count} PostgreSQL processes; {why}"),
             Err(error) => format!("fenced, and {error:#}"),
         };
         journal::note(Event::Fenced, &text);
@@ -127,7 +127,7 @@ impl Guard {
                 (Job::Promote, ..) => jobs::promote(config).await,
                 (Job::Rejoin { clone, .. }, Some(of), _) => jobs::rejoin(config, of?, clone).await,
                 (Job::HandOver { .. }, _, Some(to)) => jobs::stop_for(config, to?).await,
-                (job, ..) => anyhow::bail!("{job:?} is of no node"),
+                (job, ..) => anyhow::bail!("{job:?} names no node"),
             }
         };
         let working = self
@@ -143,7 +143,7 @@ impl Guard {
                 None => Ok(false),
             };
             if let Err(error) = &answer {
-                journal::warn(&format!("asking whether node {node} is off: {error:#}"));
+                journal::warn(&format!("cannot ask the provider whether node {node} is off: {error:#}"));
             }
             Input::ProviderSaid(node, now, answer.map_err(|error| format!("{error:#}")))
         });

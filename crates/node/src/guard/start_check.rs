@@ -35,6 +35,9 @@ pub async fn start_check(config: &Config) -> Verdict {
         Err(_) if memory::durable().is_ok_and(|it| it.is_of_a_new_cluster()) && use_first_start() => {
             Verdict::yes("`cluster up` starts it for the first time")
         }
-        Err(error) => Verdict::no(Code::Unknown, format!("{error:#}, and only it knows of the lease")),
+        Err(error) => Verdict::no(
+            Code::Unknown,
+            format!("{error:#}; only the guard knows whether this node holds the lease"),
+        ),
     }
 }

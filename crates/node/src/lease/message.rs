@@ -141,13 +141,13 @@ pub enum Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Refusal::Stranger => write!(f, "it is no member of this cluster"),
+            Refusal::Stranger => write!(f, "the candidate is not a member of this cluster"),
             Refusal::OldMembers { known } => {
-                write!(f, "it knows older members than configuration {known}")
+                write!(f, "the candidate's membership is older than configuration {known}")
             }
-            Refusal::NoMemory => write!(f, "this guard cannot write to its disk, and grants nothing"),
-            Refusal::Looking => write!(f, "this node looks first how much WAL it has itself"),
-            Refusal::Past => write!(f, "the term is used up"),
+            Refusal::NoMemory => write!(f, "this guard cannot write to its disk and grants nothing"),
+            Refusal::Looking => write!(f, "this node is checking its own WAL position first"),
+            Refusal::Past => write!(f, "the term is stale"),
             Refusal::Held { by: Some(by), millis } => {
                 write!(
                     f,
@@ -159,19 +159,24 @@ impl fmt::Display for Refusal {
             Refusal::Held { by: None, millis } => {
                 write!(
                     f,
-                    "this guard is new and grants nothing for another {}.{} s",
+                    "this guard has just started and grants nothing for another {}.{} s",
                     millis / 1000,
                     millis % 1000 / 100
                 )
             }
-            Refusal::Promised { heir } => write!(f, "it is promised to node {heir}"),
+            Refusal::Promised { heir } => write!(f, "the lease is reserved for node {heir}"),
             Refusal::Lags { bytes, limit } => {
-                write!(f, "it lacks {bytes} bytes of WAL, and {limit} are allowed")
+                write!(f, "the candidate is {bytes} bytes of WAL behind; the limit is {limit}")
             }
             Refusal::Lacks { bytes } => {
-                write!(f, "it lacks {bytes} bytes of WAL that the last primary has, which is waited for")
+                write!(
+                    f,
+                    "the candidate is {bytes} bytes of WAL behind the last primary, which is expected back"
+                )
             }
-            Refusal::OldTimeline { needed } => write!(f, "it has missed the promotion to timeline {needed}"),
+            Refusal::OldTimeline { needed } => {
+                write!(f, "the candidate missed the promotion to timeline {needed}")
+            }
             Refusal::Better { node } => write!(f, "node {node} is the better candidate"),
         }
     }

@@ -53,7 +53,7 @@ const PROGRESS: &str = "\
 pub(in crate::guard) async fn promote(config: Config) -> Result<String> {
     let begun = Instant::now();
     if let Err(error) = timeout(SLOTS, make_slots(&config)).await.unwrap_or_else(|_| bail!("no answer")) {
-        journal::note(Event::Trouble, &format!("cannot make slots for the other standbys: {error:#}"));
+        journal::note(Event::Trouble, &format!("cannot create slots for the other standbys: {error:#}"));
     }
     request(&config).await?;
     let client = complete(&config, begun).await?;
@@ -65,7 +65,7 @@ pub(in crate::guard) async fn promote(config: Config) -> Result<String> {
         Err(_) => Err("no answer".to_owned()),
     };
     if let Err(error) = told {
-        journal::note(Event::Trouble, &format!("cannot tell repmgr's table of the promotion: {error}"));
+        journal::note(Event::Trouble, &format!("cannot record the promotion in repmgr's metadata: {error}"));
     }
     drop(client);
     tokio::spawn(async move {
@@ -108,7 +108,7 @@ async fn complete(config: &Config, begun: Instant) -> Result<Arc<Client>> {
             Ok((Some(client), _)) => return Ok(client),
             Ok((None, seen)) => Some(seen),
             Err(_) if processes::list(config)?.is_empty() => {
-                bail!("PostgreSQL ended while it was being promoted")
+                bail!("PostgreSQL stopped during the promotion")
             }
             // A question of ours may be cancelled by what is replayed.
             Err(_) => None,
@@ -124,7 +124,10 @@ async fn complete(config: &Config, begun: Instant) -> Result<Arc<Client>> {
         if now - moved > STANDSTILL {
             // So that it cannot come true behind the back of whoever is told that it failed.
             processes::kill(config)?;
-            bail!("the promotion stood still at {at} for {} s: PostgreSQL was killed", STANDSTILL.as_secs());
+            bail!(
+                "the promotion made no progress at {at} for {} s: PostgreSQL was killed",
+                STANDSTILL.as_secs()
+            );
         }
         if now - asked > AGAIN {
             asked = now;
@@ -133,7 +136,7 @@ async fn complete(config: &Config, begun: Instant) -> Result<Arc<Client>> {
         if now - told > TELL {
             told = now;
             let text =
-                format!("the promotion goes on for {:.0} s: replays {at}", begun.elapsed().as_secs_f64());
+                format!("promotion running for {:.0} s: replaying {at}", begun.elapsed().as_secs_f64());
             journal::note(Event::Promoting, &text);
         }
         tokio::time::sleep(LOOK).await;
@@ -169,7 +172,7 @@ async fn end_readers(config: &Config) {
     {
         journal::note(
             Event::Readers,
-            &format!("ended {} sessions that replay may have waited for", ended[0]),
+            &format!("terminated {} sessions that may have blocked replay", ended[0]),
         );
     }
 }

@@ -39,9 +39,7 @@ pub(in crate::guard) async fn stop_for(config: Config, heir: Member) -> Result<S
     let client =
         timeout(ANSWER, postgres::connect(&config)).await.context("PostgreSQL does not answer")??;
     catch_up(&config, &client, &heir).await?;
-    timeout(CHECKPOINT, client.batch_execute("checkpoint"))
-        .await
-        .context("the checkpoint does not end")??;
+    timeout(CHECKPOINT, client.batch_execute("checkpoint")).await.context("the checkpoint timed out")??;
     // It has written much, and has taken its time.
     catch_up(&config, &client, &heir).await?;
     drop(client);
@@ -49,11 +47,11 @@ pub(in crate::guard) async fn stop_for(config: Config, heir: Member) -> Result<S
     if let Err(error) = unit::systemctl(&["stop", &config.unit()], STOP).await {
         // What is half way down serves nobody, and the heir does not have its end. Killed, it can be started again here.
         let killed = processes::kill(&config)?;
-        bail!("PostgreSQL was not stopped, and {killed} processes of it were killed: {error:#}");
+        bail!("PostgreSQL did not stop, and {killed} of its processes were killed: {error:#}");
     }
     let (end, clean) = postgres::stopped(&config)?;
     if !clean {
-        bail!("PostgreSQL was not shut down cleanly: what it wrote last may be here alone");
+        bail!("PostgreSQL was not shut down cleanly: its last writes may exist only on this node");
     }
     // The shutdown's own record lies behind this; whoever has more than its beginning has all.
     let sql = "select pg_last_wal_receive_lsn()";
@@ -62,7 +60,7 @@ pub(in crate::guard) async fn stop_for(config: Config, heir: Member) -> Result<S
         let has = view::query(&config, &heir, sql).await.and_then(|text| Ok(text.parse::<Lsn>()?.0));
         match has {
             Ok(has) if has > end.lsn => break,
-            _ if stopped.elapsed() > HEIR => bail!("{} does not get the end of the WAL, {end}", heir.name),
+            _ if stopped.elapsed() > HEIR => bail!("{} did not receive the end of the WAL, {end}", heir.name),
             _ => tokio::time::sleep(Duration::from_millis(50)).await,
         }
     }
@@ -127,7 +125,8 @@ async fn catch_up(config: &Config, client: &Client, heir: &Member) -> Result<()>
             if let Ok(ended) = view::query(config, heir, readers::END).await
                 && ended != "0"
             {
-                let text = format!("ended {ended} sessions on {} that replay may have waited for", heir.name);
+                let text =
+                    format!("terminated {ended} sessions on {} that may have blocked replay", heir.name);
                 journal::note(Event::Readers, &text);
             }
         }

@@ -1,4 +1,4 @@
-//! What a laboratory can do to its hosts and to its API.
+//! What a lab can do to its hosts and to its API.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
@@ -34,7 +34,7 @@ impl Lab {
         format!("cluster-lab-{}-{droplet}", self.name)
     }
 
-    /// Changes settings of the laboratory while it runs.
+    /// Changes settings of the lab while it runs.
     pub(crate) fn set(&self, settings: &Value) {
         self.control("PATCH", "settings", Some(settings));
     }
