@@ -11,9 +11,9 @@ mod fault;
 #[path = "../faults/invariants.rs"]
 #[allow(dead_code, reason = "the fault matrix uses all of it")]
 mod invariants;
-#[path = "../faults/laboratory.rs"]
+#[path = "../faults/lab.rs"]
 #[allow(dead_code, reason = "the fault matrix uses all of it")]
-mod laboratory;
+mod lab;
 #[path = "../faults/stage.rs"]
 #[allow(dead_code, reason = "the fault matrix uses all of it")]
 mod stage;
