@@ -215,6 +215,6 @@ mod tests {
         let told = warnings(0o644);
         assert_eq!(told.len(), 2, "{told:?}");
         assert!(told[0].ends_with(&format!("chmod 600 {}", token.display())), "{told:?}");
-        assert!(told[1].contains("demo.yaml has passwords in it"), "{told:?}");
+        assert!(told[1].contains("demo.yaml contains passwords"), "{told:?}");
     }
 }

@@ -42,11 +42,11 @@ async fn each_mistake_is_told_with_place_and_hint() {
     let table: [(Wanted, &str); 10] = [
         (
             Wanted { images: vec![setting("provider.image", "ubuntu-18-04-x64")], ..wanted() },
-            "provider.image: image ubuntu-18-04-x64 is not offered (near it: debian-11-x64, debian-12-x64, debian-13-x64)",
+            "provider.image: image ubuntu-18-04-x64 is not offered (similar: debian-11-x64, debian-12-x64, debian-13-x64)",
         ),
         (
             Wanted { images: vec![setting("provider.image", "../account")], ..wanted() },
-            "provider.image: image ../account is not offered (near it: debian-11-x64, debian-12-x64, debian-13-x64)",
+            "provider.image: image ../account is not offered (similar: debian-11-x64, debian-12-x64, debian-13-x64)",
         ),
         (
             Wanted { region: setting("provider.region", "fra9"), sizes: vec![], ..wanted() },
@@ -66,7 +66,7 @@ async fn each_mistake_is_told_with_place_and_hint() {
         ),
         (
             Wanted { sizes: vec![setting("provider.size", "s-1vcpu-2g")], ..wanted() },
-            "provider.size: size s-1vcpu-2g does not exist (near it: s-1vcpu-2gb, ",
+            "provider.size: size s-1vcpu-2g does not exist (similar: s-1vcpu-2gb, ",
         ),
         (
             Wanted { new_droplets: 26, ..wanted() },

@@ -51,6 +51,6 @@ mod tests {
         assert!(text(&at("link"), 0, 100).is_err());
         let pipe = std::process::Command::new("mkfifo").arg(at("pipe")).status().unwrap();
         assert!(pipe.success());
-        assert!(text(&at("pipe"), 0, 100).unwrap_err().to_string().contains("no plain file"));
+        assert!(text(&at("pipe"), 0, 100).unwrap_err().to_string().contains("not a regular file"));
     }
 }
