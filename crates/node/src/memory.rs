@@ -263,6 +263,23 @@ pub fn give_up_data() -> Result<()> {
 mod tests {
     use super::*;
 
+    /// A slot as earlier builds wrote it, byte by byte: its checksum is of the value's text, so that neither the words nor
+    /// their order may change.
+    #[test]
+    fn what_an_earlier_build_remembered_is_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lease.json");
+        let slot = concat!(
+            r#"{"file":"0123456789abcdef","sequence":4,"checksum":"2b6e5c42465c81b4","value":{"term":7,"holder":1,"#,
+            r#""released":true,"heir":2,"lease":9000,"forced":false,"held":6,"#,
+            r#""report":{"term":7,"position":{"timeline":1,"lsn":5000}}}}"#
+        );
+        let page = format!("{slot:<4095}\n");
+        fs::write(&path, format!("{page}{0}{0}", " ".repeat(4096))).unwrap();
+        let version = Slots::new(path.to_str().unwrap(), true).read::<Durable>().unwrap().unwrap();
+        assert_eq!((version.sequence, version.value.term), (4, 7));
+    }
+
     #[test]
     fn a_memory_that_knows_less_or_is_another_was_restored() {
         let of = |file: &str, sequence| Incarnation { file: file.into(), sequence };

@@ -328,6 +328,18 @@ mod tests {
         assert_eq!(two.open(b"short", address(1), 0), Opened::Nothing);
     }
 
+    /// Two builds talk to each other while `cluster up` runs.
+    #[test]
+    fn a_packet_has_the_words_of_every_build() {
+        let text = concat!(
+            r#"{"from":1,"to":2,"session":3,"counter":4,"yours":5,"echo":6,"#,
+            r#""message":{"release":{"term":7,"heir":null,"end":null}}}"#
+        );
+        let packet: Packet = serde_json::from_str(text).unwrap();
+        assert_eq!((packet.session, packet.yours, packet.echo), (3, Some(5), Some(6)));
+        assert_eq!(serde_json::to_string(&packet).unwrap(), text);
+    }
+
     #[test]
     fn guards_find_each_other_again_after_any_of_them_has_restarted() {
         let mut pair = Pair::new();
