@@ -5,8 +5,8 @@
 
 use std::ops::Range;
 
-use cluster_contract::journal::{Event, Line, Lost};
-use cluster_contract::status::{Job, Server};
+use cluster_contract::journal::{Event, Line, LostTransactions};
+use cluster_contract::status::{JobKind, Server};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -132,13 +132,13 @@ pub struct Incident {
     /// From its beginning to the old primary's return as a standby.
     pub redundant_after: Option<f64>,
     /// What the old primary had and the new one never got.
-    pub lost: Option<Lost>,
+    pub lost: Option<LostTransactions>,
     /// Everything that happened, in order.
     pub moments: Vec<Moment>,
 }
 
 /// The node was seen to take writes.
-const TAKES_WRITES: Event = Event::Postgresql { server: Some(Server::Primary) };
+const TAKES_WRITES: Event = Event::ServerChanged { server: Some(Server::Primary) };
 
 /// An entry on the clock that is told by.
 #[derive(Clone)]
@@ -164,7 +164,9 @@ pub fn incidents(journals: &[Journal], actions: &[Action]) -> Vec<Incident> {
     }
     all.sort_by_key(|told| told.at);
     let grants: Vec<usize> = (0..all.len())
-        .filter(|index| matches!(all[*index].entry.event, Event::Won { .. } | Event::Forced { .. }))
+        .filter(|index| {
+            matches!(all[*index].entry.event, Event::LeaseWon { .. } | Event::TakenByForce { .. })
+        })
         .collect();
     let mut found = Vec::new();
     let mut holder: Option<&str> = None;
@@ -196,13 +198,13 @@ fn cannot_tell<'a>(all: &[Told<'a>], journals: &[Journal], range: Range<usize>) 
 /// Whether an entry says that its node, the holder, is in trouble.
 fn is_sign(told: &Told, holder: &str) -> bool {
     match &told.entry.event {
-        Event::Ended
-        | Event::Expired { .. }
+        Event::ServerEnded
+        | Event::LeaseExpired { .. }
         | Event::Fenced
-        | Event::Released { .. }
-        | Event::Begun { job: Some(Job::HandOver) }
-        | Event::Postgresql { server: Some(Server::Down) } => told.node == holder,
-        Event::Silent { about } | Event::Off { about } => about.as_deref() == Some(holder),
+        | Event::LeaseReleased { .. }
+        | Event::JobBegun { job: Some(JobKind::HandOver) }
+        | Event::ServerChanged { server: Some(Server::Down) } => told.node == holder,
+        Event::PrimarySilent { about } | Event::HostOff { about } => about.as_deref() == Some(holder),
         _ => false,
     }
 }
@@ -210,17 +212,17 @@ fn is_sign(told: &Told, holder: &str) -> bool {
 /// Whether an entry of another node says that the holder is gone. That has ended when the holder is heard of again, which
 /// shows when it falls silent once more.
 fn says_gone(told: &Told) -> bool {
-    matches!(told.entry.event, Event::Silent { .. } | Event::Off { .. })
+    matches!(told.entry.event, Event::PrimarySilent { .. } | Event::HostOff { .. })
 }
 
 /// The node that held, if an entry can be about nobody else.
 fn names_holder<'a>(told: &Told<'a>) -> Option<&'a str> {
     match &told.entry.event {
-        Event::Holds { .. }
-        | Event::Expired { .. }
+        Event::LeaseResumed { .. }
+        | Event::LeaseExpired { .. }
         | Event::Fenced
-        | Event::Begun { job: Some(Job::HandOver) } => Some(told.node),
-        Event::Silent { about } => about.as_deref(),
+        | Event::JobBegun { job: Some(JobKind::HandOver) } => Some(told.node),
+        Event::PrimarySilent { about } => about.as_deref(),
         _ => None,
     }
 }
@@ -255,8 +257,8 @@ fn incident(
     let asked = all[free..=won]
         .iter()
         .rev()
-        .find(|told| told.node == to && matches!(told.entry.event, Event::Asked { .. }));
-    let planned = signs.iter().any(|told| matches!(told.entry.event, Event::Begun { .. }));
+        .find(|told| told.node == to && matches!(told.entry.event, Event::LeaseRequested { .. }));
+    let planned = signs.iter().any(|told| matches!(told.entry.event, Event::JobBegun { .. }));
     // What is known to have been so since some time began then.
     let begins = |told: &&Told| told.since.unwrap_or(told.at);
     let first = signs.iter().map(begins).min();
@@ -274,13 +276,15 @@ fn incident(
     let of = |node: &str, events: &[Event]| {
         after.iter().find(|told| told.node == node && events.contains(&told.entry.event)).map(|told| told.at)
     };
-    let writable = of(to, &[TAKES_WRITES, Event::Done { job: Some(Job::Promote) }]);
-    let address = of(to, &[Event::Address]);
+    let writable = of(to, &[TAKES_WRITES, Event::JobDone { job: Some(JobKind::Promote) }]);
+    let address = of(to, &[Event::AddressMoved]);
     let redundant = holder
         .filter(|holder| *holder != to)
-        .and_then(|holder| of(holder, &[Event::Done { job: Some(Job::Rejoin) }]));
+        .and_then(|holder| of(holder, &[Event::JobDone { job: Some(JobKind::Rejoin) }]));
     let lost = after.iter().find_map(|told| match &told.entry.event {
-        Event::Lost { lost } => Some(Lost { node: told.node.to_owned(), ..lost.clone() }),
+        Event::TransactionsLost { lost } => {
+            Some(LostTransactions { node: told.node.to_owned(), ..lost.clone() })
+        }
         _ => None,
     });
     let seconds = |from: Timestamp, to: Timestamp| {
@@ -302,7 +306,7 @@ fn incident(
         }
     }
     let kind = match holder {
-        _ if matches!(all[won].entry.event, Event::Forced { .. }) => Kind::Forced,
+        _ if matches!(all[won].entry.event, Event::TakenByForce { .. }) => Kind::Forced,
         None => Kind::Beginning,
         Some(holder) if holder == to => Kind::Return,
         Some(_) if planned => Kind::Switchover,
@@ -315,7 +319,7 @@ fn incident(
         .map(|told| Moment { at: told.at, place: told.node.to_owned(), text: told.entry.text.clone() })
         .collect();
     let silent = signs.iter().filter_map(|told| match &told.entry.event {
-        Event::Silent { about: Some(name) } if told.since.is_some() => Some((told, name)),
+        Event::PrimarySilent { about: Some(name) } if told.since.is_some() => Some((told, name)),
         _ => None,
     });
     if let Some((silent, name)) = silent.min_by_key(|(told, _)| told.since) {

@@ -71,12 +71,12 @@ pub(super) async fn run(path: &Path, args: DrillArgs, json: bool) -> Result<Exit
 /// What will be done, to whom, and what applications are in for.
 fn announce(cluster: &str, fault: Fault, target: &Target) {
     tell!("drill {} on cluster {}:", fault.word().bold(), cluster.bold());
-    tell!("  {}", fault.deed(&target.primary, &target.heir));
+    tell!("  {}", fault.deed(&target.primary, &target.successor));
     for (name, address) in &target.data {
         let role = if *name == target.primary { "takes writes now" } else { "is a standby now" };
         tell!("  {name} ({address}) {role}");
     }
-    tell!("Applications: {}. Reads on {} go on.", fault.outlook(), target.heir);
+    tell!("Applications: {}. Reads on {} go on.", fault.outlook(), target.successor);
     tell!(
         "The drill's own rows go into table {TABLE} of database cluster, which is dropped at the end. Everything is put \
          back; the node that takes over stays primary."

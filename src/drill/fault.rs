@@ -35,10 +35,10 @@ impl Fault {
     }
 
     /// What is done, for whoever is asked whether it may be.
-    pub fn deed(self, primary: &str, heir: &str) -> String {
+    pub fn deed(self, primary: &str, successor: &str) -> String {
         match self {
             Fault::PowerOff => {
-                format!("{primary}'s droplet is powered off, and on again once {heir} takes writes")
+                format!("{primary}'s droplet is powered off, and on again once {successor} takes writes")
             }
             Fault::Crash => format!("the postmaster of {primary} is killed (SIGKILL)"),
             Fault::Freeze => {
@@ -47,13 +47,13 @@ impl Fault {
                 )
             }
             Fault::Isolate => format!(
-                "{primary} drops every packet but this machine's SSH (an nft table of its own), until {heir} takes \
+                "{primary} drops every packet but this machine's SSH (an nft table of its own), until {successor} takes \
                  writes"
             ),
-            Fault::Switchover => format!("{primary} stops cleanly and hands over to {heir}"),
+            Fault::Switchover => format!("{primary} stops cleanly and hands over to {successor}"),
             Fault::ApiOutage => format!(
                 "the data nodes lose their way to the provider's API (an nft table of its own), then the postmaster \
-                 of {primary} is killed; the way is given back once {heir} takes writes"
+                 of {primary} is killed; the way is given back once {successor} takes writes"
             ),
         }
     }

@@ -139,7 +139,7 @@ fn failover(c: &mut Checker, raw: &file::Failover, nodes: usize) -> Failover {
             ),
             Some(lease) => {
                 failover.lease_ms = lease;
-                if let Err(error) = Timing::new(lease, failover.lag_limit, nodes) {
+                if let Err(error) = Timing::new(lease, failover.lag_limit_bytes, nodes) {
                     c.wrong(key, error.to_string(), "6s to 1min; without this key it is 9s");
                 }
             }
@@ -160,7 +160,7 @@ fn failover(c: &mut Checker, raw: &file::Failover, nodes: usize) -> Failover {
                 format!("{} would let no standby take over from a primary that is written to", text.0),
                 "1MB at least; without this key it is 16MB, a segment of WAL",
             ),
-            Some(limit) => failover.lag_limit = limit,
+            Some(limit) => failover.lag_limit_bytes = limit,
         }
     }
     failover

@@ -1,6 +1,6 @@
 //! What a step can do. Values only: how it is done is for `apply` to say.
 
-use cluster_contract::marker::Stage;
+use cluster_contract::marker::DataStage;
 use secrecy::SecretString;
 use serde::Serialize;
 
@@ -116,7 +116,7 @@ pub enum Action {
     /// Starts a data directory of ours, for the first time.
     StartNew {
         /// As what.
-        made: Stage,
+        made: DataStage,
     },
     /// Registers the primary with repmgr.
     RegisterPrimary,
@@ -208,7 +208,7 @@ impl Action {
             },
             Action::InstallProgram { .. } => "install cluster-node".into(),
             Action::CreateData { .. } => "create a new data directory".into(),
-            Action::StartNew { made: Stage::Witness } => "start PostgreSQL as the witness".into(),
+            Action::StartNew { made: DataStage::Witness } => "start PostgreSQL as the witness".into(),
             Action::StartNew { .. } => "start PostgreSQL as the first primary".into(),
             Action::RegisterPrimary => "register the primary".into(),
             Action::Clone { from, .. } => format!("clone {from}"),

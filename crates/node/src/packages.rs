@@ -47,12 +47,12 @@ pub async fn wait(config: &Config, limit: Duration) {
         if begun.elapsed() > limit {
             let text =
                 format!("{package} is still being changed after {} s; not waited for", limit.as_secs());
-            journal::note(Event::Waited, &text);
+            journal::note(Event::PackageWaitGivenUp, &text);
             return;
         }
         if !told {
             journal::note(
-                Event::Waits,
+                Event::PackageWait,
                 &format!("waits until {package} has been changed, {} s at most", limit.as_secs()),
             );
             told = true;

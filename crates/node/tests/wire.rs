@@ -1,18 +1,20 @@
-//! What guards say to each other and keep on disk, in the words of every build so far: two builds talk to each other while
-//! `cluster up` runs. Types, variants and fields may be renamed; what stands here between quotes may not.
+//! What guards say to each other and keep on disk, in the words of every build so far: two builds talk to each other
+//! while `cluster up` runs. Types, variants and fields may be renamed; what stands here between quotes may not.
 
 use std::fmt::Debug;
 
-use cluster_contract::{Position, Report};
-use cluster_node::lease::{Durable, Message, Refusal};
-use cluster_node::memory::{Held, Incarnation, Pause};
+use cluster_contract::{HolderReport, WalPosition};
+use cluster_node::lease::{HardState, Message, Refusal};
+use cluster_node::store::{HardStateVersion, HeldLease, Pause};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-const POSITION: Position = Position { timeline: 1, lsn: 5_000 };
+const POSITION: WalPosition = WalPosition { timeline: 1, lsn: 5_000 };
 
 /// Each value is written as the text beside it, and read from it.
-fn same<T: Serialize + DeserializeOwned + PartialEq + Debug>(words: impl IntoIterator<Item = (T, &'static str)>) {
+fn same<T: Serialize + DeserializeOwned + PartialEq + Debug>(
+    words: impl IntoIterator<Item = (T, &'static str)>,
+) {
     for (value, text) in words {
         assert_eq!(serde_json::to_string(&value).unwrap(), text);
         assert_eq!(serde_json::from_str::<T>(text).unwrap(), value, "{text}");
@@ -23,24 +25,24 @@ fn same<T: Serialize + DeserializeOwned + PartialEq + Debug>(words: impl IntoIte
 fn messages() {
     same([
         (
-            Message::Canvass { term: 8, position: POSITION, generation: 2 },
+            Message::PreVote { term: 8, position: POSITION, generation: 2 },
             r#"{"canvass":{"term":8,"position":{"timeline":1,"lsn":5000},"generation":2}}"#,
         ),
         (
-            Message::Straw { term: 8, refusal: None, known: 7, sound: true },
+            Message::PreVoteReply { term: 8, refusal: None, highest_term: 7, sound_standby: true },
             r#"{"straw":{"term":8,"refusal":null,"known":7,"sound":true}}"#,
         ),
         (
-            Message::Ask {
+            Message::RequestLease {
                 term: 8,
                 asked_at: 100,
                 position: POSITION,
                 writable: true,
                 lease: 9_000,
                 forced: true,
-                won: 6,
+                claim_term: 6,
                 generation: 2,
-                confirmed: Some(7),
+                confirmed_term: Some(7),
             },
             concat!(
                 r#"{"ask":{"term":8,"asked_at":100,"position":{"timeline":1,"lsn":5000},"writable":true,"#,
@@ -48,17 +50,17 @@ fn messages() {
             ),
         ),
         (
-            Message::Answer {
+            Message::LeaseReply {
                 term: 8,
                 asked_at: 100,
-                refusal: Some(Refusal::Past),
-                known: 9,
+                refusal: Some(Refusal::StaleTerm),
+                highest_term: 9,
                 lease: 9_000,
             },
             r#"{"answer":{"term":8,"asked_at":100,"refusal":"past","known":9,"lease":9000}}"#,
         ),
         (
-            Message::Release { term: 8, heir: Some(2), end: Some(POSITION) },
+            Message::Release { term: 8, successor: Some(2), end: Some(POSITION) },
             r#"{"release":{"term":8,"heir":2,"end":{"timeline":1,"lsn":5000}}}"#,
         ),
     ]);
@@ -67,17 +69,17 @@ fn messages() {
 #[test]
 fn refusals() {
     same([
-        (Refusal::Stranger, r#""stranger""#),
-        (Refusal::OldMembers { known: 2 }, r#"{"old_members":{"known":2}}"#),
-        (Refusal::NoMemory, r#""no_memory""#),
-        (Refusal::Looking, r#""looking""#),
-        (Refusal::Past, r#""past""#),
-        (Refusal::Held { by: Some(1), millis: 500 }, r#"{"held":{"by":1,"millis":500}}"#),
-        (Refusal::Promised { heir: 2 }, r#"{"promised":{"heir":2}}"#),
-        (Refusal::Lags { bytes: 5, limit: 4 }, r#"{"lags":{"bytes":5,"limit":4}}"#),
-        (Refusal::Lacks { bytes: 5 }, r#"{"lacks":{"bytes":5}}"#),
-        (Refusal::OldTimeline { needed: 2 }, r#"{"old_timeline":{"needed":2}}"#),
-        (Refusal::Better { node: 2 }, r#"{"better":{"node":2}}"#),
+        (Refusal::NotMember, r#""stranger""#),
+        (Refusal::StaleConfiguration { generation: 2 }, r#"{"old_members":{"known":2}}"#),
+        (Refusal::CannotPersist, r#""no_memory""#),
+        (Refusal::InspectingOwnWal, r#""looking""#),
+        (Refusal::StaleTerm, r#""past""#),
+        (Refusal::LeaseActive { by: Some(1), millis: 500 }, r#"{"held":{"by":1,"millis":500}}"#),
+        (Refusal::ReservedForSuccessor { successor: 2 }, r#"{"promised":{"heir":2}}"#),
+        (Refusal::BehindLagLimit { bytes: 5, limit_bytes: 4 }, r#"{"lags":{"bytes":5,"limit":4}}"#),
+        (Refusal::MissingWal { bytes: 5 }, r#"{"lacks":{"bytes":5}}"#),
+        (Refusal::StaleTimeline { needed: 2 }, r#"{"old_timeline":{"needed":2}}"#),
+        (Refusal::BetterCandidate { node: 2 }, r#"{"better":{"node":2}}"#),
     ]);
 }
 
@@ -88,58 +90,63 @@ fn messages_of_earlier_builds() {
     let position = r#""position":{"timeline":1,"lsn":5000}"#;
     assert_eq!(
         read(&format!(r#"{{"canvass":{{"term":8,{position}}}}}"#)),
-        Message::Canvass { term: 8, position: POSITION, generation: 0 }
+        Message::PreVote { term: 8, position: POSITION, generation: 0 }
     );
     assert_eq!(
         read(r#"{"straw":{"term":8,"refusal":"looking","known":7}}"#),
-        Message::Straw { term: 8, refusal: Some(Refusal::Looking), known: 7, sound: false }
+        Message::PreVoteReply {
+            term: 8,
+            refusal: Some(Refusal::InspectingOwnWal),
+            highest_term: 7,
+            sound_standby: false
+        }
     );
     assert_eq!(
         read(&format!(r#"{{"ask":{{"term":8,"asked_at":100,{position},"writable":false}}}}"#)),
-        Message::Ask {
+        Message::RequestLease {
             term: 8,
             asked_at: 100,
             position: POSITION,
             writable: false,
             lease: 9_000,
             forced: false,
-            won: 0,
+            claim_term: 0,
             generation: 0,
-            confirmed: None,
+            confirmed_term: None,
         }
     );
     assert_eq!(
         read(r#"{"answer":{"term":8,"asked_at":100,"refusal":null,"known":8}}"#),
-        Message::Answer { term: 8, asked_at: 100, refusal: None, known: 8, lease: 9_000 }
+        Message::LeaseReply { term: 8, asked_at: 100, refusal: None, highest_term: 8, lease: 9_000 }
     );
     assert_eq!(
         read(r#"{"release":{"term":8,"heir":null}}"#),
-        Message::Release { term: 8, heir: None, end: None }
+        Message::Release { term: 8, successor: None, end: None }
     );
 }
 
 #[test]
 fn what_is_on_disk() {
-    let durable = Durable {
+    let hard_state = HardState {
         term: 7,
         holder: Some(1),
         released: true,
-        heir: Some(2),
-        lease: Some(9_000),
+        successor: Some(2),
+        granted_for: Some(9_000),
         forced: false,
-        held: Some(6),
-        report: Some(Report { term: 7, position: POSITION }),
+        last_held: Some(6),
+        report: Some(HolderReport { term: 7, position: POSITION }),
     };
     // The order counts as well: the checksum beside it is of this text.
     let text = concat!(
         r#"{"term":7,"holder":1,"released":true,"heir":2,"lease":9000,"forced":false,"held":6,"#,
         r#""report":{"term":7,"position":{"timeline":1,"lsn":5000}}}"#
     );
-    same([(durable, text)]);
-    let first = Durable { term: 7, holder: Some(1), ..Durable::default() };
-    assert_eq!(serde_json::from_str::<Durable>(r#"{"term":7,"holder":1,"report":null}"#).unwrap(), first);
+    same([(hard_state, text)]);
+    let first = HardState { term: 7, holder: Some(1), ..HardState::default() };
+    assert_eq!(serde_json::from_str::<HardState>(r#"{"term":7,"holder":1,"report":null}"#).unwrap(), first);
 
-    same([(Held { term: 7, until: 12_000 }, r#"{"term":7,"until":12000}"#)]);
-    same([(Incarnation { file: "ab".into(), sequence: 4 }, r#"{"file":"ab","sequence":4}"#)]);
+    same([(HeldLease { term: 7, until: 12_000 }, r#"{"term":7,"until":12000}"#)]);
+    same([(HardStateVersion { file: "ab".into(), sequence: 4 }, r#"{"file":"ab","sequence":4}"#)]);
     same([(Pause { since: Some("2026-01-02T03:04:05Z".into()) }, r#"{"since":"2026-01-02T03:04:05Z"}"#)]);
 }

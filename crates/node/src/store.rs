@@ -1,4 +1,4 @@
-//! What the guard keeps: over reboots what it granted, within a boot what it holds.
+//! What the guard keeps: over reboots its hard state, within a boot the lease that it holds.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -9,39 +9,37 @@ use cluster_contract::journal::Event;
 use cluster_contract::{Millis, Term, paths};
 use serde::{Deserialize, Serialize};
 
-use super::lease::Durable;
+use super::lease::HardState;
 use super::slots::{Slots, Version};
 use super::{file, journal};
 
-/// Grants and terms: synced before they are answered, in space that is there already. `new-cluster` may have written it
-/// plain.
-const DURABLE: &str = paths::MEMORY;
+/// Synced before anybody is answered, in space that is there already. `new-cluster` may have written it plain.
+const HARD_STATE: &str = paths::HARD_STATE;
 /// The lease that this node holds. A boot clears it away, with every process that it was about.
-const HELD: &str = "/run/cluster/held.json";
+const HELD_LEASE: &str = "/run/cluster/held.json";
 /// The same, as earlier versions of this program wrote it.
-const HELD_BEFORE: &str = "/run/cluster/lease.json";
-/// Which version of [`DURABLE`] this boot has written or seen last.
-const SEEN: &str = "/run/cluster/memory.json";
-/// Made and removed again to see whether there is room.
-const ROOM: &str = "/var/lib/cluster/room.new";
+const HELD_LEASE_BEFORE: &str = "/run/cluster/lease.json";
+/// Which version of [`HARD_STATE`] this boot has written or read last.
+const SEEN_VERSION: &str = "/run/cluster/memory.json";
+/// Made and removed again to find out whether there is room.
+const ROOM_CHECK: &str = "/var/lib/cluster/room.new";
 /// Its presence is a person's wish that the guard start, promote and rejoin nothing. It outlives a boot: a host that
-/// is being mended may boot several times.
+/// is being repaired may boot several times.
 const PAUSED: &str = "/var/lib/cluster/paused";
 /// Its presence means that this node took writes beside another primary, and that its data is in nobody's way.
-const KEPT_DATA: &str = "/var/lib/cluster/keep-data";
+const DIVERGED_DATA_KEPT: &str = "/var/lib/cluster/keep-data";
 /// There while the data is being rewound (`rejoin.sh`).
 pub const REWINDING: &str = "/var/lib/cluster/rewinding";
 
 /// A lease that this node holds, or has to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Held {
-    /// Its term.
+pub struct HeldLease {
     pub term: Term,
     /// Its end, on this host's clock.
     pub until: Millis,
 }
 
-/// What must not be forgotten could not be written.
+/// A file could not be written.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write {path}: {source}")]
 pub struct Unwritable {
@@ -49,114 +47,115 @@ pub struct Unwritable {
     source: std::io::Error,
 }
 
-/// What is wrong with the disk that the guard's memory is on.
+/// What is wrong with the disk that the hard state is on.
 #[derive(Debug, thiserror::Error)]
-pub enum Trouble {
+pub enum DiskTrouble {
     /// Grants cannot be made durable: this guard must not vote.
     #[error(transparent)]
-    Forgetful(Unwritable),
+    CannotPersist(Unwritable),
     /// They can, and nothing else: no journal, no rejoin.
     #[error("there is no room beside what this guard remembers: {0}")]
     NoRoom(Unwritable),
 }
 
-fn memory() -> Slots {
-    Slots::new(DURABLE, true)
+fn slots() -> Slots {
+    Slots::new(HARD_STATE, true)
 }
 
-/// What was granted here.
+/// Reads the hard state.
 ///
 /// # Errors
-/// When the file is there and makes no sense: a guard without its memory must not vote.
-pub fn durable() -> Result<Durable> {
-    let version = memory().read().with_context(|| format!("{DURABLE} is not as it was written"))?;
+/// When the file is there and makes no sense: a guard without its hard state must not vote.
+pub fn hard_state() -> Result<HardState> {
+    let version = slots().read().with_context(|| format!("{HARD_STATE} is not as it was written"))?;
     Ok(version.map(|version| version.value).unwrap_or_default())
 }
 
-/// Gives the memory space of its own, if `cluster up` or an earlier version of this program has written it plain. For
-/// the guard, before it says anything.
+/// Gives the hard state space of its own, if `cluster up` or an earlier version of this program has written it plain.
+/// For the guard, before it says anything.
 ///
 /// # Errors
 /// When it cannot be written.
 pub fn prepare() -> Result<(), Unwritable> {
-    memory().prepare::<Durable>().map_err(|source| Unwritable { path: DURABLE, source })
+    slots().prepare::<HardState>().map_err(|source| Unwritable { path: HARD_STATE, source })
 }
 
-/// Makes it durable.
+/// Makes the hard state durable.
 ///
 /// # Errors
 /// When it is not on disk: nothing that follows from it may be said. The next attempt may succeed.
-pub fn persist(durable: &Durable) -> Result<(), Unwritable> {
-    memory().write(durable).map_err(|source| Unwritable { path: DURABLE, source })?;
-    if let Ok(Some(now)) = incarnation() {
+pub fn persist(hard_state: &HardState) -> Result<(), Unwritable> {
+    slots().write(hard_state).map_err(|source| Unwritable { path: HARD_STATE, source })?;
+    if let Ok(Some(now)) = version() {
         // Only what is compared later; a full /run costs no grant.
-        let _ = Slots::new(SEEN, false).write(&now);
+        let _ = Slots::new(SEEN_VERSION, false).write(&now);
     }
     Ok(())
 }
 
-/// Begins the memory of a node of a new cluster: nothing was ever granted, so that nothing is waited for. A guard that
-/// finds no memory must take it for lost, and grants nothing for the time of a lease. One that is there is left alone.
+/// Writes the hard state of a node of a new cluster: nothing was ever granted, so that nothing is waited for. A guard
+/// that finds none must take it for lost, and grants nothing for the time of a lease. One that is there is left alone.
 ///
 /// # Errors
 /// When it cannot be made to last.
-pub fn begin() -> Result<()> {
-    if Path::new(DURABLE).exists() {
+pub fn initialize() -> Result<()> {
+    if Path::new(HARD_STATE).exists() {
         return Ok(());
     }
-    file::write(Path::new(DURABLE), &Durable { released: true, ..Durable::default() }, true)
+    file::write(Path::new(HARD_STATE), &HardState { released: true, ..HardState::default() }, true)
 }
 
-/// Whether the memory could be written now, tried on the disk. It waits for the disk: not for the guard's own thread.
+/// Whether the hard state could be written now, tried on the disk. It waits for the disk: not for the guard's own
+/// thread.
 ///
 /// # Errors
 /// When it could not, or when there is no room for anything else.
-pub fn check() -> Result<(), Trouble> {
-    memory().check().map_err(|source| Trouble::Forgetful(Unwritable { path: DURABLE, source }))?;
+pub fn check() -> Result<(), DiskTrouble> {
+    slots().check().map_err(|source| DiskTrouble::CannotPersist(Unwritable { path: HARD_STATE, source }))?;
     let room = || -> std::io::Result<()> {
-        let mut file = File::create(ROOM)?;
+        let mut file = File::create(ROOM_CHECK)?;
         file.write_all(&[b' '; 64 << 10])?;
         file.sync_all()
     };
     let tried = room();
     // It may not have been made.
-    let _ = fs::remove_file(ROOM);
-    tried.map_err(|source| Trouble::NoRoom(Unwritable { path: ROOM, source }))
+    let _ = fs::remove_file(ROOM_CHECK);
+    tried.map_err(|source| DiskTrouble::NoRoom(Unwritable { path: ROOM_CHECK, source }))
 }
 
-/// Which memory this is: of two of the same file, the one with the higher number knows more.
+/// A version of the hard state: of two of the same file, the one with the higher number knows more.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Incarnation {
+pub struct HardStateVersion {
     /// Drawn when the file was made: a new node, or the first guard that writes it in this way.
     pub file: String,
     /// Counts what was made durable.
     pub sequence: u64,
 }
 
-/// Which memory this guard has; none before there is anything to remember.
+/// The version of the hard state on the disk; none before there is one.
 ///
 /// # Errors
-/// As [`durable`].
-pub fn incarnation() -> Result<Option<Incarnation>> {
+/// As [`hard_state`].
+pub fn version() -> Result<Option<HardStateVersion>> {
     let version =
-        memory().read::<Durable>().with_context(|| format!("{DURABLE} is not as it was written"))?;
+        slots().read::<HardState>().with_context(|| format!("{HARD_STATE} is not as it was written"))?;
     Ok(version
         .filter(|version| version.sequence > 0)
-        .map(|Version { file, sequence, .. }| Incarnation { file, sequence }))
+        .map(|Version { file, sequence, .. }| HardStateVersion { file, sequence }))
 }
 
-/// Whether the memory is older than what this boot has written, or another: the disk was restored beneath a running
+/// Whether the hard state is older than what this boot has written, or another: the disk was restored beneath a running
 /// host. What happened before this boot only other nodes can tell.
 ///
 /// # Errors
-/// As [`durable`].
+/// As [`hard_state`].
 pub fn is_restored() -> Result<bool> {
-    let Ok(Some(seen)) = Slots::new(SEEN, false).read::<Incarnation>() else { return Ok(false) };
+    let Ok(Some(seen)) = Slots::new(SEEN_VERSION, false).read::<HardStateVersion>() else { return Ok(false) };
     // A plain one is written by `cluster up`, for new data.
-    Ok(incarnation()?.is_some_and(|now| is_older(&now, &seen.value)))
+    Ok(version()?.is_some_and(|now| is_older(&now, &seen.value)))
 }
 
-fn is_older(now: &Incarnation, seen: &Incarnation) -> bool {
+fn is_older(now: &HardStateVersion, seen: &HardStateVersion) -> bool {
     now.file != seen.file || now.sequence < seen.sequence
 }
 
@@ -164,11 +163,11 @@ fn is_older(now: &Incarnation, seen: &Incarnation) -> bool {
 ///
 /// # Errors
 /// When the file makes no sense.
-pub fn held() -> Result<Option<Held>> {
-    let version = Slots::new(HELD, false).read::<Option<Held>>();
-    match version.with_context(|| format!("{HELD} is not as it was written"))? {
+pub fn held_lease() -> Result<Option<HeldLease>> {
+    let version = Slots::new(HELD_LEASE, false).read::<Option<HeldLease>>();
+    match version.with_context(|| format!("{HELD_LEASE} is not as it was written"))? {
         Some(version) => Ok(version.value),
-        None => file::read(Path::new(HELD_BEFORE)),
+        None => file::read(Path::new(HELD_LEASE_BEFORE)),
     }
 }
 
@@ -176,11 +175,11 @@ pub fn held() -> Result<Option<Held>> {
 ///
 /// # Errors
 /// When it cannot be written.
-pub fn hold(held: Option<Held>) -> Result<()> {
-    Slots::new(HELD, false).write(&held).with_context(|| format!("cannot write {HELD}"))?;
-    match fs::remove_file(HELD_BEFORE) {
+pub fn note_held_lease(held: Option<HeldLease>) -> Result<()> {
+    Slots::new(HELD_LEASE, false).write(&held).with_context(|| format!("cannot write {HELD_LEASE}"))?;
+    match fs::remove_file(HELD_LEASE_BEFORE) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {HELD_BEFORE}"))
+            Err(error).with_context(|| format!("cannot remove {HELD_LEASE_BEFORE}"))
         }
         _ => Ok(()),
     }
@@ -189,12 +188,12 @@ pub fn hold(held: Option<Held>) -> Result<()> {
 /// A person's wish that the guard start, promote and rejoin nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pause {
-    /// Since when, as a time stamp; none if somebody made the file by hand.
+    /// When it began, in RFC 3339; none if somebody made the file by hand.
     #[serde(default)]
     pub since: Option<String>,
 }
 
-/// Whether a person has paused this node, and since when. Whatever the file says, it is there for a reason.
+/// The pause of this node, if a person has paused it. Whatever the file says, it is there for a reason.
 pub fn paused() -> Option<Pause> {
     Path::new(PAUSED).exists().then(|| file::read(Path::new(PAUSED)).ok().flatten().unwrap_or_default())
 }
@@ -234,26 +233,30 @@ pub fn resume() -> Result<bool> {
 }
 
 /// Whether what was written on this node beside another primary is kept until a person gives it up.
-pub fn keeps_data() -> bool {
-    Path::new(KEPT_DATA).exists()
+pub fn keeps_diverged_data() -> bool {
+    Path::new(DIVERGED_DATA_KEPT).exists()
 }
 
 /// Keeps what was written on this node beside another primary: nothing is rewound.
 ///
 /// # Errors
 /// When the note cannot be made to last.
-pub fn keep_data() -> Result<()> {
-    file::write(Path::new(KEPT_DATA), &serde_json::json!({ "at": jiff::Timestamp::now().to_string() }), true)
+pub fn keep_diverged_data() -> Result<()> {
+    file::write(
+        Path::new(DIVERGED_DATA_KEPT),
+        &serde_json::json!({ "at": jiff::Timestamp::now().to_string() }),
+        true,
+    )
 }
 
-/// Gives it up.
+/// Gives up what was kept: it may be rewound, or lead.
 ///
 /// # Errors
 /// When the note cannot be removed.
-pub fn give_up_data() -> Result<()> {
-    match fs::remove_file(KEPT_DATA) {
+pub fn give_up_diverged_data() -> Result<()> {
+    match fs::remove_file(DIVERGED_DATA_KEPT) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {KEPT_DATA}"))
+            Err(error).with_context(|| format!("cannot remove {DIVERGED_DATA_KEPT}"))
         }
         _ => Ok(()),
     }
@@ -263,10 +266,10 @@ pub fn give_up_data() -> Result<()> {
 mod tests {
     use super::*;
 
-    /// A slot as earlier builds wrote it, byte by byte: its checksum is of the value's text, so that neither the words nor
-    /// their order may change.
+    /// A slot as earlier builds wrote it, byte by byte: its checksum is of the value's text, so that neither the words
+    /// nor their order may change.
     #[test]
-    fn what_an_earlier_build_remembered_is_read() {
+    fn the_hard_state_of_an_earlier_build_is_read() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("lease.json");
         let slot = concat!(
@@ -276,13 +279,13 @@ mod tests {
         );
         let page = format!("{slot:<4095}\n");
         fs::write(&path, format!("{page}{0}{0}", " ".repeat(4096))).unwrap();
-        let version = Slots::new(path.to_str().unwrap(), true).read::<Durable>().unwrap().unwrap();
+        let version = Slots::new(path.to_str().unwrap(), true).read::<HardState>().unwrap().unwrap();
         assert_eq!((version.sequence, version.value.term), (4, 7));
     }
 
     #[test]
-    fn a_memory_that_knows_less_or_is_another_was_restored() {
-        let of = |file: &str, sequence| Incarnation { file: file.into(), sequence };
+    fn a_hard_state_that_is_older_or_another_was_restored() {
+        let of = |file: &str, sequence| HardStateVersion { file: file.into(), sequence };
         let seen = of("a", 7);
         assert!(!is_older(&of("a", 7), &seen));
         assert!(!is_older(&of("a", 8), &seen));
