@@ -3,14 +3,14 @@
 NODE_TARGET := x86_64-unknown-linux-gnu
 NODE_PROGRAM := target/$(NODE_TARGET)/node/cluster-node
 
-# How many laboratories of `make test-hosts` stand side by side.
+# How many labs of `make test-hosts` stand side by side.
 LABS ?= 1
 # What `make chaos` plays, and how often `make faults-times` plays each fault.
 SEEDS ?= 30
 FROM ?= 1
 RUNS ?= 10
 RESULTS := target/faults/results.jsonl
-# A laboratory, one cluster, many faults.
+# A lab, one cluster, many faults.
 FAULTS_TEST := FAULTS_RESULTS=$(RESULTS) cargo test --test faults -- --ignored --nocapture --test-threads=1 --exact
 
 .PHONY: build node demo demo-down story story-pictures story-test test test-hosts bench lint clean \
@@ -52,7 +52,7 @@ story-test:
 	cd examples/sequelize && PATH=$(CURDIR)/target/node/node_modules/.bin:$$PATH && \
 		npm install --no-audit --no-fund --loglevel=error && npm test
 
-# Everything that needs neither root nor a laboratory.
+# Everything that needs neither root nor a lab.
 test:
 	scripts/prerequisites.sh tests
 	cargo test

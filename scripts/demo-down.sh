@@ -8,7 +8,7 @@ if [ ! -x $cluster ]; then
     exit 0
 fi
 if [ -e /var/lib/cluster-lab/lab/token ]; then
-    $cluster down -i inventories/lab.yaml --yes || echo "the cluster goes with its laboratory"
+    $cluster down -i inventories/lab.yaml --yes || echo "the cluster is deleted with its lab"
 fi
 $cluster lab stop --purge
 rm -rf "${CLUSTER_STATE_DIR:-${XDG_STATE_HOME:-$HOME/.local/state}/cluster}/demo"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The main job, end to end: a laboratory, a cluster on three hosts in it, a write through the floating IP and a read on
+# The main job, end to end: a lab, a cluster on three hosts in it, a write through the floating IP and a read on
 # the standby.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -7,7 +7,7 @@ cluster=target/release/cluster
 inventory=inventories/lab.yaml
 
 if [ "$(id -u)" != 0 ]; then
-    echo "the laboratory needs root: sudo make demo" >&2
+    echo "the lab needs root: sudo make demo" >&2
     exit 1
 fi
 run() {
@@ -37,4 +37,4 @@ select current_setting('cluster_name') as node, pg_is_in_recovery() as standby, 
 SQL
 run $cluster status -i $inventory
 echo
-echo "make demo-down takes it all away."
+echo "make demo-down removes all of it."

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what this machine lacks of the Debian or Ubuntu packages that are needed: `tests`, or also `hosts` for the
-# laboratory. Says nothing when nothing is missing.
+# lab. Says nothing when nothing is missing.
 set -euo pipefail
 
 declare -A programs=([gcc]=gcc [make]=make [git]=git [ssh]=openssh-client [ssh-keygen]=openssh-client [psql]=postgresql-client)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the story needs beside the laboratory: Node.js with npm, pgbench, and with `pictures` a browser.
+# Installs what the story needs beside the lab: Node.js with npm, pgbench, and with `pictures` a browser.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -5,7 +5,7 @@
 #
 #   scripts/story.sh [--pictures DIRECTORY]
 #
-# A laboratory of its own is made for it and taken away again, however it ends.
+# A lab of its own is made for it and taken away again, however it ends.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -32,7 +32,7 @@ die() {
     exit 1
 }
 
-# However it ends, nothing stays: no application, no droplet, no laboratory.
+# However it ends, nothing stays: no application, no droplet, no lab.
 clean() {
     for process in $load $app $look; do kill "$process" 2>/dev/null || :; done
     "$cluster" lab stop --name "$name" >/dev/null 2>&1 || :
@@ -102,13 +102,13 @@ unnoticed() {
     expect ".reads.longest_gap_ms <= $longest_read_gap" 'reads were not interrupted for longer than one time-out'
 }
 
-[ "$(id -u)" = 0 ] || die "the laboratory needs root: sudo make story"
+[ "$(id -u)" = 0 ] || die "the lab needs root: sudo make story"
 mkdir -p "$work"
 rm -rf "$CLUSTER_STATE_DIR"
 scripts/story-prerequisites.sh ${pictures:+pictures}
 PATH=$PWD/target/node/node_modules/.bin:$PATH
 
-chapter "A laboratory, and a cluster in it"
+chapter "A lab, and a cluster in it"
 # shellcheck disable=SC2086
 run "$cluster" lab start --name "$name" --port "$port" --subnet "$subnet" ${STORY_LAB_OPTIONS:-}
 sed -e "s|^cluster: .*|cluster: $name|" -e "s|127.0.0.1:[0-9]*|127.0.0.1:$port|" -e "s|/var/lib/cluster-lab/[^/]*/|$home/|" \

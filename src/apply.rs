@@ -1,4 +1,4 @@
-//! Doing what a plan says: one phase on all hosts at once, then look again, then plan again, until nothing is left.
+//! Carries out plans: one phase on all hosts in parallel, then observe and plan again, until the plan is empty.
 
 pub mod command;
 mod host;
@@ -20,26 +20,26 @@ use crate::plan::{Action, Means, Phase, Plan, Step, Trouble, lint, plan};
 use crate::report::Event;
 use crate::world::World;
 
-/// A plan has fewer phases than this, not counting that every new member is told to each node by itself; more rounds mean
-/// that something undoes what is done.
+/// A plan has fewer phases than this, not counting that every new member is told to each node by itself; more rounds
+/// mean that something undoes what is done.
 const MOST_ROUNDS: usize = 40;
 
 /// How long the guards may take to agree on a primary after the last step.
 const GUARD_PATIENCE: Duration = Duration::from_secs(60);
 
-/// What a run came to.
+/// The result of a run.
 pub struct Outcome {
     /// How many steps were done.
     pub steps: usize,
-    /// What is wrong and could not be mended.
+    /// Problems that no step solves.
     pub troubles: Vec<Trouble>,
-    /// What the inventory says and nobody does.
+    /// Inventory values that are ignored.
     pub notes: Vec<Trouble>,
-    /// The world at the end.
+    /// The facts at the end of the run.
     pub facts: Facts,
 }
 
-/// Makes the world as the inventory wants it.
+/// Brings the cluster to the state that the inventory describes.
 ///
 /// # Errors
 /// The first phase in which a step fails, with every failure of that phase; a refusal; an interruption.
@@ -47,7 +47,7 @@ pub async fn converge(world: &Arc<World>, stop: &CancellationToken) -> Result<Ou
     converge_by(world, stop, plan).await
 }
 
-/// Does what `planner` says, phase by phase, until it says nothing any more.
+/// Carries out the plans of `planner`, phase by phase, until a plan is empty.
 ///
 /// # Errors
 /// As [`converge`].
@@ -82,8 +82,8 @@ pub async fn converge_by(
         };
         rounds += 1;
         if rounds > MOST_ROUNDS + world.inventory.nodes.len().pow(2) {
-            return Err(Advice::failed("the plan does not become empty")
-                .hint("please report this, with the log of this run")
+            return Err(Advice::failed("the plan never became empty")
+                .hint("this is a bug: please report it, with the log of this run")
                 .into());
         }
         if !looked_before_leaping {
@@ -92,8 +92,8 @@ pub async fn converge_by(
         }
         let wishes: Vec<Wish> = list.iter().flat_map(|step| step.wishes()).collect();
         if let Some(again) = wishes.iter().find(|wish| done.contains(*wish)) {
-            return Err(Advice::failed(format!("`{again}` was done and did not take effect"))
-                .hint("the log of this run has what the host said; look at the host, then run this again")
+            return Err(Advice::failed(format!("`{again}` succeeded but had no effect"))
+                .hint("the log of this run has the host's output; check the host, then run this again")
                 .into());
         }
         steps += list.len();
@@ -116,18 +116,21 @@ pub(crate) fn refuse(plan: &Plan) -> Result<()> {
     Err(Advice::refused_for(reasons).into())
 }
 
-/// A plan that breaks a law is a mistake of this program, and nothing of it is done.
+/// A plan that breaks a law is a bug in the planner; none of its steps is carried out.
 fn sound(inventory: &Inventory, facts: &Facts, plan: &Plan) -> Result<()> {
     let breaches: Vec<String> = lint(inventory, facts, plan).iter().map(ToString::to_string).collect();
     if breaches.is_empty() {
         return Ok(());
     }
-    Err(Advice::failed(format!("the plan is not sound, and nothing of it was done: {}", breaches.join("; ")))
-        .hint("this is a mistake of the program: please report it, with the log of this run and `cluster plan --json`")
-        .into())
+    Err(Advice::failed(format!(
+        "the plan breaks a safety rule, so nothing was done: {}",
+        breaches.join("; ")
+    ))
+    .hint("this is a bug: please report it, with the log of this run and the output of `cluster plan --json`")
+    .into())
 }
 
-/// What must not be forgotten: that this cluster exists.
+/// Records that this cluster exists.
 fn remember(world: &World, facts: &Facts) -> Result<()> {
     let mut identifier = None;
     if let crate::plan::roles::Primary::One(name) = crate::plan::roles::primary(&world.inventory, facts) {
@@ -200,12 +203,12 @@ async fn run_phase(
 
 fn interrupted() -> anyhow::Error {
     Advice::failed("interrupted")
-        .hint("what was begun was finished, nothing else was; run `cluster up` again to go on")
+        .hint("the steps in progress were finished and no others were started; run `cluster up` again to continue")
         .exit(Exit::Interrupted)
         .into()
 }
 
-/// Does the steps of one lane, one after the other.
+/// Carries out the steps of one lane in sequence.
 async fn run_lane(
     world: &Arc<World>,
     facts: &Facts,

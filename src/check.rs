@@ -1,4 +1,4 @@
-//! The proof that a cluster takes writes: log in from here, the way an application would, and write.
+//! Proves that a cluster takes writes: logs in from here as an application would, and writes.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use tokio_postgres::error::SqlState;
 
 use crate::error::Advice;
 
-/// What a write showed.
+/// The result of a test write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Written {
-    /// The node that took it, by its `cluster_name`.
+    /// The node that accepted the write, by its `cluster_name`.
     pub node: String,
     /// This machine's address, as PostgreSQL saw it.
     pub client: Option<String>,
@@ -72,7 +72,7 @@ async fn write_once(address: &str, port: u16, password: &SecretString) -> Result
     Ok(Written { node: row.get(0), client: row.get(1) })
 }
 
-/// How the role `cluster` is logged in as, on one host or on several.
+/// Connection settings for the role `cluster`, for one host or several.
 pub(crate) fn login(hosts: &[String], port: u16, password: &SecretString) -> tokio_postgres::Config {
     let mut config = tokio_postgres::Config::new();
     // An address for each host, or for none.
@@ -92,20 +92,21 @@ pub(crate) fn login(hosts: &[String], port: u16, password: &SecretString) -> tok
     config
 }
 
-/// PostgreSQL's own words, and what to do about the usual ones.
+/// PostgreSQL's message, with a hint for common errors.
 fn explain(error: tokio_postgres::Error) -> anyhow::Error {
     let Some(db) = error.as_db_error() else { return anyhow::Error::new(error) };
     let message = format!("PostgreSQL: {}", db.message());
     if *db.code() == SqlState::INVALID_AUTHORIZATION_SPECIFICATION {
         return Advice::failed(message)
-            .hint("that is the address it sees you come from: add it to `clients` in the inventory")
+            .hint("PostgreSQL sees this machine at that address: add it to `clients` in the inventory")
             .into();
     }
     anyhow::anyhow!(message)
 }
 
-/// TLS that encrypts and authenticates nobody, which is what `sslmode=require` means. Channel binding, which would prove
-/// who answers, cannot be had here: tokio-postgres-rustls 0.13 reads the certificate wrongly and supplies no hash of it.
+/// TLS that encrypts and authenticates nobody, which is what `sslmode=require` means. Channel binding, which would
+/// prove who answers, cannot be had here: tokio-postgres-rustls 0.13 reads the certificate wrongly and supplies no hash
+/// of it.
 pub(crate) fn encrypt_only() -> rustls::ClientConfig {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     rustls::ClientConfig::builder_with_provider(provider.clone())

@@ -1,220 +1,243 @@
 //! The command line.
 
+mod synonym;
+
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueHint};
 
 use crate::error::Advice;
 
-/// Makes and keeps a PostgreSQL cluster that survives the loss of a server
+/// Build and run a PostgreSQL cluster that survives the loss of a server
 ///
-/// Everything follows from one inventory file: `cluster up` makes the world as the file says, and running it again
-/// changes only what differs.
+/// One inventory file describes the cluster. `cluster up` creates what is missing and changes what differs; it can be
+/// run again at any time.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, after_help = EXIT_CODES)]
 pub struct Cli {
     /// What to do
     #[command(subcommand)]
     pub command: Command,
-    /// Print JSON, for programs
+    /// Print JSON
     #[arg(long, global = true)]
     pub json: bool,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed (run it again), 2 wrong command line or inventory, \
-                          3 refused (nothing was changed), 4 unhealthy, 5 another run is at work, 130 interrupted";
+impl Cli {
+    /// Parses the command line; ends the program with usage, help or version where that is what it asks for.
+    pub fn of_the_process() -> Cli {
+        let word = std::env::args_os().nth(1);
+        let word = word.as_deref().and_then(std::ffi::OsStr::to_str);
+        Cli::try_parse().unwrap_or_else(|error| synonym::explain(error, word).exit())
+    }
+}
 
-/// Where the inventory is.
+const EXAMPLE: &str = concat!("The smallest inventory:\n\n", include_str!("inventory/example.yaml"));
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed (run it again), 2 wrong command line or inventory, \
+                          3 refused (nothing was changed), 4 unhealthy, 5 another run in progress, 130 interrupted";
+
+/// The inventory, named after the subcommand.
 #[derive(Debug, Args)]
 pub struct InventoryArg {
     /// The inventory file
-    #[arg(short, long, value_name = "FILE", env = "CLUSTER_INVENTORY")]
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath, env = "CLUSTER_INVENTORY")]
     pub inventory: PathBuf,
 }
 
-/// The same before or behind a subcommand of its own.
+/// The inventory, named before or after a nested subcommand.
 #[derive(Debug, Args)]
 pub struct InventoryAnywhere {
     /// The inventory file
-    #[arg(short, long, value_name = "FILE", env = "CLUSTER_INVENTORY", global = true)]
+    #[arg(
+        short,
+        long,
+        value_name = "FILE",
+        value_hint = ValueHint::FilePath,
+        env = "CLUSTER_INVENTORY",
+        global = true
+    )]
     inventory: Option<PathBuf>,
 }
 
 impl InventoryAnywhere {
-    /// The file.
+    /// The file named.
     ///
     /// # Errors
-    /// When none is named.
+    /// If no file is named.
     pub fn file(self) -> Result<PathBuf, Advice> {
         self.inventory.ok_or_else(|| {
-            Advice::usage("no inventory is named").hint("--inventory FILE, or CLUSTER_INVENTORY, names it")
+            Advice::usage("no inventory given").hint("use --inventory FILE, or set CLUSTER_INVENTORY")
         })
     }
 }
 
-/// A failover that a person wants.
+/// Arguments of `cluster failover`.
 #[derive(Debug, Args)]
 pub struct FailoverArgs {
-    /// The node that becomes primary
+    /// The node to promote
     #[arg(required_if_eq("force", "true"))]
     pub node: Option<String>,
-    /// Without a majority, on your word that the others are lost
+    /// Promote without a majority; you assert that the other nodes are lost
     #[arg(long)]
     pub force: bool,
-    /// Leave the droplets of data nodes that cannot be reached as they are; they are switched off otherwise
+    /// Do not power off the droplets of unreachable data nodes first
     #[arg(long, requires = "force")]
     pub no_power_off: bool,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(short, long)]
     pub yes: bool,
 }
 
-/// The commands.
+/// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Make the cluster as the inventory says, or finish what an earlier run began
+    /// Create the cluster, or bring it to the state that the inventory describes
+    #[command(after_long_help = EXAMPLE)]
     Up {
         /// The inventory
         #[command(flatten)]
         inventory: InventoryArg,
     },
-    /// Show what `up` would do, and why
+    /// Show what `up` would do and why
     Plan {
         /// The inventory
         #[command(flatten)]
         inventory: InventoryArg,
-        /// Exit with 4 if there is anything to do
+        /// Exit with code 4 if there is anything to do
         #[arg(long)]
         check: bool,
     },
-    /// Show the nodes, their live roles, and what is wrong
+    /// Show the nodes, their current roles and any problems
     Status {
         /// The inventory
         #[command(flatten)]
         inventory: InventoryArg,
     },
-    /// Let a standby take over, planned: nothing acknowledged is lost
+    /// Move the primary to a standby without losing a write
     ///
-    /// The primary stops cleanly, hands the lease over once the standby has its last byte, and becomes a standby.
+    /// The primary shuts down cleanly, hands the lease to the standby once it has received all WAL, and rejoins as a
+    /// standby.
     Switchover {
         /// The inventory
         #[command(flatten)]
         inventory: InventoryArg,
-        /// The node that takes over; the standby with the least to replay if left out
+        /// The standby to promote [default: the one with the least WAL to replay]
         to: Option<String>,
     },
-    /// Make a node primary although no majority is left, or although it lacks too much; with --force alone
+    /// Force a promotion without a majority (requires --force)
     ///
-    /// Where a majority is healthy the guards do it by themselves, and this command says so. By force, transactions may
-    /// be lost, and an old primary that still runs may go on taking writes: it names all of that, and asks.
+    /// While a majority is healthy, the nodes fail over by themselves, and this command explains what they are waiting
+    /// for. A forced promotion may lose transactions, and an old primary that is still running may keep taking writes:
+    /// the command lists what is at risk and asks.
     Failover {
         /// The inventory
         #[command(flatten)]
         inventory: InventoryArg,
-        /// What is wanted
+        /// The arguments
         #[command(flatten)]
         failover: FailoverArgs,
     },
-    /// Make a standby of a node that was primary, now rather than when its guard next tries
+    /// Turn a former primary into a standby now
     Rejoin {
         /// The inventory
         #[command(flatten)]
         inventory: InventoryArg,
         /// The node
         node: String,
-        /// Do not rewind: clone it anew, beside its old data, which is kept until the clone works
+        /// Clone from the primary instead of rewinding; the old data is kept until the clone works
         #[arg(long)]
         clone: bool,
-        /// Do not ask where rows are given up that no other node has
-        #[arg(long)]
+        /// Do not ask for confirmation before giving up rows that no other node has
+        #[arg(short, long)]
         yes: bool,
     },
-    /// Take a node out of the cluster: its vote, then what runs on it, then its droplet
+    /// Remove a node: its vote, its services, then its droplet
     Remove {
-        /// The inventory, with the node still in it
+        /// The inventory, which must still list the node
         #[command(flatten)]
         inventory: InventoryArg,
         /// The node
         node: String,
-        /// Do not ask
-        #[arg(long)]
+        /// Do not ask for confirmation
+        #[arg(short, long)]
         yes: bool,
     },
-    /// Tell the last failover or switchover as one story, with the seconds that each part of it took
+    /// Show the timeline of the last failover or switchover, with the duration of each phase
     Explain {
         /// The inventory
         #[command(flatten)]
         inventory: InventoryArg,
-        /// All that the nodes remember, a line each
+        /// List every event that the journals record, one per line
         #[arg(long)]
         list: bool,
     },
-    /// Let the guards start, promote and rejoin nothing, for maintenance
+    /// Suspend automatic failover for maintenance
     ///
-    /// No node takes over until `cluster resume`. A primary that loses its lease is stopped all the same.
+    /// Until `cluster resume`, the guards do not start, promote or rejoin PostgreSQL. A primary that loses its lease is
+    /// still stopped.
     Pause {
         /// The inventory
         #[command(flatten)]
         inventory: InventoryArg,
     },
-    /// End a pause
+    /// Resume automatic failover
     Resume {
         /// The inventory
         #[command(flatten)]
         inventory: InventoryArg,
     },
-    /// Lose the primary on purpose, with clients at work, and report what they saw
+    /// Fail the primary on purpose under load and report what clients saw
     ///
-    /// Asks before anything is done, and puts everything back: what was switched off, stopped or cut off, and the table
-    /// that was written to. The node that took over stays primary.
+    /// Asks first, and undoes the fault at the end. The node that took over remains primary.
     Drill {
         /// The inventory
         #[command(flatten)]
         inventory: InventoryArg,
-        /// The drill
+        /// The arguments
         #[command(flatten)]
         drill: crate::commands::drill::DrillArgs,
     },
-    /// Print what an application needs to reach the cluster
+    /// Print connection settings for applications
     ///
-    /// Writes go to the floating IP, reads to every data node. The password is not printed but named by the file that
-    /// holds it, unless --with-password asks for it.
+    /// Writes go to the floating IP, reads to every data node. The password is not included, only the file that holds
+    /// it, unless --with-password is given.
     Connect {
         /// The inventory
         #[command(flatten)]
         inventory: InventoryArg,
-        /// What is printed
+        /// The arguments
         #[command(flatten)]
         connect: crate::commands::connect::ConnectArgs,
     },
-    /// Open a psql session on the node that takes writes, or on another
+    /// Open a psql session on the primary or another node
     Psql {
         /// The inventory
         #[command(flatten)]
         inventory: InventoryArg,
-        /// The session
+        /// The arguments
         #[command(flatten)]
         psql: crate::commands::psql::PsqlArgs,
     },
-    /// Log in to a node, with the cluster's own key and known hosts
+    /// Log in to a node with the cluster's key and pinned host keys
     Ssh {
         /// The inventory
         #[command(flatten)]
         inventory: InventoryArg,
-        /// Where to
+        /// The arguments
         #[command(flatten)]
         ssh: crate::commands::ssh::SshArgs,
     },
-    /// Show what the guards, PostgreSQL and repmgrd have written into the nodes' journals
+    /// Show the journals of the guards, PostgreSQL and repmgrd
     Logs {
         /// The inventory
         #[command(flatten)]
         inventory: InventoryArg,
-        /// Which of it
+        /// The arguments
         #[command(flatten)]
         logs: crate::commands::ssh::LogsArgs,
     },
-    /// Make, list and drop databases of applications
+    /// Create, list and drop application databases
     Db {
         /// The inventory
         #[command(flatten)]
@@ -223,7 +246,7 @@ pub enum Command {
         #[command(subcommand)]
         command: crate::commands::db::DbCommand,
     },
-    /// Make, list and drop roles of applications, and renew their passwords
+    /// Create, list and drop application roles, and change their passwords
     User {
         /// The inventory
         #[command(flatten)]
@@ -232,29 +255,29 @@ pub enum Command {
         #[command(subcommand)]
         command: crate::commands::user::UserCommand,
     },
-    /// Delete what `up` made at the provider; stop it on hosts that exist
+    /// Delete the cluster at the provider, or stop it on existing hosts
     Down {
         /// The inventory
         #[command(flatten)]
         inventory: InventoryArg,
-        /// Do not ask
+        /// Do not ask for confirmation
         #[arg(short, long)]
         yes: bool,
     },
-    /// A cloud on this machine, for trials and tests
+    /// Run a local lab cloud for trials and tests
     Lab(crate::commands::lab::LabArgs),
     /// Print a completion script
     Completions {
         /// The shell
         shell: clap_complete::Shell,
     },
-    /// Write every script and rendered template into a directory, for linters
+    /// Write every script and rendered template to a directory, for linters
     #[command(hide = true)]
     Render {
         /// The directory
         directory: PathBuf,
     },
-    /// Play a made-up run
+    /// Show a sample of progress output
     #[command(hide = true)]
     Play,
 }

@@ -1,5 +1,6 @@
-//! The commands, one a file: what each reads, does and prints.
+//! The commands, one per file.
 
+mod completions;
 mod confirm;
 pub mod connect;
 pub mod db;
@@ -25,7 +26,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Result;
-use clap::CommandFactory as _;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Cli, Command};
@@ -39,7 +39,7 @@ use crate::world::{Purpose, World};
 /// Runs one command.
 ///
 /// # Errors
-/// Whatever the command cannot mend; [`crate::error::exit_of`] has its exit code.
+/// Any error that the command cannot recover from; [`crate::error::exit_of`] has its exit code.
 pub async fn run(cli: Cli) -> Result<ExitCode> {
     let exit = match cli.command {
         Command::Lab(args) => return lab::run(args, cli.json).await,
@@ -71,10 +71,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         Command::User { inventory, command } => user::run(&inventory.file()?, command, cli.json).await,
         Command::Drill { inventory, drill } => drill::run(&inventory.inventory, drill, cli.json).await,
         Command::Down { inventory, yes } => down::run(&inventory.inventory, yes, cli.json).await,
-        Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "cluster", &mut std::io::stdout());
-            Ok(Exit::Done)
-        }
+        Command::Completions { shell } => Ok(completions::run(shell)),
         Command::Render { directory } => render::run(&directory),
         Command::Play => {
             let (reporter, consumers) = report::start(Format::choose(cli.json), None);
@@ -87,21 +84,21 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
     exit.map(ExitCode::from)
 }
 
-/// The node of the inventory that a person names.
+/// The inventory's node of this name.
 fn declared<'a>(inventory: &'a Inventory, name: &str) -> Result<&'a Node> {
     inventory.node(name).ok_or_else(|| {
         let names: Vec<&str> = inventory.nodes.iter().map(|node| node.name.as_str()).collect();
         Advice::usage(format!("the inventory has no node `{name}`"))
-            .hint(format!("it has {}", names.join(", ")))
+            .hint(format!("its nodes are {}", names.join(", ")))
             .into()
     })
 }
 
-/// The same, for what only a node with data can do.
+/// The inventory's node of this name, for commands that need a data node.
 fn declared_with_data<'a>(inventory: &'a Inventory, name: &str) -> Result<&'a Node> {
     let node = declared(inventory, name)?;
     if node.role == Role::Witness {
-        return Err(Advice::refused(format!("{name} is the witness: it has no data"))
+        return Err(Advice::refused(format!("{name} is the witness and holds no data"))
             .hint("name a data node")
             .into());
     }
@@ -112,7 +109,7 @@ fn read(path: &Path) -> Result<Inventory> {
     Inventory::read(path).map_err(|problems| Advice::usage(problems.to_string()).into())
 }
 
-/// Does `work` in a world of its own, and tells everything that was reported before it returns.
+/// Runs `work` with its own [`World`], and flushes all reports before it returns.
 async fn in_world<T, F, W>(inventory: Inventory, format: Format, log: Option<&str>, work: F) -> Result<T>
 where
     F: FnOnce(Arc<World>) -> W,
@@ -138,7 +135,7 @@ where
     })
 }
 
-/// Cancelled by the first Ctrl-C or SIGTERM; the second ends the program at once.
+/// A token cancelled by the first Ctrl-C or SIGTERM; the second one ends the program immediately.
 fn interruptible() -> CancellationToken {
     let token = CancellationToken::new();
     let stop = token.clone();
@@ -162,7 +159,7 @@ fn interruptible() -> CancellationToken {
                 )]
                 std::process::exit(Exit::Interrupted as i32);
             }
-            tell!("stopping after the steps that are under way; once more to stop at once");
+            tell!("stopping after the steps in progress; interrupt again to stop immediately");
             stop.cancel();
         }
     });

@@ -1,5 +1,5 @@
-//! What an application needs to reach the cluster: values from the inventory, the live health and a password. Pure;
-//! `format` writes them down the way each driver reads them.
+//! Connection settings for applications, from the inventory, the current health and a password. Pure;
+//! `format` renders them for each driver.
 
 pub mod format;
 
@@ -16,36 +16,31 @@ use crate::inventory::{Inventory, Role};
 pub const CONNECT_SECONDS: u32 = 2;
 /// A server that has stopped answering on an open connection is given up after this long.
 pub const SILENCE_SECONDS: u32 = 3;
-/// An idle connection asks this often whether the other end is still there.
+/// Keepalive interval of an idle connection.
 pub const KEEPALIVE_SECONDS: u32 = 2;
 
 /// How an application reaches the cluster.
 #[derive(Clone, Debug)]
 pub struct Connection {
-    /// The cluster's name.
     pub cluster: String,
     /// PostgreSQL's major version.
     pub version: u32,
-    /// The role.
     pub user: String,
-    /// The database.
     pub database: String,
     /// The port, the same everywhere.
     pub port: u16,
-    /// Where writes go: the floating IP; without one, every data node, today's primary first.
+    /// Hosts for writes: the floating IP or, without one, every data node, the current primary first.
     pub write: Vec<Server>,
-    /// Where reads go: every data node, standbys first, the dead last.
+    /// Hosts for reads: every data node, standbys first, unreachable nodes last.
     pub read: Vec<Server>,
     /// The password, or where it is.
     pub password: Password,
 }
 
-/// One address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
-    /// The address.
     pub host: String,
-    /// The node behind it; none behind a floating IP, which moves.
+    /// The node at this address; `None` for a floating IP, which moves.
     pub node: Option<String>,
 }
 
@@ -54,15 +49,14 @@ pub struct Server {
 pub enum Password {
     /// In this file, which libpq and most drivers read if `PGPASSFILE` names it.
     In(PathBuf),
-    /// Written out.
+    /// The password itself.
     Plain(SecretString),
 }
 
-/// The role and the database that are meant when none is named: the inventory's first role that is not a superuser, and a
-/// database that it owns, by the inventory or by what is there (`live`, empty where nobody could be asked).
+/// The role and the database that are meant when none is named: the inventory's first role that is not a superuser, and
+/// a database that it owns, by the inventory or by what is there (`live`, empty where nobody could be asked).
 ///
-/// # Errors
-/// When the inventory declares no role, or the database that is named is not there.
+/// # Errors When the inventory declares no role, or the database that is named is not there.
 pub fn login(
     inventory: &Inventory,
     user: Option<&str>,
@@ -80,8 +74,10 @@ pub fn login(
                 .map(|it| it.name.as_str())
                 .filter(|name| !name.starts_with("template") && !["repmgr", "cluster"].contains(name))
                 .collect();
-            return Err(Advice::refused(format!("there is no database `{name}`"))
-                .hint(format!("there are {}; `cluster db create {name}` makes it", names.join(", "))));
+            return Err(Advice::refused(format!("there is no database `{name}`")).hint(format!(
+                "the databases are {}; `cluster db create {name}` creates it",
+                names.join(", ")
+            )));
         }
         return Ok((user, name.to_owned()));
     }
@@ -106,7 +102,7 @@ pub fn first_user(inventory: &Inventory) -> Result<String, Advice> {
     let first = inventory.users.iter().find(|user| !user.superuser).or(inventory.users.first());
     first.map(|user| user.name.clone()).ok_or_else(|| {
         Advice::refused("the inventory declares no user to log in as")
-            .hint("name one with --user; `cluster user create` makes one")
+            .hint("name a role with --user; `cluster user create` creates one")
     })
 }
 
@@ -138,8 +134,8 @@ pub fn connection(
         None => servers(|node| if node.role == "primary" { 0 } else { 1 }),
     };
     if read.is_empty() {
-        return Err(Advice::refused(format!("cluster `{}` has no data node yet", inventory.cluster))
-            .hint("`cluster up` makes it"));
+        return Err(Advice::refused(format!("cluster `{}` has no running data node", inventory.cluster))
+            .hint("create it with `cluster up`"));
     }
     Ok(Connection {
         cluster: inventory.cluster.clone(),
@@ -153,7 +149,7 @@ pub fn connection(
     })
 }
 
-/// Servers in an order that no failover changes.
+/// Servers in an order that does not change with a failover.
 pub(crate) fn in_order(servers: &[Server]) -> Vec<&Server> {
     let mut servers: Vec<&Server> = servers.iter().collect();
     servers.sort_by_key(|server| &server.host);
@@ -185,11 +181,11 @@ impl Connection {
         single.chain(several).collect()
     }
 
-    /// What to do about the writes, if no address follows the primary.
+    /// A warning if no address follows the primary.
     pub fn warning(&self) -> Option<String> {
         (self.write.len() > 1).then(|| {
-            "there is no floating IP: drivers that cannot look for the primary among several hosts \
-             will not find it after a failover"
+            "there is no floating IP: drivers that cannot find the primary among several hosts \
+             lose it after a failover"
                 .to_owned()
         })
     }

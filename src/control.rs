@@ -1,6 +1,6 @@
-//! What is asked of the guards, and told them, through `cluster-node` on their nodes.
+//! Requests to the guards, through `cluster-node` on their nodes.
 //!
-//! What a person's command, a plan or a drill wants of a guard goes through here, so that none of them imports another.
+//! Commands, plans and drills all use this module to talk to a guard, so none of them imports another.
 
 use anyhow::{Context as _, Result};
 use cluster_contract::request::{Changed, Code, Verdict};
@@ -14,18 +14,17 @@ fn ask(label: &'static str, words: &[&str], seconds: u64) -> Command {
     words.iter().fold(Command::new(label, script::ASK), |command, word| command.arg(*word)).limit(seconds)
 }
 
-/// What the guard of a node says of itself.
+/// The status that a node's guard reports.
 ///
 /// # Errors
 /// When the node is not reached, or its guard does not answer.
 pub async fn status(world: &World, node: &str) -> Result<Status> {
     // Worded so that a program of every build answers in JSON.
     let output = world.run(node, &ask("guard", &["status", "--json"], 10), &|_| {}).await?;
-    serde_json::from_str(&output.stdout)
-        .with_context(|| format!("the answer of {node}'s guard makes no sense"))
+    serde_json::from_str(&output.stdout).with_context(|| format!("cannot parse the answer of {node}'s guard"))
 }
 
-/// Tells the primary's guard to stop, and to let `to` take over. It goes on by itself.
+/// Asks the primary's guard to stop and hand over to `to`. The guards finish by themselves.
 ///
 /// # Errors
 /// When the node is not reached, or its guard does not answer.
@@ -33,7 +32,7 @@ pub async fn hand_over(world: &World, from: &str, to: &str) -> Result<Verdict, R
     verdict(world, from, &ask("hand over", &["hand-over", to], 20)).await
 }
 
-/// Tells a guard to hold the lease without a majority, and to promote.
+/// Asks a guard to take the lease without a majority and to promote.
 ///
 /// # Errors
 /// As [`hand_over`].
@@ -41,7 +40,7 @@ pub async fn take(world: &World, node: &str) -> Result<Verdict, RemoteError> {
     verdict(world, node, &ask("take", &["take"], 20)).await
 }
 
-/// Tells a guard to make a standby of its node now; with `clone` nothing is rewound.
+/// Asks a guard to turn its node into a standby now; `clone` replaces the rewind.
 ///
 /// # Errors
 /// As [`hand_over`].
@@ -50,7 +49,7 @@ pub async fn rejoin(world: &World, node: &str, clone: bool) -> Result<Verdict, R
     verdict(world, node, &ask("rejoin", words, 20)).await
 }
 
-/// Pauses a node, or ends its pause. Whether that changed anything.
+/// Pauses or resumes a node; returns whether that changed anything.
 ///
 /// # Errors
 /// When the node is not reached, or the wish cannot be made to last there.

@@ -1,4 +1,4 @@
-//! What the program tells the outside when it cannot go on: exit codes, and errors that carry a hint.
+//! Exit codes, and errors that carry a hint.
 
 use std::fmt;
 use std::process::ExitCode;
@@ -11,11 +11,11 @@ use crate::visible::visible;
 pub enum Exit {
     /// Everything asked for was done, or there was nothing to do.
     Done = 0,
-    /// The run failed: a host, the API or a step said no. Running it again is safe.
+    /// The run failed: a host, the API or a step returned an error. Running it again is safe.
     Failed = 1,
     /// The command line or the inventory is wrong; nothing was touched.
     Usage = 2,
-    /// The world is not as it must be for this: a foreign database, a missing token, a limit. Nothing was changed.
+    /// A precondition is not met: a foreign database, a missing token, a limit. Nothing was changed.
     Refused = 3,
     /// `status` found something wrong, or `plan --check` found something to do.
     Unhealthy = 4,
@@ -31,7 +31,7 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// An error that knows what to do next and which exit code it deserves.
+/// An error with a hint and an exit code.
 #[derive(Debug)]
 pub struct Advice {
     /// What went wrong, as a lowercase fragment.
@@ -51,43 +51,42 @@ impl fmt::Display for Advice {
 impl std::error::Error for Advice {}
 
 impl Advice {
-    /// A failure in the middle of work.
+    /// A failure during a run.
     pub fn failed(message: impl Into<String>) -> Self {
         Advice { message: message.into(), hint: None, exit: Exit::Failed }
     }
 
-    /// A mistake in what the operator wrote.
+    /// A mistake in the command line or the inventory.
     pub fn usage(message: impl Into<String>) -> Self {
         Advice { message: message.into(), hint: None, exit: Exit::Usage }
     }
 
-    /// A state of the world in which the right thing is to do nothing.
+    /// A precondition that is not met; nothing was changed.
     pub fn refused(message: impl Into<String>) -> Self {
         Advice { message: message.into(), hint: None, exit: Exit::Refused }
     }
 
-    /// Several things that stand in the way, each with what to do about it.
+    /// Several unmet preconditions, each with its hint.
     pub fn refused_for(reasons: impl IntoIterator<Item = (String, String)>) -> Self {
         let mut reasons: Vec<(String, String)> = reasons.into_iter().collect();
         if reasons.len() == 1 {
             let (message, hint) = reasons.remove(0);
             return Advice::refused(message).hint(hint);
         }
-        let mut message = format!("{} things stand in the way", reasons.len());
+        let mut message = format!("{} problems", reasons.len());
         for (reason, hint) in reasons {
             message.push_str(&format!("\n  {reason}\n    hint: {hint}"));
         }
         Advice::refused(message)
     }
 
-    /// Adds what to do next.
+    /// Adds a hint.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    /// Sets the exit code.
     #[must_use]
     pub fn exit(mut self, exit: Exit) -> Self {
         self.exit = exit;
@@ -100,7 +99,7 @@ pub fn exit_of(error: &anyhow::Error) -> Exit {
     error.chain().find_map(exit).unwrap_or(Exit::Failed)
 }
 
-/// What a cause says of the exit code. A token that the provider refuses changed nothing.
+/// The exit code of a cause. A token that the provider rejects changed nothing.
 fn exit(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     if let Some(advice) = cause.downcast_ref::<Advice>() {
         return Some(advice.exit);
@@ -112,7 +111,7 @@ fn exit(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     }
 }
 
-/// What a cause says that one could do.
+/// The hint of a cause.
 fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
     if let Some(hinted) = cause.downcast_ref::<Hinted>() {
         return Some(hinted.hint.clone());
@@ -150,17 +149,17 @@ impl std::error::Error for Hinted {
     }
 }
 
-/// Says what can be done about an error, whatever it is.
+/// Adds a hint to any error.
 pub fn hinted(error: impl Into<anyhow::Error>, hint: impl Into<String>) -> anyhow::Error {
     Hinted { error: error.into(), hint: hint.into() }.into()
 }
 
-/// Says where the log of a run is that failed in the middle of its work.
+/// Adds the path of the log to the error of a failed run.
 pub fn with_log(error: anyhow::Error, log: &std::path::Path) -> anyhow::Error {
     if exit_of(&error) != Exit::Failed || !log.exists() {
         return error;
     }
-    hinted(error, format!("everything that was seen is in {}", log.display()))
+    hinted(error, format!("the full log is {}", log.display()))
 }
 
 /// The chain of `error` and its hints, as they are shown to a person: one cause a line, hints last.
@@ -226,10 +225,7 @@ mod tests {
     fn a_failed_run_says_where_its_log_is() {
         let log = tempfile::NamedTempFile::new().unwrap();
         let failed = render(&with_log(anyhow::anyhow!("pg1: no"), log.path()));
-        assert_eq!(
-            failed,
-            format!("error: pg1: no\nhint: everything that was seen is in {}\n", log.path().display())
-        );
+        assert_eq!(failed, format!("error: pg1: no\nhint: the full log is {}\n", log.path().display()));
         let refused = render(&with_log(Advice::refused("no").into(), log.path()));
         assert_eq!(refused, "error: no\n");
     }

@@ -1,4 +1,4 @@
-//! What the world looks like: plain values, read once, changed by nobody. `probe` reads a host.
+//! The observed state, as plain values that are read once and never changed. `probe` reads a host.
 
 pub mod host;
 pub mod probe;
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Facts {
-    /// What the provider's API lists; none where hosts are named by address.
+    /// What the provider's API lists; `None` for existing hosts.
     pub cloud: Option<Cloud>,
     /// The hosts, by node name. Every node of the inventory has an entry.
     pub hosts: BTreeMap<String, Host>,
@@ -29,21 +29,19 @@ pub struct Cloud {
     pub ssh_key: bool,
     /// The nodes' droplets, by the node's name: with the cluster's tag and that name, or made as it and remembered.
     pub droplets: BTreeMap<String, Droplet>,
-    /// Droplets that belong to the cluster, and to no node of the inventory.
+    /// Droplets that belong to the cluster but to no node of the inventory.
     pub strays: Vec<Stray>,
     /// The cluster's floating IP.
     pub floating_ip: Option<FloatingIp>,
-    /// The address that is recorded as the cluster's, where a droplet that is not the cluster's has it.
+    /// The address recorded as the cluster's, if it is assigned to a droplet outside the cluster.
     pub taken: Option<FloatingIp>,
-    /// Why the provider was not asked, where all of this is what this machine remembers.
+    /// Why the provider was not asked, if all of this comes from this machine's state.
     pub remembered: Option<String>,
 }
 
-/// A droplet.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Droplet {
-    /// Its id.
     pub id: u64,
     /// `new`, `active`, `off` or `archive`.
     pub status: String,
@@ -54,10 +52,8 @@ pub struct Droplet {
     /// Its region, size and image, by slug; none where the API does not say.
     #[serde(default)]
     pub region: Option<String>,
-    /// Its size.
     #[serde(default)]
     pub size: Option<String>,
-    /// Its image.
     #[serde(default)]
     pub image: Option<String>,
     /// Id of its VPC.
@@ -66,41 +62,38 @@ pub struct Droplet {
     /// Whether it carries the tag that names the floating IP.
     #[serde(default)]
     pub records_floating_ip: bool,
-    /// Its name at the provider, where that is not the node's: somebody renamed it.
+    /// The droplet's name at the provider, if it differs from the node's: it was renamed.
     #[serde(default)]
     pub renamed: Option<String>,
     /// Whether it has lost the cluster's tag.
     #[serde(default)]
     pub untagged: bool,
-    /// Whether the provider has failed to make it: it never ran, and never will.
+    /// Whether the provider failed to create it: it never ran, and never will.
     #[serde(default)]
     pub failed: bool,
 }
 
-/// A droplet that belongs to the cluster, and to no node of the inventory.
+/// A droplet that belongs to the cluster but to no node of the inventory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Stray {
-    /// Its id.
     pub id: u64,
     /// Its name at the provider.
     pub name: String,
     /// Whether it has the cluster's tag.
     pub tagged: bool,
-    /// The node that it was made as, where that is known.
+    /// The node that it was created as, if known.
     #[serde(default)]
     pub node: Option<String>,
 }
 
 impl Stray {
-    /// What it is, in words.
+    /// Describes the droplet.
     pub fn describe(&self, cluster: &str) -> String {
         let Stray { id, name, node, .. } = self;
-        let made = node.as_ref().map_or(String::new(), |node| format!(" was made as {node},"));
+        let made = node.as_ref().map_or(String::new(), |node| format!(", created as {node},"));
         if self.tagged {
-            format!(
-                "droplet {id} `{name}`{made} has the tag cluster:{cluster} and is no node of the inventory"
-            )
+            format!("droplet {id} `{name}`{made} has the tag cluster:{cluster} but is not in the inventory")
         } else {
             format!("droplet {id} `{name}`{made} has lost the tag cluster:{cluster}")
         }
@@ -117,22 +110,20 @@ impl Droplet {
     }
 }
 
-/// A floating IP.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FloatingIp {
-    /// The address.
     pub address: Ipv4Addr,
-    /// The droplet that it leads to.
+    /// The droplet that it is assigned to.
     pub droplet: Option<u64>,
 }
 
 impl FloatingIp {
-    /// That a stranger has it, in words.
+    /// Says that a droplet outside the cluster has the address.
     pub fn stranger(&self) -> String {
         let holder = self.droplet.map_or("nobody".into(), |id| format!("droplet {id}"));
         format!(
-            "{} is recorded as the cluster's floating IP and is assigned to {holder}, which is not the cluster's",
+            "{} is recorded as the cluster's floating IP but is assigned to {holder}, which is not part of the cluster",
             self.address
         )
     }
@@ -142,18 +133,18 @@ impl FloatingIp {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Host {
-    /// There is no droplet for it yet.
+    /// The droplet does not exist.
     Missing,
-    /// Its droplet is switched off.
+    /// The droplet is off.
     Off,
-    /// SSH does not get in.
+    /// SSH cannot log in.
     Unreachable {
-        /// What ssh said.
+        /// ssh's message.
         why: String,
-        /// Whether waiting can help: nobody has ever logged in to it, so that it may still be booting.
+        /// Whether waiting can help: no login has ever succeeded, so the host may still be booting.
         young: bool,
     },
-    /// SSH gets in.
+    /// SSH can log in.
     Up(Box<HostFacts>),
 }
 
@@ -166,29 +157,29 @@ impl Host {
         }
     }
 
-    /// Why nothing can be done on it, in words; none if it can be reached.
+    /// Why the host cannot be used, in words; `None` if it is reachable.
     pub fn absence(&self) -> Option<String> {
         match self {
             Host::Up(_) => None,
             Host::Missing => Some("it has no droplet".into()),
             Host::Off => Some("its droplet is off".into()),
-            Host::Unreachable { why, .. } => Some(format!("cannot be reached: {why}")),
+            Host::Unreachable { why, .. } => Some(format!("it is unreachable: {why}")),
         }
     }
 }
 
-/// What this machine remembers.
+/// This machine's state.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Local {
-    /// The cluster's system identifier, once a primary was made.
+    /// The cluster's system identifier, once a primary was initialized.
     pub system_identifier: Option<String>,
-    /// The highest configuration of members that was handed out from here.
+    /// The highest membership generation assigned by this machine.
     pub generation: u64,
     /// Public host keys that user data carried, by node: to be replaced as soon as a host is up.
     pub bootstrap_keys: BTreeMap<String, String>,
     /// Hash of the node's program that belongs to this operator's program.
     pub node_program: String,
-    /// Where each node is reached by the others, when the provider knows.
+    /// The address at which the other nodes reach each node, if the provider knows it.
     pub connection_hosts: BTreeMap<String, IpAddr>,
 }

@@ -1,4 +1,4 @@
-//! From facts to a report a person can act on: pure.
+//! Turns facts into a report that an operator can act on. Pure.
 
 use std::collections::BTreeMap;
 
@@ -16,64 +16,57 @@ use crate::plan::roles::{self, Data, Primary};
 /// The state of a cluster.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Health {
-    /// The cluster's name.
     pub cluster: String,
-    /// Whether nothing is wrong.
+    /// Whether there is no problem.
     pub healthy: bool,
     /// The node that takes writes.
     pub primary: Option<String>,
     /// The floating IP and the node that has it.
     pub floating_ip: Option<FloatingIp>,
-    /// The node that holds the lease, and so the right to take writes.
+    /// The node that holds the lease.
     pub holder: Option<String>,
-    /// Whether that node says so itself; if not, it is what the voters remember.
+    /// Whether that node confirms it; otherwise it is what the voters report.
     pub holder_confirmed: bool,
-    /// Whether another node would take over by itself.
+    /// Whether failover is automatic.
     pub failover: Failover,
-    /// Whether a person has paused any node.
+    /// Whether any node is paused.
     pub paused: bool,
     /// The nodes, in the inventory's order.
     pub nodes: Vec<Node>,
-    /// What is wrong, in words.
+    /// The problems, as text.
     pub problems: Vec<String>,
-    /// Why the provider was not asked, where its part is what this machine remembers.
+    /// Why the provider was not asked, if its part comes from this machine's state.
     pub provider: Option<String>,
 }
 
 /// Whether another node would take over by itself if the primary were lost now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Failover {
-    /// Would one?
     pub automatic: bool,
-    /// Why not.
     pub why: Option<String>,
 }
 
-/// The floating IP.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FloatingIp {
-    /// The address.
     pub address: String,
     /// The node that it leads to.
     pub node: Option<String>,
 }
 
-/// One node.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Node {
-    /// Its name.
     pub name: String,
-    /// Its live role: `primary`, `standby`, `witness`, or `none`.
+    /// Current role: `primary`, `standby`, `witness`, or `none`.
     pub role: String,
     /// The role that the inventory starts it with.
     pub inventory_role: Role,
     /// `running`, `streaming`, `stopped`, `unreachable`, `off`, `missing`, …
     pub state: String,
-    /// Where SSH goes.
+    /// The SSH address.
     pub address: Option<String>,
     /// PostgreSQL's timeline.
     pub timeline: Option<u32>,
-    /// How much WAL it has still to replay, in bytes.
+    /// WAL not yet replayed, in bytes.
     pub lag_bytes: Option<u64>,
     /// repmgrd's state in systemd.
     pub repmgrd: Option<String>,
@@ -81,15 +74,15 @@ pub struct Node {
     pub guard: Option<String>,
     /// PostgreSQL's version.
     pub version: Option<String>,
-    /// Whether it has a vote; none if its guard does not say who has.
+    /// Whether it has a vote; `None` if its guard does not report the members.
     pub votes: Option<bool>,
-    /// Whether a person has paused it; none if its guard says nothing.
+    /// Whether it is paused; `None` without an answer from its guard.
     pub paused: Option<bool>,
-    /// What its guard is doing, and why it does nothing else; none if it says nothing.
+    /// What its guard is doing, or why it is idle; `None` without an answer.
     pub guard_says: Option<String>,
 }
 
-/// Looks at everything.
+/// Evaluates the facts.
 pub fn health(inventory: &Inventory, facts: &Facts, addresses: &BTreeMap<String, String>) -> Health {
     let primary = roles::primary(inventory, facts);
     let mut problems = Vec::new();
@@ -101,9 +94,9 @@ pub fn health(inventory: &Inventory, facts: &Facts, addresses: &BTreeMap<String,
         let unseen: Vec<&str> =
             inventory.data_nodes().filter(unseen).map(|node| node.name.as_str()).collect();
         problems.push(if unseen.is_empty() {
-            "there is no cluster yet: `cluster up` makes it".into()
+            "the cluster does not exist yet: `cluster up` creates it".into()
         } else {
-            format!("whether there is a cluster is not known: {} cannot be asked", unseen.join(", "))
+            format!("cannot tell whether the cluster exists: no answer from {}", unseen.join(", "))
         });
     };
     let name = match &primary {
@@ -118,7 +111,7 @@ pub fn health(inventory: &Inventory, facts: &Facts, addresses: &BTreeMap<String,
         }
         Primary::Gone(identifier) => {
             problems.push(format!(
-                "no host holds any of the cluster that this machine remembers (system identifier {identifier})"
+                "no host has data of the cluster that this machine remembers (system identifier {identifier})"
             ));
             None
         }
@@ -163,7 +156,7 @@ pub fn health(inventory: &Inventory, facts: &Facts, addresses: &BTreeMap<String,
     }
 }
 
-/// Droplets that are not where they should be.
+/// Reports droplets that are renamed, untagged or unknown.
 fn mislaid(inventory: &Inventory, facts: &Facts, problems: &mut Vec<String>) {
     let Some(cloud) = &facts.cloud else { return };
     for node in &inventory.nodes {
@@ -177,12 +170,12 @@ fn mislaid(inventory: &Inventory, facts: &Facts, problems: &mut Vec<String>) {
     }
 }
 
-/// What the guard of a node says of itself.
+/// The status that a node's guard reports.
 fn guard<'a>(facts: &'a Facts, node: &str) -> Option<&'a Status> {
     facts.hosts.get(node)?.up()?.guard.as_ref()
 }
 
-/// A pause is loud: whoever forgets it finds out when a server is lost.
+/// Reports a pause as a problem: a forgotten one shows only when a server is lost.
 fn pause(inventory: &Inventory, facts: &Facts, problems: &mut Vec<String>) {
     let mut paused = Vec::new();
     let mut others = Vec::new();
@@ -198,36 +191,39 @@ fn pause(inventory: &Inventory, facts: &Facts, problems: &mut Vec<String>) {
         return;
     }
     let since = paused.iter().filter_map(|name| guard(facts, name)?.paused_since.as_deref()).min();
-    let since = since.map_or(String::new(), |since| format!(" since {since}"));
+    let since = since.map_or(String::new(), |since| match since.parse::<jiff::Timestamp>() {
+        Ok(since) => format!(" since {}", since.strftime("%F %TZ")),
+        Err(_) => format!(" since {since}"),
+    });
     let others = if others.is_empty() { String::new() } else { format!(" ({})", others.join(", ")) };
     problems.push(format!(
-        "PAUSED on {}{since}{others}: guards start, promote and rejoin nothing there; `cluster resume` ends it",
+        "PAUSED on {}{since}{others}: guards there do not start, promote or rejoin PostgreSQL; `cluster resume` ends the pause",
         paused.join(", ")
     ));
 }
 
-/// What was done by force stays loud until a majority is back.
+/// Reports a forced primary until a majority is back.
 fn forced(inventory: &Inventory, facts: &Facts, problems: &mut Vec<String>) {
     for node in &inventory.nodes {
         let Some(guard) = guard(facts, &node.name) else { continue };
         if guard.forced {
             problems.push(format!(
-                "{} took over BY FORCE, and no majority has granted it since: nothing fails over, and it does not stop \
-                 when it is cut off; bring the others back where they reach it",
+                "{} took over BY FORCE and has had no majority since: there is no failover, and it is not fenced \
+                 when it is cut off; bring the other nodes back where they can reach it",
                 node.name
             ));
         }
         if guard.diverged_data_kept {
             problems.push(format!(
-                "{}: took writes beside another primary; its data is kept as it is until you have looked at it and \
-                 `cluster rejoin {}` gives it up",
+                "{}: took writes while another node was primary; its data is kept until you have checked it and \
+                 given it up with `cluster rejoin {}`",
                 node.name, node.name
             ));
         }
     }
 }
 
-/// Who holds the lease, and whether that node says so of itself; else it is the one that most voters name.
+/// The lease holder, and whether that node confirms it; otherwise the node that most voters name.
 fn holder(inventory: &Inventory, facts: &Facts) -> (Option<String>, bool) {
     let says = |name: &str| facts.hosts.get(name).and_then(|host| host.up()?.holds_lease());
     if let Some(node) = inventory.nodes.iter().find(|node| says(&node.name) == Some(true)) {
@@ -245,14 +241,14 @@ fn failover(inventory: &Inventory, primary: &Primary, nodes: &[Node]) -> Failove
     let nodes: Vec<&Node> = nodes.iter().filter(|node| node.votes != Some(false)).collect();
     let count = nodes.len();
     if *primary == Primary::Never {
-        return off("there is no cluster yet".into());
+        return off("the cluster does not exist yet".into());
     }
     if inventory.data_nodes().count() < 2 {
         return off("there is no standby".into());
     }
     if count < 3 {
         return off(
-            "two nodes have no majority when one is lost; a third, for instance a witness, turns it on"
+            "two nodes have no majority when one is lost; add a third, for instance a witness, to turn it on"
                 .into(),
         );
     }
@@ -261,22 +257,19 @@ fn failover(inventory: &Inventory, primary: &Primary, nodes: &[Node]) -> Failove
     let takes_writes = |node: &&Node| node.role == "primary";
     if nodes.iter().any(takes_writes) {
         if !nodes.iter().any(|node| node.state == "streaming" && node.paused != Some(true)) {
-            let why = if paused.is_empty() {
-                "no standby streams"
-            } else {
-                "no standby streams that is not paused"
-            };
+            let why =
+                if paused.is_empty() { "no standby streams" } else { "every streaming standby is paused" };
             return off(why.into());
         }
         let within = |node: &Node| node.lag_bytes.is_none_or(|lag| lag <= inventory.failover.lag_limit_bytes);
         if !nodes.iter().any(|node| node.state == "streaming" && node.paused != Some(true) && within(node)) {
-            return off("every standby is further behind than failover.lag_limit allows".into());
+            return off("every standby lags by more than failover.lag_limit".into());
         }
         let voters: Vec<&Node> = nodes.into_iter().filter(|node| !takes_writes(node)).collect();
         let there = voters.iter().filter(|node| node.guard.as_deref() == Some("active")).count();
         if there < count / 2 + 1 {
             return off(format!(
-                "without the primary {there} of {count} guards would be left, and a majority is {}",
+                "without the primary, {there} of {count} guards would remain, and a majority is {}",
                 count / 2 + 1
             ));
         }
@@ -286,17 +279,17 @@ fn failover(inventory: &Inventory, primary: &Primary, nodes: &[Node]) -> Failove
         let there = |node: &&&Node| node.guard.as_deref() == Some("active");
         let (guards, majority) = (nodes.iter().filter(there).count(), count / 2 + 1);
         if guards < majority {
-            return off(format!("{guards} of {count} guards can be reached, and a majority is {majority}"));
+            return off(format!("{guards} of {count} guards are reachable, and a majority is {majority}"));
         }
         let has_data = |node: &&Node| node.inventory_role != Role::Witness && node.state != "bare";
         if !nodes.iter().filter(there).any(has_data) {
-            return off("no node with data and a guard can be reached".into());
+            return off("no data node with a guard is reachable".into());
         }
     }
     Failover { automatic: true, why: None }
 }
 
-/// Whether the guard of a node says that the floating IP leads to it.
+/// Whether a node's guard reports that it has the floating IP.
 fn has_address(facts: &Facts, node: &str) -> bool {
     guard(facts, node).is_some_and(|guard| guard.has_address == Some(true))
 }
@@ -326,7 +319,7 @@ fn floating_ip(
     }
     let Some(found) = found else {
         if wanted && !cloud.droplets.is_empty() {
-            problems.push("the cluster has no floating IP: `cluster up` makes one".into());
+            problems.push("the cluster has no floating IP: `cluster up` creates one".into());
         }
         return None;
     };
@@ -339,35 +332,34 @@ fn floating_ip(
         && holder.as_deref() != Some(primary)
     {
         let where_to = holder.as_deref().unwrap_or("nowhere");
-        problems.push(format!("the floating IP {} leads to {where_to}, not to {primary}", found.address));
+        problems.push(format!("the floating IP {} points to {where_to}, not to {primary}", found.address));
     }
     Some(FloatingIp { address: found.address.to_string(), node: holder })
 }
 
-/// What a guard says is wrong with its node, beside what it does about it.
+/// Problems that a guard reports about its node.
 fn complaints(facts: &Facts, guard: &Status, votes: Option<bool>) -> Vec<String> {
     let mut found = Vec::new();
     if votes == Some(false) {
-        found.push("has no vote yet, and would not take over: `cluster up` gives it one".to_owned());
+        found.push("has no vote yet and would not take over: `cluster up` gives it one".to_owned());
     }
     if let Some(why) = &guard.cannot_persist {
-        found.push(format!("its guard cannot write down what it grants, and grants nothing: {why}"));
+        found.push(format!("its guard cannot persist its vote and grants nothing: {why}"));
     }
     if let Some(why) = &guard.no_room {
-        found
-            .push(format!("its disk takes nothing else: no journal is kept, and it could not rejoin: {why}"));
+        found.push(format!("its disk is full: no journal is written, and the node could not rejoin: {why}"));
     }
     if guard.runs_old_program {
         found.push(
-            "PostgreSQL runs a program that an upgrade has replaced: it is in effect after a restart \
-             (`cluster switchover` first, where this is the primary)"
+            "PostgreSQL still runs the binary from before an upgrade: restart it \
+             (on the primary, `cluster switchover` first)"
                 .to_owned(),
         );
     }
     if guard.stray_standby_signal {
         found.push(
-            "a standby.signal lies beside a server that takes writes: remove it, or it becomes a standby when it \
-             starts again"
+            "there is a standby.signal in the data directory of a server that takes writes: remove it, or the server becomes a standby on its next \
+             start"
                 .to_owned(),
         );
     }
@@ -379,15 +371,14 @@ fn complaints(facts: &Facts, guard: &Status, votes: Option<bool>) -> Vec<String>
     for (peer, millis) in guard.silent_peers.iter().filter(|(peer, _)| runs(peer)) {
         let seconds = millis / 1000;
         found.push(format!(
-            "its guard has not heard {peer}'s for {seconds} s: UDP port {} must be open both ways",
+            "its guard has not heard from {peer} for {seconds} s: open UDP port {} in both directions",
             paths::GUARD_PORT
         ));
     }
     found
 }
 
-const NOT_READ: &str =
-    "its configuration is newer than what PostgreSQL has read: `cluster up` makes it read it";
+const NOT_READ: &str = "PostgreSQL has not read its latest configuration: `cluster up` reloads it";
 
 fn look_at(
     inventory: &Inventory,
@@ -426,16 +417,16 @@ fn look_at(
             let droplet = facts.cloud.as_ref().and_then(|cloud| cloud.droplets.get(&node.name));
             wrong(match droplet {
                 Some(droplet) if droplet.failed => {
-                    format!("{why} {}: `cluster up` deletes it and makes another", droplet.id)
+                    format!("{why} {}: `cluster up` deletes it and creates another", droplet.id)
                 }
-                _ => format!("cannot be reached: {why}"),
+                _ => format!("is unreachable: {why}"),
             });
             return seen;
         }
         Some(Host::Missing) | None => {
             seen.state = "missing".into();
             if primary.is_some() {
-                wrong("has no droplet: `cluster up` makes it anew".into());
+                wrong("has no droplet: `cluster up` creates one".into());
             }
             return seen;
         }
@@ -448,7 +439,7 @@ fn look_at(
     }
     seen.guard_says = host.guard.as_ref().and_then(|guard| {
         let idle = Some(&guard.why).filter(|why| !why.is_empty()).cloned();
-        guard.job.map(|job| format!("a {job} is under way")).or(idle)
+        guard.job.map(|job| format!("{job} in progress")).or(idle)
     });
     (seen.repmgrd, seen.guard) = (unit("repmgrd"), unit("cluster-node"));
     let data = roles::data(inventory, facts, host);
@@ -459,17 +450,17 @@ fn look_at(
             Data::None | Data::HalfMade | Data::Initialized => {
                 seen.state = "bare".into();
                 if primary.is_some() {
-                    wrong("has no data yet: `cluster up` makes it".into());
+                    wrong("has no data yet: `cluster up` creates it".into());
                 }
             }
             Data::Ours => {
                 let last = host.guard.as_ref().and_then(|guard| guard.last_action.as_ref());
-                let last = last.map_or(String::new(), |last| format!(" (its guard {last})"));
+                let last = last.map_or(String::new(), |last| format!(" (last event of its guard: {last})"));
                 let now = seen.guard_says.as_ref().map_or(String::new(), |now| format!("; {now}"));
                 // Where it has a socket and gave no facts, it said why.
                 let what = match &host.postgres_error {
                     Some(error) => format!("PostgreSQL does not answer: {error}"),
-                    None => "PostgreSQL does not run".to_owned(),
+                    None => "PostgreSQL is not running".to_owned(),
                 };
                 wrong(format!("{what}{last}{now}"));
                 if host.loaded.get("postgresql") == Some(&false) {
@@ -486,7 +477,7 @@ fn look_at(
         let follows = primary.and_then(|name| inventory.node(name)).map(|node| i64::from(node.id));
         let row = host.repmgr.iter().flatten().find(|row| row.id == node.id);
         if row.is_none_or(|row| !row.active || row.upstream != follows) && primary.is_some() {
-            wrong("repmgr's record of the witness is not right: it would not count in an election".into());
+            wrong("repmgr's record of the witness is wrong: repmgr would not count it in an election".into());
         }
     } else if postgres.in_recovery {
         seen.role = "standby".into();
@@ -506,11 +497,11 @@ fn look_at(
         seen.state = "running".into();
         seen.timeline = Some(postgres.timeline);
         if host.holds_lease() == Some(false) {
-            wrong("has not been granted the lease: until it is, nobody takes over from it".into());
+            wrong("does not hold the lease: until it does, no node can take over from it".into());
         }
     }
     for error in postgres.file_errors.iter().chain(&postgres.hba_errors) {
-        wrong(format!("PostgreSQL does not accept its configuration, and would not start again: {error}"));
+        wrong(format!("PostgreSQL rejects its configuration and would not restart: {error}"));
     }
     let version = inventory.postgresql.version;
     let newer = [files::postgresql_conf(version), files::pg_hba(version)]
@@ -521,20 +512,20 @@ fn look_at(
     } else {
         for name in &postgres.not_applied {
             wrong(format!(
-                "the value of {name} in its configuration is wrong: PostgreSQL would not start again"
+                "the value of {name} in its configuration is invalid: PostgreSQL would not restart"
             ));
         }
     }
     if !postgres.pending_restart.is_empty() {
-        wrong(format!("settings wait for a restart: {}", postgres.pending_restart.join(", ")));
+        wrong(format!("settings pending a restart: {}", postgres.pending_restart.join(", ")));
     }
     for (unit, state) in [("repmgrd", &seen.repmgrd), ("cluster-node", &seen.guard)] {
         if state.as_deref() != Some("active") {
-            wrong(format!("{unit} is {}", state.as_deref().unwrap_or("not there")));
+            wrong(format!("{unit} is {}", state.as_deref().unwrap_or("missing")));
         }
     }
     if let Some(trouble) = host.guard.as_ref().and_then(|guard| guard.trouble.as_ref()) {
-        wrong(format!("its guard says: {trouble}"));
+        wrong(format!("its guard reports: {trouble}"));
     }
     seen
 }

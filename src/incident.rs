@@ -1,4 +1,4 @@
-//! What happened to the right to take writes, told from the journals of all nodes: pure.
+//! Reconstructs failovers and switchovers from the journals of all nodes. Pure.
 //!
 //! Every node keeps its own journal, with times of its own clock. They are corrected by what the clocks were found to
 //! be apart, merged, and cut into incidents: each ends with a node that was granted the lease.
@@ -13,18 +13,18 @@ use serde::{Deserialize, Serialize};
 /// A line of a node's journal, with its times read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
-    /// When, on the node's own clock.
+    /// The time, on the node's own clock.
     pub at: Timestamp,
-    /// Since when it had been so, where that is known.
+    /// When the condition began, if known.
     pub since: Option<Timestamp>,
-    /// What, for programs.
+    /// The event, for programs.
     pub event: Event,
-    /// What, for people.
+    /// The event, as text.
     pub text: String,
 }
 
 impl Entry {
-    /// None if its time makes no sense.
+    /// `None` if its time cannot be parsed.
     fn read(line: Line) -> Option<Entry> {
         let since = line.since.and_then(|since| since.parse().ok());
         Some(Entry { at: line.at.parse().ok()?, since, event: line.event, text: line.text })
@@ -34,11 +34,9 @@ impl Entry {
 /// One node's journal.
 #[derive(Clone, Debug, Default)]
 pub struct Journal {
-    /// The node.
     pub node: String,
-    /// By how many milliseconds its clock is ahead of the one that is told by.
+    /// Milliseconds that its clock is ahead of the reference clock.
     pub ahead: i64,
-    /// Its lines.
     pub entries: Vec<Entry>,
 }
 
@@ -57,36 +55,36 @@ pub struct Action {
     pub node: Option<String>,
     /// `power_off`, `assign_ip`, …
     pub kind: String,
-    /// When it began.
+    /// The start.
     pub started: Timestamp,
-    /// When it ended.
+    /// The end.
     pub completed: Option<Timestamp>,
 }
 
-/// What an incident was.
+/// The kind of an incident.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// The first lease of the cluster.
     Beginning,
-    /// Another node took over, as a person asked.
+    /// Another node took over, as requested.
     Switchover,
     /// Another node took over by itself.
     Failover,
-    /// A person made a node primary by force.
+    /// A forced promotion.
     Forced,
     /// The same node came back as primary.
     Return,
 }
 
 impl Kind {
-    /// As a person reads it.
+    /// The kind, as text.
     pub fn word(self) -> &'static str {
         match self {
             Kind::Beginning => "beginning",
             Kind::Switchover => "switchover",
             Kind::Failover => "failover",
-            Kind::Forced => "failover by force",
+            Kind::Forced => "forced failover",
             Kind::Return => "return",
         }
     }
@@ -95,11 +93,11 @@ impl Kind {
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Moment {
-    /// When, on the clock that is told by.
+    /// The time, on the reference clock.
     pub at: Timestamp,
     /// The node; `provider` for the API.
     pub place: String,
-    /// What, in words.
+    /// The event, as text.
     pub text: String,
 }
 
@@ -108,22 +106,21 @@ pub struct Moment {
 pub struct Phase {
     /// `detect`, `decide`, …
     pub name: &'static str,
-    /// How long.
     pub seconds: f64,
 }
 
 /// A change of who takes writes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Incident {
-    /// What it was.
+    /// The kind.
     pub kind: Kind,
-    /// Who took writes before; none at the beginning.
+    /// The previous primary; `None` for the first one.
     pub from: Option<String>,
-    /// Who does after it.
+    /// The new primary.
     pub to: String,
     /// When it began, as far as the nodes know.
     pub began: Timestamp,
-    /// Its parts, one after the other.
+    /// The phases, in order.
     pub phases: Vec<Phase>,
     /// From its beginning to a node that takes writes; none if that has not come.
     pub writable_after: Option<f64>,
@@ -131,7 +128,7 @@ pub struct Incident {
     pub address_after: Option<f64>,
     /// From its beginning to the old primary's return as a standby.
     pub redundant_after: Option<f64>,
-    /// What the old primary had and the new one never got.
+    /// Transactions of the old primary that the new one never received.
     pub lost: Option<LostTransactions>,
     /// Everything that happened, in order.
     pub moments: Vec<Moment>,
@@ -140,7 +137,7 @@ pub struct Incident {
 /// The node was seen to take writes.
 const TAKES_WRITES: Event = Event::ServerChanged { server: Some(Server::Primary) };
 
-/// An entry on the clock that is told by.
+/// An entry on the reference clock.
 #[derive(Clone)]
 struct Told<'a> {
     at: Timestamp,
@@ -163,22 +160,20 @@ pub fn incidents(journals: &[Journal], actions: &[Action]) -> Vec<Incident> {
         }));
     }
     all.sort_by_key(|told| told.at);
-    let grants: Vec<usize> = (0..all.len())
-        .filter(|index| {
-            matches!(all[*index].entry.event, Event::LeaseWon { .. } | Event::TakenByForce { .. })
-        })
-        .collect();
+    let grants = grants(&all);
     let mut found = Vec::new();
     let mut holder: Option<&str> = None;
     let mut free = 0;
     for (number, index) in grants.iter().enumerate() {
         let next = grants.get(number + 1).copied();
+        let next_of_another =
+            grants[number + 1..].iter().copied().find(|it| all[*it].node != all[*index].node);
         if let Some((at, node)) = cannot_tell(&all, journals, free..*index) {
             (holder, free) = (Some(node), at + 1);
         }
         // Where a journal begins in the middle, what happens to the holder says who it is.
         holder = holder.or_else(|| all[free..*index].iter().find_map(names_holder));
-        let incident = incident(&all, actions, holder, free, *index, next);
+        let incident = incident(&all, actions, holder, free..*index, (next, next_of_another));
         holder = Some(all[*index].node);
         free = index + 1;
         found.push(incident);
@@ -186,8 +181,28 @@ pub fn incidents(journals: &[Journal], actions: &[Action]) -> Vec<Incident> {
     found
 }
 
-/// The last node that was granted the lease and cannot tell of it, because its journal could not be read: an old primary
-/// that is still off. And where in all that was.
+/// Where the lease was granted to a node that went on to take writes. One that lost it again before has changed nothing
+/// of who takes writes: what it did belongs to the story of the next.
+fn grants(all: &[Told]) -> Vec<usize> {
+    let won: Vec<usize> = (0..all.len())
+        .filter(|index| {
+            matches!(all[*index].entry.event, Event::LeaseWon { .. } | Event::TakenByForce { .. })
+        })
+        .collect();
+    let counts = |(number, index): (usize, &usize)| {
+        let Some(next) = won.get(number + 1) else { return true };
+        let is_forced = matches!(all[*index].entry.event, Event::TakenByForce { .. });
+        is_forced || all[*index..*next].iter().any(|told| told.node == all[*index].node && takes_writes(told))
+    };
+    won.iter().enumerate().filter(|it| counts(*it)).map(|(_, index)| *index).collect()
+}
+
+fn takes_writes(told: &Told) -> bool {
+    [TAKES_WRITES, Event::JobDone { job: Some(JobKind::Promote) }].contains(&told.entry.event)
+}
+
+/// The last node that was granted the lease and cannot tell of it, because its journal could not be read: an old
+/// primary that is still off. And where in all that was.
 fn cannot_tell<'a>(all: &[Told<'a>], journals: &[Journal], range: Range<usize>) -> Option<(usize, &'a str)> {
     range.rev().find_map(|index| {
         let Event::Granted { to: Some(node), .. } = &all[index].entry.event else { return None };
@@ -209,8 +224,8 @@ fn is_sign(told: &Told, holder: &str) -> bool {
     }
 }
 
-/// Whether an entry of another node says that the holder is gone. That has ended when the holder is heard of again, which
-/// shows when it falls silent once more.
+/// Whether an entry of another node says that the holder is gone. That has ended when the holder is heard of again,
+/// which shows when it falls silent once more.
 fn says_gone(told: &Told) -> bool {
     matches!(told.entry.event, Event::PrimarySilent { .. } | Event::HostOff { .. })
 }
@@ -236,9 +251,8 @@ fn incident(
     all: &[Told],
     actions: &[Action],
     holder: Option<&str>,
-    free: usize,
-    won: usize,
-    next: Option<usize>,
+    Range { start: free, end: won }: Range<usize>,
+    (next, next_of_another): (Option<usize>, Option<usize>),
 ) -> Incident {
     let to = all[won].node;
     let mut signs: Vec<&Told> = Vec::new();
@@ -281,7 +295,9 @@ fn incident(
     let redundant = holder
         .filter(|holder| *holder != to)
         .and_then(|holder| of(holder, &[Event::JobDone { job: Some(JobKind::Rejoin) }]));
-    let lost = after.iter().find_map(|told| match &told.entry.event {
+    // The old primary may come back only after the new one has taken its own lease up again.
+    let until_another = &all[won..next_of_another.unwrap_or(all.len())];
+    let lost = until_another.iter().filter(|_| holder != Some(to)).find_map(|told| match &told.entry.event {
         Event::TransactionsLost { lost } => {
             Some(LostTransactions { node: told.node.to_owned(), ..lost.clone() })
         }
@@ -323,7 +339,7 @@ fn incident(
         _ => None,
     });
     if let Some((silent, name)) = silent.min_by_key(|(told, _)| told.since) {
-        let text = format!("the last word of {name} to {}", silent.node);
+        let text = format!("last message from {name} to {}", silent.node);
         moments.push(Moment { at: begins(silent), place: name.clone(), text });
     }
     let window = from_power.unwrap_or(began).min(began);
@@ -348,7 +364,7 @@ fn incident(
     }
 }
 
-/// Within ten minutes: what the provider did long before or after belongs to something else.
+/// Whether an action is within ten minutes of the incident; others are unrelated.
 fn near(at: Timestamp, began: Timestamp) -> bool {
     at.duration_since(began).abs() < SignedDuration::from_mins(10)
 }
@@ -360,12 +376,12 @@ fn told_action(action: &Action) -> [Moment; 1] {
     };
     let took = match action.completed {
         Some(completed) => format!(", {} s", completed.duration_since(action.started).as_secs()),
-        None => ", not ended".to_owned(),
+        None => ", not finished".to_owned(),
     };
     [Moment { at: action.started, place: "provider".into(), text: format!("{what}{took}") }]
 }
 
-/// An incident as a person reads it.
+/// An incident as text.
 pub fn text(incident: &Incident) -> String {
     let mut text = format!("{}: {}\n", incident.kind.word(), who(incident));
     text.push_str(&format!("began {}\n\n", stamp(incident.began)));
@@ -391,21 +407,20 @@ pub fn text(incident: &Incident) -> String {
     if !told.is_empty() {
         text.push_str(&format!("{}\n", told.join(", ")));
     }
-    if let Some(lost) = &incident.lost {
+    if let Some(lost) = incident.lost.as_ref().filter(|lost| lost.transactions > 0) {
         let count = match lost.transactions {
-            0 => "no transaction".to_owned(),
             1 => "1 transaction".to_owned(),
             more => format!("{more} transactions"),
         };
         text.push_str(&format!(
-            "given up: {count}, {} to {} on timeline {}; their WAL is on {} in {}\n",
+            "given up: {count}, {} to {} on timeline {}; the WAL is kept on {} in {}\n",
             lost.from, lost.to, lost.timeline, lost.node, lost.wal
         ));
     }
     text
 }
 
-/// An incident in a line.
+/// An incident on one line.
 pub fn line(incident: &Incident) -> String {
     let after = match (incident.writable_after, incident.kind) {
         (Some(after), _) => format!("; writes after {after:.2} s"),
@@ -423,5 +438,5 @@ fn who(incident: &Incident) -> String {
 }
 
 fn stamp(at: Timestamp) -> String {
-    at.strftime("%F %T UTC").to_string()
+    at.strftime("%F %TZ").to_string()
 }

@@ -1,4 +1,4 @@
-//! The inventory: what the operator wants, read from one YAML file and checked before anything is touched.
+//! The inventory: the desired state, read from one YAML file and checked before anything is changed.
 //!
 //! `file` is the YAML as it is written, `check` what makes it valid, `position` where in the text a key stands.
 //! Everything else in the program sees only the types in this file, which cannot be wrong.
@@ -23,7 +23,7 @@ pub(crate) use check::{NAME_HINT, is_identifier};
 /// PostgreSQL major versions that this program can set up.
 pub const VERSIONS: std::ops::RangeInclusive<u32> = 12..=17;
 
-/// A cluster as the operator wants it.
+/// The desired state of a cluster.
 #[derive(Clone, Debug)]
 pub struct Inventory {
     /// The file that it was read from, for messages.
@@ -34,7 +34,7 @@ pub struct Inventory {
     pub provider: Provider,
     /// PostgreSQL's version and settings.
     pub postgresql: Postgresql,
-    /// How a failover goes.
+    /// Settings of a failover.
     pub failover: Failover,
     /// Databases that applications need.
     pub databases: Vec<Database>,
@@ -44,7 +44,7 @@ pub struct Inventory {
     pub clients: Clients,
     /// The nodes, in the file's order: one primary, any number of standbys, at most one witness.
     pub nodes: Vec<Node>,
-    /// Mistakes that are not worth a refusal.
+    /// Warnings that do not refuse the inventory.
     pub warnings: Vec<String>,
 }
 
@@ -61,7 +61,7 @@ impl Inventory {
                 line: None,
                 message: format!("cannot be read: {error}"),
                 hint: Some(
-                    "name an inventory with -i FILE; inventories/lab.yaml is one to start from".into(),
+                    "name an inventory with -i FILE; `cluster up --help` shows the smallest one".into(),
                 ),
             }],
         })?;
@@ -81,7 +81,7 @@ impl Inventory {
                 list: vec![Problem {
                     key: key.clone(),
                     line: Some(*line),
-                    message: format!("stands here and on line {first}"),
+                    message: format!("is set here and on line {first}"),
                     hint: Some("keep one of the two".into()),
                 }],
             });
@@ -129,7 +129,7 @@ impl Inventory {
 pub enum Provider {
     /// Droplets, made through the API of DigitalOcean or of anything that speaks it.
     DigitalOcean(Box<DigitalOcean>),
-    /// Hosts that are there already, named by address.
+    /// Existing hosts, named by address.
     Existing(Existing),
 }
 
@@ -151,7 +151,6 @@ impl Provider {
     }
 }
 
-/// Droplets.
 #[derive(Clone, Debug)]
 pub struct DigitalOcean {
     /// Base URL of the API; the environment or the public one if absent.
@@ -174,21 +173,20 @@ pub struct DigitalOcean {
     pub floating_ip: bool,
 }
 
-/// Hosts that are there already.
+/// Existing hosts.
 #[derive(Clone, Debug)]
 pub struct Existing {
     /// User to log in as: root, or one that may `sudo -n`.
     pub ssh_user: String,
     /// Private key file; ssh's own choice if absent.
     pub ssh_key: Option<PathBuf>,
-    /// The floating IP that leads to these hosts, if there is one.
+    /// The floating IP that points to these hosts, if there is one.
     pub floating_ip: Option<ExistingFloatingIp>,
 }
 
-/// A floating IP that was made by somebody else, and how the nodes may move it.
+/// An existing floating IP, and how the nodes can move it.
 #[derive(Clone, Debug)]
 pub struct ExistingFloatingIp {
-    /// The address.
     pub address: IpAddr,
     /// Base URL of the API that moves it, as the nodes see it.
     pub api_url: Option<String>,
@@ -199,18 +197,15 @@ pub struct ExistingFloatingIp {
 /// PostgreSQL's version and settings.
 #[derive(Clone, Debug)]
 pub struct Postgresql {
-    /// Major version.
     pub version: u32,
-    /// TCP port.
     pub port: u16,
-    /// The operator's settings, on top of ours.
+    /// The operator's settings, which override the defaults.
     pub settings: BTreeMap<String, String>,
 }
 
 /// A database that applications need.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Database {
-    /// Its name.
     pub name: String,
     /// The role that owns it.
     pub owner: String,
@@ -219,7 +214,6 @@ pub struct Database {
 /// A role that applications log in with.
 #[derive(Clone, Debug)]
 pub struct User {
-    /// Its name.
     pub name: String,
     /// The declared password; one is generated if absent.
     pub password: Option<SecretString>,
@@ -238,7 +232,6 @@ pub struct Clients {
     pub require_tls: bool,
 }
 
-/// One node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
     /// Host name and repmgr's node name.
@@ -265,7 +258,7 @@ pub enum Role {
     Primary,
     /// Streams from the primary and can take over.
     Standby,
-    /// Holds no data, but has a voice.
+    /// Holds no data, but has a vote.
     Witness,
 }
 
@@ -292,10 +285,9 @@ pub struct Problem {
     pub hint: Option<String>,
 }
 
-/// Everything that is wrong with an inventory.
+/// All mistakes in an inventory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problems {
-    /// The file.
     pub file: PathBuf,
     /// At least one.
     pub list: Vec<Problem>,

@@ -3,12 +3,11 @@
 use cluster::tell;
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use cluster::cli::Cli;
 use cluster::{commands, error};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::of_the_process();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

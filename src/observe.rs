@@ -1,4 +1,4 @@
-//! Reading the world: one listing of the API, one probe a host, all at once. Nothing is changed.
+//! Observes the current state: one listing from the API and one probe per host, in parallel. Changes nothing.
 
 mod provider;
 
@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use cluster_cloud::{Error, Policy};
 use tokio::task::JoinSet;
 
@@ -29,7 +29,7 @@ const BRIEF: Policy = Policy {
 const LOOK_PATIENCE: Duration = Duration::from_secs(8);
 
 impl World {
-    /// Reads the provider and all hosts.
+    /// Observes the provider and all hosts.
     ///
     /// # Errors
     /// When the API does not answer. A host that does not is a fact.
@@ -40,7 +40,7 @@ impl World {
             Some(client) => Some(self.observe_cloud(client, &memory).await?),
             None => None,
         };
-        let mut facts = self.observe_hosts(cloud).await?;
+        let mut facts = self.observe_hosts(cloud, self.purpose).await?;
         self.find_peers(&mut facts).await?;
         Ok(facts)
     }
@@ -53,10 +53,11 @@ impl World {
     pub async fn observe_or_remember(self: &Arc<Self>) -> Result<Facts> {
         self.report.send(Event::Observing);
         let cloud = self.cloud_or_memory().await?;
-        self.observe_hosts(cloud).await
+        // Who asks this changes no host: the guards do. A host that hangs holds up no failover.
+        self.observe_hosts(cloud, Purpose::Look).await
     }
 
-    /// Writes the way to the hosts, without asking any of them.
+    /// Writes the SSH configuration, without contacting the hosts.
     ///
     /// # Errors
     /// As [`World::observe_or_remember`].
@@ -82,7 +83,7 @@ impl World {
         Ok(Some(cloud))
     }
 
-    async fn observe_hosts(self: &Arc<Self>, cloud: Option<Cloud>) -> Result<Facts> {
+    async fn observe_hosts(self: &Arc<Self>, cloud: Option<Cloud>, purpose: Purpose) -> Result<Facts> {
         let memory = self.state.memory()?;
         let addresses = self.addresses(cloud.as_ref());
         self.write_ssh_config(&addresses).await?;
@@ -97,7 +98,7 @@ impl World {
                 Some(Some(droplet)) if droplet.status == "off" => drop(hosts.insert(name, Host::Off)),
                 Some(Some(droplet)) if droplet.public.is_none() => {
                     let why = if droplet.failed {
-                        "the provider has failed to create its droplet"
+                        "the provider failed to create its droplet"
                     } else {
                         "its droplet is being created"
                     };
@@ -105,12 +106,12 @@ impl World {
                 }
                 _ => {
                     let (world, young) = (self.clone(), bootstrap_keys.contains_key(&name));
-                    probes.spawn(async move { (name.clone(), world.probe(&name, young).await) });
+                    probes.spawn(async move { (name.clone(), world.probe(&name, young, purpose).await) });
                 }
             }
         }
         for (name, host) in probes.join_all().await {
-            hosts.insert(name, host?);
+            hosts.insert(name, host);
         }
         let local = Local {
             system_identifier: memory.system_identifier,
@@ -122,7 +123,7 @@ impl World {
         Ok(Facts { cloud, hosts, local })
     }
 
-    /// Where SSH goes.
+    /// The SSH address.
     pub(crate) fn addresses(&self, cloud: Option<&Cloud>) -> BTreeMap<String, String> {
         self.inventory
             .nodes
@@ -134,42 +135,70 @@ impl World {
             .collect()
     }
 
-    async fn probe(&self, node: &str, young: bool) -> Result<Host> {
+    /// What a host is. That one host makes no sense says nothing about the others.
+    async fn probe(&self, node: &str, young: bool, purpose: Purpose) -> Host {
         let version = self.inventory.postgresql.version;
         let command = Command::new("probe", probe::SCRIPT)
             .arg(version.to_string())
             .arg(self.inventory.postgresql.port.to_string())
             .args(files::paths(version))
             .limit(30);
-        let command = if self.purpose == Purpose::Work { command.alone() } else { command };
+        let command = if purpose == Purpose::Work { command.alone() } else { command };
+        let unreachable = |why: String| Host::Unreachable { why, young };
         // A connection that stood idle may be gone: one more try with a new one.
         for last in [false, true] {
-            let patience = if self.purpose == Purpose::Look { LOOK_PATIENCE } else { Duration::MAX };
-            let Ok(result) = tokio::time::timeout(patience, self.run(node, &command, &|_| {})).await else {
-                let why = format!("no answer within {} s", LOOK_PATIENCE.as_secs());
-                return Ok(Host::Unreachable { why, young });
+            let probed = self.run(node, &command, &|_| {});
+            let result = match purpose {
+                Purpose::Look => match tokio::time::timeout(LOOK_PATIENCE, probed).await {
+                    Ok(result) => result,
+                    Err(_) => return unreachable(format!("no answer within {} s", LOOK_PATIENCE.as_secs())),
+                },
+                Purpose::Work => probed.await,
             };
             match result {
                 Ok(output) => {
                     return match probe::parse(&output.stdout) {
-                        Ok(facts) => Ok(Host::Up(Box::new(facts))),
-                        // First boots of some images let us in and run nothing.
-                        Err(error) if young => Ok(Host::Unreachable { why: error.to_string(), young }),
-                        Err(error) => Err(error).with_context(|| format!("cannot read {node}")),
+                        Ok(facts) => Host::Up(Box::new(facts)),
+                        Err(error) => unreachable(format!("its answer cannot be read: {error}")),
                     };
                 }
                 Err(RemoteError::Lost { .. }) if !last => {}
                 Err(RemoteError::Connect { message, .. } | RemoteError::Lost { message, .. }) => {
-                    return Ok(Host::Unreachable { why: message, young });
+                    return unreachable(message);
                 }
-                // sudo wants a password or a terminal: the others are there all the same.
+                // sudo wants a password or a terminal, and no waiting helps.
                 Err(RemoteError::Failed { output, .. }) if output.contains("sudo: ") => {
                     let line = output.lines().find(|line| line.contains("sudo: ")).unwrap_or_default();
-                    return Ok(Host::Unreachable { why: line.trim().to_owned(), young: false });
+                    return Host::Unreachable { why: line.trim().to_owned(), young: false };
                 }
-                Err(error) => return Err(error).with_context(|| format!("cannot read {node}")),
+                Err(error) => return unreachable(first_line_and_last(&error.to_string())),
             }
         }
         unreachable!("the second round returns")
+    }
+}
+
+/// What failed, and the last thing that it printed.
+fn first_line_and_last(text: &str) -> String {
+    let mut lines = text.lines().map(|line| line.trim_start_matches([' ', '|']).trim());
+    let first = lines.next().unwrap_or_default();
+    match lines.rfind(|line| !line.is_empty()) {
+        Some(last) => format!("{first}: {last}"),
+        None => first.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::first_line_and_last;
+
+    #[test]
+    fn a_login_that_runs_nothing_is_told_in_a_line() {
+        let text = "`probe` on pg1 ended with exit code 1\n    | This account is currently not available.";
+        assert_eq!(
+            first_line_and_last(text),
+            "`probe` on pg1 ended with exit code 1: This account is currently not available."
+        );
+        assert_eq!(first_line_and_last("pg1 is busy"), "pg1 is busy");
     }
 }

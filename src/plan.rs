@@ -1,4 +1,4 @@
-//! From what is wanted and what is there to what is to be done: a pure function.
+//! Computes from the desired and the actual state what has to be done. A pure function.
 //!
 //! `files` says what every host should hold, `roles` who is primary now, `steps` what is missing. A plan is made anew
 //! after every phase, so a step need only be right for the world that was seen; success is the empty plan.
@@ -25,16 +25,16 @@ pub use lint::lint;
 pub use reason::{Reason, Waiting};
 pub use trouble::{Trouble, TroubleKind};
 
-/// What a plan needs beside the inventory and the facts.
+/// Secrets and addresses that a plan needs besides the inventory and the facts.
 #[derive(Clone, Debug)]
 pub struct Means {
     /// repmgr's password.
     pub repmgr_password: SecretString,
-    /// The key with which guards seal what they say to each other.
+    /// The key with which guards authenticate their messages.
     pub cluster_key: SecretString,
     /// Password of the role `cluster`, which checks that the cluster takes writes.
     pub check_password: SecretString,
-    /// Passwords of the inventory's users: declared, or made. One that was made elsewhere is not here.
+    /// Passwords of the inventory's users, declared or generated on this machine.
     pub user_passwords: BTreeMap<String, SecretString>,
     /// The token with which nodes move the floating IP.
     pub failover_token: Option<SecretString>,
@@ -42,19 +42,17 @@ pub struct Means {
     pub api_url: Option<String>,
 }
 
-/// Work that is done at the same time on all hosts; the next phase begins when all have ended.
+/// Steps that run on all hosts in parallel; the next phase starts when all have finished.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
     /// The operator's key at the provider.
     Keys,
-    /// Droplets.
     Provide,
     /// Waiting for hosts; the floating IP is made meanwhile.
     Reach,
     /// apt's lists and sources.
     Lists,
-    /// Packages.
     Install,
     /// Changed settings, on one node, before any has them.
     Try,
@@ -70,22 +68,21 @@ pub enum Phase {
     RestartWitness,
     /// Settings that need a restart: nodes that go last.
     RestartLast,
-    /// Services that do not run yet.
     Watch,
-    /// Services of the witness that run and have to read something new.
+    /// Running services of the witness that have to read new files.
     WatchWitness,
-    /// The same of the standbys.
+    /// Running services of the standbys that have to read new files.
     WatchStandbys,
-    /// The same of the primary.
+    /// Running services of the primary that have to read new files.
     WatchPrimary,
-    /// Who has a vote: one node at a time.
+    /// Membership changes, one node at a time.
     Members,
     /// The floating IP leads to the primary.
     Address,
 }
 
 impl Phase {
-    /// What a person reads while it runs.
+    /// The title shown while the phase runs.
     pub fn title(self) -> &'static str {
         match self {
             Phase::Keys => "keys",
@@ -113,49 +110,43 @@ impl Phase {
     }
 }
 
-/// One thing to do.
 #[derive(Clone, Debug)]
 pub struct Step {
-    /// When.
     pub phase: Phase,
-    /// On which node; none for the provider.
+    /// The node; `None` for the provider.
     pub node: Option<String>,
-    /// What.
     pub action: Action,
-    /// Why it is there.
+    /// The reason.
     pub why: Reason,
 }
 
-/// What follows from the steps, and is planned once they are done: it depends on what the hosts say then.
+/// What will follow from the steps. It is planned once they are done, because it depends on the hosts' state then.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Consequence {
-    /// What.
     pub action: String,
-    /// On which nodes, in order.
+    /// The nodes, in order.
     pub nodes: Vec<String>,
     /// What it may cost.
     pub risk: Risk,
 }
 
-/// What is to be done.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
-    /// Why nothing may be done at all; the steps are empty then.
+    /// Reasons to do nothing at all; there are no steps then.
     pub refusals: Vec<Trouble>,
-    /// What stays wrong when all steps are done.
+    /// Problems that remain after all steps.
     pub troubles: Vec<Trouble>,
-    /// The steps, in order.
     pub steps: Vec<Step>,
-    /// What follows from them.
+    /// What follows from the steps.
     pub then: Vec<Consequence>,
-    /// What the inventory says and nobody does, which is no mistake.
+    /// Inventory values that are ignored.
     pub notes: Vec<Trouble>,
-    /// What the nodes will do by themselves, and is worth waiting for when all steps are done.
+    /// What the nodes will do by themselves; worth waiting for when no step is left.
     pub waits: Vec<Waiting>,
 }
 
 impl Plan {
-    /// The first phase that has anything to do, and its steps.
+    /// The first phase with steps, and those steps.
     pub fn first_phase(&self) -> Option<(Phase, Vec<&Step>)> {
         let phase = self.steps.iter().map(|step| step.phase).min()?;
         Some((phase, self.steps.iter().filter(|step| step.phase == phase).collect()))

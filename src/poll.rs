@@ -1,4 +1,4 @@
-//! Looking again and again, for as long as it may take.
+//! Polling with a time limit.
 
 use std::time::{Duration, Instant};
 

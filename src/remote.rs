@@ -1,4 +1,4 @@
-//! How commands reach hosts. One seam: `Remote::run`; files, systemctl, psql and repmgr all pass through it.
+//! How commands reach hosts. Everything (files, systemctl, psql, repmgr) goes through `Remote::run`.
 
 pub mod command;
 pub mod ssh;
@@ -8,34 +8,28 @@ pub use command::{Command, Output};
 /// Why a command did not succeed.
 #[derive(Debug, thiserror::Error)]
 pub enum RemoteError {
-    /// The host is not reached, or its key is not the pinned one, or it lets nobody in.
+    /// The host is unreachable, presents another key than the pinned one, or rejects the login.
     #[error("ssh to {host} failed: {message}")]
     Connect {
-        /// The node.
         host: String,
-        /// ssh's own words.
+        /// ssh's message.
         message: String,
     },
     /// The connection broke while the command ran; it may have done its work.
     #[error("the connection to {host} was lost during `{command}`: {message}")]
     Lost {
-        /// The node.
         host: String,
         /// The command's label.
         command: &'static str,
-        /// ssh's own words.
+        /// ssh's message.
         message: String,
     },
     /// Something that this program began is still running on the host; the command was not started.
-    #[error("{host} is still busy with what an earlier run began")]
-    Busy {
-        /// The node.
-        host: String,
-    },
-    /// The command ran and said no.
+    #[error("{host} is still running a command of an earlier run")]
+    Busy { host: String },
+    /// The command failed.
     #[error("`{command}` on {host} ended with exit code {code}{}", tail(.output))]
     Failed {
-        /// The node.
         host: String,
         /// The command's label.
         command: &'static str,

@@ -1,5 +1,5 @@
-//! What the engine tells the outside: one stream of events. The terminal, plain lines, JSON and the run's log file
-//! are its consumers; nothing else prints progress.
+//! The stream of events of a run. The terminal, plain lines, JSON and the run's log file
+//! consume it; nothing else prints progress.
 
 mod log;
 mod plain;
@@ -22,83 +22,49 @@ pub use plain::play;
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
     /// A run begins.
-    Run {
-        /// The command.
-        command: String,
-        /// The cluster.
-        cluster: String,
-    },
-    /// The world is being read.
+    Run { command: String, cluster: String },
+    /// The current state is being observed.
     Observing,
     /// Steps that are done at the same time on all hosts begin.
-    Phase {
-        /// Its title.
-        title: String,
-        /// Number of steps.
-        steps: usize,
-    },
+    Phase { title: String, steps: usize },
     /// A step begins.
     Started {
-        /// Where.
         lane: String,
         /// What kind of step ([`crate::plan::Action::kind`]).
         kind: &'static str,
-        /// What.
         step: String,
     },
-    /// What a step is waiting for, or has come to.
-    Progress {
-        /// Where.
-        lane: String,
-        /// What it says.
-        text: String,
-    },
+    /// Progress of a step.
+    Progress { lane: String, text: String },
     /// A line that a host printed.
-    Output {
-        /// Where.
-        lane: String,
-        /// The line.
-        text: String,
-    },
+    Output { lane: String, text: String },
     /// A step was done.
     Done {
-        /// Where.
         lane: String,
         /// What kind of step ([`crate::plan::Action::kind`]).
         kind: &'static str,
-        /// What.
         step: String,
-        /// How long it took.
         seconds: f64,
     },
     /// A step failed.
     Failed {
-        /// Where.
         lane: String,
         /// What kind of step ([`crate::plan::Action::kind`]).
         kind: &'static str,
-        /// What.
         step: String,
         /// Why, in a line.
         why: String,
     },
-    /// Something that a person should know.
-    Note {
-        /// What.
-        text: String,
-    },
-    /// Something that a person should mend.
-    Warning {
-        /// What.
-        text: String,
-    },
+    /// A notice.
+    Note { text: String },
+    /// A problem to fix.
+    Warning { text: String },
     /// A run ends well.
     Finished {
         /// Number of steps done.
         steps: usize,
-        /// What came of it.
+        /// The result.
         text: String,
-        /// How long it took.
         seconds: f64,
     },
 }
@@ -129,7 +95,6 @@ impl Event {
     }
 }
 
-/// Who is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// A person at a terminal: one line a host that changes in place.
@@ -138,7 +103,7 @@ pub enum Format {
     Plain,
     /// One JSON object a line, on standard output.
     Json,
-    /// Nobody.
+    /// No output.
     Quiet,
 }
 
@@ -180,7 +145,6 @@ pub struct Reporter(Sender<Message>);
 const SETTLES_WITHIN: Duration = Duration::from_secs(2);
 
 impl Reporter {
-    /// Tells the consumers.
     pub fn send(&self, event: Event) {
         // Consumers are gone only at the very end.
         let _ = self.0.send(Message::Event(event));
@@ -200,12 +164,10 @@ impl Reporter {
         self.send(Event::Progress { lane: lane.to_owned(), text: text.into() });
     }
 
-    /// A warning.
     pub fn warning(&self, text: impl Into<String>) {
         self.send(Event::Warning { text: text.into() });
     }
 
-    /// A note.
     pub fn note(&self, text: impl Into<String>) {
         self.send(Event::Note { text: text.into() });
     }
@@ -215,7 +177,7 @@ impl Reporter {
 pub struct Consumers(JoinHandle<()>);
 
 impl Consumers {
-    /// Waits until everything was told. Every [`Reporter`] must have been dropped.
+    /// Waits until all events are printed. Every [`Reporter`] must have been dropped.
     pub fn finish(self) {
         screen::taken_by(None);
         // A consumer that panicked has nothing more to say.

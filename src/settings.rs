@@ -42,7 +42,6 @@ pub const ROLE: &[(&str, &str)] = &[
 /// A setting that this program has an opinion of.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
-    /// Its name.
     pub name: &'static str,
     /// The first major version that has it.
     pub since: u32,
@@ -94,7 +93,7 @@ impl Bound {
                 let (given, least_millis, most_millis) = (millis(value)?, millis(least)?, millis(most)?);
                 (!(least_millis..=most_millis).contains(&given)).then(|| format!("{least} to {most}"))
             }
-            Bound::Most(most) => (value.parse::<i64>().ok()? > most).then(|| format!("{most} at most")),
+            Bound::Most(most) => (value.parse::<i64>().ok()? > most).then(|| format!("at most {most}")),
             Bound::Only(values) => (!values.iter().any(|it| it.eq_ignore_ascii_case(value)))
                 .then(|| format!("`{}`", values.join("` or `"))),
         }
@@ -125,7 +124,6 @@ pub enum Value {
     Text(&'static str),
     /// The inventory's port.
     Port,
-    /// The node's name.
     Node,
     /// repmgr's library, and those of the inventory.
     Libraries,
@@ -140,7 +138,6 @@ pub struct Scope<'a> {
     pub version: u32,
     /// Its port.
     pub port: u16,
-    /// The node's name.
     pub node: &'a str,
     /// How many nodes the cluster has.
     pub nodes: usize,
@@ -201,8 +198,8 @@ pub fn render(scope: Scope<'_>, own: &BTreeMap<String, String>) -> Rendered {
     rendered
 }
 
-/// What a server is started with for a trial, on an empty data directory below `scratch`: the settings of a node, without
-/// what would keep it from starting beside the one that runs.
+/// What a server is started with for a trial, on an empty data directory below `scratch`: the settings of a node,
+/// without what would keep it from starting beside the one that runs.
 pub fn trial(scope: Scope<'_>, own: &BTreeMap<String, String>, scratch: &str) -> Vec<(String, String)> {
     let rendered = render(Scope { node: "trial", port: 1, ..scope }, own);
     let settings = rendered.mandatory.into_iter().chain(rendered.defaults);
@@ -236,7 +233,7 @@ pub fn refusal(name: &str, value: &str, version: u32, nodes: usize) -> Option<(S
     if let Some((prefix, _)) = name.split_once('.') {
         // An extension's; what it is called only the extension knows.
         return (prefix.is_empty() || name.ends_with('.'))
-            .then(|| ("is not the name of a setting".into(), "EXTENSION.NAME, in lower case".into()));
+            .then(|| ("is not a valid setting name".into(), "use EXTENSION.NAME, in lower case".into()));
     }
     if let Some(setting) = find(name) {
         match setting.class {
@@ -254,13 +251,13 @@ pub fn refusal(name: &str, value: &str, version: u32, nodes: usize) -> Option<(S
         if let (Some(least), Ok(number)) = (least, value.trim().parse::<i64>())
             && number < i64::try_from(least).unwrap_or(i64::MAX)
         {
-            return Some((format!("{number} is too low"), format!("{least} at least: {}", setting.why)));
+            return Some((format!("{number} is too low"), format!("at least {least}: {}", setting.why)));
         }
     }
     if let Some(setting) = find(name)
         && let Some(allowed) = setting.bound.and_then(|bound| bound.broken_by(value))
     {
-        return Some((format!("`{}` would do harm", value.trim()), format!("{allowed}: {}", setting.why)));
+        return Some((format!("`{}` is unsafe", value.trim()), format!("{allowed}: {}", setting.why)));
     }
     let known = named(name);
     if known.as_ref().is_some_and(|known| (known.since..=known.until).contains(&version)) {
@@ -268,21 +265,21 @@ pub fn refusal(name: &str, value: &str, version: u32, nodes: usize) -> Option<(S
     }
     Some(match known {
         Some(known) if version < known.since => (
-            format!("is no setting of PostgreSQL {version}"),
-            format!("it came with PostgreSQL {}", known.since),
+            format!("is not a setting of PostgreSQL {version}"),
+            format!("it was added in PostgreSQL {}", known.since),
         ),
         Some(known) => (
-            format!("is no setting of PostgreSQL {version}"),
-            format!("PostgreSQL {} was the last that had it{}", known.until, alike(name, version)),
+            format!("is not a setting of PostgreSQL {version}"),
+            format!("it was removed after PostgreSQL {}{}", known.until, alike(name, version)),
         ),
         None => {
             let alike = alike(name, version);
             let hint = if alike.is_empty() {
-                "`select name from pg_settings` lists them; one of an extension is EXTENSION.NAME".into()
+                "`select name from pg_settings` lists the settings; those of an extension are named EXTENSION.NAME".into()
             } else {
                 alike.trim_start_matches("; ").to_owned()
             };
-            (format!("is no setting of PostgreSQL {version}"), hint)
+            (format!("is not a setting of PostgreSQL {version}"), hint)
         }
     })
 }

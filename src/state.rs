@@ -27,9 +27,9 @@ pub struct State {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Memory {
-    /// The cluster's system identifier, once a primary was made.
+    /// The cluster's system identifier, once a primary was initialized.
     pub system_identifier: Option<String>,
-    /// The highest configuration of members that was handed out from here.
+    /// The highest membership generation assigned by this machine.
     pub generation: u64,
     /// The floating IP that was made for it.
     pub floating_ip: Option<std::net::Ipv4Addr>,
@@ -45,9 +45,7 @@ pub struct Memory {
 pub struct KnownDroplet {
     /// The node that it is, or was.
     pub node: String,
-    /// Its public address.
     pub public: Option<std::net::Ipv4Addr>,
-    /// Its private address.
     pub private: Option<std::net::Ipv4Addr>,
 }
 
@@ -69,7 +67,7 @@ impl State {
             None => {
                 use etcetera::BaseStrategy as _;
                 let base =
-                    etcetera::choose_base_strategy().context("cannot tell where your home directory is")?;
+                    etcetera::choose_base_strategy().context("cannot determine your home directory")?;
                 base.state_dir().unwrap_or_else(|| base.data_dir()).join("cluster")
             }
         };
@@ -84,7 +82,6 @@ impl State {
         self.directory.join(name)
     }
 
-    /// The directory itself.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
@@ -181,8 +178,7 @@ impl State {
     fn read_json<T: Default + for<'de> Deserialize<'de>>(&self, name: &str) -> Result<T> {
         let path = self.path(name);
         match fs::read_to_string(&path) {
-            Ok(text) => serde_json::from_str(&text)
-                .with_context(|| format!("{} is not as it was written", path.display())),
+            Ok(text) => serde_json::from_str(&text).with_context(|| format!("{} is damaged", path.display())),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(T::default()),
             Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
         }
@@ -232,8 +228,8 @@ impl State {
             let _ = file.read_to_string(&mut holder);
             let holder =
                 if holder.trim().is_empty() { "another run".to_owned() } else { holder.trim().to_owned() };
-            return Err(Advice::failed(format!("{holder} is at work on cluster `{}`", self.cluster))
-                .hint("wait for it to end; the lock is let go when its process ends, however that happens")
+            return Err(Advice::failed(format!("{holder} is working on cluster `{}`", self.cluster))
+                .hint("wait for it to finish; the lock is released when its process ends, however it ends")
                 .exit(Exit::Locked)
                 .into());
         }
@@ -278,7 +274,7 @@ pub fn make_private(path: &Path) -> Result<()> {
         .recursive(true)
         .mode(0o700)
         .create(path)
-        .with_context(|| format!("cannot make {}", path.display()))
+        .with_context(|| format!("cannot create {}", path.display()))
 }
 
 /// 32 characters that need no quoting anywhere: 190 bits.

@@ -1,4 +1,4 @@
-//! Words of others on a terminal: a host that was taken over, or an API, may say what a terminal would obey.
+//! Text from hosts and APIs on a terminal: a compromised host could send control sequences.
 
 /// The text with every control character but line breaks and tabs written out, as `\x1b`.
 pub fn visible(text: &str) -> String {

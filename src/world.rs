@@ -1,4 +1,4 @@
-//! Everything that a command works with: the inventory, this machine's state, the provider's client and the ways to
+//! The context of a command: the inventory, this machine's state, the provider's client and the connections to
 //! the hosts. `keys` is about SSH keys and known hosts, `secrets` about tokens and passwords.
 
 pub mod keys;
@@ -27,17 +27,16 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long what a killed run began may take to end: a package installation, or a clone.
 const BUSY_PATIENCE: Duration = Duration::from_secs(1800);
 
-/// What a command works with.
+/// The context of a command.
 pub struct World {
-    /// What is wanted.
+    /// The desired state.
     pub inventory: Inventory,
-    /// What this machine remembers.
+    /// This machine's state.
     pub state: State,
     /// The provider's API, where there is one.
     pub cloud: Option<Client>,
-    /// How long the provider is waited for.
+    /// How long to wait for the provider.
     pub pace: Pace,
-    /// Who is told.
     pub report: Reporter,
     /// The node's program, and its SHA-256.
     pub program: Program,
@@ -51,12 +50,12 @@ pub struct World {
     away: std::sync::atomic::AtomicBool,
 }
 
-/// What a command is for, which says how long it waits for a provider that does not answer.
+/// The purpose of a command, which decides how long it waits for the provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// It changes the world, and waits rather than leave it half done.
+    /// Changes the cluster, and waits rather than leaving it half done.
     Work,
-    /// It only looks, and somebody is waiting for it.
+    /// Only reads, with an operator waiting.
     Look,
 }
 
@@ -74,12 +73,11 @@ impl Purpose {
 pub struct Program {
     /// Its SHA-256 in hexadecimal.
     pub sha256: String,
-    /// The program.
     pub bytes: Vec<u8>,
 }
 
 impl World {
-    /// Gets everything ready. Nothing is sent anywhere yet.
+    /// Prepares the context without sending anything.
     ///
     /// # Errors
     /// When a token, the node's program or the state directory is missing.
@@ -155,7 +153,7 @@ impl World {
                     let waited = begun.elapsed().as_secs();
                     self.report.progress(
                         node,
-                        format!("waiting: an earlier run is still at work there ({waited} s)"),
+                        format!("waiting for a command of an earlier run to finish ({waited} s)"),
                     );
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }
@@ -202,13 +200,13 @@ impl Program {
     fn find() -> Result<Program> {
         let path = match std::env::var_os("CLUSTER_NODE_PROGRAM") {
             Some(path) => PathBuf::from(path),
-            None => std::env::current_exe()
-                .context("cannot tell where this program is")?
-                .with_file_name("cluster-node"),
+            None => {
+                std::env::current_exe().context("cannot locate this program")?.with_file_name("cluster-node")
+            }
         };
         let bytes = std::fs::read(&path).map_err(|error| {
             Advice::refused(format!("cannot read the node's program {}: {error}", path.display())).hint(
-                "it lies beside `cluster` in a release, and `make` builds both; CLUSTER_NODE_PROGRAM names another place",
+                "install `cluster-node` beside `cluster` (`make build` builds both), or set CLUSTER_NODE_PROGRAM to its path",
             )
         })?;
         Ok(Program { sha256: crate::plan::files::sha256(&bytes), bytes })
@@ -229,8 +227,8 @@ fn control_directory() -> Result<PathBuf> {
         (metadata.uid(), metadata.mode() & 0o777)
     };
     if owner != rustix::process::getuid().as_raw() || mode != 0o700 || !metadata.is_dir() {
-        return Err(Advice::refused(format!("{} belongs to somebody else", directory.display()))
-            .hint("ssh's sockets must be out of others' reach; remove it, or set XDG_RUNTIME_DIR")
+        return Err(Advice::refused(format!("{} belongs to another user", directory.display()))
+            .hint("SSH control sockets must be private: remove the directory, or set XDG_RUNTIME_DIR")
             .into());
     }
     Ok(directory)

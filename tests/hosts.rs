@@ -1,12 +1,10 @@
-//! The whole way on real hosts. Every test makes a laboratory, which needs root: they are ignored unless asked for
+//! The whole way on real hosts. Every test makes a lab, which needs root: they are ignored unless asked for
 //! (`make test-hosts`), and in CI they are.
 
 #[path = "hosts/commands.rs"]
 mod commands;
 #[path = "hosts/drill.rs"]
 mod drill;
-#[path = "hosts/harness.rs"]
-mod harness;
 #[path = "hosts/members.rs"]
 mod members;
 #[path = "hosts/postgresql.rs"]
@@ -17,6 +15,8 @@ mod provider;
 mod settings;
 #[path = "hosts/shapes.rs"]
 mod shapes;
+#[allow(dead_code, unused_imports, reason = "the tests of the lab use more of it")]
+mod support;
 #[path = "hosts/trust.rs"]
 mod trust;
 #[path = "hosts/versions.rs"]
@@ -26,8 +26,8 @@ use std::time::{Duration, Instant};
 
 use cluster::check;
 use cluster_cloud::droplet::Power;
-use harness::{Lab, block_on};
 use serde_json::{Value, json};
+use support::{Lab, block_on};
 
 const NODES: &str = "nodes:
   - {name: pg1, id: 1, role: primary}
@@ -60,8 +60,48 @@ fn node<'a>(status: &'a Value, name: &str) -> &'a Value {
     status["nodes"].as_array().unwrap().iter().find(|node| node["name"] == name).unwrap()
 }
 
+/// `cluster user` and `cluster db`: each does what it says, twice if it is run twice, and a new password takes the place
+/// of the old one.
+fn roles_and_databases_come_and_go(lab: &Lab, inventory: &str) {
+    let says = |words: &[&str], what: &str| {
+        let run = lab.cluster(&[words, &["-i", inventory]].concat()).ok();
+        assert!(run.stdout.contains(what), "{words:?}: {run:?}");
+    };
+    let verifier = || lab.sql("pg1", "postgres", "select rolpassword from pg_authid where rolname = 'shop'");
+    let login = |password: &str, wanted: bool| {
+        let output = std::process::Command::new("psql")
+            .args(["-XAtqw", "-h", &lab.floating_ip().to_string(), "-U", "shop", "-d", "shop"])
+            .args(["-c", "select current_user"])
+            .envs([("PGPASSWORD", password), ("PGSSLMODE", "require")])
+            .output()
+            .unwrap();
+        assert_eq!(output.stdout.starts_with(b"shop"), wanted, "{output:?}");
+    };
+    let password = || {
+        let secrets = std::fs::read_to_string(lab.directory.path().join("state/demo/secrets.json")).unwrap();
+        let secrets: Value = serde_json::from_str(&secrets).unwrap();
+        secrets["passwords"]["user:shop"].as_str().unwrap().to_owned()
+    };
+    says(&["user", "create", "shop"], "shop: made");
+    says(&["db", "create", "shop", "--owner", "shop"], "shop: made, owned by shop");
+    says(&["db", "create", "shop", "--owner", "shop"], "it is there already");
+    says(&["db", "list"], "shop: owned by shop");
+    says(&["user", "list"], "shop");
+    let (old, old_verifier) = (password(), verifier());
+    login(&old, true);
+    says(&["user", "password", "shop"], "shop: ");
+    assert_ne!(verifier(), old_verifier);
+    login(&old, false);
+    login(&password(), true);
+    let owner = lab.cluster(&["user", "drop", "shop", "-i", inventory]);
+    assert_eq!(owner.code, 3, "it owns a database: {owner:?}");
+    says(&["db", "drop", "shop", "--yes"], "shop: dropped");
+    says(&["db", "drop", "shop", "--yes"], "there is no such database");
+    says(&["user", "drop", "shop"], "shop: dropped");
+}
+
 #[test]
-#[ignore = "needs root and a laboratory"]
+#[ignore = "needs root and a lab"]
 fn a_cluster_is_made_kept_lost_and_found_again() {
     let lab = Lab::start(1, "debian-12-x64");
     let inventory = lab.inventory("demo.yaml", "debian-12-x64", &demo(15));
@@ -97,6 +137,8 @@ fn a_cluster_is_made_kept_lost_and_found_again() {
     let again = up().ok();
     assert!(again.last_line().contains("nothing to do"), "{}", again.stderr);
     assert_eq!(fingerprint(&lab), before);
+
+    roles_and_databases_come_and_go(&lab, &inventory);
 
     // A setting that a reload brings, and one that needs a restart.
     let changed = demo(15)
@@ -201,7 +243,7 @@ fn moments(all: std::ops::RangeInclusive<u32>) -> Vec<u32> {
 }
 
 #[test]
-#[ignore = "needs root and a laboratory"]
+#[ignore = "needs root and a lab"]
 fn a_run_that_was_killed_is_finished_by_the_next() {
     let lab = Lab::start(4, "debian-12-x64");
     let inventory = lab.inventory("demo.yaml", "debian-12-x64", &demo(15));
@@ -243,7 +285,7 @@ fn a_run_that_was_killed_is_finished_by_the_next() {
 }
 
 #[test]
-#[ignore = "needs root and a laboratory"]
+#[ignore = "needs root and a lab"]
 fn a_lost_answer_to_any_post_makes_no_second_thing() {
     let lab = Lab::start(5, "debian-12-x64");
     let inventory = lab.inventory("demo.yaml", "debian-12-x64", &demo(15));
@@ -277,12 +319,12 @@ fn a_lost_answer_to_any_post_makes_no_second_thing() {
 }
 
 #[test]
-#[ignore = "needs root and a laboratory"]
+#[ignore = "needs root and a lab"]
 fn bare_hosts_are_converged_without_an_api_and_what_stands_in_the_way_is_named() {
     let lab = Lab::start(6, "debian-12-x64");
     let hosts = lab.bare_hosts(["pg1", "pg2", "pg3"]);
     let roles = ["primary", "standby", "witness"];
-    let text = |edit: &dyn Fn(usize, &mut harness::BareHost)| {
+    let text = |edit: &dyn Fn(usize, &mut support::BareHost)| {
         let mut text = format!(
             "cluster: demo\nprovider:\n  existing:\n    ssh_key: {}\npostgresql:\n  version: 15\nusers:\n  - name: app\nnodes:\n",
             lab.directory.path().join("key").display()
@@ -334,7 +376,7 @@ fn bare_hosts_are_converged_without_an_api_and_what_stands_in_the_way_is_named()
             }
         }),
     );
-    refused(&unreachable, 3, &["pg2 cannot be asked whether this cluster existed before"]);
+    refused(&unreachable, 3, &["pg2 may hold data of this cluster, but is unreachable"]);
 
     // Somebody else's database.
     lab.bare_ssh(
@@ -348,12 +390,17 @@ fn bare_hosts_are_converged_without_an_api_and_what_stands_in_the_way_is_named()
     refused(&inventory, 3, &["pg1", &identifier, "billing", "is left alone"]);
     let count = "cd / && runuser -u postgres -- psql -XAtc 'select count(*) from pg_database'";
     assert_eq!(lab.bare_ssh(&hosts[0], count), "4");
+    // Whoever clears away after that refusal stops nobody's server.
+    let down = lab.cluster(&["down", "-i", &inventory, "--yes"]).ok();
+    assert!(down.stderr.contains("billing; left alone"), "{down:?}");
+    assert!(down.stderr.contains("pg2: it holds nothing of cluster `demo`; left alone"), "{down:?}");
+    assert_eq!(lab.bare_ssh(&hosts[0], count), "4");
     lab.bare_ssh(&hosts[0], "pg_dropcluster --stop 15 main");
 
     // apt cannot fetch, on one host of three.
     let broken = "/etc/apt/sources.list.d/broken.list";
     lab.bare_ssh(&hosts[1], &format!("echo 'deb http://127.0.0.1:9/ bookworm main' >{broken}"));
-    refused(&inventory, 1, &["pg2: cannot update apt's lists", "127.0.0.1:9", "apt sources"]);
+    refused(&inventory, 1, &["pg2: cannot update the apt package lists", "127.0.0.1:9", "apt sources"]);
     lab.bare_ssh(&hosts[1], &format!("rm {broken}"));
 
     // A disk that is full.

@@ -14,7 +14,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 const PASSWORD: &str = "not-for-you";
 /// A certificate of nobody's, with its key.
-const CERTIFICATE: &[u8] = include_bytes!("fixtures/somebody-else.pem");
+const CERTIFICATE: &[u8] = include_bytes!("data/fixtures/somebody-else.pem");
 
 /// What a client told a server that asks for the password in clear.
 #[derive(Debug, PartialEq, Eq)]

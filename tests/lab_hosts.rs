@@ -1,34 +1,33 @@
-//! The laboratory's hosts, for real: these tests boot machines. They need root, the programs that
-//! `cluster lab start` asks for, and a Debian mirror for the first of them. Each has a laboratory of its own.
+//! The lab's hosts, for real: these tests boot machines. They need root, the programs that
+//! `cluster lab start` asks for, and a Debian mirror for the first of them. Each has a lab of its own.
 //!
 //! `cargo nextest run --test lab_hosts --run-ignored only`
 
-#[path = "lab_hosts/bench.rs"]
-mod bench;
+#[allow(dead_code, unused_imports, reason = "the tests of a cluster use more of it")]
+mod support;
 
 use std::time::Duration;
 
-use bench::{Bench, dial, within};
 use serde_json::json;
+use support::{Droplet, Lab, dial, greeted, is_reset, is_silent, within};
 
 const IMAGE: &str = "debian-12-x64";
 
 #[test]
 #[ignore = "boots machines; needs root"]
 fn a_stop_leaves_nothing() {
-    let lab = Bench::new("t-stop", 8581, 231);
+    let lab = Lab::new("t-stop", 8581, 231);
     let before = lab.traces();
     assert_eq!(before, "", "something of an earlier run is there");
-    lab.start(&[]);
+    lab.begin(&[]);
     let host = lab.boot(IMAGE, &["pg1"]).remove(0);
-    lab.floating(host.id);
+    lab.floating_at(host.id);
     host.ssh("echo here > /root/file");
     let during = lab.traces();
     for trace in ["overlay", "unreachable", "cluster_lab_t_stop", "cluster-lab-t-stop", "systemd-nspawn"] {
         assert!(during.contains(trace), "no {trace} in\n{during}");
     }
     lab.stop();
-    assert_eq!(lab.traces(), "");
     // And again, when there is nothing to stop.
     lab.stop();
 }
@@ -36,11 +35,11 @@ fn a_stop_leaves_nothing() {
 #[test]
 #[ignore = "boots machines; needs root"]
 fn what_a_killed_daemon_leaves_is_taken_up_or_cleared_away() {
-    let lab = Bench::new("t-kill", 8582, 232);
-    lab.start(&[]);
+    let lab = Lab::new("t-kill", 8582, 232);
+    lab.begin(&[]);
     let host = lab.boot(IMAGE, &["pg1"]).remove(0);
     let boot = host.ssh("cat /proc/sys/kernel/random/boot_id");
-    lab.start(&[]);
+    lab.begin(&[]);
     assert_eq!(
         host.ssh("cat /proc/sys/kernel/random/boot_id"),
         boot,
@@ -49,33 +48,32 @@ fn what_a_killed_daemon_leaves_is_taken_up_or_cleared_away() {
 
     lab.kill_daemon();
     assert_eq!(host.ssh("cat /proc/sys/kernel/random/boot_id"), boot, "droplets outlive the daemon");
-    assert_eq!(lab.status()["running"], false);
-    lab.start(&["--resume"]);
-    assert_eq!(lab.status()["droplets"][0]["state"], "active");
+    assert_eq!(lab.lab_status()["running"], false);
+    lab.begin(&["--resume"]);
+    assert_eq!(lab.lab_status()["droplets"][0]["state"], "active");
     assert_eq!(host.ssh("cat /proc/sys/kernel/random/boot_id"), boot);
     lab.act(host.id, "power_off");
     assert!(dial(host.address, 22).is_err());
 
     lab.act(host.id, "power_on");
     lab.kill_daemon();
-    lab.start(&[]);
-    assert_eq!(lab.status()["droplets"], json!([]));
+    lab.begin(&[]);
+    assert_eq!(lab.lab_status()["droplets"], json!([]));
     assert!(!lab.traces().contains("overlay"), "{}", lab.traces());
     lab.stop();
-    assert_eq!(lab.traces(), "");
 }
 
 #[test]
 #[ignore = "boots machines; needs root"]
 fn a_power_cut_is_silent_and_keeps_the_disk() {
-    let lab = Bench::new("t-power", 8583, 233);
-    lab.start(&[]);
+    let lab = Lab::new("t-power", 8583, 233);
+    lab.begin(&[]);
     let host = lab.boot(IMAGE, &["pg1"]).remove(0);
     host.ssh("echo kept > /root/file; touch /run/gone");
-    let connection = bench::greeted(host.address);
+    let connection = greeted(host.address);
     lab.act(host.id, "power_off");
-    assert_eq!(lab.status()["droplets"][0]["state"], "off");
-    assert!(bench::is_silent(&connection, Duration::from_secs(2)), "no farewell leaves a host without power");
+    assert_eq!(lab.lab_status()["droplets"][0]["state"], "off");
+    assert!(is_silent(&connection, Duration::from_secs(2)), "no farewell leaves a host without power");
     assert!(dial(host.address, 22).is_err());
 
     lab.act(host.id, "power_on");
@@ -89,17 +87,17 @@ fn a_power_cut_is_silent_and_keeps_the_disk() {
         host.try_ssh("cat /proc/sys/kernel/random/boot_id").is_ok_and(|id| id != boot).then_some(())
     });
     let _ = host.try_ssh("systemctl poweroff");
-    within("off by itself", || (lab.status()["droplets"][0]["state"] == "off").then_some(()));
+    within("off by itself", || (lab.lab_status()["droplets"][0]["state"] == "off").then_some(()));
     assert!(dial(host.address, 22).is_err());
 }
 
 #[test]
 #[ignore = "boots machines; needs root"]
 fn a_floating_address_moves_and_drops_what_was_connected() {
-    let lab = Bench::new("t-float", 8584, 234);
-    lab.start(&[]);
+    let lab = Lab::new("t-float", 8584, 234);
+    lab.begin(&[]);
     let hosts = lab.boot(IMAGE, &["pg1", "pg2"]);
-    let floating = lab.floating(hosts[0].id);
+    let floating = lab.floating_at(hosts[0].id);
     // The lowest address of the range is given out first: this one leads nowhere.
     let nowhere: std::net::Ipv4Addr = "10.234.3.200".parse().unwrap();
     assert_eq!(dial(nowhere, 22).unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
@@ -110,11 +108,11 @@ fn a_floating_address_moves_and_drops_what_was_connected() {
         assert_eq!(host.dial(floating, 22), "ok", "{} dials the floating address", host.name);
         assert_eq!(host.dial(nowhere, 22), "ConnectionRefusedError");
     }
-    assert_eq!(bench::name_behind(floating, &lab), "pg1");
+    assert_eq!(lab.name_behind(floating), "pg1");
 
     lab.assign(floating, hosts[1].id);
-    assert!(bench::is_reset(&connection), "what was connected is dropped");
-    assert_eq!(bench::name_behind(floating, &lab), "pg2");
+    assert!(is_reset(&connection), "what was connected is dropped");
+    assert_eq!(lab.name_behind(floating), "pg2");
     for host in &hosts {
         assert_eq!(host.dial(floating, 22), "ok");
     }
@@ -124,22 +122,21 @@ fn a_floating_address_moves_and_drops_what_was_connected() {
 
 #[test]
 #[ignore = "boots machines; needs root"]
-fn two_laboratories_stand_side_by_side() {
-    let one = Bench::new("t-one", 8585, 235);
-    let two = Bench::new("t-two", 8586, 236);
-    one.start(&[]);
+fn two_labs_stand_side_by_side() {
+    let one = Lab::new("t-one", 8585, 235);
+    let two = Lab::new("t-two", 8586, 236);
+    one.begin(&[]);
     let host = one.boot(IMAGE, &["pg1"]).remove(0);
-    let refused = two.run(&["start", "--name", "t-two", "--port", "8586", "--subnet", "10.235.0.0/16"]);
-    assert!(refused.contains("10.235.0.0/24 is in use"), "{refused}");
-    let refused = two.run(&["start", "--name", "t-two", "--port", "8585", "--subnet", "10.236.0.0/16"]);
-    assert!(refused.contains("port 8585 is not free"), "{refused}");
+    let refused = two.lab(&["start", "--port", "8586", "--subnet", "10.235.0.0/16"]);
+    assert!(refused.code != 0 && refused.stderr.contains("10.235.0.0/24 is in use"), "{refused:?}");
+    let refused = two.lab(&["start", "--port", "8585", "--subnet", "10.236.0.0/16"]);
+    assert!(refused.code != 0 && refused.stderr.contains("port 8585 is not free"), "{refused:?}");
     assert_eq!(two.traces(), "");
 
-    two.start(&[]);
+    two.begin(&[]);
     let other = two.boot(IMAGE, &["pg1"]).remove(0);
     assert_ne!(host.dial(other.address, 22), "ok", "no way leads from one into the other");
     two.stop();
-    assert_eq!(two.traces(), "");
     assert_eq!(host.ssh("hostname"), "pg1", "the other one has not noticed");
     assert!(dial(host.address, 22).is_ok());
 }
@@ -147,8 +144,8 @@ fn two_laboratories_stand_side_by_side() {
 #[test]
 #[ignore = "boots machines; needs root"]
 fn every_image_boots_with_what_its_user_data_says() {
-    let lab = Bench::new("t-image", 8587, 237);
-    lab.start(&[]);
+    let lab = Lab::new("t-image", 8587, 237);
+    lab.begin(&[]);
     for (image, version) in [("debian-11-x64", "11."), ("debian-12-x64", "12."), ("debian-13-x64", "13.")] {
         let host = lab.boot(image, &["host"]).remove(0);
         // Every connection so far has checked the host key that the user data gave.
@@ -184,45 +181,45 @@ fn every_image_boots_with_what_its_user_data_says() {
 #[test]
 #[ignore = "boots machines; needs root"]
 fn cuts_and_frozen_hosts() {
-    let lab = Bench::new("t-cuts", 8588, 238);
-    lab.start(&[]);
+    let lab = Lab::new("t-cuts", 8588, 238);
+    lab.begin(&[]);
     let hosts = lab.boot(IMAGE, &["pg1", "pg2", "pg3"]);
     let [one, two, three] = &hosts[..] else { panic!("three droplets") };
-    let reach = |from: &bench::Host, to: &bench::Host| (from.dial(to.address, 22), from.dial(to.private, 22));
+    let reach = |from: &Droplet, to: &Droplet| (from.dial(to.address, 22), from.dial(to.private, 22));
     let (ok, lost) =
         (("ok".to_owned(), "ok".to_owned()), ("TimeoutError".to_owned(), "TimeoutError".to_owned()));
 
-    lab.lab(&["cut", "pg1", "pg2"]);
+    lab.lab(&["cut", "pg1", "pg2"]).ok();
     assert_eq!((reach(one, two), reach(two, one)), (lost.clone(), lost.clone()));
     assert_eq!((reach(one, three), reach(three, two)), (ok.clone(), ok.clone()));
-    lab.lab(&["heal"]);
+    lab.lab(&["heal"]).ok();
     assert_eq!(reach(one, two), ok);
 
-    lab.lab(&["cut", "pg1", "pg2", "--reject"]);
+    lab.lab(&["cut", "pg1", "pg2", "--reject"]).ok();
     let refused = ("ConnectionRefusedError".to_owned(), "ConnectionRefusedError".to_owned());
     assert_eq!((reach(one, two), reach(two, one)), (refused.clone(), refused));
-    lab.lab(&["heal"]);
+    lab.lab(&["heal"]).ok();
 
-    lab.lab(&["cut", "pg1", "api"]);
+    lab.lab(&["cut", "pg1", "api"]).ok();
     assert_eq!(one.dial(lab.gateway(), 8588), "TimeoutError");
     assert_eq!(two.dial(lab.gateway(), 8588), "ok");
-    lab.lab(&["heal"]);
+    lab.lab(&["heal"]).ok();
     assert_eq!(one.dial(lab.gateway(), 8588), "ok");
 
-    lab.lab(&["cut", "pg1"]);
+    lab.lab(&["cut", "pg1"]).ok();
     assert!(dial(one.address, 22).is_err());
     assert_eq!(reach(two, one), lost);
-    lab.lab(&["heal"]);
+    lab.lab(&["heal"]).ok();
     assert_eq!(reach(two, one), ok);
 
-    lab.lab(&["freeze", "pg1"]);
-    assert_eq!(lab.status()["droplets"][0]["state"], "frozen");
+    lab.lab(&["freeze", "pg1"]).ok();
+    assert_eq!(lab.lab_status()["droplets"][0]["state"], "frozen");
     assert!(dial(one.address, 22).is_err());
-    lab.lab(&["thaw", "pg1"]);
+    lab.lab(&["thaw", "pg1"]).ok();
     assert!(dial(one.address, 22).is_ok());
 
     // Power ends it as well.
-    lab.lab(&["freeze", "pg1"]);
+    lab.lab(&["freeze", "pg1"]).ok();
     lab.act(one.id, "power_off");
     lab.act(one.id, "power_on");
     one.wait();

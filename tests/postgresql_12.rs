@@ -57,7 +57,7 @@ fn a_real_postgresql_12_accepts_what_is_rendered_for_it() {
     as_nobody(&format!("{native}/bin/initdb -D {home}/data --data-checksums --auth=peer >/dev/null"));
 
     // The tutorial's cluster, with addresses as a provider would give them.
-    let inventory = Inventory::read(Path::new("inventories/digitalocean.yaml")).unwrap();
+    let inventory = Inventory::read(Path::new("inventories/tutorial.yaml")).unwrap();
     assert_eq!(inventory.postgresql.version, 12);
     let means = Means {
         repmgr_password: "secret".into(),

@@ -1,4 +1,4 @@
-//! Actions as commands: pure, so that tests can read what would run.
+//! Turns actions into commands. Pure, so that tests can read what would run.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -12,7 +12,7 @@ use crate::script;
 use crate::settings;
 use crate::{scram, sql};
 
-/// The label of what says whether settings work.
+/// The label of the command that tests settings.
 pub(super) const TRY: &str = "try settings";
 
 /// A file as `write-files.sh` reads it.
@@ -21,7 +21,7 @@ fn line(file: &FileChange) -> Option<String> {
     Some(format!("{} {} {} {content}\n", file.path, file.mode, file.owner))
 }
 
-/// The command for an action that is one command on one host; none for the others.
+/// The command for an action that consists of one command on one host; `None` for other actions.
 pub fn of(inventory: &Inventory, action: &Action, program: &[u8]) -> Option<Command> {
     let postgres = |label, script| script::of_postgres(inventory, label, script).limit(120);
     let psql = |label, database: &str, sql: String| script::psql(inventory, label, database, sql).limit(120);

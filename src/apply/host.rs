@@ -1,4 +1,4 @@
-//! Steps that happen on a host, or wait for one.
+//! Steps that run on a host or wait for one.
 
 use std::time::{Duration, Instant};
 
@@ -35,15 +35,16 @@ pub(super) async fn run(world: &World, facts: &Facts, node: &str, step: &Step) -
         Action::Reach => reach(world, facts, node).await,
         Action::ReplaceHostKey => replace_host_key(world, node).await,
         action => {
-            let command = command::of(&world.inventory, action, &world.program.bytes)
-                .with_context(|| format!("`{}` needs something that is not known yet", action.summary()))?;
+            let command = command::of(&world.inventory, action, &world.program.bytes).with_context(|| {
+                format!("`{}` depends on something that is not known yet", action.summary())
+            })?;
             run_command(world, node, &command).await?;
             Ok(())
         }
     }
 }
 
-/// Runs a command, and tells what the host prints.
+/// Runs a command and reports the host's output.
 async fn run_command(world: &World, node: &str, command: &Command) -> Result<Output> {
     let tell = |text: &str| {
         world.report.send(Event::Output { lane: node.to_owned(), text: text.to_owned() });
@@ -55,28 +56,28 @@ async fn run_command(world: &World, node: &str, command: &Command) -> Result<Out
     world.run(node, &command.clone().alone(), &tell).await.map_err(explain)
 }
 
-/// Adds a hint to what is known to go wrong.
+/// Adds a hint to known errors.
 fn explain(error: RemoteError) -> anyhow::Error {
     let RemoteError::Failed { output, code, command, .. } = &error else { return error.into() };
     let hint = if *command == command::TRY && *code == 1 {
-        "correct postgresql.settings in the inventory; no node has been given them"
+        "correct postgresql.settings in the inventory; no node has received them"
     } else if output.contains("No space left on device") || output.contains("don't have enough free space") {
-        "the disk is full: make room, or choose a larger size"
+        "the disk is full: free some space, or choose a larger size"
     } else if output.contains("Could not get lock") {
-        "another program holds apt's lock; wait for it to end, and run this again"
+        "another program holds the apt lock; wait for it to finish, then run this again"
     } else if output.contains("Temporary failure resolving") || output.contains("Could not resolve") {
-        "the host cannot resolve names: look at its DNS and at the firewall's outbound rules"
+        "the host cannot resolve names: check its DNS and the firewall's outbound rules"
     } else if output.contains("Failed to fetch") || output.contains("Unable to locate package") {
-        "look at the host's apt sources and at its way out"
+        "check the host's apt sources and its outbound connectivity"
     } else if *code == 124 || *code == 137 {
-        "it took too long and was stopped; run this again to go on"
+        "the step timed out and was stopped; run this again to continue"
     } else {
-        "run this again to go on from here; the log of this run has everything that the host said"
+        "run this again to continue from here; the log of this run has the host's full output"
     };
     hinted(error, hint)
 }
 
-/// Waits until SSH gets in and cloud-init is done.
+/// Waits until SSH accepts a login and cloud-init has finished.
 async fn reach(world: &World, facts: &Facts, node: &str) -> Result<()> {
     let begun = Instant::now();
     let mut looked = begun;
@@ -94,7 +95,7 @@ async fn reach(world: &World, facts: &Facts, node: &str) -> Result<()> {
                 };
                 match host.run(&command, &tell).await {
                     Ok(output) if output.stdout.starts_with("ready-42") => return Ok(()),
-                    Ok(_) => "it lets us in, and runs nothing yet".to_owned(),
+                    Ok(_) => "SSH accepts the login but does not run commands yet".to_owned(),
                     // sshd restarts in the middle of many first boots.
                     Err(error) => error.to_string(),
                 }
@@ -109,16 +110,19 @@ async fn reach(world: &World, facts: &Facts, node: &str) -> Result<()> {
             // One such answer may be wrong.
             if absent > 1 {
                 return Err(Advice::failed(format!(
-                    "the droplet of {node} is gone: the provider does not know it"
+                    "the droplet of {node} no longer exists at the provider"
                 ))
-                .hint("run this again: it makes another")
+                .hint("run this again to create another")
                 .into());
             }
         }
         if begun.elapsed() > REACH_DEADLINE {
-            return Err(Advice::failed(format!("not reached within {} s: {why}", REACH_DEADLINE.as_secs()))
-                .hint("look at its console; run this again to go on waiting")
-                .into());
+            return Err(Advice::failed(format!(
+                "not reachable within {} s: {why}",
+                REACH_DEADLINE.as_secs()
+            ))
+            .hint("check the host's console; run this again to keep waiting")
+            .into());
         }
         world.report.progress(node, format!("{why} ({} s)", begun.elapsed().as_secs()));
         tokio::time::sleep(Duration::from_millis(500)).await;
@@ -131,7 +135,7 @@ async fn replace_host_key(world: &World, node: &str) -> Result<()> {
     let made = run_command(world, node, &Command::new("make host key", script::HOST_KEY_MAKE)).await?;
     let key = made.stdout.trim().to_owned();
     if key.split(' ').count() != 2 || !key.starts_with("ssh-ed25519 ") {
-        bail!("the host made a key that is none: {key:?}");
+        bail!("the host generated an invalid key: {key:?}");
     }
     let node = world.inventory.node(node).context("no such node")?;
     let mut both = world.pinned(node);

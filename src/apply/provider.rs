@@ -1,4 +1,4 @@
-//! Steps that the provider's API does.
+//! Steps carried out by the provider's API.
 
 use anyhow::{Context as _, Result, bail};
 use cluster_cloud::preflight::{Setting, Wanted};
@@ -32,19 +32,19 @@ pub(super) async fn run(world: &World, facts: &Facts, step: &Step) -> Result<()>
             client.assign(made.value.ip, preferred, world.pace).await?;
         }
         Action::RecordFloatingIp => {
-            let preferred = *ids.first().context("there are no droplets")?;
+            let preferred = *ids.first().context("the cluster has no droplets")?;
             client.ensure_reserved_ip(cluster, &ids, preferred, world.pace).await?;
         }
         Action::AssignFloatingIp { droplet, .. } => {
-            let address = cloud.floating_ip.as_ref().context("there is no floating IP")?.address;
+            let address = cloud.floating_ip.as_ref().context("the cluster has no floating IP")?.address;
             client.assign(address, *droplet, world.pace).await?;
         }
-        other => bail!("{other:?} is not the provider's"),
+        other => bail!("{other:?} is not a step for the provider"),
     }
     Ok(())
 }
 
-/// Makes a node's droplet and waits until it is there; that it has booted is for the next phase.
+/// Creates a node's droplet and waits until it is active; the next phase waits for its boot.
 pub(super) async fn create_droplet(world: &World, facts: &Facts, node: &str) -> Result<()> {
     let (client, provider, _) = parts(world, facts)?;
     let node = world.inventory.node(node).context("no such node")?;
@@ -89,7 +89,7 @@ pub(super) async fn create_droplet(world: &World, facts: &Facts, node: &str) -> 
     Ok(())
 }
 
-/// Without its tag, nothing else would lead to it.
+/// Records the droplet's id: without its tag, nothing else would identify it.
 fn remember(world: &World, node: &Node, id: u64) -> Result<()> {
     world.state.remember(|memory| {
         memory.droplets.entry(id).or_default().node.clone_from(&node.name);
@@ -104,14 +104,14 @@ pub(super) async fn remake_droplet(world: &World, facts: &Facts, node: &str, id:
     create_droplet(world, facts, node).await
 }
 
-/// Waits for a droplet that an earlier run asked for.
+/// Waits for a droplet that an earlier run requested.
 pub(super) async fn await_droplet(world: &World, facts: &Facts, droplet: u64) -> Result<()> {
     let (client, _, _) = parts(world, facts)?;
     client.wait_droplet_ready(droplet, world.pace).await?;
     Ok(())
 }
 
-/// Whether the provider says that a node's droplet is not there. A provider that does not answer says nothing.
+/// Whether the provider reports that a node's droplet does not exist. False if the provider does not answer.
 pub(super) async fn is_gone(world: &World, facts: &Facts, node: &str) -> bool {
     let Ok((client, _, cloud)) = parts(world, facts) else { return false };
     let id = cloud.droplets.get(node).map(|droplet| droplet.id).or_else(|| {
@@ -125,7 +125,7 @@ pub(super) async fn is_gone(world: &World, facts: &Facts, node: &str) -> bool {
     }
 }
 
-/// Switches a droplet on.
+/// Powers a droplet on.
 pub(super) async fn power_on(world: &World, facts: &Facts, droplet: u64) -> Result<()> {
     let (client, _, _) = parts(world, facts)?;
     Ok(client.power(droplet, droplet::Power::On, world.pace).await?)

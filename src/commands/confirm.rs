@@ -1,4 +1,4 @@
-//! Asking before what cannot be taken back.
+//! Confirmation before anything that cannot be undone.
 
 use std::io::IsTerminal as _;
 
@@ -7,19 +7,19 @@ use anyhow::Result;
 use crate::error::Advice;
 use crate::screen;
 
-/// Asks for the name of what is at stake, a `cluster` or a `node`; `kept` says what another answer leaves as it is.
+/// Asks for the name of the `cluster`, `node` or `database` at stake; `kept` is what to report if the answer is wrong.
 pub(super) fn confirm(what: &str, name: &str, yes: bool, kept: &str) -> Result<()> {
     if yes {
         return Ok(());
     }
-    let no = |message: &str| Advice::refused(message).hint("`--yes` does not ask");
+    let no = |message: &str| Advice::refused(message).hint("--yes skips this question");
     if !std::io::stdin().is_terminal() {
-        return Err(no("there is nobody to ask").into());
+        return Err(no("cannot ask for confirmation: standard input is not a terminal").into());
     }
     screen::settle();
     let typed: String = dialoguer::Input::new()
-        .with_prompt(format!("Type the {what}'s name ({name}) to go on"))
+        .with_prompt(format!("Type the name of the {what} ({name}) to continue"))
         .allow_empty(true)
         .interact_text()?;
-    if typed.trim() == name { Ok(()) } else { Err(no(&format!("that is not its name; {kept}")).into()) }
+    if typed.trim() == name { Ok(()) } else { Err(no(&format!("the name does not match; {kept}")).into()) }
 }

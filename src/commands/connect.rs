@@ -22,10 +22,10 @@ use crate::tell;
 /// Who logs in, and where.
 #[derive(Debug, Args)]
 pub struct Login {
-    /// The role to log in as; the inventory's first that is no superuser if left out
+    /// The role to log in as [default: the inventory's first that is not a superuser]
     #[arg(short, long)]
     pub user: Option<String>,
-    /// The database; that role's own if left out
+    /// The database [default: the role's own]
     #[arg(short, long)]
     pub database: Option<String>,
 }
@@ -33,24 +33,24 @@ pub struct Login {
 /// `cluster connect`.
 #[derive(Debug, Args)]
 pub struct ConnectArgs {
-    /// Who is to read it
+    /// The output format
     #[arg(short, long, value_enum, default_value = "libpq")]
     format: Format,
     #[command(flatten)]
     login: Login,
-    /// Write the password out, instead of naming the file that holds it; never to a terminal
+    /// Include the password instead of naming the file that holds it; never on a terminal
     #[arg(long)]
     with_password: bool,
-    /// Write into FILE, which nobody else can read
-    #[arg(short, long, value_name = "FILE")]
+    /// Write to FILE, readable only by you
+    #[arg(short, long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     output: Option<PathBuf>,
 }
 
 pub(super) async fn run(path: &Path, args: ConnectArgs, json: bool) -> Result<Exit> {
     let format = if json { Format::Json } else { args.format };
     if args.with_password && args.output.is_none() && std::io::stdout().is_terminal() {
-        return Err(Advice::refused("a password is not shown on a terminal")
-            .hint("--output FILE writes a file that nobody else can read; a pipe works too")
+        return Err(Advice::refused("passwords are not printed to a terminal")
+            .hint("write it to a file that only you can read with --output FILE, or to a pipe")
             .into());
     }
     let mut connection = connection(path, &args.login).await?;
@@ -71,7 +71,7 @@ pub(super) async fn run(path: &Path, args: ConnectArgs, json: bool) -> Result<Ex
     Ok(Exit::Done)
 }
 
-/// How an application reaches the cluster as it is now, with a password file that was just written.
+/// Connection settings for the cluster's current state, with a freshly written password file.
 pub(super) async fn connection(path: &Path, login: &Login) -> Result<Connection> {
     let inventory = read(path)?;
     let user = match &login.user {
@@ -89,7 +89,7 @@ pub(super) async fn connection(path: &Path, login: &Login) -> Result<Connection>
         if primary.is_some_and(|postgres| postgres.roles.iter().all(|role| role.name != user)) {
             return Err(Advice::refused(format!("there is no role `{user}`"))
                 .hint(format!(
-                    "`cluster user create {user}` makes it; `cluster user list` names those that are there"
+                    "`cluster user create {user}` creates it; `cluster user list` lists the existing ones"
                 ))
                 .into());
         }
@@ -108,16 +108,16 @@ pub(super) async fn connection(path: &Path, login: &Login) -> Result<Connection>
     .await
 }
 
-/// The password of a role: the declared one, or the one that was made on this machine.
+/// The password of a role: declared in the inventory, or generated on this machine.
 fn password(inventory: &Inventory, user: &str) -> Result<SecretString> {
     let declared = inventory.users.iter().find(|it| it.name == user).and_then(|it| it.password.clone());
     let kept = || State::open(&inventory.cluster)?.kept_password(&format!("user:{user}"));
     match declared.map_or_else(kept, |password| Ok(Some(password)))? {
         Some(password) => Ok(password),
-        None => Err(Advice::refused(format!("this machine has no password of `{user}`"))
+        None => Err(Advice::refused(format!("the password of `{user}` is not stored on this machine"))
             .hint(format!(
-                "passwords stay where they were made; `cluster user create {user}` makes the role, and `cluster user \
-                 password {user}` gives one that is there a new password"
+                "passwords are stored where they were generated: `cluster user create {user}` creates the role, `cluster user \
+                 password {user}` sets a new password for an existing one"
             ))
             .into()),
     }

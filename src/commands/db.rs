@@ -18,29 +18,29 @@ use crate::{data, screen, tell};
 /// What to do with a database.
 #[derive(Debug, Subcommand)]
 pub enum DbCommand {
-    /// Make a database
+    /// Create a database
     Create {
-        /// Its name
+        /// The database's name
         name: String,
-        /// The role that owns it; the inventory's first that is no superuser if left out
+        /// The owner [default: the inventory's first role that is not a superuser]
         #[arg(long)]
         owner: Option<String>,
     },
-    /// List the databases
+    /// List databases and their owners
     List,
-    /// Drop a database, with everything in it
+    /// Drop a database with everything in it
     ///
-    /// Asks for its name. One that the inventory declares, or that sessions are in, stays.
+    /// Asks for the name. A database that the inventory declares, or that has open sessions, is not dropped.
     Drop {
-        /// Its name
+        /// The database's name
         name: String,
-        /// Do not ask
+        /// Do not ask for confirmation
         #[arg(short, long)]
         yes: bool,
     },
 }
 
-/// Names that are the program's own, or PostgreSQL's.
+/// Names reserved for this program or for PostgreSQL.
 const OURS: [&str; 5] = ["postgres", "repmgr", "cluster", "template0", "template1"];
 
 pub(super) async fn run(path: &Path, command: DbCommand, json: bool) -> Result<Exit> {
@@ -61,15 +61,18 @@ async fn create(inventory: Inventory, name: String, owner: Option<String>) -> Re
         let primary = Writable::find(&world.inventory, &facts)?;
         if !primary.postgres.roles.iter().any(|role| role.name == owner) {
             return Err(Advice::refused(format!("there is no role `{owner}`"))
-                .hint(format!("`cluster user create {owner}` makes it"))
+                .hint(format!("`cluster user create {owner}` creates it"))
                 .into());
         }
         match primary.postgres.databases.iter().find(|database| database.name == name) {
-            Some(found) if found.owner == owner => data!("{name}: it is there already"),
+            Some(found) if found.owner == owner => data!("{name}: already exists"),
             Some(found) => {
-                return Err(Advice::refused(format!("there is a database `{name}` of `{}`", found.owner))
-                    .hint("choose another name")
-                    .into());
+                return Err(Advice::refused(format!(
+                    "database `{name}` already exists and belongs to `{}`",
+                    found.owner
+                ))
+                .hint("choose another name")
+                .into());
             }
             None => {
                 let statement = format!(
@@ -78,7 +81,7 @@ async fn create(inventory: Inventory, name: String, owner: Option<String>) -> Re
                     sql::identifier(&owner)
                 );
                 primary.sql(&world, statement).await?;
-                data!("{name}: made, owned by {owner}");
+                data!("{name}: created, owned by {owner}");
             }
         }
         Ok(Exit::Done)
@@ -88,7 +91,7 @@ async fn create(inventory: Inventory, name: String, owner: Option<String>) -> Re
 
 async fn list(inventory: Inventory, json: bool) -> Result<Exit> {
     in_world(inventory, Format::Quiet, None, |world| async move {
-        let facts = world.observe().await?;
+        let facts = world.observe_or_remember().await?;
         let primary = Writable::find(&world.inventory, &facts)?;
         let all = primary.postgres.databases.iter();
         let rows: Vec<_> = all.filter(|database| !database.name.starts_with("template")).collect();
@@ -108,28 +111,28 @@ async fn drop(inventory: Inventory, name: String, yes: bool) -> Result<Exit> {
     check_name(&name, "database", &OURS)?;
     if inventory.databases.iter().any(|database| database.name == name) {
         return Err(Advice::refused(format!("`{name}` is declared in {}", inventory.file.display()))
-            .hint("take it out there first: `cluster up` would make it again, empty")
+            .hint("remove it from the inventory first; otherwise the next `cluster up` recreates it, empty")
             .into());
     }
     in_world(inventory, Format::Quiet, None, |world| async move {
         let _lock = world.state.lock("db drop")?;
-        let facts = world.observe().await?;
+        let facts = world.observe_or_remember().await?;
         let primary = Writable::find(&world.inventory, &facts)?;
         if !primary.postgres.databases.iter().any(|database| database.name == name) {
-            data!("{name}: there is no such database");
+            data!("{name}: no such database");
             return Ok(Exit::Done);
         }
         if !yes {
-            tell!("everything in the database {name} is deleted, on every node");
+            tell!("database {name} will be deleted with everything in it, on every node");
         }
-        confirm("database", &name, yes, "it stays")?;
+        confirm("database", &name, yes, "nothing was deleted")?;
         // PostgreSQL refuses while sessions are in it: nobody loses what he is at work on.
         primary.sql(&world, format!("drop database {};\n", sql::identifier(&name))).await.map_err(
             |error| match &error {
                 RemoteError::Failed { output, .. } if output.contains("is being accessed by other users") => {
                     anyhow::Error::from(
-                        Advice::refused(format!("sessions are in the database `{name}`"))
-                            .hint("stop the applications that use it, and run this again"),
+                        Advice::refused(format!("database `{name}` is in use by other sessions"))
+                            .hint("stop the applications that use it, then run this again"),
                     )
                 }
                 _ => error.into(),

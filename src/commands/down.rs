@@ -1,4 +1,4 @@
-//! `cluster down`: `provider` deletes what was made there, `hosts` stops what runs on hosts that are not ours.
+//! `cluster down`: `provider` deletes resources at the provider, `hosts` stops services on existing hosts.
 
 mod hosts;
 mod provider;
@@ -12,7 +12,7 @@ use super::{in_world, read};
 use crate::error::{Advice, Exit};
 use crate::report::{Event, Format};
 use crate::world::World;
-pub(super) use hosts::{Half, stop};
+pub(super) use hosts::{ours, stop};
 
 pub(super) async fn run(path: &Path, yes: bool, json: bool) -> Result<Exit> {
     let inventory = read(path)?;
@@ -26,13 +26,13 @@ pub(super) async fn run(path: &Path, yes: bool, json: bool) -> Result<Exit> {
     .await
 }
 
-/// What was done, and how long it took from the moment that it was allowed.
+/// Reports the result, with the time since the confirmation.
 fn finished(world: &World, text: &str, steps: usize, begun: Instant) {
     let text = format!("{}: {text}", world.inventory.cluster);
     world.report.send(Event::Finished { steps, text, seconds: begun.elapsed().as_secs_f64() });
 }
 
-/// Everything that went wrong, in one error.
+/// All failures as one error.
 fn failed(reasons: &[String], hint: String) -> anyhow::Error {
     Advice::failed(reasons.join("\n  and: ")).hint(hint).into()
 }

@@ -26,14 +26,14 @@ use crate::{data, screen, tell};
 /// `cluster drill`.
 #[derive(Debug, Args)]
 pub struct DrillArgs {
-    /// What is done to the primary
+    /// The fault to inject
     #[arg(short, long, value_enum)]
     fault: Fault,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(short, long)]
     yes: bool,
-    /// Draw what was accepted and refused, and when, into FILE
-    #[arg(long, value_name = "FILE")]
+    /// Draw the accepted and refused writes over time to FILE
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     svg: Option<PathBuf>,
 }
 
@@ -68,22 +68,22 @@ pub(super) async fn run(path: &Path, args: DrillArgs, json: bool) -> Result<Exit
     .await
 }
 
-/// What will be done, to whom, and what applications are in for.
+/// Announces the fault, the servers affected, and what applications will notice.
 fn announce(cluster: &str, fault: Fault, target: &Target) {
     tell!("drill {} on cluster {}:", fault.word().bold(), cluster.bold());
     tell!("  {}", fault.deed(&target.primary, &target.successor));
     for (name, address) in &target.data {
-        let role = if *name == target.primary { "takes writes now" } else { "is a standby now" };
+        let role = if *name == target.primary { "is the primary" } else { "is a standby" };
         tell!("  {name} ({address}) {role}");
     }
     tell!("Applications: {}. Reads on {} go on.", fault.outlook(), target.successor);
     tell!(
-        "The drill's own rows go into table {TABLE} of database cluster, which is dropped at the end. Everything is put \
-         back; the node that takes over stays primary."
+        "The drill writes its own rows to table {TABLE} of database cluster and drops it at the end. Everything is put \
+         back; the node that takes over remains primary."
     );
 }
 
-/// A drill is not repeated because its picture has no place.
+/// Checks before the drill that its picture can be written.
 fn can_be_written(file: &Path) -> Result<()> {
     let place = std::path::absolute(file)?;
     let directory = place.parent().unwrap_or(Path::new("/"));
@@ -91,6 +91,6 @@ fn can_be_written(file: &Path) -> Result<()> {
         return Ok(());
     }
     Err(Advice::usage(format!("cannot write {}", file.display()))
-        .hint("--svg names a file in a directory that is there")
+        .hint("name a file in an existing directory with --svg")
         .into())
 }

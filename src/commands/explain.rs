@@ -19,17 +19,17 @@ use crate::script;
 use crate::world::World;
 use crate::{data, screen};
 
-/// How often a clock is asked: the fastest answer says most.
+/// How often a clock is read: the fastest answer is the most accurate.
 const ASKED: usize = 5;
-/// So much of a journal is read: months, unless a node is in trouble all the time.
+/// Lines read from a journal: months, unless a node has constant problems.
 const LINES: &str = "5000";
 
 /// How far a node's clock is from this machine's.
 #[derive(Clone, Copy, Debug, Serialize)]
 struct Clock {
-    /// By how many milliseconds it is ahead.
+    /// Milliseconds that the node's clock is ahead.
     ahead_ms: i64,
-    /// Within how many milliseconds that is sure.
+    /// Accuracy of that, in milliseconds.
     within_ms: i64,
 }
 
@@ -39,8 +39,8 @@ pub(super) async fn run(path: &Path, list: bool, json: bool) -> Result<Exit> {
         let facts = world.observe_or_remember().await?;
         let (journals, clocks, missing) = journals(&world, &facts).await?;
         if journals.is_empty() {
-            return Err(Advice::refused("no node can be reached, and the journals are on the nodes")
-                .hint("`cluster status` says why")
+            return Err(Advice::refused("no node is reachable, and the journals are on the nodes")
+                .hint("`cluster status` shows why")
                 .into());
         }
         let actions = actions(&world, &facts).await;
@@ -65,13 +65,13 @@ pub(super) async fn run(path: &Path, list: bool, json: bool) -> Result<Exit> {
             return Ok(Exit::Done);
         }
         let Some(last) = last else {
-            data!("nothing has happened yet");
+            data!("no failover or switchover is recorded");
             return Ok(Exit::Done);
         };
         data!("{}", visible(&incident::text(last)));
-        data!("clocks of the nodes were compared with this machine's; times are exact to {within} ms");
+        data!("times are accurate to {within} ms (the nodes' clocks were compared with this machine's)");
         for (node, why) in &missing {
-            data!("without the journal of {node}: {}", visible(why));
+            data!("the journal of {node} is missing: {}", visible(why));
         }
         Ok(Exit::Done)
     })
@@ -80,7 +80,7 @@ pub(super) async fn run(path: &Path, list: bool, json: bool) -> Result<Exit> {
 
 type Read = (Vec<Journal>, BTreeMap<String, Clock>, BTreeMap<String, String>);
 
-/// The journals of all nodes that can be reached, and how far their clocks are from this machine's.
+/// The journals of all reachable nodes, and their clocks' offsets from this machine's.
 async fn journals(world: &Arc<World>, facts: &Facts) -> Result<Read> {
     let mut tasks = JoinSet::new();
     let mut missing = BTreeMap::new();
@@ -126,7 +126,7 @@ async fn one(world: &World, node: &str) -> Result<(Clock, String), RemoteError> 
     Ok((best.unwrap_or(Clock { ahead_ms: 0, within_ms: 1_000 }), output.stdout))
 }
 
-/// What the provider lists of the droplets' power and of the floating IP. Without it the story is told all the same.
+/// The provider's actions on the droplets' power and the floating IP. The timeline works without them.
 async fn actions(world: &World, facts: &Facts) -> Vec<Action> {
     let (Some(client), Some(cloud)) = (&world.cloud, &facts.cloud) else { return Vec::new() };
     if cloud.remembered.is_some() {
@@ -141,7 +141,7 @@ async fn actions(world: &World, facts: &Facts) -> Vec<Action> {
                     let completed = action.completed_at.and_then(|at| at.parse().ok());
                     Some(Action { node: node.cloned(), kind: action.kind, started, completed })
                 })),
-                Err(error) => world.report.warning(format!("the provider's actions are left out: {error}")),
+                Err(error) => world.report.warning(format!("the provider's actions are missing: {error}")),
             }
         };
     for (name, droplet) in &cloud.droplets {

@@ -23,7 +23,7 @@ use crate::report::{Format, visible};
 use crate::world::World;
 use crate::{data, screen, tell};
 
-/// A promotion replays what is there, which is little.
+/// A promotion replays only the WAL already received, which is little.
 const PROMOTES_WITHIN: Duration = Duration::from_secs(120);
 
 pub(super) async fn run(path: &Path, args: FailoverArgs, json: bool) -> Result<Exit> {
@@ -36,9 +36,9 @@ pub(super) async fn run(path: &Path, args: FailoverArgs, json: bool) -> Result<E
             return Err(by_itself(&world, &facts, &health));
         };
         may_be_forced(&world, &facts, &health, node)?;
-        let says = control::status(&world, node).await.with_context(|| format!("cannot ask the guard of {node}"))?;
+        let says = control::status(&world, node).await.with_context(|| format!("cannot query the guard of {node}"))?;
         let off = droplets_to_switch_off(&world, &facts, node, args.no_power_off);
-        tell!("{} is made primary by force:", node.bold());
+        tell!("{} will be forced to become primary:", node.bold());
         for consequence in consequences(&world, &facts, node, &says, &off) {
             tell!("  - {}", visible(&consequence));
         }
@@ -51,24 +51,24 @@ pub(super) async fn run(path: &Path, args: FailoverArgs, json: bool) -> Result<E
         if json {
             screen::json(&serde_json::json!({"to": node, "forced": true, "seconds": seconds}))?;
         } else {
-            data!("{node} takes writes by force ({seconds:.1} s)");
-            data!("bring the others back where they reach {node}: they rejoin, and a majority then stands behind it");
+            data!("{node} takes writes, by force ({seconds:.1} s)");
+            data!("bring the other nodes back where they can reach {node}: they rejoin, and a majority then grants it the lease");
         }
         Ok(Exit::Done)
     })
     .await
 }
 
-/// What a failover without force comes to: an explanation.
+/// Explains why a failover does not happen, or will happen by itself.
 fn by_itself(world: &World, facts: &Facts, health: &Health) -> anyhow::Error {
     if let Some(primary) = &health.primary {
         return Advice::refused(format!("{primary} takes writes: there is nothing to fail over from"))
-            .hint("`cluster switchover` lets another node take over, and loses nothing")
+            .hint("to move the primary without losing a write, use `cluster switchover`")
             .into();
     }
     if health.paused {
         return Advice::refused("no node takes writes, and the cluster is paused")
-            .hint("`cluster resume`: the guards go on from there by themselves")
+            .hint("run `cluster resume`; the guards then continue by themselves")
             .into();
     }
     let all = world.inventory.nodes.len();
@@ -76,11 +76,11 @@ fn by_itself(world: &World, facts: &Facts, health: &Health) -> anyhow::Error {
     let there = health.nodes.iter().filter(|node| node.guard.as_deref() == Some("active")).count();
     if there < majority {
         return Advice::refused(format!(
-            "no node takes writes, and {there} of {all} guards can be reached: {majority} must agree on a new primary"
+            "no node takes writes, and {there} of {all} guards are reachable; electing a primary takes {majority}"
         ))
         .hint(
-            "bring the missing nodes back, and the guards go on by themselves; if they are lost for good, \
-             `cluster failover NODE --force` names what it may cost",
+            "bring the missing nodes back and the guards continue by themselves; if they are lost for good, \
+             `cluster failover NODE --force` lists what may be lost and asks",
         )
         .into();
     }
@@ -92,47 +92,47 @@ fn by_itself(world: &World, facts: &Facts, health: &Health) -> anyhow::Error {
         }
     }
     Advice::refused(format!(
-        "a majority of the guards is there, and does this by itself within seconds{}{}",
+        "a majority of the guards is up and fails over by itself within seconds{}{}",
         if waits.is_empty() { "" } else { "; " },
         waits.join("; ")
     ))
     .hint(
-        "`cluster status` in a few seconds; if every standby lacks more than failover.lag_limit, \
-         `cluster failover NODE --force` gives up what it lacks",
+        "run `cluster status` in a few seconds; if every standby lags by more than failover.lag_limit, \
+         `cluster failover NODE --force` gives up the missing transactions",
     )
     .into()
 }
 
-/// Whether anything forbids it, whatever a person says.
+/// Refuses a forced failover that is never allowed.
 fn may_be_forced(world: &World, facts: &Facts, health: &Health, node: &str) -> Result<()> {
     declared_with_data(&world.inventory, node)?;
     let writes: Vec<&str> =
         health.nodes.iter().filter(|it| it.role == "primary").map(|it| it.name.as_str()).collect();
     if !writes.is_empty() {
         return Err(Advice::refused(format!("{} takes writes", writes.join(" and ")))
-            .hint("`cluster switchover` moves the primary; if that node must go, switch it off first")
+            .hint("use `cluster switchover`; if that node must be replaced, power it off first")
             .into());
     }
     match facts.hosts.get(node).unwrap_or(&Host::Missing) {
         Host::Up(host) if host.paused() == Some(true) => {
-            Err(Advice::refused(format!("{node} is paused, and would not promote"))
+            Err(Advice::refused(format!("{node} is paused and would not promote"))
                 .hint("`cluster resume` ends the pause")
                 .into())
         }
         Host::Up(host) if host.guard.is_none() => {
             Err(Advice::refused(format!("the guard of {node} does not answer"))
-                .hint("`systemctl status cluster-node` on the node says why; nothing is promoted past it")
+                .hint("only the guard can promote; see `cluster logs {node}`")
                 .into())
         }
         Host::Up(_) => Ok(()),
         host => {
             let why = host.absence().unwrap_or_default();
-            Err(Advice::refused(format!("{node}: {why}")).hint("name a node that can be reached").into())
+            Err(Advice::refused(format!("{node}: {why}")).hint("name a reachable node").into())
         }
     }
 }
 
-/// A droplet of a data node that cannot be reached and that may still run.
+/// The droplet of an unreachable data node that may still be running.
 struct Droplet {
     node: String,
     id: u64,
@@ -152,7 +152,7 @@ fn droplets_to_switch_off(world: &World, facts: &Facts, node: &str, leave: bool)
         .collect()
 }
 
-/// What it may cost, in words.
+/// What a forced failover may cost, in words.
 fn consequences(world: &World, facts: &Facts, node: &str, says: &Status, off: &[Droplet]) -> Vec<String> {
     let mut list = vec![missing_wal(says)];
     for other in world.inventory.data_nodes().filter(|it| it.name != node) {
@@ -161,76 +161,76 @@ fn consequences(world: &World, facts: &Facts, node: &str, says: &Status, off: &[
             Host::Unreachable { why, .. } => {
                 let switched = off.iter().any(|droplet| droplet.node == *name);
                 list.push(if switched {
-                    format!("{name} cannot be reached ({why}) and its droplet is on: it is switched off first")
+                    format!("{name} is unreachable ({why}) and its droplet is on: the droplet is powered off first")
                 } else {
                     format!(
-                        "{name} cannot be reached ({why}). If it still runs it may still take writes: make sure that \
-                         it does not, or one side's writes will be given up"
+                        "{name} is unreachable ({why}). If it is still running, it may still take writes: make sure that \
+                         it does not, or the writes of one side will be given up"
                     )
                 });
             }
             Host::Off => list.push(format!(
-                "{name} is off. What it had and {node} never got is set aside when it rejoins"
+                "{name} is off. Transactions that {node} never received are set aside when {name} rejoins"
             )),
             Host::Missing => {}
             Host::Up(host) => {
                 let theirs = host.guard.as_ref().and_then(|guard| guard.position);
                 if theirs.zip(says.position).is_some_and(|(theirs, mine)| theirs > mine) {
                     list.push(format!(
-                        "{name} can be reached and has MORE WAL than {node}: it is the better choice"
+                        "{name} is reachable and has MORE WAL than {node}: it is the better choice"
                     ));
                 }
             }
         }
     }
     list.push(format!(
-        "until a majority of the nodes is back nothing fails over from {node}, and it does not stop when it is cut off"
+        "until a majority of the nodes is back, there is no failover from {node}, and it is not fenced when it is cut off"
     ));
     list.push(format!(
-        "nodes that come back and reach {node} become its standbys; if a majority of them comes back and does NOT \
-         reach it, it makes a primary of its own, and {node} stops when it hears of that"
+        "nodes that come back and reach {node} become its standbys; if a majority comes back and does NOT \
+         reach it, that majority elects a primary of its own, and {node} stops once it hears of it"
     ));
     list
 }
 
-/// What the node lacks of what the last primary reported.
+/// The WAL that the node is missing, compared to the last primary's report.
 fn missing_wal(says: &Status) -> String {
     match (says.position, says.report.map(|report| report.position)) {
         (Some(mine), Some(reported)) if reported > mine => {
             let lacks = if reported.timeline == mine.timeline {
                 format!("at least {} bytes", reported.lsn - mine.lsn)
             } else {
-                "a promotion and all that followed it".to_owned()
+                "a promotion and everything after it".to_owned()
             };
             format!(
-                "it has WAL up to {mine}, and the last primary had reported {reported}: {lacks} will be lost, and \
-                 whatever was committed after that report"
+                "it has WAL up to {mine}, and the last primary reported {reported}: {lacks} will be lost, plus \
+                 anything committed after that report"
             )
         }
         (Some(mine), Some(_)) => format!(
-            "it has WAL up to {mine}, which is all that the last primary had reported to it; what was committed after \
-             that and never reached it will be lost"
+            "it has WAL up to {mine}, everything that the last primary reported to it; anything committed after \
+             that report and never received will be lost"
         ),
-        _ => "how much WAL it lacks cannot be told; what it never got will be lost".to_owned(),
+        _ => "how much WAL it is missing is unknown; whatever it never received will be lost".to_owned(),
     }
 }
 
 async fn switch_off(world: &Arc<World>, off: &[Droplet]) -> Result<()> {
     let Some(client) = world.cloud.as_ref().filter(|_| !off.is_empty()) else { return Ok(()) };
     for droplet in off {
-        world.report.progress(&droplet.node, "is switched off");
+        world.report.progress(&droplet.node, "powering off");
         client.power(droplet.id, Power::Off, world.pace).await.map_err(|error| {
             let error = anyhow::Error::new(error);
             hinted(
-                error.context(format!("cannot switch the droplet of {} off", droplet.node)),
-                "nothing was promoted; `--no-power-off` goes on without, if you know that it is lost",
+                error.context(format!("cannot power off the droplet of {}", droplet.node)),
+                "nothing was promoted; if you know that the node is lost, use --no-power-off",
             )
         })?;
     }
     Ok(())
 }
 
-/// Tells the guard, again while it refuses for what passes.
+/// Asks the guard to take the lease, again while its refusal is temporary.
 async fn take(world: &World, node: &str) -> Result<()> {
     let failover = world.inventory.failover;
     let timing = Timing::new(failover.lease_ms, failover.lag_limit_bytes, world.inventory.nodes.len())?;
@@ -251,7 +251,7 @@ async fn take(world: &World, node: &str) -> Result<()> {
         None => {}
     }
     Err(Advice::refused(format!("the guard of {node} refuses: {why}"))
-        .hint("`cluster status` says who is there")
+        .hint("`cluster status` shows which nodes are up")
         .into())
 }
 
@@ -267,7 +267,7 @@ async fn wait_for(world: &World, node: &str) -> Result<()> {
         return Ok(());
     }
     let why = trouble.map_or(String::new(), |why| format!(": {why}"));
-    Err(Advice::failed(format!("{node} holds by force and does not take writes yet{why}"))
-        .hint("its guard goes on trying; `cluster status` says where it stands")
+    Err(Advice::failed(format!("{node} holds the lease by force and does not take writes yet{why}"))
+        .hint("its guard keeps trying; follow it with `cluster status`")
         .into())
 }

@@ -12,7 +12,7 @@ use cluster_lab::{IMAGES, LabName, LabSettings, Subnets, Wrong, api, daemon, sta
 
 use crate::{data, screen, tell};
 
-/// A cloud on this machine: a DigitalOcean-compatible API whose droplets are hosts that really boot.
+/// Run a DigitalOcean-compatible API on this machine, with droplets that are containers and really boot
 #[derive(Debug, Args)]
 pub struct LabArgs {
     #[command(subcommand)]
@@ -21,51 +21,51 @@ pub struct LabArgs {
 
 #[derive(Debug, Subcommand)]
 enum LabCommand {
-    /// Start it, clearing away first what a killed one of the same name has left.
+    /// Start a lab; first remove what a killed one of the same name left behind
     Start(StartArgs),
-    /// Show its API, droplets and floating addresses.
+    /// Show a lab's API, droplets and floating IPs
     Status(Named),
-    /// Stop it and take away everything it made, droplets and their disks included.
+    /// Stop a lab and delete everything it created, including droplets and their disks
     Stop {
         #[command(flatten)]
         lab: Named,
-        /// Delete the images of droplets as well; the next start makes them again.
+        /// Also delete the droplet images; the next start rebuilds them
         #[arg(long)]
         purge: bool,
     },
-    /// Run the daemon in the foreground.
+    /// Run the daemon in the foreground
     #[command(hide = true)]
     Serve(Named),
-    /// Cut a droplet off from another, from the API (`api`) or from everything.
+    /// Cut a droplet off from another droplet, the API (`api`) or everything
     #[command(hide = true)]
     Cut {
         #[command(flatten)]
         lab: Named,
-        /// The droplet's name or id.
+        /// The droplet's name or id
         droplet: String,
-        /// Another droplet, or `api`; everything if left out.
+        /// Another droplet, or `api` [default: everything]
         from: Option<String>,
-        /// Only what the droplet sends is lost.
+        /// Drop only the packets that the droplet sends
         #[arg(long)]
         one_way: bool,
-        /// Refuse at once instead of losing silently.
+        /// Reject packets instead of dropping them
         #[arg(long)]
         reject: bool,
     },
-    /// Mend all cuts.
+    /// Undo all cuts
     #[command(hide = true)]
     Heal(Named),
-    /// Stop a whole droplet where it is.
+    /// Freeze all processes of a droplet
     #[command(hide = true)]
     Freeze(Chosen),
-    /// Let a frozen droplet go on.
+    /// Thaw a frozen droplet
     #[command(hide = true)]
     Thaw(Chosen),
 }
 
 #[derive(Debug, Args)]
 struct Named {
-    /// The laboratory's name.
+    /// The lab's name
     #[arg(long, default_value = "lab")]
     name: LabName,
 }
@@ -74,7 +74,7 @@ struct Named {
 struct Chosen {
     #[command(flatten)]
     lab: Named,
-    /// The droplet's name or id.
+    /// The droplet's name or id
     droplet: String,
 }
 
@@ -82,31 +82,31 @@ struct Chosen {
 struct StartArgs {
     #[command(flatten)]
     lab: Named,
-    /// The API's port, on loopback.
+    /// The API's port on loopback
     #[arg(long, default_value_t = 8480)]
     port: u16,
-    /// A private /16 that this machine does not use; laboratories side by side need one each.
+    /// A private /16 that this machine does not use; every lab needs its own
     #[arg(long, default_value = "10.99.0.0/16")]
     subnet: Subnets,
-    /// An image to have ready; others are made when a droplet first wants them. [default: debian-12-x64]
+    /// An image to build now; others are built on first use [default: debian-12-x64]
     #[arg(long = "image", value_name = "SLUG", value_parser = IMAGES.map(|(slug, _)| slug))]
     images: Vec<String>,
-    /// Take up a laboratory that was killed, instead of clearing it away.
+    /// Resume a lab that was killed, instead of removing what it left behind
     #[arg(long)]
     resume: bool,
-    /// How long it takes until a droplet is active.
+    /// Time until a new droplet is active
     #[arg(long, value_name = "SECONDS", value_parser = milliseconds)]
     create_seconds: Option<u64>,
-    /// How long a power action takes.
+    /// Duration of a power action
     #[arg(long, value_name = "SECONDS", value_parser = milliseconds)]
     power_seconds: Option<u64>,
-    /// How long it takes until a floating address leads elsewhere.
+    /// Time until a floating IP points to another droplet
     #[arg(long, value_name = "SECONDS", value_parser = milliseconds)]
     assign_seconds: Option<u64>,
-    /// The times that DigitalOcean takes, instead of short ones.
+    /// Take as long as DigitalOcean does
     #[arg(long, conflicts_with = "no_delays")]
     real_times: bool,
-    /// No time at all, but what the machines themselves take.
+    /// Add no delays beyond what the machines themselves need
     #[arg(long)]
     no_delays: bool,
 }
@@ -114,22 +114,22 @@ struct StartArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// What the command's own functions say.
+/// As the command's own functions.
 pub async fn run(args: LabArgs, json: bool) -> Result<ExitCode> {
     match args.command {
         LabCommand::Start(start) => {
             let name = start.lab.name.clone();
             let started = begin(start).await?;
             if started == Started::AlreadyRunning {
-                tell!("the laboratory {name} runs already");
+                tell!("lab {name} is already running");
             }
             show(&name, json)?;
         }
         LabCommand::Status(lab) => show(&lab.name, json)?,
         LabCommand::Stop { lab, purge } => {
             let was_there = lifecycle::stop(&lab.name, purge).await?;
-            let now = if was_there { "is stopped; nothing of it is left" } else { "was not there" };
-            tell!("the laboratory {} {now}", lab.name);
+            let now = if was_there { "is stopped; nothing of it is left" } else { "does not exist" };
+            tell!("lab {} {now}", lab.name);
         }
         LabCommand::Serve(lab) => daemon::serve(&lab.name).await?,
         LabCommand::Cut { lab, droplet, from, one_way, reject } => {
@@ -190,8 +190,8 @@ fn of(name: &LabName) -> Result<(LabSettings, Vec<MachineSpec>)> {
     match LabSettings::load(name)? {
         Some(settings) => Ok((settings, Home::of(name).specs()?)),
         None => bail!(Wrong::new(
-            format!("there is no laboratory {name}"),
-            format!("`cluster lab start --name {name}`")
+            format!("there is no lab {name}"),
+            format!("start it with `cluster lab start --name {name}`")
         )),
     }
 }
@@ -212,11 +212,11 @@ fn choose<'a>(droplets: &'a [MachineSpec], wanted: &str) -> Result<&'a MachineSp
             let names: Vec<_> = droplets.iter().map(|droplet| droplet.name.as_str()).collect();
             bail!(Wrong::new(
                 format!("there is no droplet `{wanted}`"),
-                format!("there is {}", names.join(", "))
+                format!("the droplets are {}", names.join(", "))
             ))
         }
         (Some(_), Some(_)) => {
-            bail!(Wrong::new(format!("several droplets are called `{wanted}`"), "give the id"))
+            bail!(Wrong::new(format!("several droplets are named `{wanted}`"), "use the id"))
         }
     }
 }

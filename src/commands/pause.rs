@@ -18,7 +18,7 @@ use crate::report::{Format, visible};
 use crate::world::World;
 use crate::{data, screen};
 
-/// What is wanted.
+/// Whether to pause or to resume.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wish {
     Pause,
@@ -31,14 +31,14 @@ impl Wish {
     }
 }
 
-/// What came of it on one node.
+/// The result on one node.
 #[derive(Serialize)]
 struct Node {
-    /// Whether it is paused now; none if that is not known.
+    /// Whether the node is paused now; `None` if unknown.
     paused: Option<bool>,
-    /// Whether this run changed it.
+    /// Whether this run changed that.
     changed: bool,
-    /// Why it was not told.
+    /// Why the node was not reached.
     error: Option<String>,
 }
 
@@ -52,7 +52,7 @@ pub(super) async fn run(path: &Path, wish: Wish, json: bool) -> Result<Exit> {
             let (world, name) = (world.clone(), node.name.clone());
             let there = match facts.hosts.get(&name) {
                 Some(host) => host.absence(),
-                None => Some("it is not there".into()),
+                None => Some("the host does not exist".into()),
             };
             tasks.spawn(async move {
                 let told = match there {
@@ -65,20 +65,26 @@ pub(super) async fn run(path: &Path, wish: Wish, json: bool) -> Result<Exit> {
         let told: BTreeMap<String, Result<bool, String>> = tasks.join_all().await.into_iter().collect();
         if told.values().all(Result::is_err) {
             let why = told.iter().filter_map(|(name, it)| Some(format!("{name}: {}", it.as_ref().err()?)));
-            return Err(Advice::failed(format!("no node could be told: {}", why.collect::<Vec<_>>().join("; ")))
-                .hint("`cluster status` shows who can be reached")
-                .into());
+            return Err(Advice::failed(format!(
+                "no node was reached: {}",
+                why.collect::<Vec<_>>().join("; ")
+            ))
+            .hint("`cluster status` shows which nodes are reachable")
+            .into());
         }
         let all = told.values().all(Result::is_ok);
         if json {
-            let nodes: BTreeMap<&String, Node> = told.iter().map(|(name, it)| (name, node(it, wish))).collect();
-            screen::json(&serde_json::json!({"paused": wish == Wish::Pause, "complete": all, "nodes": nodes}))?;
+            let nodes: BTreeMap<&String, Node> =
+                told.iter().map(|(name, it)| (name, node(it, wish))).collect();
+            screen::json(
+                &serde_json::json!({"paused": wish == Wish::Pause, "complete": all, "nodes": nodes}),
+            )?;
         } else {
             for (name, it) in &told {
                 data!("{name}: {}", visible(&words(it, wish)));
             }
             if wish == Wish::Pause {
-                data!("nothing fails over until `cluster resume`; a primary that loses its lease is fenced all the same");
+                data!("no failover until `cluster resume`; a primary that loses its lease is still fenced");
             }
         }
         Ok(if all { Exit::Done } else { Exit::Failed })
@@ -86,7 +92,7 @@ pub(super) async fn run(path: &Path, wish: Wish, json: bool) -> Result<Exit> {
     .await
 }
 
-/// Tells one node; whether that changed anything.
+/// Pauses or resumes one node; returns whether that changed anything.
 async fn tell(world: &Arc<World>, node: &str, wish: Wish) -> Result<bool, String> {
     control::pause(world, node, wish == Wish::Pause).await.map_err(|error| error.to_string())
 }
@@ -102,11 +108,14 @@ fn node(told: &Result<bool, String>, wish: Wish) -> Node {
 fn words(told: &Result<bool, String>, wish: Wish) -> String {
     match (told, wish) {
         (Ok(true), Wish::Pause) => "paused".into(),
-        (Ok(false), Wish::Pause) => "was paused already".into(),
+        (Ok(false), Wish::Pause) => "already paused".into(),
         (Ok(true), Wish::Resume) => "resumed".into(),
-        (Ok(false), Wish::Resume) => "was not paused".into(),
+        (Ok(false), Wish::Resume) => "not paused".into(),
         (Err(why), _) => {
-            format!("NOT told: {why}; it stays as it is, run `cluster {}` again when it is back", wish.verb())
+            format!(
+                "NOT reached: {why}; its state is unchanged, run `cluster {}` again when it is back",
+                wish.verb()
+            )
         }
     }
 }

@@ -40,7 +40,7 @@ pub(super) async fn run(path: &Path, check: bool, json: bool) -> Result<Exit> {
     .await
 }
 
-/// The plan for a program.
+/// The plan as JSON.
 pub fn as_json(cluster: &str, plan: &Plan) -> serde_json::Value {
     let steps: Vec<_> = plan
         .steps
@@ -60,7 +60,7 @@ pub fn as_json(cluster: &str, plan: &Plan) -> serde_json::Value {
     json!({"cluster": cluster, "refusals": plan.refusals, "problems": plan.troubles, "notes": plan.notes, "steps": steps, "then": plan.then})
 }
 
-/// The plan for a person, coloured.
+/// The plan as colored text.
 pub fn text(plan: &Plan) -> String {
     let mut text = String::new();
     // Writing to a string cannot fail.
@@ -68,7 +68,7 @@ pub fn text(plan: &Plan) -> String {
     text
 }
 
-/// What is deleted, in a few words.
+/// What a destructive step deletes, in a few words.
 fn destroys(action: &Action) -> &'static str {
     match action {
         Action::RemakeDroplet { .. } => "[deletes a droplet that never ran]",
@@ -76,7 +76,7 @@ fn destroys(action: &Action) -> &'static str {
     }
 }
 
-/// Where steps are done that are no node's.
+/// The lane of steps that belong to no node.
 const PROVIDER: &str = "provider";
 
 fn write_text(plan: &Plan, out: &mut String) -> std::fmt::Result {
@@ -134,7 +134,7 @@ fn write_text(plan: &Plan, out: &mut String) -> std::fmt::Result {
     }
 }
 
-/// What changes in a file: once, however many nodes have it.
+/// Prints the change of a file once, however many nodes have it.
 fn write_change(
     plan: &Plan,
     file: &FileChange,
@@ -167,10 +167,10 @@ fn changes(step: &Step) -> &[FileChange] {
     }
 }
 
-/// What changes in a file; a new file is all new, a secret is not shown.
+/// The diff of a file; secrets are not shown.
 fn diff(file: &FileChange) -> String {
     match &file.content {
-        None => "(known when all addresses are)\n".into(),
+        None => "(known once all addresses are)\n".into(),
         Some(Content::Secret(_)) => "(secret, not shown)\n".into(),
         Some(Content::Plain(text)) => {
             let before = file.before.as_deref().unwrap_or_default();

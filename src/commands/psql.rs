@@ -16,15 +16,15 @@ use crate::error::{Advice, Exit};
 /// `cluster psql`.
 #[derive(Debug, Args)]
 pub struct PsqlArgs {
-    /// This node, whatever it is
+    /// Connect to this data node, whatever its role
     #[arg(short, long, conflicts_with = "read")]
     node: Option<String>,
-    /// A node to read from, a standby if there is one
+    /// Connect to a node for reading, a standby if there is one
     #[arg(long)]
     read: bool,
     #[command(flatten)]
     login: Login,
-    /// Arguments of psql, after `--`
+    /// Arguments for psql, after `--`
     #[arg(last = true)]
     args: Vec<OsString>,
 }
@@ -46,7 +46,7 @@ fn target(connection: &Connection, node: Option<&str>, read: bool) -> Result<Str
         connection.read.iter().filter(|server| server.node.as_deref() == Some(node)).cloned().collect();
     if server.is_empty() {
         let names: Vec<_> = connection.read.iter().filter_map(|server| server.node.as_deref()).collect();
-        return Err(Advice::usage(format!("`{node}` is no data node of this cluster"))
+        return Err(Advice::usage(format!("`{node}` is not a data node of this cluster"))
             .hint(format!("its data nodes are {}", names.join(" and ")))
             .into());
     }

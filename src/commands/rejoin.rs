@@ -20,15 +20,15 @@ use crate::script;
 use crate::world::World;
 use crate::{data, screen, tell};
 
-/// A rewound or cloned node has to catch up before it streams; what takes longer goes on by itself.
+/// How long a rewound or cloned node may take to catch up; longer ones continue without the command.
 const CATCH_UP: Duration = Duration::from_secs(300);
 
-/// How a person wants it.
+/// The options of a rejoin.
 #[derive(Clone, Copy)]
 pub(super) struct How {
-    /// Nothing is rewound.
+    /// Clone instead of rewinding.
     pub(super) clone: bool,
-    /// Nothing is asked.
+    /// Skip the confirmation.
     pub(super) yes: bool,
 }
 
@@ -58,41 +58,41 @@ pub(super) async fn run(path: &Path, node: &str, how: How, json: bool) -> Result
 }
 
 enum Ready {
-    /// There is nothing to do.
+    /// The node already streams from this primary.
     Streams(String),
-    /// Its guard is to be asked.
+    /// The guard has to be asked to rejoin this primary.
     Ask(String),
 }
 
-/// Refuses what makes no sense.
+/// Refuses impossible rejoins.
 async fn prepare(world: &Arc<World>, node: &str, how: How) -> Result<Ready> {
     if declared(&world.inventory, node)?.role == Role::Witness {
-        return Err(Advice::refused(format!("{node} is the witness, and has no data to rejoin with"))
-            .hint("`cluster up` sees to the witness")
+        return Err(Advice::refused(format!("{node} is the witness and has no data to rejoin with"))
+            .hint("`cluster up` takes care of the witness")
             .into());
     }
     let facts = world.observe_or_remember().await?;
     if let Some(why) = facts.hosts.get(node).and_then(crate::facts::Host::absence) {
-        return Err(Advice::refused(format!("{node}: {why}")).hint("bring it back first").into());
+        return Err(Advice::refused(format!("{node}: {why}")).hint("bring the node back first").into());
     }
     let health = health(&world.inventory, &facts, &world.public_addresses(&facts));
     let Some(primary) = health.primary.clone() else {
-        return Err(Advice::refused("no node takes writes, so there is nothing to rejoin")
-            .hint("`cluster status` says why")
+        return Err(Advice::refused("no node takes writes: there is no primary to rejoin")
+            .hint("`cluster status` shows why")
             .into());
     };
     if primary == node {
         return Err(Advice::refused(format!("{node} takes writes"))
-            .hint("`cluster switchover` makes a standby of it")
+            .hint("`cluster switchover` turns it into a standby")
             .into());
     }
     let streams = health.nodes.iter().any(|it| it.name == node && it.state == "streaming");
     if facts.hosts.get(node).and_then(|host| host.up()).is_some_and(|host| host.keeps_data()) {
         tell!(
-            "{node} took writes beside {primary}, and {primary} does not have them: they are given up.\n\
-             Their WAL is set aside there, in /var/lib/cluster/kept; /var/lib/cluster/lost.json tells how much it is."
+            "{node} took writes while {primary} was primary, and {primary} does not have them: they will be given up.\n\
+             Their WAL is kept on {node} in /var/lib/cluster/kept; /var/lib/cluster/lost.json says how much it is."
         );
-        confirm("node", node, how.yes, "its data stays as it is")?;
+        confirm("node", node, how.yes, "its data is unchanged")?;
     }
     Ok(if streams && !how.clone { Ready::Streams(primary) } else { Ready::Ask(primary) })
 }
@@ -104,14 +104,14 @@ async fn ask(world: &World, node: &str, clone: bool) -> Result<()> {
     }
     let hint = match verdict.code {
         Code::Paused => "`cluster resume` ends the pause",
-        Code::Busy | Code::NoPrimary | Code::TakesWrites => "`cluster status` says more",
-        _ if clone => "`cluster status` says more",
-        _ => "`--clone` makes its data anew, beside the old",
+        Code::Busy | Code::NoPrimary | Code::TakesWrites => "see `cluster status`",
+        _ if clone => "see `cluster status`",
+        _ => "--clone replaces its data with a fresh clone and keeps the old data beside it",
     };
-    Err(Advice::refused(format!("the guard of {node} does not rejoin: {}", verdict.why)).hint(hint).into())
+    Err(Advice::refused(format!("the guard of {node} refuses to rejoin: {}", verdict.why)).hint(hint).into())
 }
 
-/// Waits until the node streams, and tells how far it is.
+/// Waits until the node streams, and reports its progress.
 async fn watch(world: &Arc<World>, node: &str, begun: Instant) -> Result<()> {
     let pause = Duration::from_secs(1);
     let mut ended = None;
@@ -127,10 +127,10 @@ async fn watch(world: &Arc<World>, node: &str, begun: Instant) -> Result<()> {
         }
         if let Some(trouble) = says.trouble {
             return Err(Advice::failed(format!("{node}: {trouble}"))
-                .hint("`cluster rejoin --clone` makes its data anew, beside the old, which is kept until the clone works")
+                .hint("`cluster rejoin --clone` replaces its data with a fresh clone; the old data is kept until the clone works")
                 .into());
         }
-        world.report.progress(node, format!("catches up ({seconds} s)"));
+        world.report.progress(node, format!("catching up ({seconds} s)"));
         let facts = world.observe_or_remember().await?;
         let health = health(&world.inventory, &facts, &world.public_addresses(&facts));
         if health.nodes.iter().any(|it| it.name == node && it.state == "streaming") {
@@ -140,14 +140,14 @@ async fn watch(world: &Arc<World>, node: &str, begun: Instant) -> Result<()> {
     });
     match streams.await {
         Ok(Some(true)) => Ok(()),
-        Ok(_) => Err(Advice::failed(format!("{node} has rejoined and does not stream yet"))
-            .hint("it goes on by itself; `cluster status` says how far it is")
+        Ok(_) => Err(Advice::failed(format!("{node} has rejoined but does not stream yet"))
+            .hint("it continues by itself; follow it with `cluster status`")
             .into()),
         Err::<_, anyhow::Error>(error) => Err(error),
     }
 }
 
-/// How much of a clone is there, in words.
+/// How much data a clone has copied, in words.
 async fn copied(world: &World, node: &str) -> String {
     let command = script::of_postgres(&world.inventory, "clone's size", script::CLONE_SIZE).limit(20);
     match world.run(node, &command, &|_| {}).await {

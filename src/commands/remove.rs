@@ -1,5 +1,6 @@
 //! `cluster remove`: a node leaves a cluster that lives. Its vote goes first, then what runs on it, then what others
-//! remember of it, then its droplet. Each part looks before it acts, so that a run that was killed is finished by the next.
+//! remember of it, then its droplet. Each part looks before it acts, so that a run that was killed is finished by the
+//! next.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use anyhow::{Context as _, Result};
 use owo_colors::OwoColorize as _;
 
 use super::confirm::confirm;
-use super::down::{Half, stop};
+use super::down::{ours, stop};
 use super::{declared, in_world, interruptible, read};
 use crate::apply::{self, converge_by};
 use crate::error::{Advice, Exit};
@@ -42,7 +43,7 @@ pub(super) async fn run(path: &Path, node: &str, yes: bool, json: bool) -> Resul
         }
         let steps = outcome.steps + leave(&world, &outcome.facts, &node).await?;
         let text = format!(
-            "{}: {} is no node of it any more; take it out of `nodes` in {file}, or the next `up` adds it again",
+            "{}: {} has been removed; delete it from `nodes` in {file}, or the next `up` adds it again",
             world.inventory.cluster, node.name
         );
         world.report.send(Event::Finished { steps, text, seconds: begun.elapsed().as_secs_f64() });
@@ -51,26 +52,26 @@ pub(super) async fn run(path: &Path, node: &str, yes: bool, json: bool) -> Resul
     .await
 }
 
-/// What will be done, and what the cluster is afterwards.
+/// Announces the removal and what remains of the cluster.
 fn announce(inventory: &Inventory, facts: &Facts, node: &Node) {
     let what = if node.role == Role::Witness { "the witness" } else { "a node with data" };
-    tell!("{}, {what}, leaves cluster {}:", node.name.bold(), inventory.cluster.bold());
+    tell!("{}, {what}, will be removed from cluster {}:", node.name.bold(), inventory.cluster.bold());
     match droplet(facts, node) {
-        Some(id) => tell!("  its droplet {id} is deleted, with everything on it"),
+        Some(id) => tell!("  its droplet {id} is deleted with everything on it"),
         None => tell!(
-            "  PostgreSQL, repmgrd and cluster-node are stopped and disabled on it; its data and packages stay"
+            "  PostgreSQL, repmgrd and cluster-node are stopped and disabled on it; data and packages are kept"
         ),
     }
     if let Some(why) = facts.hosts.get(&node.name).and_then(crate::facts::Host::absence) {
-        tell!("  {why}: what runs on it is not stopped, and has no vote any more");
+        tell!("  {why}: its services are not stopped, but it no longer has a vote");
     }
     let left = || inventory.nodes.iter().filter(|it| it.name != node.name);
     let names: Vec<&str> = left().map(|it| it.name.as_str()).collect();
-    tell!("  left: {}", names.join(", "));
+    tell!("  remaining: {}", names.join(", "));
     if !left().any(|it| it.role != Role::Witness && Some(&it.name) != primary(inventory, facts).as_ref()) {
-        tell!("  {}", "no standby is left: the loss of the primary is the loss of the cluster".yellow());
+        tell!("  {}", "no standby remains: losing the primary means losing the cluster".yellow());
     } else if names.len() < 3 {
-        tell!("  {}", "two nodes have no majority when one is lost: nothing fails over by itself".yellow());
+        tell!("  {}", "two nodes have no majority when one is lost: there is no automatic failover".yellow());
     }
 }
 
@@ -85,29 +86,34 @@ fn droplet(facts: &Facts, node: &Node) -> Option<u64> {
     facts.cloud.as_ref()?.droplets.get(&node.name).map(|droplet| droplet.id)
 }
 
-/// What has no vote any more is stopped, forgotten and deleted. How many things that were.
+/// Stops, forgets and deletes a node that no longer has a vote; returns the number of steps.
 async fn leave(world: &Arc<World>, facts: &Facts, node: &Node) -> Result<usize> {
     let mut steps = 0;
-    if facts.hosts.get(&node.name).and_then(crate::facts::Host::up).is_some() {
-        for half in [Half::Services, Half::Postgresql] {
-            world.report.progress(&node.name, "what runs on it is stopped");
-            world.run(&node.name, &stop(world, half), &|_| {}).await?;
+    if let Some(host) = facts.hosts.get(&node.name).and_then(crate::facts::Host::up) {
+        match ours(&world.inventory, facts, host) {
+            Ok(halves) => {
+                for half in halves {
+                    world.report.progress(&node.name, "stopping its services");
+                    world.run(&node.name, &stop(world, *half), &|_| {}).await?;
+                }
+                world.report.note(format!("{}: stopped and disabled", node.name));
+                steps += 1;
+            }
+            Err(why) => world.report.note(format!("{}: {why}; left alone", node.name)),
         }
-        world.report.note(format!("{}: stopped and disabled", node.name));
-        steps += 1;
     }
-    let primary = primary(&world.inventory, facts).context("no node takes writes any more")?;
+    let primary = primary(&world.inventory, facts).context("no node takes writes")?;
     world.run(&primary, &forget(&world.inventory, node), &|_| {}).await?;
     world
         .report
-        .note(format!("{primary}: repmgr's record and the replication slot of {} are gone", node.name));
+        .note(format!("{primary}: repmgr's record and the replication slot of {} are deleted", node.name));
     steps += 1;
     if let (Some(id), Some(client)) = (droplet(facts, node), &world.cloud) {
-        world.report.progress("provider", format!("droplet {id} is deleted"));
+        world.report.progress("provider", format!("deleting droplet {id}"));
         if let Err(errors) = client.destroy_droplets(&[id], world.pace).await {
             let text: Vec<String> = errors.iter().map(ToString::to_string).collect();
             return Err(Advice::failed(format!("cannot delete droplet {id}: {}", text.join("; ")))
-                .hint("it has no vote any more; run this again to delete it")
+                .hint("it no longer has a vote; run this again to delete the droplet")
                 .into());
         }
         world.state.remember(|memory| drop(memory.droplets.remove(&id)))?;

@@ -9,7 +9,7 @@ use crate::facts::probe;
 use crate::script;
 
 pub(super) fn run(directory: &Path) -> Result<Exit> {
-    std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
+    std::fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
     for (name, text) in script::ALL.iter().chain([&("probe", probe::SCRIPT), &script::OF_THE_GUARD]) {
         let path = directory.join(format!("{name}.sh"));
         let text = if text.starts_with("#!") { (*text).to_owned() } else { format!("#!/bin/sh\n{text}") };

@@ -21,7 +21,7 @@ use crate::report::Format;
 pub struct SshArgs {
     /// The node
     node: String,
-    /// A command to run there, after `--`; a shell if left out
+    /// A command to run, after `--` [default: a shell]
     #[arg(last = true)]
     command: Vec<OsString>,
 }
@@ -29,12 +29,12 @@ pub struct SshArgs {
 /// `cluster logs`.
 #[derive(Debug, Args)]
 pub struct LogsArgs {
-    /// This node alone
+    /// Show only this node's journal
     node: Option<String>,
-    /// From when, as journalctl takes it: `-15min`, `yesterday`, `2026-11-26 07:00`; the last hour if left out
+    /// Start time in journalctl's format: `-15min`, `yesterday`, `2026-11-26 07:00`
     #[arg(long, value_name = "WHEN", default_value = "-1h", allow_hyphen_values = true)]
     since: String,
-    /// Go on with what is written from now on
+    /// Keep printing new entries
     #[arg(short, long)]
     follow: bool,
 }
@@ -48,7 +48,7 @@ pub(super) async fn run(path: &Path, args: SshArgs) -> Result<Exit> {
     Err(Advice::failed(format!("cannot run ssh: {error}")).hint("apt-get install openssh-client").into())
 }
 
-/// The configuration that leads to these nodes, brought up to date.
+/// An up-to-date SSH configuration for these nodes.
 async fn way(inventory: Inventory, nodes: &[String]) -> Result<PathBuf> {
     let nodes = nodes.to_owned();
     in_world(inventory, Format::beside_result(false), None, |world| async move {
@@ -56,7 +56,7 @@ async fn way(inventory: Inventory, nodes: &[String]) -> Result<PathBuf> {
         match nodes.iter().find(|node| !addresses.contains_key(*node)) {
             None => Ok(std::path::absolute(world.state.path("ssh_config"))?),
             Some(node) => Err(Advice::refused(format!("{node} has no address"))
-                .hint("`cluster status` says what is there")
+                .hint("`cluster status` shows the state of each node")
                 .into()),
         }
     })
@@ -93,7 +93,9 @@ pub(super) async fn logs(path: &Path, args: LogsArgs) -> Result<Exit> {
     if failed.is_empty() {
         return Ok(Exit::Done);
     }
-    Err(Advice::failed(failed.join("\n  and: ")).hint("`cluster status` says who can be reached").into())
+    Err(Advice::failed(failed.join("\n  and: "))
+        .hint("`cluster status` shows which nodes are reachable")
+        .into())
 }
 
 /// What runs on a node. The guard's watch is a unit of its own.

@@ -29,7 +29,7 @@ pub(super) async fn run(path: &Path, json: bool) -> Result<Exit> {
     .await
 }
 
-/// The state of a cluster for a person, coloured.
+/// The state of a cluster as colored text.
 pub fn text(health: &Health) -> String {
     let mut text = String::new();
     // Writing to a string cannot fail.
@@ -43,13 +43,13 @@ fn write_text(health: &Health, out: &mut String) -> std::fmt::Result {
     if let Some(floating_ip) = &health.floating_ip {
         writeln!(
             out,
-            "floating IP {} leads to {}",
+            "floating IP {} points to {}",
             floating_ip.address,
             visible(floating_ip.node.as_deref().unwrap_or("nowhere"))
         )?;
     }
     if let Some(holder) = health.holder.as_ref().filter(|holder| health.primary.as_ref() != Some(holder)) {
-        let doubt = if health.holder_confirmed { "" } else { ", as the voters remember" };
+        let doubt = if health.holder_confirmed { "" } else { ", according to the voters" };
         writeln!(out, "lease held by {}{doubt}", visible(holder))?;
     }
     // Where nothing runs at all, that nobody would take over goes without saying.
@@ -67,7 +67,7 @@ fn write_text(health: &Health, out: &mut String) -> std::fmt::Result {
         } else {
             // A failover happened; that is what it is for.
             let first = if node.inventory_role == Role::Primary { "primary" } else { "standby" };
-            format!("{} (began as {first})", node.role)
+            format!("{} (created as {first})", node.role)
         };
         let text = |value: &Option<String>| value.as_deref().map_or("-".into(), visible);
         table.add_row([

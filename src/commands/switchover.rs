@@ -1,6 +1,6 @@
 //! `cluster switchover`: another node takes over, planned, and nothing acknowledged is lost.
 //!
-//! The command starts it and watches. The guards do it: the primary's stops PostgreSQL, makes sure that the heir has
+//! The command starts it and watches. The guards do it: the primary's stops PostgreSQL, makes sure that the successor has
 //! the last byte, and hands the lease over. So a command that is killed changes nothing about how it ends.
 
 use std::path::Path;
@@ -18,9 +18,9 @@ use crate::report::Format;
 use crate::world::World;
 use crate::{data, screen};
 
-/// A shutdown waits for a checkpoint, the heir promotes within seconds; what is not done by then went wrong.
+/// A shutdown waits for a checkpoint, and the successor promotes within seconds; anything longer is a failure.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// What was primary rejoins by itself; this long it is waited for, so that the end is told with redundancy back.
+/// How long to wait for the old primary to rejoin, to report restored redundancy.
 const REJOIN_PATIENCE: Duration = Duration::from_secs(120);
 
 pub(super) async fn run(path: &Path, to: Option<String>, json: bool) -> Result<Exit> {
@@ -34,7 +34,7 @@ pub(super) async fn run(path: &Path, to: Option<String>, json: bool) -> Result<E
         let before = health(&world.inventory, &facts, &world.public_addresses(&facts));
         // More than this to replay would make the gap in writes long, too.
         let (from, to) = choose(&before, to.as_deref(), world.inventory.failover.lag_limit_bytes)?;
-        world.report.progress(&from, format!("stops, and hands over to {to}"));
+        world.report.progress(&from, format!("stopping and handing over to {to}"));
         let begun = Instant::now();
         hand_over(&world, &from, &to).await?;
         let moved = wait_for(&world, &from, &to, begun).await?;
@@ -53,7 +53,7 @@ pub(super) async fn run(path: &Path, to: Option<String>, json: bool) -> Result<E
                 Ok(Exit::Done)
             }
             None => {
-                data!("{from} does not stream from it yet; `cluster status` says more");
+                data!("{from} does not stream from it yet; see `cluster status`");
                 Ok(Exit::Unhealthy)
             }
         }
@@ -61,7 +61,7 @@ pub(super) async fn run(path: &Path, to: Option<String>, json: bool) -> Result<E
     .await
 }
 
-/// Who hands over, and to whom.
+/// The primary that hands over, and its successor.
 fn choose(health: &Health, to: Option<&str>, most_lag: u64) -> Result<(String, String)> {
     if health.paused {
         return Err(Advice::refused("the cluster is paused: the standby would not promote")
@@ -70,7 +70,7 @@ fn choose(health: &Health, to: Option<&str>, most_lag: u64) -> Result<(String, S
     }
     let Some(from) = &health.primary else {
         return Err(Advice::refused("no node takes writes")
-            .hint("`cluster status` says why; a switchover needs a primary that runs")
+            .hint("a switchover needs a running primary; `cluster status` shows what is wrong")
             .into());
     };
     let standbys: Vec<_> =
@@ -81,15 +81,15 @@ fn choose(health: &Health, to: Option<&str>, most_lag: u64) -> Result<(String, S
     };
     let Some(successor) = successor else {
         let message = match to {
-            Some(name) if name == from => format!("{name} takes writes already"),
-            Some(name) => format!("{name} is not a standby that streams from {from}"),
+            Some(name) if name == from => format!("{name} is already the primary"),
+            Some(name) => format!("{name} is not a streaming standby of {from}"),
             None => format!("no standby streams from {from}"),
         };
-        return Err(Advice::refused(message).hint("`cluster status` shows who streams").into());
+        return Err(Advice::refused(message).hint("`cluster status` shows which standbys stream").into());
     };
     if let Some(lag) = successor.lag_bytes.filter(|lag| *lag > most_lag) {
         return Err(Advice::refused(format!("{} is {} MiB behind", successor.name, lag >> 20))
-            .hint("wait until it has caught up; writes would stand still meanwhile")
+            .hint("wait until it has caught up; writes would be blocked until then")
             .into());
     }
     Ok((from.clone(), successor.name.clone()))
@@ -100,8 +100,10 @@ async fn hand_over(world: &World, from: &str, to: &str) -> Result<()> {
     if verdict.allowed {
         return Ok(());
     }
-    Err(Advice::refused(format!("the guard of {from} does not hand over: {}", verdict.why))
-        .hint("it needs the lease, and so a majority of the nodes; `cluster status` shows who is there")
+    Err(Advice::refused(format!("the guard of {from} refuses to hand over: {}", verdict.why))
+        .hint(
+            "a handover needs the lease and so a majority of the nodes; `cluster status` shows which are up",
+        )
         .into())
 }
 
@@ -113,31 +115,33 @@ async fn wait_for(world: &World, from: &str, to: &str, begun: Instant) -> Result
         }
         let Ok(old) = control::status(world, from).await else { return Ok(None) };
         if old.leads() && old.job.is_none() {
-            let why = old.trouble.as_deref().unwrap_or("its guard does not say why");
-            return Err(Advice::failed(format!("{from} has gone on as primary: {why}"))
-                .hint("nothing is lost; mend that, and run this again"));
+            let why = old.trouble.as_deref().unwrap_or("its guard gives no reason");
+            return Err(Advice::failed(format!("{from} is still primary: {why}"))
+                .hint("nothing is lost; fix the cause, then run this again"));
         }
         // One voter's grant is not a majority's.
         if let Some(other) = old.holder.filter(|other| other != from && other != to)
             && control::status(world, &other).await.is_ok_and(|it| it.holds)
         {
-            return Err(Advice::failed(format!("{other} has taken over instead: {to} did not take up its term"))
-                .hint(format!(
-                    "nothing is lost; the journal of {to}'s guard says what kept it (`journalctl -u cluster-node`)"
-                )));
+            return Err(Advice::failed(format!(
+                "{other} has taken over instead: {to} did not request the lease in time"
+            ))
+            .hint(format!(
+                "`cluster explain` says whether any transactions were lost; `cluster logs {to}` shows what kept {to}"
+            )));
         }
         Ok(None)
     });
     Ok(moved.await?.ok_or_else(|| {
-        Advice::failed(format!("{to} does not take over within {} s", PATIENCE.as_secs()))
-            .hint("the guards go on by themselves; `cluster status` says where it stands")
+        Advice::failed(format!("{to} has not taken over within {} s", PATIENCE.as_secs()))
+            .hint("the guards continue by themselves; follow them with `cluster status`")
     })?)
 }
 
-/// Waits until what was primary streams from the new one; none if it does not in time.
+/// Waits until the old primary streams from the new one; `None` if it does not in time.
 async fn wait_for_redundancy(world: &Arc<World>, from: &str, begun: Instant) -> Option<Duration> {
     let whole = poll_until(REJOIN_PATIENCE, Duration::from_secs(1), async || {
-        world.report.progress(from, "becomes a standby");
+        world.report.progress(from, "becoming a standby");
         let facts = world.observe_or_remember().await?;
         let health = health(&world.inventory, &facts, &world.public_addresses(&facts));
         let streams = health.nodes.iter().any(|node| node.name == from && node.state == "streaming");

@@ -17,10 +17,10 @@ use crate::plan::roles::{self, Primary};
 use crate::report::{Event, Format};
 use crate::world::World;
 
-/// An address that was just assigned needs a moment before it leads anywhere.
+/// A newly assigned address needs a moment before it works.
 const ADDRESS_PATIENCE: Duration = Duration::from_secs(30);
 
-/// A service that was just started needs a moment before it is active.
+/// A newly started service needs a moment to become active.
 const SERVICES_PATIENCE: Duration = Duration::from_secs(15);
 
 pub(super) async fn run(path: &Path, json: bool) -> Result<Exit> {
@@ -36,7 +36,7 @@ pub(super) async fn run(path: &Path, json: bool) -> Result<Exit> {
         let primary = roles::primary(&world.inventory, &outcome.facts);
         let mut text = match outcome.steps {
             // Whoever reads the last line alone must not take it for well.
-            0 if !outcome.troubles.is_empty() => format!("{}: nothing was done", world.inventory.cluster),
+            0 if !outcome.troubles.is_empty() => format!("{}: nothing was changed", world.inventory.cluster),
             0 => format!("{}: nothing to do", world.inventory.cluster),
             1 => format!("{}: 1 step done", world.inventory.cluster),
             steps => format!("{}: {steps} steps done", world.inventory.cluster),
@@ -48,7 +48,7 @@ pub(super) async fn run(path: &Path, json: bool) -> Result<Exit> {
             let written = check::write_through(&address, port, &password, ADDRESS_PATIENCE)
                 .await
                 .with_context(|| format!("cannot write through {address}:{port}"))?;
-            text.push_str(&format!("; {address}:{port} leads to {}, which takes writes", written.node));
+            text.push_str(&format!("; {address}:{port} points to {}, which takes writes", written.node));
         }
         for trouble in &outcome.troubles {
             let place = trouble.node.as_ref().map_or(String::new(), |node| format!("{node} "));
@@ -70,13 +70,13 @@ pub(super) async fn run(path: &Path, json: bool) -> Result<Exit> {
     .await
 }
 
-/// What `status` would call a problem once services have had a moment to begin. What a plan cannot mend was told.
+/// Problems that `status` would report once services have had a moment to start, except those already reported.
 async fn settled(world: &Arc<World>, seen: &Facts) -> Result<Vec<String>> {
     let begun = Instant::now();
     let problems = |facts: &Facts| health(&world.inventory, facts, &world.public_addresses(facts)).problems;
     let mut left = problems(seen);
     while !left.is_empty() && begun.elapsed() < SERVICES_PATIENCE {
-        world.report.progress("cluster", format!("waiting until all is well: {}", left[0]));
+        world.report.progress("cluster", format!("waiting for the cluster to become healthy: {}", left[0]));
         tokio::time::sleep(Duration::from_secs(1)).await;
         left = problems(&world.observe().await?);
     }
@@ -103,7 +103,7 @@ pub(super) fn entry_point(inventory: &Inventory, facts: &crate::facts::Facts, pr
 }
 
 impl World {
-    /// Where SSH goes, from the facts.
+    /// The nodes' SSH addresses, from the facts.
     pub(super) fn public_addresses(
         &self,
         facts: &crate::facts::Facts,

@@ -22,28 +22,28 @@ use crate::{scram, sql};
 /// What to do with a role.
 #[derive(Debug, Subcommand)]
 pub enum UserCommand {
-    /// Make a role that may log in, with a password of its own
+    /// Create a login role with a generated password
     Create {
-        /// Its name
+        /// The role's name
         name: String,
     },
-    /// Give a role a new password, and keep it here
+    /// Change a role's password and store it on this machine
     ///
-    /// Sessions that stand go on; who logs in with the old one is refused from then on.
+    /// Open sessions continue; new logins with the old password are refused.
     Password {
-        /// Its name
+        /// The role's name
         name: String,
     },
-    /// List the roles that may log in
+    /// List login roles
     List,
     /// Drop a role that owns nothing
     Drop {
-        /// Its name
+        /// The role's name
         name: String,
     },
 }
 
-/// Names that are the program's own, or PostgreSQL's.
+/// Names reserved for this program or for PostgreSQL.
 const OURS: [&str; 5] = ["postgres", "repmgr", "cluster", "public", "none"];
 
 pub(super) async fn run(path: &Path, command: UserCommand, json: bool) -> Result<Exit> {
@@ -51,11 +51,7 @@ pub(super) async fn run(path: &Path, command: UserCommand, json: bool) -> Result
     match &command {
         UserCommand::Create { name } | UserCommand::Drop { name } => {
             check_name(name, "role", &OURS)?;
-            undeclared(
-                &inventory,
-                name,
-                "`cluster up` makes what is declared there, and would make it again",
-            )?;
+            undeclared(&inventory, name, "the next `cluster up` would create it again")?;
         }
         UserCommand::Password { name } => {
             check_name(name, "role", &OURS)?;
@@ -64,7 +60,7 @@ pub(super) async fn run(path: &Path, command: UserCommand, json: bool) -> Result
                 undeclared(
                     &inventory,
                     name,
-                    "change its `password` there, or take it out to have one made; then `cluster up`",
+                    "change its `password` in the inventory, or leave it out to have one generated; then run `cluster up`",
                 )?;
             }
         }
@@ -91,7 +87,7 @@ fn undeclared(inventory: &Inventory, name: &str, hint: &str) -> Result<()> {
 }
 
 async fn list(world: &Arc<World>, json: bool) -> Result<Exit> {
-    let facts = world.observe().await?;
+    let facts = world.observe_or_remember().await?;
     let primary = Writable::find(&world.inventory, &facts)?;
     let mut rows = Vec::new();
     for role in primary.postgres.roles.iter().filter(|role| role.login) {
@@ -99,10 +95,10 @@ async fn list(world: &Arc<World>, json: bool) -> Result<Exit> {
         let here = declared.is_some_and(|user| user.password.is_some())
             || world.state.kept_password(&format!("user:{}", role.name))?.is_some();
         let whose = match role.name.as_str() {
-            "repmgr" | "cluster" => "of cluster itself",
-            "postgres" if declared.is_none() => "of PostgreSQL itself",
+            "repmgr" | "cluster" => "internal",
+            "postgres" if declared.is_none() => "built in",
             _ if declared.is_some() => "declared",
-            _ => "made by hand",
+            _ => "created manually",
         };
         rows.push((role, whose, here));
     }
@@ -120,20 +116,20 @@ async fn list(world: &Arc<World>, json: bool) -> Result<Exit> {
     }
     for (role, whose, here) in rows {
         let superuser = if role.superuser { ", superuser" } else { "" };
-        let password = if here { "; its password is here" } else { "" };
+        let password = if here { "; password stored here" } else { "" };
         data!("{}: {whose}{superuser}{password}", role.name);
     }
     Ok(Exit::Done)
 }
 
-/// A password is kept first, so that a run that is killed after it is finished by the next.
+/// The password is stored first, so that the next run can finish one that was killed.
 async fn new_password(world: &Arc<World>, name: &str) -> Result<Exit> {
     let _lock = world.state.lock("user password")?;
-    let facts = world.observe().await?;
+    let facts = world.observe_or_remember().await?;
     let primary = Writable::find(&world.inventory, &facts)?;
     let Some(role) = primary.postgres.roles.iter().find(|role| role.name == name) else {
         return Err(Advice::refused(format!("there is no role `{name}`"))
-            .hint(format!("`cluster user create {name}` makes it"))
+            .hint(format!("`cluster user create {name}` creates it"))
             .into());
     };
     let (key, next) = (format!("user:{name}"), format!("next:user:{name}"));
@@ -143,7 +139,7 @@ async fn new_password(world: &Arc<World>, name: &str) -> Result<Exit> {
     world.state.keep_password(&key, &password)?;
     world.state.forget_password(&next)?;
     data!(
-        "{name}: has a new password, kept in {}; `cluster connect --user {name}` writes it down for applications",
+        "{name}: password changed, stored in {}; `cluster connect --user {name}` writes it for applications",
         world.state.path("secrets.json").display()
     );
     Ok(Exit::Done)
@@ -157,13 +153,15 @@ async fn create(world: &Arc<World>, name: &str) -> Result<Exit> {
     let known = world.state.kept_password(&key)?.is_some();
     match (primary.postgres.roles.iter().any(|role| role.name == name), known) {
         (true, true) => {
-            data!("{name}: it is there already");
+            data!("{name}: already exists");
             return Ok(Exit::Done);
         }
         (true, false) => {
-            return Err(Advice::refused(format!("there is a role `{name}`, and its password is not here"))
-                .hint(format!("`cluster user password {name}` gives it a new one, which is kept here"))
-                .into());
+            return Err(Advice::refused(format!(
+                "role `{name}` already exists, and its password is not stored here"
+            ))
+            .hint(format!("`cluster user password {name}` sets a new one and stores it here"))
+            .into());
         }
         (false, _) => {}
     }
@@ -177,7 +175,7 @@ async fn create(world: &Arc<World>, name: &str) -> Result<Exit> {
         }
         return Err(error.into());
     }
-    data!("{name}: made; its password is kept in {}", world.state.path("secrets.json").display());
+    data!("{name}: created; its password is stored in {}", world.state.path("secrets.json").display());
     Ok(Exit::Done)
 }
 
@@ -191,9 +189,10 @@ async fn drop(world: &Arc<World>, name: &str) -> Result<Exit> {
         result.map_err(|error| why_it_stays(name, error))?;
         data!("{name}: dropped");
     } else {
-        data!("{name}: there is no such role");
+        data!("{name}: no such role");
     }
     world.state.forget_password(&format!("user:{name}"))?;
+    world.state.forget_password(&format!("next:user:{name}"))?;
     world.state.forget_file(&format!("pgpass-{name}"))?;
     Ok(Exit::Done)
 }
@@ -209,21 +208,21 @@ fn why_it_stays(name: &str, error: RemoteError) -> anyhow::Error {
         .map(|line| line.trim_start_matches("DETAIL:").trim())
         .collect::<Vec<_>>()
         .join(", ");
-    Advice::refused(format!("`{name}` is needed: {what}"))
+    Advice::refused(format!("`{name}` still owns objects: {what}"))
         .hint(format!(
-            "a database: `alter database … owner to …`; objects in one: `cluster psql -u postgres -d DATABASE`, there \
+            "for a database: `alter database … owner to …`; for objects in it: `cluster psql -u postgres -d DATABASE`, then \
              `reassign owned by \"{name}\" to …; drop owned by \"{name}\"`"
         ))
         .into()
 }
 
-/// A name that is one, and nobody else's.
+/// Checks that a name is valid and not reserved.
 pub(super) fn check_name(name: &str, what: &str, taken: &[&str]) -> Result<()> {
     if !is_identifier(name) {
-        return Err(Advice::usage(format!("`{name}` is not a {what} name")).hint(NAME_HINT).into());
+        return Err(Advice::usage(format!("`{name}` is not a valid {what} name")).hint(NAME_HINT).into());
     }
     if taken.contains(&name) || name.starts_with("pg_") {
-        return Err(Advice::usage(format!("`{name}` is PostgreSQL's, or this program's own"))
+        return Err(Advice::usage(format!("`{name}` is reserved for PostgreSQL or for this program"))
             .hint("choose another name")
             .into());
     }
@@ -240,7 +239,7 @@ impl<'a> Writable<'a> {
     pub(super) fn find(inventory: &Inventory, facts: &'a Facts) -> Result<Self> {
         let Primary::One(node) = roles::primary(inventory, facts) else {
             return Err(Advice::refused("no single node takes writes")
-                .hint("`cluster status` says what is wrong")
+                .hint("`cluster status` shows what is wrong")
                 .into());
         };
         let host = facts.hosts.get(&node).and_then(|host| host.up());

@@ -1,4 +1,4 @@
-//! A connection, written down the way each driver reads it.
+//! Renders a connection in the format of each driver.
 
 use std::fmt::Write as _;
 
@@ -8,26 +8,26 @@ use serde_json::{Value, json};
 
 use super::{CONNECT_SECONDS, Connection, KEEPALIVE_SECONDS, Password, SILENCE_SECONDS, Server, in_order};
 
-/// Who is to read it.
+/// The program or library that reads the settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// Options of `new Sequelize()`, version 6
+    /// Options for `new Sequelize()`, version 6
     Sequelize,
-    /// Options of `new pg.Pool()`, for writes and for each node to read from
+    /// Options for `new pg.Pool()`: one for writes, one for each node to read from
     NodePostgres,
     /// A service file: `PGSERVICEFILE=FILE psql service=write`
     Libpq,
-    /// Java properties, with URLs of the PostgreSQL JDBC driver
+    /// Java properties with URLs for the PostgreSQL JDBC driver
     Jdbc,
-    /// Arguments of `create_engine()`, with psycopg
+    /// Arguments for `create_engine()`, with psycopg
     Sqlalchemy,
-    /// Variables, for a shell, systemd or dotenv
+    /// Environment variables for a shell, systemd or dotenv
     Env,
-    /// The values themselves
+    /// Plain JSON
     Json,
 }
 
-/// Reads and writes differ in little more than in this.
+/// What a connection is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Use {
     Write,
@@ -48,17 +48,19 @@ impl Format {
         }
     }
 
-    /// How an application learns the password when it is not written out.
+    /// How an application finds a password that is not included.
     pub fn password_note(self, connection: &Connection) -> Option<String> {
         let Password::In(file) = &connection.password else { return None };
         let file = file.display();
         Some(match self {
             Format::Libpq | Format::Sqlalchemy | Format::Env | Format::Json => {
-                format!("the password is in {file}, and named as such; --with-password writes it out")
+                format!(
+                    "the password is in {file}, which the settings name; --with-password includes it instead"
+                )
             }
             Format::Sequelize | Format::NodePostgres | Format::Jdbc => {
                 format!(
-                    "the password is in {file}: `export PGPASSFILE={file}`; --with-password writes it out"
+                    "the password is in {file}: `export PGPASSFILE={file}`; --with-password includes it instead"
                 )
             }
         })
@@ -100,10 +102,8 @@ fn parameters(connection: &Connection, servers: &[Server], target: Use) -> Vec<(
 }
 
 fn libpq(connection: &Connection) -> String {
-    let mut text = format!(
-        "# Cluster {}, as it is now. PGSERVICEFILE=THIS_FILE psql service=write\n",
-        connection.cluster
-    );
+    let mut text =
+        format!("# Cluster {}. Use: PGSERVICEFILE=THIS_FILE psql service=write\n", connection.cluster);
     for (name, servers, target) in
         [("write", &connection.write, Use::Write), ("read", &connection.read, Use::Read)]
     {
@@ -210,7 +210,7 @@ fn property(value: &str) -> String {
     text
 }
 
-/// Encrypted, and nobody is authenticated: the nodes' certificates are their own.
+/// TLS that encrypts without authentication: the nodes' certificates are self-signed.
 fn node_tls() -> Value {
     json!({"rejectUnauthorized": false})
 }

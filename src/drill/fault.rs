@@ -3,26 +3,26 @@
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-/// What is done to the primary.
+/// The fault that a drill injects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Fault {
-    /// Its droplet loses its power, and gets it back
+    /// Power off the primary's droplet, and power it on again later
     PowerOff,
-    /// Its postmaster is killed
+    /// Kill the primary's postmaster
     Crash,
-    /// Every process of its PostgreSQL is stopped where it is
+    /// Stop (SIGSTOP) every PostgreSQL process on the primary
     Freeze,
-    /// Its host drops every packet but this machine's SSH
+    /// Drop every packet of the primary's host except this machine's SSH
     Isolate,
-    /// It hands over to a standby, planned
+    /// Hand over to a standby, as `cluster switchover` does
     Switchover,
-    /// Its postmaster is killed while the nodes cannot reach the provider's API
+    /// Kill the primary's postmaster while the nodes cannot reach the provider's API
     ApiOutage,
 }
 
 impl Fault {
-    /// As it is written on the command line.
+    /// The fault's name on the command line.
     pub fn word(self) -> &'static str {
         match self {
             Fault::PowerOff => "power-off",
@@ -34,7 +34,7 @@ impl Fault {
         }
     }
 
-    /// What is done, for whoever is asked whether it may be.
+    /// What the fault does, for the confirmation.
     pub fn deed(self, primary: &str, successor: &str) -> String {
         match self {
             Fault::PowerOff => {
@@ -42,47 +42,45 @@ impl Fault {
             }
             Fault::Crash => format!("the postmaster of {primary} is killed (SIGKILL)"),
             Fault::Freeze => {
-                format!(
-                    "every process of PostgreSQL on {primary} is stopped (SIGSTOP), and let go afterwards"
-                )
+                format!("every PostgreSQL process on {primary} is stopped (SIGSTOP) and later released")
             }
             Fault::Isolate => format!(
-                "{primary} drops every packet but this machine's SSH (an nft table of its own), until {successor} takes \
+                "{primary} drops every packet except this machine's SSH (in a separate nft table) until {successor} takes \
                  writes"
             ),
             Fault::Switchover => format!("{primary} stops cleanly and hands over to {successor}"),
             Fault::ApiOutage => format!(
-                "the data nodes lose their way to the provider's API (an nft table of its own), then the postmaster \
-                 of {primary} is killed; the way is given back once {successor} takes writes"
+                "the data nodes lose access to the provider's API (in a separate nft table), then the postmaster \
+                 of {primary} is killed; access is restored once {successor} takes writes"
             ),
         }
     }
 
-    /// What an application is in for.
+    /// What applications will notice.
     pub fn outlook(self) -> &'static str {
         match self {
             Fault::Switchover => "writes pause for a second or two; no acknowledged write is lost",
-            Fault::Crash => "writes fail for some 5 s, longer until the address has moved",
+            Fault::Crash => "writes fail for about 5 s, and through the floating IP until it has moved",
             Fault::ApiOutage => {
-                "writes through the floating IP fail for some 30 s: it cannot move while the API cannot be reached"
+                "writes through the floating IP fail for about 30 s: it cannot move while the API is unreachable"
             }
             Fault::PowerOff | Fault::Freeze | Fault::Isolate => {
-                "writes fail for some 15 s, longer until the address has moved"
+                "writes fail for about 15 s, and through the floating IP until it has moved"
             }
         }
     }
 
-    /// Whether the old primary goes without a word to the standby, so that what was on its way to it is lost.
+    /// Whether writes not yet sent to the standby may be lost.
     pub fn may_lose(self) -> bool {
         self != Fault::Switchover
     }
 
-    /// What has been undone once everything is put back; none if there is nothing to undo.
+    /// The state after the fault was undone; `None` if there is nothing to undo.
     pub fn remedy(self, primary: &str) -> Option<String> {
         match self {
-            Fault::PowerOff => Some(format!("{primary} has its power again")),
-            Fault::Freeze => Some(format!("what is left on {primary} is let go")),
-            Fault::Isolate => Some(format!("{primary} is let back in")),
+            Fault::PowerOff => Some(format!("{primary} is powered on again")),
+            Fault::Freeze => Some(format!("the processes left on {primary} are released")),
+            Fault::Isolate => Some(format!("{primary} is reachable again")),
             Fault::ApiOutage => Some("the nodes reach the API again".to_owned()),
             Fault::Crash | Fault::Switchover => None,
         }

@@ -1,4 +1,4 @@
-//! From what clients saw to the figures of a drill: pure.
+//! Computes the figures of a drill from what clients saw. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,17 +6,15 @@ use super::Fault;
 use super::report::{Event, Reads, Report, SPLIT_BRAIN, Seconds, Stretch, Strip, Writes};
 use super::sample::{Lane, Millis, Outcome, Sample, spans};
 
-/// The order and the cut are told apart if they lie further apart than this.
+/// The order is shown as a separate event if it precedes the cut by more than this.
 const WORTH_TELLING: Millis = 300;
 
-/// Everything that was seen in a drill.
+/// Everything that a drill recorded.
 #[derive(Clone, Debug)]
 pub struct Run {
-    /// The cluster.
     pub cluster: String,
-    /// The fault.
     pub fault: Fault,
-    /// When it began, for people.
+    /// The start time, as text.
     pub began: String,
     /// The node that took writes before.
     pub primary: String,
@@ -24,11 +22,11 @@ pub struct Run {
     pub address: String,
     /// What the clients saw.
     pub samples: Vec<Sample>,
-    /// When the fault was asked for.
+    /// When the fault was ordered.
     pub ordered: Millis,
-    /// When the provider first said that the floating IP leads to another node.
+    /// When the provider first reported the floating IP on another node.
     pub moved: Option<Millis>,
-    /// When what had been done was undone.
+    /// When the fault was undone.
     pub healed: Option<Millis>,
     /// When every other data node streamed from the primary again.
     pub redundant: Option<Millis>,
@@ -36,7 +34,7 @@ pub struct Run {
     pub ended: Millis,
     /// The numbers of the rows that the primary has at the end; none if it could not be asked.
     pub rows: Option<BTreeSet<u64>>,
-    /// What `cluster status` finds wrong at the end.
+    /// Problems that `cluster status` reports at the end.
     pub wrong: Vec<String>,
 }
 
@@ -135,7 +133,7 @@ impl Run {
             if late > 0 {
                 let old: Vec<&str> = old.iter().copied().collect();
                 let old = old.join(" and ");
-                proofs.push(format!("{old} took {late} writes after {} had begun to", first.node));
+                proofs.push(format!("{old} took {late} writes after {} had taken its first", first.node));
             }
         }
         proofs
@@ -178,7 +176,7 @@ impl Run {
         moments.windows(2).map(|pair| seconds(pair[1] - pair[0])).fold(0.0, f64::max)
     }
 
-    /// What it came to.
+    /// The result.
     pub fn report(&self) -> Report {
         let acknowledged = self.acknowledged();
         let cut = self.cut(&acknowledged);
@@ -233,30 +231,30 @@ impl Run {
         report
     }
 
-    /// What was promised and not kept, and what is worth a word.
+    /// Adds broken promises and notes to the report.
     fn judge(&self, report: &mut Report, cut: &Cut) {
         let (problems, notes) = (&mut report.problems, &mut report.notes);
         if !cut.noticed {
             problems.push(
-                "no client noticed anything: the fault has not taken hold, and nothing is proved".into(),
+                "no client noticed the fault: it did not take effect, and the drill proves nothing".into(),
             );
         } else if report.seconds.cut_to_writable.is_none() {
-            problems.push("no node took writes again while the drill lasted".into());
+            problems.push("no node took writes again during the drill".into());
         } else if report.seconds.cut_to_address.is_none() {
-            problems.push(format!("no write came through {} again while the drill lasted", self.address));
+            problems.push(format!("no write through {} succeeded again during the drill", self.address));
         }
         let all = || std::iter::once(&report.writes).chain(report.direct.values());
         match all().map(|writes| writes.lost).sum::<Option<usize>>() {
-            None => problems.push("the rows could not be counted at the end: whether any is lost is not known".into()),
+            None => problems.push("the rows could not be counted at the end: it is unknown whether any was lost".into()),
             Some(0) => {}
             Some(lost) if self.fault.may_lose() => notes.push(format!(
                 "acknowledged writes that had not reached the standby when {} was lost: {lost} (replication is asynchronous)",
                 self.primary
             )),
-            Some(lost) => problems.push(format!("acknowledged writes that are lost: {lost}; a planned switchover loses none")),
+            Some(lost) => problems.push(format!("lost acknowledged writes: {lost}; a planned switchover must lose none")),
         }
         if self.redundant.is_none() {
-            problems.push("no standby streamed again while the drill lasted".into());
+            problems.push("no standby streamed again during the drill".into());
         }
         problems.extend(self.wrong.iter().cloned());
         if self.fault == Fault::ApiOutage
@@ -265,12 +263,12 @@ impl Run {
             && address < healed
         {
             notes.push(
-                "the address moved while the way to the API was cut: a node has another way to it".into(),
+                "the address moved although the nodes' access to the API was cut: a node has another route to it".into(),
             );
         }
         if let Some(new) = report.new_primary.as_ref().filter(|new| **new != self.primary) {
             notes.push(format!(
-                "{new} stays primary; `cluster switchover {}` would move it back",
+                "{new} remains primary; to move it back, run `cluster switchover {}`",
                 self.primary
             ));
         }
@@ -294,10 +292,10 @@ impl Run {
         let moved = self.moved.filter(|moved| address.is_none_or(|address| moved.abs_diff(address) > 1_000));
         let later = [
             (writable, "writable", format!("{new} takes writes")),
-            (moved, "moved", format!("the API shows it at {new}")),
-            (address, "address", "write through the address".to_owned()),
+            (moved, "moved", format!("the API shows the address on {new}")),
+            (address, "address", "first write through the address".to_owned()),
             (self.healed, "put-back", self.fault.remedy(&self.primary).unwrap_or_default()),
-            (self.redundant, "redundant", "redundancy is back".to_owned()),
+            (self.redundant, "redundant", "redundancy is restored".to_owned()),
         ];
         for (order, (at, what, text)) in later.into_iter().enumerate() {
             if let Some(at) = at {
@@ -324,7 +322,7 @@ impl Run {
     }
 }
 
-/// Where the old primary broke off, and who went on.
+/// The end of the old primary, and the node that took over.
 struct Cut {
     at: Millis,
     /// Whether any client noticed.

@@ -1,4 +1,4 @@
-//! The clients of a drill: each tries something several times a second and notes what came of it.
+//! The clients of a drill: each makes several attempts per second and records the results.
 //!
 //! Attempts begin on time, whether or not earlier ones have been answered, so that a moment is found to a tenth of a
 //! second even behind a host that swallows packets. An attempt uses a connection that stands idle, or opens one.
@@ -33,7 +33,7 @@ const AT_ONCE: usize = 20;
 /// The table that is written to, in the database `cluster`; dropped at the end.
 pub const TABLE: &str = "cluster_drill";
 
-/// What the clients have seen until now.
+/// The samples so far.
 #[derive(Clone)]
 pub struct Seen {
     begun: Instant,
@@ -53,7 +53,7 @@ impl Seen {
         u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(Millis::MAX)
     }
 
-    /// Looks at what has been seen.
+    /// Reads the samples so far.
     pub fn look<T>(&self, look: impl FnOnce(&[Sample]) -> T) -> T {
         look(&self.samples.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -63,7 +63,7 @@ impl Seen {
     }
 }
 
-/// How the role `cluster` is logged in as.
+/// Credentials of the role `cluster`.
 #[derive(Clone)]
 pub struct Login {
     port: u16,
@@ -99,7 +99,7 @@ impl Login {
     /// Runs statements on a host.
     ///
     /// # Errors
-    /// In PostgreSQL's words.
+    /// PostgreSQL's error.
     pub async fn run(&self, host: &str, sql: &str) -> Result<Vec<String>> {
         let work = async {
             let session = self.connect(&self.config(&[host.to_owned()])).await?;
@@ -174,7 +174,7 @@ fn done(rows: Vec<Vec<String>>) -> Outcome {
     Outcome::Done { node, timeline: row.next().and_then(|text| u32::from_str_radix(&text, 16).ok()) }
 }
 
-/// PostgreSQL's own words, or the innermost cause.
+/// PostgreSQL's message, or the innermost cause.
 fn words(error: &tokio_postgres::Error) -> String {
     match error.as_db_error() {
         Some(db) => db.message().to_owned(),
@@ -182,7 +182,7 @@ fn words(error: &tokio_postgres::Error) -> String {
     }
 }
 
-/// Whether nobody has answered, as the kernel or the client says.
+/// Whether the kernel or the client reports a timeout.
 fn timed_out(error: &tokio_postgres::Error) -> bool {
     innermost(error)
         .downcast_ref::<std::io::Error>()
@@ -196,7 +196,7 @@ fn innermost<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a (dyn std::
     }
 }
 
-/// The clients at work.
+/// The running clients.
 pub struct Lanes {
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -219,7 +219,7 @@ impl Lanes {
         Lanes { stop, tasks }
     }
 
-    /// Begins no more attempts, and waits for those that are under way.
+    /// Starts no more attempts, and waits for those in progress.
     pub async fn stop(self) {
         self.stop.cancel();
         self.tasks.close();

@@ -13,16 +13,16 @@ const LEFT: f64 = 150.0;
 const MOST_RIGHT: f64 = 300.0;
 const LANE: f64 = 22.0;
 const PITCH: f64 = 34.0;
-/// A line of labels.
+/// Height of a line of labels.
 const ROW: f64 = 18.0;
-/// Where the labels begin.
+/// Vertical position of the first label.
 const TOP: f64 = 88.0;
-/// A character of a label, at most.
+/// Maximum width of a label's character.
 const CHARACTER: f64 = 6.8;
 /// Steps of the axis, in seconds.
 const STEPS: [f64; 10] = [0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0];
 
-/// From seconds to places.
+/// Maps seconds to positions.
 struct Scale {
     first: f64,
     last: f64,
@@ -35,7 +35,6 @@ impl Scale {
     }
 }
 
-/// The SVG.
 pub fn svg(report: &Report) -> String {
     let ends = || report.lanes.iter().flat_map(|lane| lane.spans.iter());
     let first = ends().map(|it| it.from).fold(0.0, f64::min);

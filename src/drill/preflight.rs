@@ -1,4 +1,4 @@
-//! Who is drilled, and why a cluster is not: pure.
+//! Chooses what to drill, or refuses. Pure.
 
 use std::collections::BTreeMap;
 
@@ -10,10 +10,10 @@ use crate::facts::Facts;
 use crate::health::Health;
 use crate::inventory::{Inventory, Provider, Role};
 
-/// What a drill works on.
+/// The target of a drill.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// The node that takes writes, and is lost.
+    /// The node that takes writes and will be lost.
     pub primary: String,
     /// Its droplet, where there is one.
     pub droplet: Option<u64>,
@@ -21,14 +21,13 @@ pub struct Target {
     pub successor: String,
     /// The data nodes and where they are reached, in the inventory's order.
     pub data: BTreeMap<String, String>,
-    /// The floating IP.
     pub floating_ip: Option<String>,
     /// Hosts whose packet filter is used.
     pub filtered: Vec<String>,
 }
 
 impl Target {
-    /// Looks for what is to be drilled.
+    /// Chooses the target.
     ///
     /// # Errors
     /// [`Advice`], if the cluster could not stand the loss of its primary now, or the fault cannot be made here.
@@ -47,25 +46,25 @@ impl Target {
             .collect();
         if !paused.is_empty() {
             return Err(Advice::refused(format!("failover is paused on {}", paused.join(" and ")))
-                .hint("nobody would take over; `cluster resume` ends the pause"));
+                .hint("no node would take over; end the pause with `cluster resume`"));
         }
         let Some(primary) = health.primary.clone().filter(|_| health.healthy) else {
             let problems = health.problems.join("\n  and: ");
             return Err(Advice::refused(format!("the cluster is not healthy: {problems}")).hint(
-                "a drill takes away a node that works, so all must work before; `cluster status` shows them",
+                "a drill takes a working node away, so all must be healthy first; fix what `cluster status` reports",
             ));
         };
         let standbys = health.nodes.iter().filter(|it| it.role == "standby" && it.state == "streaming");
         let Some(successor) = standbys.min_by_key(|node| node.lag_bytes.unwrap_or(u64::MAX)) else {
             return Err(Advice::refused(format!("no standby streams from {primary}"))
-                .hint("`cluster status` shows who streams"));
+                .hint("`cluster status` shows which standbys stream"));
         };
         if fault != Fault::Switchover && guard(facts, &primary).is_none_or(|guard| !guard.automatic_failover)
         {
             return Err(Advice::refused(
-                "nobody would take over: two nodes have no majority without one of them",
+                "no node would take over: two nodes have no majority when one is lost",
             )
-            .hint("add a witness to the inventory and run `cluster up`; --fault switchover works without"));
+            .hint("add a witness to the inventory and run `cluster up`, or use --fault switchover"));
         }
         let is_data = |name: &str| inventory.node(name).is_some_and(|node| node.role != Role::Witness);
         let data: BTreeMap<String, String> = health
@@ -105,11 +104,13 @@ pub fn possible(inventory: &Inventory, fault: Fault) -> Result<(), Advice> {
         Provider::DigitalOcean(it) => (false, it.floating_ip),
     };
     match fault {
-        Fault::PowerOff if existing => Err(Advice::refused("no API powers these hosts off, and on again")
-            .hint("--fault crash, freeze, isolate and switchover work on hosts that exist")),
+        Fault::PowerOff if existing => {
+            Err(Advice::refused("there is no API to power these hosts off and on")
+                .hint("on existing hosts use --fault crash, freeze, isolate or switchover"))
+        }
         Fault::ApiOutage if !floating_ip => {
-            Err(Advice::refused("without a floating IP no API is needed for a failover")
-                .hint("--fault crash is the same drill here"))
+            Err(Advice::refused("without a floating IP a failover does not use the API")
+                .hint("use --fault crash: here it is the same drill"))
         }
         _ => Ok(()),
     }

@@ -1,4 +1,4 @@
-//! What a drill came to, as it is told to people and to programs.
+//! The result of a drill, for people and programs.
 
 use std::collections::BTreeMap;
 
@@ -7,17 +7,15 @@ use serde::Serialize;
 use super::Fault;
 use super::sample::What;
 
-/// What the one problem begins with that must never be overlooked.
+/// The beginning of the one problem that must never be overlooked.
 pub const SPLIT_BRAIN: &str = "SPLIT BRAIN";
 
-/// What a drill came to. Its JSON is for programs: keys are added, not changed.
+/// The result of a drill. Its JSON is an interface: keys may be added, but do not change.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
-    /// The cluster.
     pub cluster: String,
-    /// The fault.
     pub fault: Fault,
-    /// When it began.
+    /// The start.
     pub began: String,
     /// Where applications write.
     pub address: String,
@@ -25,11 +23,11 @@ pub struct Report {
     pub old_primary: String,
     /// The node that took them afterwards; none if none did.
     pub new_primary: Option<String>,
-    /// Whether everything that is promised was kept.
+    /// Whether every promise was kept.
     pub passed: bool,
-    /// What was not.
+    /// Broken promises.
     pub problems: Vec<String>,
-    /// What is worth knowing besides.
+    /// Further notes.
     pub notes: Vec<String>,
     /// Spans of time.
     pub seconds: Seconds,
@@ -37,7 +35,6 @@ pub struct Report {
     pub writes: Writes,
     /// Writes to each data node.
     pub direct: BTreeMap<String, Writes>,
-    /// Reads.
     pub reads: Reads,
     /// What happened, in order.
     pub events: Vec<Event>,
@@ -65,7 +62,6 @@ pub struct Seconds {
 /// Writes of one client.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Writes {
-    /// Attempts.
     pub attempted: usize,
     /// Those that were acknowledged.
     pub acknowledged: usize,
@@ -88,7 +84,6 @@ pub struct Writes {
 pub struct Reads {
     /// The node that was read from.
     pub node: String,
-    /// Attempts.
     pub attempted: usize,
     /// Those that were answered.
     pub answered: usize,
@@ -108,13 +103,13 @@ pub struct Event {
 }
 
 impl Event {
-    /// When it was, for people.
+    /// The time, as text.
     pub fn when(&self) -> String {
         if self.at.abs() < 0.05 { "0 s".to_owned() } else { format!("{:+.1} s", self.at) }
     }
 }
 
-/// A client's way, drawn.
+/// A client's lane in the picture.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Strip {
     /// `address`, `node` or `reads`.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// Milliseconds since the drill began, on the operator's machine.
 pub type Millis = u64;
 
-/// The way that a client takes.
+/// What a client does, and where.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Lane {
@@ -24,10 +24,10 @@ impl Lane {
     }
 }
 
-/// What an attempt came to.
+/// The result of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// A node did it, and said so.
+    /// A node acknowledged it.
     Done {
         /// The node, by its own word.
         node: String,
@@ -38,22 +38,21 @@ pub enum Outcome {
     Standby,
     /// It was refused, in these words.
     Refused(String),
-    /// There was no answer in time: it may have been done, and nobody knows.
+    /// No answer in time: it is unknown whether it was done.
     Silent,
 }
 
 /// One attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sample {
-    /// The way.
     pub lane: Lane,
     /// Its number, which no other attempt of the drill has: the key of the row that is written.
     pub number: u64,
-    /// When it began.
+    /// The start.
     pub began: Millis,
-    /// When it ended.
+    /// The end.
     pub ended: Millis,
-    /// What it came to.
+    /// The result.
     pub outcome: Outcome,
 }
 
@@ -86,7 +85,7 @@ impl Sample {
     }
 }
 
-/// How a lane was for a while.
+/// The state of a lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum What {

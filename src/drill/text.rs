@@ -24,7 +24,7 @@ pub fn text(report: &Report) -> String {
 fn write(report: &Report, out: &mut String) -> std::fmt::Result {
     let title = format!("{}: drill {}", report.cluster, report.fault.word());
     let end = match &report.new_primary {
-        Some(new) if *new == report.old_primary => format!("{new} takes writes itself"),
+        Some(new) if *new == report.old_primary => format!("{new} recovered by itself"),
         Some(new) => format!("{new} took over from {}", report.old_primary),
         None => format!("nobody took over from {}", report.old_primary),
     };
@@ -44,7 +44,7 @@ fn write(report: &Report, out: &mut String) -> std::fmt::Result {
         let remedy = report.fault.remedy(&report.old_primary).unwrap_or_default();
         line(&format!("from the cut until {remedy}"), Some(put_back))?;
     }
-    line("from the cut until redundancy is back", seconds.cut_to_redundancy)?;
+    line("from the cut until redundancy is restored", seconds.cut_to_redundancy)?;
     line("longest time without a write through the address", Some(seconds.longest_write_gap))?;
     writeln!(out)?;
     let width =

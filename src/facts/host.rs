@@ -1,4 +1,4 @@
-//! What one host looks like.
+//! The observed state of one host.
 
 use std::collections::BTreeMap;
 
@@ -34,13 +34,13 @@ pub struct HostFacts {
     pub addresses: Vec<String>,
     /// apt and dpkg.
     pub packages: Packages,
-    /// Files that were asked for and are there, by path.
+    /// Existing files among those requested, by path.
     pub files: BTreeMap<String, FileFacts>,
     /// systemd units, by name.
     pub units: BTreeMap<String, UnitFacts>,
     /// Whether a service has read its present configuration: unit name to yes or no.
     pub loaded: BTreeMap<String, bool>,
-    /// What this program has written down about the data directory.
+    /// This program's marker of the data directory.
     pub marker: Option<Marker>,
     /// PostgreSQL clusters that Debian's tools know: version, name, port, status, data directory.
     pub pg_clusters: Vec<PgCluster>,
@@ -48,35 +48,35 @@ pub struct HostFacts {
     pub data: Option<DataFacts>,
     /// PostgreSQL, if it answers.
     pub postgres: Option<PostgresFacts>,
-    /// The settings with which a server has started on this host for a trial, as a hash.
+    /// Hash of the settings with which a test server has started on this host.
     pub tried: Option<String>,
-    /// Who listens on PostgreSQL's port: port to program.
+    /// Programs that listen on PostgreSQL's port, by port.
     pub listeners: BTreeMap<u16, String>,
     /// Why PostgreSQL does not answer, if its socket is there.
     pub postgres_error: Option<String>,
     /// Rows of `repmgr.nodes`, as this node sees them; none without repmgr's database.
     pub repmgr: Option<Vec<RepmgrNode>>,
-    /// What the guard says of itself.
+    /// The guard's status.
     pub guard: Option<Status>,
 }
 
 impl HostFacts {
-    /// Whether the guard says that this node holds the lease; none if it says nothing.
+    /// Whether this node holds the lease, according to its guard; `None` without an answer.
     pub fn holds_lease(&self) -> Option<bool> {
         self.guard.as_ref().map(|guard| guard.holds)
     }
 
-    /// Whether a person has paused this node; none if its guard says nothing.
+    /// Whether this node is paused; `None` without an answer from its guard.
     pub fn paused(&self) -> Option<bool> {
         self.guard.as_ref().map(|guard| guard.paused)
     }
 
-    /// Whether its guard is making a standby of it, or a new one.
+    /// Whether its guard is rejoining or cloning it.
     pub fn rejoins(&self) -> bool {
         self.guard.as_ref().is_some_and(|guard| guard.job == Some(JobKind::Rejoin))
     }
 
-    /// Whether this node took writes beside another primary, and keeps its data for a person to look at.
+    /// Whether this node took writes while another was primary, and keeps its data for inspection.
     pub fn keeps_data(&self) -> bool {
         self.guard.as_ref().is_some_and(|guard| guard.diverged_data_kept)
     }
@@ -100,7 +100,6 @@ pub struct Packages {
     pub pgdg: Vec<String>,
 }
 
-/// A file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct FileFacts {
@@ -135,19 +134,15 @@ pub struct UnitFacts {
 /// A PostgreSQL cluster that Debian's tools know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PgCluster {
-    /// Major version.
     pub version: String,
     /// Name, for instance `main`.
     pub name: String,
-    /// Port.
     pub port: u16,
     /// `online`, `down`, …
     pub status: String,
-    /// Data directory.
     pub data: String,
 }
 
-/// A data directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DataFacts {
@@ -155,7 +150,7 @@ pub struct DataFacts {
     pub entries: u64,
     /// Whether it holds `standby.signal`.
     pub standby_signal: bool,
-    /// What identifies the data, from `pg_controldata`.
+    /// The system identifier, from `pg_controldata`.
     pub system_identifier: Option<String>,
     /// `in production`, `shut down`, …
     pub state: Option<String>,
@@ -169,15 +164,13 @@ pub struct DataFacts {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PostgresFacts {
-    /// Full version.
     pub version: String,
-    /// A standby, or on its way up.
+    /// True on a standby, and during recovery.
     pub in_recovery: bool,
-    /// What identifies the data.
+    /// The system identifier.
     pub system_identifier: String,
-    /// Current timeline.
     pub timeline: u32,
-    /// Where WAL stands: written on a primary, received on a standby.
+    /// WAL position: written on a primary, received on a standby.
     pub lsn: Option<String>,
     /// How far a standby has replayed.
     pub replayed: Option<String>,
@@ -187,32 +180,28 @@ pub struct PostgresFacts {
     pub conf_loaded: f64,
     /// Settings that wait for a restart.
     pub pending_restart: Vec<String>,
-    /// Mistakes in the configuration files.
+    /// Errors in the configuration files.
     pub file_errors: Vec<String>,
     /// Settings of the files that are neither in force nor wait for a restart. Once the files were read, their values
     /// are wrong.
     pub not_applied: Vec<String>,
-    /// Mistakes in `pg_hba.conf`.
+    /// Errors in `pg_hba.conf`.
     pub hba_errors: Vec<String>,
     /// Settings that must not be lower on a standby than on its primary: as they are in force.
     pub hot_standby_settings: BTreeMap<String, String>,
     /// The same, as the files have them.
     pub file_settings: BTreeMap<String, String>,
-    /// Roles.
     pub roles: Vec<RoleFacts>,
-    /// Databases.
     pub databases: Vec<DatabaseFacts>,
-    /// Who streams from it.
+    /// Standbys that stream from this server.
     pub replication: Vec<Replica>,
-    /// Whom it streams from.
+    /// The server that this one streams from.
     pub receiver: Option<Receiver>,
 }
 
-/// A role.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RoleFacts {
-    /// Its name.
     pub name: String,
     /// Whether it is a superuser.
     pub superuser: bool,
@@ -233,17 +222,14 @@ impl std::fmt::Debug for RoleFacts {
     }
 }
 
-/// A database.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DatabaseFacts {
-    /// Its name.
     pub name: String,
-    /// Its owner.
     pub owner: String,
 }
 
-/// Somebody who streams from this node.
+/// A standby that streams from this node.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Replica {
@@ -251,11 +237,11 @@ pub struct Replica {
     pub name: String,
     /// `streaming`, `catchup`, …
     pub state: String,
-    /// How much it has still to replay.
+    /// WAL not yet replayed, in bytes.
     pub lag_bytes: Option<f64>,
 }
 
-/// Whom this node streams from.
+/// The server that this node streams from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Receiver {
@@ -271,15 +257,14 @@ pub struct Receiver {
 pub struct RepmgrNode {
     /// repmgr's node id.
     pub id: u32,
-    /// The node's name.
     pub name: String,
     /// `primary`, `standby` or `witness`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// Whether repmgr takes it for alive.
+    /// Whether repmgr considers it active.
     pub active: bool,
     /// The node that it follows.
     pub upstream: Option<i64>,
-    /// How it is reached.
+    /// Its connection string.
     pub conninfo: String,
 }

@@ -12,17 +12,17 @@ pub const SCRIPT: &str = concat!(
     include_str!("probe.sh")
 );
 
-/// What is wrong with a probe's output.
+/// Why a probe's output is rejected.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
     /// The script was cut off, or something else answered.
-    #[error("the probe ended before its end; it printed {lines} lines")]
+    #[error("the probe was cut off after {lines} lines")]
     Truncated {
         /// Lines seen.
         lines: usize,
     },
     /// A line that the script does not print.
-    #[error("the probe printed a line that makes no sense: {0:?}")]
+    #[error("the probe printed a line that cannot be parsed: {0:?}")]
     Line(String),
 }
 

@@ -23,7 +23,7 @@ elif command -v cloud-init >/dev/null; then
     say cloud_init "$(cloud-init status 2>/dev/null | sed -n 's/^status: //p')"
 fi
 say disk "$(df -Pk /var | awk 'NR == 2 { print $2, $4 }')"
-ip -o -4 addr show scope global 2>/dev/null | awk '{ split($4, a, "/"); print "address\t" a[1] }'
+ip -o addr show scope global 2>/dev/null | awk '{ split($4, a, "/"); print "address\t" a[1] }'
 
 # Packages: what is there, and, if something is missing, what apt could install.
 missing=

@@ -1,4 +1,4 @@
-//! What makes an inventory valid. Every mistake is collected, so that one run shows them all.
+//! Validates the inventory. Every mistake is collected, so one run shows them all.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -46,8 +46,8 @@ pub(super) fn check(path: &Path, raw: file::File) -> Result<Inventory, Vec<Probl
     if !is_name(&raw.cluster, 30) {
         c.wrong(
             "cluster",
-            format!("`{}` is not a name", raw.cluster),
-            "at most 30 lower case letters, digits and dashes, beginning with a letter; it becomes a tag",
+            format!("`{}` is not a valid name", raw.cluster),
+            "use at most 30 lower-case letters, digits and dashes, beginning with a letter; the name becomes a tag",
         );
     }
     let postgresql = postgresql(c, raw.postgresql, raw.nodes.len());
@@ -60,8 +60,8 @@ pub(super) fn check(path: &Path, raw: file::File) -> Result<Inventory, Vec<Probl
             if node.role != Role::Witness && node.droplet_id.is_none() {
                 c.wrong(
                     format!("nodes[{index}].droplet_id"),
-                    format!("is missing, and the floating IP is to move to {}", node.name),
-                    "the id of its droplet, as `doctl compute droplet list` shows it; or leave `floating_ip` out",
+                    format!("is missing; without it the floating IP cannot move to {}", node.name),
+                    "set it to the droplet's id, as `doctl compute droplet list` shows it, or leave `floating_ip` out",
                 );
             }
         }
@@ -93,7 +93,7 @@ fn postgresql(c: &mut Checker, raw: file::Postgresql, nodes: usize) -> Postgresq
         c.wrong(
             "postgresql.version",
             format!("PostgreSQL {} is not supported", raw.version),
-            format!("one of {} to {}", VERSIONS.start(), VERSIONS.end()),
+            format!("use {} to {}", VERSIONS.start(), VERSIONS.end()),
         );
     }
     let port = raw.port.unwrap_or(5432);
@@ -101,7 +101,7 @@ fn postgresql(c: &mut Checker, raw: file::Postgresql, nodes: usize) -> Postgresq
         c.wrong(
             "postgresql.port",
             format!("{port} is a privileged port"),
-            "1024 or higher; 5432 is the usual one",
+            "use 1024 or higher; 5432 is the usual port",
         );
     }
     let mut settings = BTreeMap::new();
@@ -110,13 +110,13 @@ fn postgresql(c: &mut Checker, raw: file::Postgresql, nodes: usize) -> Postgresq
         if name.is_empty()
             || !name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '.')
         {
-            c.wrong(&key, "is not the name of a setting", "lower case letters, digits and underscores");
+            c.wrong(&key, "is not a valid setting name", "use lower-case letters, digits and underscores");
         } else if VERSIONS.contains(&raw.version)
             && let Some((message, hint)) = settings::refusal(&name, &value.0, raw.version, nodes)
         {
             c.wrong(&key, message, hint);
         } else if value.0.contains(['\n', '\0']) {
-            c.wrong(&key, "holds a line break", "a setting is one line");
+            c.wrong(&key, "contains a line break", "write the value on one line");
         } else {
             settings.insert(name, value.0);
         }
@@ -134,13 +134,16 @@ fn failover(c: &mut Checker, raw: &file::Failover, nodes: usize) -> Failover {
         match units::time(&text.0) {
             None => c.wrong(
                 key,
-                format!("`{}` is not a time", text.0),
-                "a whole number with ms, s or min behind it: 9s",
+                format!("`{}` is not a valid time", text.0),
+                format!(
+                    "use a whole number followed by ms, s or min: {}",
+                    units::time_text(Failover::default().lease_ms)
+                ),
             ),
             Some(lease) => {
                 failover.lease_ms = lease;
                 if let Err(error) = Timing::new(lease, failover.lag_limit_bytes, nodes) {
-                    c.wrong(key, error.to_string(), "6s to 1min; without this key it is 9s");
+                    c.wrong(key, error.to_string(), lease_hint(nodes));
                 }
             }
         }
@@ -151,14 +154,21 @@ fn failover(c: &mut Checker, raw: &file::Failover, nodes: usize) -> Failover {
             None => {
                 c.wrong(
                     key,
-                    format!("`{}` is not a size", text.0),
-                    "a whole number with kB, MB or GB behind it: 16MB",
+                    format!("`{}` is not a valid size", text.0),
+                    format!(
+                        "use a whole number followed by kB, MB or GB: {}",
+                        units::size_text(Failover::default().lag_limit_bytes)
+                    ),
                 );
             }
             Some(limit) if limit < LEAST_LAG_LIMIT => c.wrong(
                 key,
-                format!("{} would let no standby take over from a primary that is written to", text.0),
-                "1MB at least; without this key it is 16MB, a segment of WAL",
+                format!("{} is too low: no standby could take over from a primary under load", text.0),
+                format!(
+                    "use at least {}; the default is {}, one WAL segment",
+                    units::size_text(LEAST_LAG_LIMIT),
+                    units::size_text(Failover::default().lag_limit_bytes)
+                ),
             ),
             Some(limit) => failover.lag_limit_bytes = limit,
         }
@@ -166,14 +176,25 @@ fn failover(c: &mut Checker, raw: &file::Failover, nodes: usize) -> Failover {
     failover
 }
 
+/// The valid range, probed from the lease's own rules in whole seconds.
+fn lease_hint(nodes: usize) -> String {
+    let Failover { lease_ms, lag_limit_bytes } = Failover::default();
+    let mut fit =
+        (1..=600).map(|s| s * 1000).filter(|lease| Timing::new(*lease, lag_limit_bytes, nodes).is_ok());
+    let least = fit.next().unwrap_or(lease_ms);
+    let most = fit.next_back().unwrap_or(least);
+    let [least, most, default] = [least, most, lease_ms].map(units::time_text);
+    format!("use {least} to {most}; the default is {default}")
+}
+
 fn provider(c: &mut Checker, raw: file::Provider) -> Option<Provider> {
     match (raw.digitalocean, raw.existing) {
         (Some(_), Some(_)) => {
-            c.wrong("provider", "names two providers", "keep one of `digitalocean` and `existing`");
+            c.wrong("provider", "has two providers", "keep one of `digitalocean` and `existing`");
             None
         }
         (None, None) => {
-            c.wrong("provider", "names no provider", "add `digitalocean:` or `existing:` below it");
+            c.wrong("provider", "has no provider", "add `digitalocean:` or `existing:` under it");
             None
         }
         (Some(raw), None) => Some(Provider::DigitalOcean(Box::new(digitalocean(c, raw)))),
@@ -186,7 +207,7 @@ fn digitalocean(c: &mut Checker, raw: file::DigitalOcean) -> DigitalOcean {
         if value.is_empty() || !value.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_') {
             c.wrong(
                 format!("provider.digitalocean.{key}"),
-                format!("`{value}` is not a slug"),
+                format!("`{value}` is not a valid slug"),
                 "for instance fra1, s-1vcpu-1gb or debian-12-x64",
             );
         }
@@ -199,8 +220,8 @@ fn digitalocean(c: &mut Checker, raw: file::DigitalOcean) -> DigitalOcean {
     {
         c.wrong(
             "provider.digitalocean.vpc",
-            format!("`{vpc}` is not a VPC's id"),
-            "`doctl vpcs list` shows it: a UUID",
+            format!("`{vpc}` is not a VPC id"),
+            "use the UUID that `doctl vpcs list` shows",
         );
     }
     DigitalOcean {
@@ -226,7 +247,7 @@ fn existing(c: &mut Checker, raw: file::Existing) -> Existing {
             c.wrong(
                 "provider.existing.floating_ip.address",
                 format!("`{}` is not an IP address", raw.address),
-                "the floating IP as it stands in the control panel",
+                "use the floating IP as shown in the control panel",
             );
             return None;
         };
@@ -236,7 +257,7 @@ fn existing(c: &mut Checker, raw: file::Existing) -> Existing {
     if !is_name(&ssh_user.replace('_', "-"), 32) {
         c.wrong(
             "provider.existing.ssh_user",
-            format!("`{ssh_user}` is not a user name"),
+            format!("`{ssh_user}` is not a valid user name"),
             "for instance root, debian or ubuntu",
         );
     }
@@ -259,15 +280,11 @@ fn private_key(c: &mut Checker, key: &str, path: Option<&Path>) -> Option<PathBu
     if !path.is_file() {
         c.wrong(
             key,
-            format!("there is no file {}", path.display()),
-            "name a private key, or leave it out; `ssh-keygen -t ed25519` makes one",
+            format!("{} does not exist", path.display()),
+            "name a private key, or leave it out; `ssh-keygen -t ed25519` generates one",
         );
     } else if path.extension().is_some_and(|it| it == "pub") {
-        c.wrong(
-            key,
-            "names the public half",
-            "leave out `.pub`: the private key is used, its public half is sent",
-        );
+        c.wrong(key, "is the public half of a key", "name the private key, without `.pub`");
     }
     Some(path)
 }
@@ -277,32 +294,35 @@ fn nodes(c: &mut Checker, raw: Vec<file::Node>, provider: Option<&Provider>) -> 
     let mut ids = BTreeMap::new();
     let mut addresses = BTreeMap::new();
     let mut connection_hosts = BTreeMap::new();
+    let mut droplet_ids = BTreeMap::new();
+    // The first node whose address is known, and whether that is IPv4.
+    let mut family: Option<(usize, bool)> = None;
     let mut nodes = Vec::new();
     for (index, raw) in raw.into_iter().enumerate() {
         let at = |key: &str| format!("nodes[{index}].{key}");
         if !is_name(&raw.name, 40) {
             c.wrong(
                 at("name"),
-                format!("`{}` is not a host name", raw.name),
-                "lower case letters, digits and dashes, beginning with a letter",
+                format!("`{}` is not a valid host name", raw.name),
+                "use lower-case letters, digits and dashes, beginning with a letter",
             );
         }
         if let Some(first) = names.insert(raw.name.clone(), index) {
             c.wrong(
                 at("name"),
                 format!("`{}` is also the name of nodes[{first}]", raw.name),
-                "names are unique",
+                "give every node a unique name",
             );
         }
         if raw.id == 0 || i32::try_from(raw.id).is_err() {
             let id = raw.id;
-            c.wrong(at("id"), format!("{id} is not a node id"), "repmgr counts from 1 to 2147483647");
+            c.wrong(at("id"), format!("{id} is not a valid node id"), "use a number from 1 to 2147483647");
         }
         if let Some(first) = ids.insert(raw.id, index) {
             c.wrong(
                 at("id"),
                 format!("{} is also the id of nodes[{first}]", raw.id),
-                "ids are unique, and stay for ever",
+                "give every node a unique id; it can never change",
             );
         }
         let role = match raw.role.as_str() {
@@ -310,7 +330,7 @@ fn nodes(c: &mut Checker, raw: Vec<file::Node>, provider: Option<&Provider>) -> 
             "standby" => Role::Standby,
             "witness" => Role::Witness,
             other => {
-                c.wrong(at("role"), format!("`{other}` is not a role"), "primary, standby or witness");
+                c.wrong(at("role"), format!("`{other}` is not a role"), "use primary, standby or witness");
                 Role::Standby
             }
         };
@@ -318,18 +338,18 @@ fn nodes(c: &mut Checker, raw: Vec<file::Node>, provider: Option<&Provider>) -> 
             if !is_host(address) {
                 c.wrong(
                     at("address"),
-                    format!("`{address}` is not an address"),
-                    "an IP address or a host name",
+                    format!("`{address}` is not a valid address"),
+                    "use an IP address or a host name",
                 );
             } else if let Some(first) = addresses.insert(address.clone(), index) {
                 c.wrong(
                     at("address"),
                     format!("`{address}` is also the address of nodes[{first}]"),
-                    "every node is a host of its own",
+                    "every node needs its own host",
                 );
             }
         } else if matches!(provider, Some(Provider::Existing(_))) {
-            c.wrong(at("address"), "is missing", "hosts that exist are named by address");
+            c.wrong(at("address"), "is missing", "existing hosts need an address");
         }
         if raw.connection_host.is_none()
             && matches!(provider, Some(Provider::Existing(_)))
@@ -338,7 +358,7 @@ fn nodes(c: &mut Checker, raw: Vec<file::Node>, provider: Option<&Provider>) -> 
             c.wrong(
                 at("connection_host"),
                 "is missing, and `address` is a name",
-                "the IP address that the other nodes reach; pg_hba.conf needs an address",
+                "set it to the IP address that the other nodes use; pg_hba.conf needs an address",
             );
         }
         let connection_host = raw.connection_host.as_deref().and_then(|text| {
@@ -347,7 +367,7 @@ fn nodes(c: &mut Checker, raw: Vec<file::Node>, provider: Option<&Provider>) -> 
                 c.wrong(
                     at("connection_host"),
                     format!("`{text}` is not an IP address"),
-                    "the private address that the other nodes reach; pg_hba.conf needs an address, not a name",
+                    "use the private address that the other nodes use; pg_hba.conf needs an address, not a name",
                 );
             }
             parsed
@@ -358,14 +378,34 @@ fn nodes(c: &mut Checker, raw: Vec<file::Node>, provider: Option<&Provider>) -> 
             c.wrong(
                 at("connection_host"),
                 format!("`{host}` is also the connection_host of nodes[{first}]"),
-                "every node has an address of its own",
+                "every node needs its own address",
             );
+        }
+        if let Some(id) = raw.droplet_id
+            && let Some(first) = droplet_ids.insert(id, index)
+        {
+            c.wrong(
+                at("droplet_id"),
+                format!("{id} is also the droplet_id of nodes[{first}]"),
+                "every node is a droplet of its own: the floating IP would lead to the other one",
+            );
+        }
+        let replicated_at = connection_host.or_else(|| raw.address.as_deref()?.parse().ok());
+        if let Some(host) = replicated_at {
+            let (first, is_v4) = *family.get_or_insert((index, host.is_ipv4()));
+            if host.is_ipv4() != is_v4 {
+                c.wrong(
+                    at("connection_host"),
+                    format!("`{host}` is of another family than the address of nodes[{first}]"),
+                    "the nodes reach each other by IPv4, or all by IPv6",
+                );
+            }
         }
         if raw.droplet_id.is_some() && matches!(provider, Some(Provider::DigitalOcean(_))) {
             c.wrong(
                 at("droplet_id"),
-                "is for hosts that exist",
-                "take it out: the API says which droplet a node has, and with another one the floating IP would go astray",
+                "is only for existing hosts",
+                "remove it: the API knows each node's droplet, and a wrong id would send the floating IP to another one",
             );
         }
         if let Some(key) = &raw.host_key
@@ -375,7 +415,7 @@ fn nodes(c: &mut Checker, raw: Vec<file::Node>, provider: Option<&Provider>) -> 
             c.wrong(
                 at("host_key"),
                 "is not a public host key",
-                "`ssh-ed25519 AAAA…`, as in /etc/ssh/ssh_host_ed25519_key.pub on the host",
+                "use a line such as `ssh-ed25519 AAAA…` from /etc/ssh/ssh_host_ed25519_key.pub on the host",
             );
         }
         nodes.push(Node {
@@ -393,27 +433,25 @@ fn nodes(c: &mut Checker, raw: Vec<file::Node>, provider: Option<&Provider>) -> 
         1 => {}
         0 => c.wrong(
             "nodes",
-            "none is the primary",
-            "give one node `role: primary`: the one that the cluster starts with",
+            "no node is the primary",
+            "give one node `role: primary`; the cluster starts with it",
         ),
-        count => c.wrong(
-            "nodes",
-            format!("{count} nodes are primaries"),
-            "one takes writes, the others are standbys",
-        ),
+        count => {
+            c.wrong("nodes", format!("{count} nodes are primaries"), "keep one; make the others standbys")
+        }
     }
     if with(Role::Witness) > 1 {
         c.wrong(
             "nodes",
             "there are two witnesses",
-            "one voice without data is enough; make the other a standby",
+            "one vote without data is enough; make the other a standby",
         );
     }
     if with(Role::Standby) == 0 {
         c.warnings.push("there is no standby: the cluster cannot survive the loss of its primary".into());
     } else if nodes.len() == 2 {
         c.warnings.push(
-            "two nodes have no majority when one is lost: there is no automatic failover until a third, \
+            "two nodes have no majority when one is lost: there is no automatic failover until a third node, \
              for instance a witness, is added"
                 .into(),
         );
@@ -427,19 +465,19 @@ fn users(c: &mut Checker, raw: Vec<file::User>) -> Vec<User> {
     for (index, raw) in raw.into_iter().enumerate() {
         let key = format!("users[{index}]");
         if !is_identifier(&raw.name) {
-            c.wrong(format!("{key}.name"), format!("`{}` is not a role name", raw.name), NAME_HINT);
+            c.wrong(format!("{key}.name"), format!("`{}` is not a valid role name", raw.name), NAME_HINT);
         }
         if ["repmgr", "cluster"].contains(&raw.name.as_str()) {
             c.wrong(
                 format!("{key}.name"),
-                format!("`{}` is the program's own", raw.name),
+                format!("`{}` is reserved for this program", raw.name),
                 "choose another name",
             );
         }
         if ["none", "public"].contains(&raw.name.as_str()) || raw.name.starts_with("pg_") {
             c.wrong(
                 format!("{key}.name"),
-                format!("`{}` is a name of PostgreSQL's own", raw.name),
+                format!("`{}` is reserved by PostgreSQL", raw.name),
                 "choose another name",
             );
         }
@@ -454,19 +492,19 @@ fn users(c: &mut Checker, raw: Vec<file::User>) -> Vec<User> {
             if password.0.is_empty() || password.0.contains(char::is_control) {
                 c.wrong(
                     format!("{key}.password"),
-                    "is empty, or holds a line break or another control character",
-                    "leave it out to have one made",
+                    "is empty, or contains a line break or another control character",
+                    "leave it out to have one generated",
                 );
             } else if password.0.trim() != password.0 {
                 c.wrong(
                     format!("{key}.password"),
                     "begins or ends with a space",
-                    "some clients cut it off there; leave it out to have one made",
+                    "some clients trim it; leave the password out to have one generated",
                 );
             } else if password.0.len() < 12 {
                 c.warnings.push(format!(
-                    "the password of `{}` is weak ({} characters) and stands in the inventory; \
-                     leave it out and a good one is made and kept with mode 0600",
+                    "the password of `{}` is weak ({} characters) and is in the inventory in plain text; \
+                     leave it out to have a strong one generated and stored with mode 0600",
                     raw.name,
                     password.0.len()
                 ));
@@ -487,10 +525,10 @@ fn databases(c: &mut Checker, raw: Vec<file::Database>, users: &[User]) -> Vec<D
     for (index, raw) in raw.into_iter().enumerate() {
         let key = format!("databases[{index}]");
         if !is_identifier(&raw.name) {
-            c.wrong(format!("{key}.name"), format!("`{}` is not a database name", raw.name), NAME_HINT);
+            c.wrong(format!("{key}.name"), format!("`{}` is not a valid database name", raw.name), NAME_HINT);
         }
         if ["repmgr", "cluster", "template0", "template1"].contains(&raw.name.as_str()) {
-            c.wrong(format!("{key}.name"), format!("`{}` is taken", raw.name), "choose another name");
+            c.wrong(format!("{key}.name"), format!("`{}` is reserved", raw.name), "choose another name");
         }
         if !seen.insert(raw.name.clone()) {
             c.wrong(
@@ -536,8 +574,8 @@ fn clients(c: &mut Checker, raw: &[String], require_tls: bool) -> Clients {
             }
             Err(_) => c.wrong(
                 format!("clients[{index}]"),
-                format!("`{text}` is not an address"),
-                "an address, a network such as 203.0.113.0/24, or auto for the machine that you work from",
+                format!("`{text}` is not a valid address"),
+                "use an address, a network such as 203.0.113.0/24, or auto for this machine",
             ),
         }
     }
@@ -553,7 +591,7 @@ fn is_name(text: &str, longest: usize) -> bool {
 }
 
 /// What the name of a role or of a database looks like.
-pub(crate) const NAME_HINT: &str = "lower case letters, digits, underscores and dashes, beginning with a letter or an underscore, at most 63";
+pub(crate) const NAME_HINT: &str = "use at most 63 lower-case letters, digits, underscores and dashes, beginning with a letter or an underscore";
 
 /// The name of a role or of a database. In SQL it stands in quotes.
 pub(crate) fn is_identifier(text: &str) -> bool {

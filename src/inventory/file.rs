@@ -1,4 +1,4 @@
-//! The inventory as it is written: the shape of the YAML, and nothing about what makes sense.
+//! The inventory's YAML syntax, without validation.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -117,7 +117,7 @@ fn yes() -> bool {
 #[derive(Clone)]
 pub(super) struct Scalar(pub(super) String);
 
-/// A password may stand here.
+/// The value may be a password.
 impl std::fmt::Debug for Scalar {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Scalar(..)")
@@ -130,7 +130,7 @@ impl<'de> Deserialize<'de> for Scalar {
         impl serde::de::Visitor<'_> for Visitor {
             type Value = Scalar;
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a text, a number, or on/off")
+                f.write_str("a string, a number, or on/off")
             }
             fn visit_str<E>(self, text: &str) -> Result<Scalar, E> {
                 Ok(Scalar(text.to_owned()))
@@ -173,7 +173,7 @@ impl<'de> Deserialize<'de> for Password {
 }
 
 const UNKNOWN: &str = "is not a known key";
-const UNQUOTED: &str = "is something else than a text to YAML";
+const UNQUOTED: &str = "is not a string in YAML";
 
 /// Reads the YAML. Every key that is not known is told; a file that has more wrong with its shape than that is none.
 pub(super) fn parse(text: &str) -> (Option<File>, Vec<Problem>) {
@@ -196,7 +196,7 @@ pub(super) fn parse(text: &str) -> (Option<File>, Vec<Problem>) {
     (None, problems)
 }
 
-/// Takes the key at this path away; says whether it was there.
+/// Removes the key at this path; returns whether it existed.
 fn take_out(value: &mut serde_yaml::Value, path: &str) -> bool {
     let (above, key) = path.rsplit_once('.').unwrap_or(("", path));
     let mut at = value;
@@ -213,7 +213,7 @@ fn take_out(value: &mut serde_yaml::Value, path: &str) -> bool {
     at.as_mapping_mut().is_some_and(|mapping| mapping.remove(key).is_some())
 }
 
-/// What serde says, with the key's path before it and a hint after it.
+/// serde's error, with the key's path and a hint.
 fn told(error: serde_path_to_error::Error<serde_yaml::Error>) -> Problem {
     let path = error.path().to_string();
     let inner = error.into_inner();
@@ -236,21 +236,30 @@ fn told(error: serde_path_to_error::Error<serde_yaml::Error>) -> Problem {
 fn problem(key: &str, line: Option<u64>, message: &str) -> Problem {
     let mut key = key.to_owned();
     let (message, hint) = if message == UNQUOTED {
-        (message.to_owned(), "put the password in quotes, so that it stays as it is written".to_owned())
+        (message.to_owned(), "put the password in quotes to keep it as it is written".to_owned())
     } else if let Some(rest) = message.strip_prefix("unknown field `") {
         let (unknown, known) = rest.split_once('`').unwrap_or((rest, ""));
         let known: Vec<&str> = known.split('`').skip(1).step_by(2).collect();
         (UNKNOWN.to_owned(), did_you_mean(unknown, &known))
     } else if let Some(missing) = message.strip_prefix("missing field ") {
-        (format!("{missing} is missing"), "inventories/lab.yaml shows every required key".to_owned())
+        (
+            format!("{missing} is missing"),
+            "add the key; `cluster up --help` shows the smallest inventory".to_owned(),
+        )
     } else if let Some((_, expected)) =
         message.strip_prefix("invalid ").and_then(|rest| rest.split_once(", expected "))
     {
         let (message, hint) = must_be(expected);
-        (if key.is_empty() { format!("an inventory {message}") } else { message }, hint)
+        match key.is_empty() {
+            true => (
+                format!("an inventory {message}"),
+                format!("{hint}; `cluster up --help` shows the smallest inventory"),
+            ),
+            false => (message, hint),
+        }
     } else {
         key = String::new();
-        let hint = "indent with spaces, close what is opened; inventories/lab.yaml is one to start from";
+        let hint = "indent with spaces, and close every quote, bracket and brace";
         (format!("this is not YAML: {message}"), hint.to_owned())
     };
     Problem { key, line, message, hint: Some(hint) }
@@ -258,23 +267,23 @@ fn problem(key: &str, line: Option<u64>, message: &str) -> Problem {
 
 fn must_be(expected: &str) -> (String, String) {
     let (what, hint) = match expected {
-        "a sequence" => ("a list", "items that begin with `- `, below the key"),
-        "a string" | "path string" => ("a text", "put it in quotes"),
-        "a boolean" => ("true or false", "without quotes"),
-        "u16" | "u32" | "u64" => ("a whole number", "digits alone, without quotes"),
-        "a text, a number, or on/off" => (expected, "one value on one line"),
+        "a sequence" => ("a list", "write items that begin with `- ` under the key"),
+        "a string" | "path string" => ("a string", "put it in quotes"),
+        "a boolean" => ("true or false", "write it without quotes"),
+        "u16" | "u32" | "u64" => ("a whole number", "write digits only, without quotes"),
+        "a string, a number, or on/off" => (expected, "write one value on one line"),
         // The structs of this file.
-        _ => ("keys with values", "`key: value`, one a line and indented below it"),
+        _ => ("a mapping", "write `key: value` lines"),
     };
     (format!("must be {what}"), hint.to_owned())
 }
 
-/// The key that was probably meant, or all there are.
+/// The key that was probably meant, or all valid keys.
 fn did_you_mean(unknown: &str, known: &[&str]) -> String {
     let likeness = |known: &str| similar::TextDiff::from_chars(unknown, known).ratio();
     let nearest = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
     match nearest {
         Some(nearest) if likeness(nearest) > 0.7 => format!("did you mean `{nearest}`?"),
-        _ => format!("the keys here are {}", known.join(", ")),
+        _ => format!("the valid keys are {}", known.join(", ")),
     }
 }

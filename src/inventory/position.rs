@@ -1,4 +1,4 @@
-//! Where in the text a key stands: serde forgets it, people want it.
+//! Finds the line of a key, which serde does not keep.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ pub(super) struct Positions {
     pub(super) twice: Option<(String, u64)>,
 }
 
-/// A collection that is being read.
+/// A collection being read.
 enum Open {
     Mapping { path: String, key: Option<String> },
     Sequence { path: String, index: usize },

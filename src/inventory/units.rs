@@ -11,6 +11,22 @@ pub(super) fn size(text: &str) -> Option<u64> {
     with_unit(text, &[("kB", 1 << 10), ("MB", 1 << 20), ("GB", 1 << 30)])
 }
 
+/// A time in the largest unit that shows it whole.
+pub(super) fn time_text(millis: u64) -> String {
+    in_units(millis, &[("min", 60_000), ("s", 1000), ("ms", 1)])
+}
+
+/// A size in the largest unit that shows it whole; what is no whole kB is rounded down to one.
+pub(super) fn size_text(bytes: u64) -> String {
+    in_units(bytes, &[("GB", 1 << 30), ("MB", 1 << 20), ("kB", 1 << 10)])
+}
+
+fn in_units(amount: u64, units: &[(&str, u64)]) -> String {
+    let whole = units.iter().find(|(_, factor)| amount > 0 && amount.is_multiple_of(*factor));
+    let (unit, factor) = whole.or(units.last()).expect("there are units");
+    format!("{}{unit}", amount / factor)
+}
+
 fn with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
@@ -31,6 +47,12 @@ mod tests {
         }
         for text in ["9", "", "s", "9S", "-9s", "9.5s", "99999999999999999999s", "18446744073709551615min"] {
             assert_eq!(time(text), None, "{text}");
+        }
+        for text in ["9s", "6500ms", "1min", "75s", "0ms"] {
+            assert_eq!(time_text(time(text).unwrap()), text);
+        }
+        for text in ["16MB", "512kB", "3GB"] {
+            assert_eq!(size_text(size(text).unwrap()), text);
         }
         assert_eq!(size("16MB"), Some(16 << 20));
         assert_eq!(size("512kB"), Some(512 << 10));

@@ -1,4 +1,4 @@
-//! What the provider has of the cluster, and which node each droplet is.
+//! The cluster's resources at the provider, and which node each droplet is.
 //!
 //! A droplet is a node's by the cluster's tag and its name. A name and a tag are one click in a web page, so what this
 //! machine remembers counts too: a droplet that was made as a node, and is there, is never made a second time.
@@ -18,7 +18,7 @@ use crate::state::{KnownDroplet, Memory};
 use crate::world::World;
 
 impl World {
-    /// Asks the provider.
+    /// Queries the provider.
     ///
     /// # Errors
     /// When it does not answer; when two droplets could be the same node.
@@ -32,7 +32,7 @@ impl World {
         let mut gone = BTreeSet::new();
         let mut unlisted = Vec::new();
         for id in memory.droplets.keys().filter(|id| listed.iter().all(|droplet| droplet.id != **id)) {
-            match client.droplet(*id).await.with_context(|| format!("cannot look for droplet {id}"))? {
+            match client.droplet(*id).await.with_context(|| format!("cannot look up droplet {id}"))? {
                 Some(droplet) => unlisted.push(droplet),
                 None => drop(gone.insert(*id)),
             }
@@ -69,7 +69,7 @@ impl World {
                 droplet.failed = client
                     .creation_failed(droplet.id)
                     .await
-                    .with_context(|| format!("cannot look at droplet {}", droplet.id))?;
+                    .with_context(|| format!("cannot look up droplet {}", droplet.id))?;
             }
         }
         // Asked only when it matters: a droplet that is to be made.
@@ -77,11 +77,11 @@ impl World {
             true
         } else {
             let fingerprint =
-                key::fingerprint(&self.public_key().await?).context("the public key cannot be read")?;
+                key::fingerprint(&self.public_key().await?).context("cannot read the public key")?;
             client
                 .ssh_key(&fingerprint)
                 .await
-                .context("cannot look for the SSH key at the provider")?
+                .context("cannot look up the SSH key at the provider")?
                 .is_some()
         };
         let cloud = Cloud { ssh_key, droplets, strays, floating_ip, taken, remembered: None };
@@ -119,8 +119,9 @@ impl World {
         }
         let since = memory.listed.map_or("an earlier run".into(), |at| at.strftime("%F %TZ").to_string());
         let why = innermost(why);
-        let remembered =
-            Some(format!("the provider's API does not answer ({url}: {why}): shown from memory of {since}"));
+        let remembered = Some(format!(
+            "the provider's API does not answer ({url}: {why}): showing its state from memory of {since}"
+        ));
         let floating_ip = memory.floating_ip.map(|address| FloatingIp { address, droplet: None });
         Some(Cloud { ssh_key: true, droplets, strays: Vec::new(), floating_ip, taken: None, remembered })
     }
@@ -145,7 +146,7 @@ impl World {
                 continue;
             }
             if let Some(found) =
-                client.droplet(id).await.with_context(|| format!("cannot look for droplet {id}"))?
+                client.droplet(id).await.with_context(|| format!("cannot look up droplet {id}"))?
             {
                 let tagged = found.tags.contains(&names::cluster_tag(&self.inventory.cluster));
                 cloud.strays.push(Stray { id, name: found.name, tagged, node: Some(node) });
@@ -155,7 +156,7 @@ impl World {
     }
 }
 
-/// Which droplet is which node's, and which is none's.
+/// Assigns droplets to nodes; the rest are strays.
 fn sort(
     cluster: &str,
     nodes: &[&str],
@@ -167,10 +168,10 @@ fn sort(
     for droplet in listed.iter().filter(|droplet| nodes.contains(&droplet.name.as_str())) {
         if let Some(twin) = droplets.insert(droplet.name.clone(), fact(droplet)) {
             return Err(Advice::refused(format!(
-                "two droplets of cluster `{cluster}` are called {}: {} and {}",
+                "two droplets of cluster `{cluster}` are named {}: {} and {}",
                 droplet.name, twin.id, droplet.id
             ))
-            .hint("delete the one that is not needed")
+            .hint("delete the one that is not in use")
             .into());
         }
     }

@@ -1,4 +1,4 @@
-//! What a step can do. Values only: how it is done is for `apply` to say.
+//! What a step can do. Values only; `apply` carries them out.
 
 use cluster_contract::marker::DataStage;
 use secrecy::SecretString;
@@ -7,11 +7,11 @@ use serde::Serialize;
 use super::files::FileChange;
 use super::members::Configuration;
 
-/// What a step may cost.
+/// The risk of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Risk {
-    /// Nobody notices.
+    /// Not noticeable.
     Safe,
     /// Connections break for a moment.
     Restart,
@@ -19,7 +19,7 @@ pub enum Risk {
     Destructive,
 }
 
-/// A service of ours.
+/// A service that `cluster` manages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Unit {
@@ -30,7 +30,7 @@ pub enum Unit {
 }
 
 impl Unit {
-    /// systemd's name for it.
+    /// The name of the systemd unit.
     pub fn name(self) -> &'static str {
         match self {
             Unit::Repmgrd => "repmgrd",
@@ -39,43 +39,36 @@ impl Unit {
     }
 }
 
-/// What a step does.
 #[derive(Clone, Debug)]
 pub enum Action {
-    /// Gives the operator's public key to the account.
+    /// Adds the operator's public key to the account.
     ImportSshKey,
-    /// Makes a droplet.
     CreateDroplet,
     /// Waits for a droplet that an earlier run asked for: it has no address yet.
     AwaitDroplet {
-        /// The droplet's id.
         droplet: u64,
     },
     /// Deletes a droplet that the provider has failed to make, and makes it anew.
     RemakeDroplet {
-        /// The droplet's id.
         droplet: u64,
     },
-    /// Switches a droplet on.
+    /// Powers a droplet on.
     PowerOn {
-        /// The droplet's id.
         droplet: u64,
     },
     /// Makes the floating IP, on this node's droplet.
     CreateFloatingIp {
-        /// The node that it leads to at first.
+        /// The node that it points to first.
         node: String,
     },
-    /// Writes the floating IP down, as a tag of every droplet.
+    /// Records the floating IP as a tag of every droplet.
     RecordFloatingIp,
-    /// Moves the floating IP.
     AssignFloatingIp {
         /// The node that takes writes.
         node: String,
-        /// Its droplet's id.
         droplet: u64,
     },
-    /// Waits until SSH gets in and cloud-init is done.
+    /// Waits until SSH accepts a login and cloud-init has finished.
     Reach,
     /// Replaces the host key that user data carried.
     ReplaceHostKey,
@@ -86,26 +79,21 @@ pub enum Action {
         /// The archive of versions past their end of life.
         archive: bool,
     },
-    /// Installs packages.
     Install {
-        /// Their names.
         packages: Vec<String>,
     },
     /// Starts a server of its own with changed settings, on an empty data directory, and takes it away again.
     TrySettings {
         /// The settings, as a file.
         text: String,
-        /// Its SHA-256.
         sha256: String,
     },
-    /// Writes files.
     WriteFiles {
         /// All of one host, in one go.
         files: Vec<FileChange>,
     },
     /// Installs the node's program.
     InstallProgram {
-        /// Its SHA-256.
         sha256: String,
     },
     /// Makes a data directory, new and empty.
@@ -115,32 +103,25 @@ pub enum Action {
     },
     /// Starts a data directory of ours, for the first time.
     StartNew {
-        /// As what.
         made: DataStage,
     },
-    /// Registers the primary with repmgr.
     RegisterPrimary,
-    /// Clones the primary.
     Clone {
         /// The primary's node name.
         from: String,
-        /// How it is reached.
+        /// Its connection string.
         conninfo: String,
     },
     /// Starts PostgreSQL on a standby.
     StartStandby,
-    /// Registers a standby.
     RegisterStandby,
-    /// Registers the witness.
     RegisterWitness {
         /// Where the primary is.
         primary_host: String,
     },
     /// Makes a role, or brings it to what is wanted.
     Role {
-        /// Its name.
         name: String,
-        /// Its password.
         password: SecretString,
         /// Whether it is a superuser.
         superuser: bool,
@@ -151,30 +132,24 @@ pub enum Action {
         /// Whether it is there already.
         exists: bool,
     },
-    /// Makes a database.
     Database {
-        /// Its name.
         name: String,
-        /// Its owner.
         owner: String,
     },
     /// PostgreSQL reads its configuration again.
     Reload,
-    /// Restarts PostgreSQL.
     Restart {
         /// The settings that wait for it.
         settings: Vec<String>,
     },
     /// Gives a node another configuration of members, and has its guard read it.
     Configure {
-        /// The configuration.
         members: Configuration,
         /// The guard's configuration file.
         file: Box<FileChange>,
     },
     /// Starts and enables services, or restarts them so that they read their configuration.
     Services {
-        /// The services.
         units: Vec<Unit>,
         /// Whether they run already, with an old configuration.
         restart: bool,
@@ -182,26 +157,26 @@ pub enum Action {
 }
 
 impl Action {
-    /// What it does, in a line.
+    /// A description on one line.
     pub fn summary(&self) -> String {
         match self {
             Action::ImportSshKey => "import the SSH key".into(),
             Action::CreateDroplet => "create the droplet".into(),
             Action::AwaitDroplet { droplet } => format!("wait for droplet {droplet}"),
             Action::RemakeDroplet { droplet } => {
-                format!("delete droplet {droplet}, which never ran, and create it anew")
+                format!("delete droplet {droplet}, which never ran, and create another")
             }
-            Action::PowerOn { droplet } => format!("switch droplet {droplet} on"),
-            Action::CreateFloatingIp { node } => format!("create a floating IP that leads to {node}"),
+            Action::PowerOn { droplet } => format!("power on droplet {droplet}"),
+            Action::CreateFloatingIp { node } => format!("create a floating IP that points to {node}"),
             Action::RecordFloatingIp => "record the floating IP as a tag of the droplets".into(),
             Action::AssignFloatingIp { node, .. } => format!("move the floating IP to {node}"),
             Action::Reach => "wait for SSH and cloud-init".into(),
-            Action::ReplaceHostKey => "replace the host key that user data carried".into(),
-            Action::UpdateLists => "update apt's lists".into(),
-            Action::AddRepository { archive: false } => "add the PostgreSQL project's apt repository".into(),
-            Action::AddRepository { archive: true } => "add the PostgreSQL project's apt archive".into(),
+            Action::ReplaceHostKey => "replace the host key that was in the user data".into(),
+            Action::UpdateLists => "update the apt package lists".into(),
+            Action::AddRepository { archive: false } => "add the PostgreSQL apt repository (PGDG)".into(),
+            Action::AddRepository { archive: true } => "add the PostgreSQL apt archive (PGDG)".into(),
             Action::Install { packages } => format!("install {}", packages.join(", ")),
-            Action::TrySettings { .. } => "try the settings".into(),
+            Action::TrySettings { .. } => "test the settings".into(),
             Action::WriteFiles { files } => match files.as_slice() {
                 [file] => format!("write {}", file.path),
                 files => format!("write {} files", files.len()),
@@ -221,7 +196,7 @@ impl Action {
             Action::Reload => "reload PostgreSQL".into(),
             Action::Restart { settings } => format!("restart PostgreSQL for {}", settings.join(", ")),
             Action::Configure { members, .. } => {
-                format!("take up members {}: {}", members.generation, members.list())
+                format!("apply membership {}: {}", members.generation, members.list())
             }
             Action::Services { units, restart } => {
                 let names: Vec<&str> = units.iter().map(|unit| unit.name()).collect();
@@ -230,7 +205,7 @@ impl Action {
         }
     }
 
-    /// What it does, in a word or two that stay the same: for programs.
+    /// A stable name for programs.
     pub fn kind(&self) -> &'static str {
         match self {
             Action::ImportSshKey => "import-ssh-key",

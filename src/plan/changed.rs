@@ -50,7 +50,7 @@ pub fn changed(inventory: &Inventory, facts: &Facts) -> Vec<Trouble> {
             None,
             format!("{} {belong} to cluster `{cluster}`", nodes.join(", ")),
             format!(
-                "its data is left alone: name other hosts, or, where this is the same cluster under another name, keep \
+                "their data is left alone: use other hosts or, if this is the same cluster under a new name, keep \
                  `cluster: {cluster}`"
             ),
         );
@@ -65,7 +65,7 @@ pub fn changed(inventory: &Inventory, facts: &Facts) -> Vec<Trouble> {
                     config.version, postgresql.version
                 ),
                 format!(
-                    "a major upgrade is not done by `up`: keep `version: {}`; or make a new cluster beside this one and \
+                    "`up` does not perform major upgrades: keep `version: {}`, or create a new cluster beside this one and \
                      move the data with pg_dumpall",
                     config.version
                 ),
@@ -75,7 +75,7 @@ pub fn changed(inventory: &Inventory, facts: &Facts) -> Vec<Trouble> {
             say(
                 None,
                 format!("the cluster's port is {}, and the inventory says {}", config.port, postgresql.port),
-                format!("the port of a cluster that lives does not change: keep `port: {}`", config.port),
+                format!("the port of an existing cluster cannot change: keep `port: {}`", config.port),
             );
         }
     }
@@ -83,8 +83,8 @@ pub fn changed(inventory: &Inventory, facts: &Facts) -> Vec<Trouble> {
         if config.node != *name {
             say(
                 Some(name),
-                format!("is `{}` of this cluster, under another name", config.node),
-                format!("a node's name does not change: keep `name: {}`", config.node),
+                format!("is already node `{}` of this cluster", config.node),
+                format!("a node's name cannot change: keep `name: {}`", config.node),
             );
         }
         for member in &config.members {
@@ -94,7 +94,7 @@ pub fn changed(inventory: &Inventory, facts: &Facts) -> Vec<Trouble> {
                     Some(node) => say(
                         None,
                         format!(
-                            "node {} of the cluster is called {}, and {} in the inventory",
+                            "node {} of the cluster is named {}, but {} in the inventory",
                             member.id, member.name, node.name
                         ),
                         format!(
@@ -104,10 +104,10 @@ pub fn changed(inventory: &Inventory, facts: &Facts) -> Vec<Trouble> {
                     ),
                     None => say(
                         None,
-                        format!("{} is a node of the cluster, and is not in the inventory", member.name),
+                        format!("{} is a node of the cluster but is not in the inventory", member.name),
                         format!(
                             "put {} back into `nodes`: it has a vote and may take writes, and leaving it out does not \
-                             stop it; `cluster remove {}`, while it stands there, takes it out",
+                             stop it; to remove it, list it in `nodes` and run `cluster remove {}`",
                             member.name, member.name
                         ),
                     ),
@@ -117,8 +117,8 @@ pub fn changed(inventory: &Inventory, facts: &Facts) -> Vec<Trouble> {
             if node.id != member.id {
                 say(
                     Some(&node.name),
-                    format!("has the id {}, and {} in the inventory", member.id, node.id),
-                    format!("a node's id does not change: keep `id: {}`", member.id),
+                    format!("has the id {}, but {} in the inventory", member.id, node.id),
+                    format!("a node's id cannot change: keep `id: {}`", member.id),
                 );
             }
             if (node.role == Role::Witness) != member.witness {
@@ -129,10 +129,10 @@ pub fn changed(inventory: &Inventory, facts: &Facts) -> Vec<Trouble> {
                 };
                 say(
                     Some(&node.name),
-                    format!("is {is}, and {wanted} in the inventory"),
+                    format!("is {is}, but {wanted} in the inventory"),
                     format!(
-                        "what a node is does not change: keep `role: {}`; a node that is added under a name and an id \
-                         of its own may be either",
+                        "a node cannot change between data node and witness: keep `role: {}`; a node added under a new name and \
+                         id may be either",
                         if member.witness { "witness" } else { "standby" }
                     ),
                 );
@@ -148,8 +148,8 @@ pub fn changed(inventory: &Inventory, facts: &Facts) -> Vec<Trouble> {
                 None,
                 format!("the cluster's floating IP is {is}, and the inventory says {wanted}"),
                 format!(
-                    "keep `address: {is}`; or take `floating_ip` out, run `up`, let {wanted} lead to the primary, and \
-                     put it in"
+                    "keep `address: {is}`; or remove `floating_ip`, run `up`, assign {wanted} to the primary, and \
+                     add it again"
                 ),
             );
         }
@@ -165,11 +165,8 @@ pub fn changed(inventory: &Inventory, facts: &Facts) -> Vec<Trouble> {
         {
             say(
                 Some(name),
-                format!("is reached by the others at {}, and at {host} by the inventory", me.host),
-                format!(
-                    "that address does not change while the cluster lives: keep `connection_host: {}`",
-                    me.host
-                ),
+                format!("is known to the other nodes as {}, but as {host} in the inventory", me.host),
+                format!("the address of an existing node cannot change: keep `connection_host: {}`", me.host),
             );
         }
     }

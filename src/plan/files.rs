@@ -1,4 +1,4 @@
-//! What every host should hold.
+//! The files of every host.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -20,10 +20,9 @@ use crate::templates::Template;
 /// Written before PostgreSQL's packages are installed, so that they make no cluster of their own.
 pub const CREATECLUSTER: &str = "/etc/postgresql-common/createcluster.d/90-cluster.conf";
 
-/// A file as it should be.
+/// The desired state of a file.
 #[derive(Clone, Debug)]
 pub struct File {
-    /// Where.
     pub path: String,
     /// Mode in octal.
     pub mode: &'static str,
@@ -33,17 +32,16 @@ pub struct File {
     pub content: Option<Content>,
 }
 
-/// What a file holds.
+/// The content of a file.
 #[derive(Clone, Debug)]
 pub enum Content {
-    /// Anybody may read it in a diff.
+    /// May be shown in a diff.
     Plain(String),
-    /// Nobody may.
+    /// Must not be shown.
     Secret(SecretString),
 }
 
 impl Content {
-    /// The text itself.
     pub fn expose(&self) -> &str {
         match self {
             Content::Plain(text) => text,
@@ -52,10 +50,9 @@ impl Content {
     }
 }
 
-/// A file that is not as it should be.
+/// A file that differs from its desired state.
 #[derive(Clone, Debug)]
 pub struct FileChange {
-    /// Where.
     pub path: String,
     /// Mode in octal.
     pub mode: &'static str,
@@ -76,7 +73,7 @@ impl File {
             && found.sha256 == sha256(content.expose().as_bytes())
     }
 
-    /// The change that makes it so.
+    /// The change from the found file to this one.
     pub fn change(self, found: Option<&FileFacts>) -> FileChange {
         let before = found.and_then(|found| found.content.clone());
         FileChange { path: self.path, mode: self.mode, owner: self.owner, content: self.content, before }
@@ -95,9 +92,8 @@ pub struct Addresses {
     pub hosts: BTreeMap<String, IpAddr>,
     /// Droplet ids.
     pub droplets: BTreeMap<String, u64>,
-    /// The floating IP.
     pub floating_ip: Option<IpAddr>,
-    /// Whether there should be one: its address may not be known yet.
+    /// Whether the cluster uses a floating IP, whose address may not be known yet.
     pub wants_floating_ip: bool,
     /// The operator's addresses, as the nodes see them.
     pub operator: BTreeSet<IpAddr>,
@@ -130,7 +126,7 @@ fn all_paths(version: u32) -> Vec<(String, bool)> {
     ]
 }
 
-/// Our settings.
+/// The path of the settings file.
 pub fn postgresql_conf(version: u32) -> String {
     format!("/etc/postgresql/{version}/main/conf.d/90-cluster.conf")
 }
@@ -140,7 +136,7 @@ pub fn pg_hba(version: u32) -> String {
     format!("/etc/postgresql/{version}/main/pg_hba.conf")
 }
 
-/// Who is who, among this host's own users.
+/// The path of pg_ident.conf.
 pub fn pg_ident(version: u32) -> String {
     format!("/etc/postgresql/{version}/main/pg_ident.conf")
 }

@@ -1,4 +1,4 @@
-//! What must be true of every plan, whatever the world: looked at before a step is done, and by the tests.
+//! Rules that every plan must obey, checked before its first step and by the tests.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -12,7 +12,7 @@ use super::{Action, Phase, Plan};
 use crate::facts::{Facts, Host};
 use crate::inventory::Inventory;
 
-/// A mistake of the planner. Nothing of such a plan is done.
+/// A bug in the planner. Such a plan is not carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Breach {
     /// A plan that is refused has steps.
@@ -21,16 +21,12 @@ pub enum Breach {
     Twice(Wish),
     /// A directory is replaced that holds this cluster's data, or somebody else's.
     ReplacesData {
-        /// The node.
         node: String,
         /// What is there.
         data: Data,
     },
     /// A new primary where the cluster existed.
-    SecondBeginning {
-        /// The node.
-        node: String,
-    },
+    SecondBeginning { node: String },
     /// Two configurations of members, or one that differs by more than a member from the newest.
     LeapOfMembers {
         /// The node that would be told.
@@ -39,24 +35,21 @@ pub enum Breach {
         generation: u64,
     },
     /// Two nodes restart PostgreSQL at the same time.
-    RestartsAtOnce {
-        /// The phase.
-        phase: Phase,
-    },
+    RestartsAtOnce { phase: Phase },
 }
 
 impl fmt::Display for Breach {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Breach::StepsOfRefused => f.write_str("it is refused, and has steps"),
+            Breach::StepsOfRefused => f.write_str("the plan is refused and still has steps"),
             Breach::Twice(wish) => write!(f, "`{wish}` is planned twice"),
             Breach::ReplacesData { node, data } => write!(f, "it would replace data on {node} ({data:?})"),
             Breach::SecondBeginning { node } => {
-                write!(f, "it would begin the cluster anew on {node}, and the cluster exists")
+                write!(f, "it would initialize a new cluster on {node} although the cluster exists")
             }
             Breach::LeapOfMembers { node, generation } => write!(
                 f,
-                "it would give {node} members {generation}, which are more than one member away from the present ones"
+                "it would give {node} membership {generation}, which differs from the current one by more than one member"
             ),
             Breach::RestartsAtOnce { phase } => {
                 write!(f, "it would restart two nodes at the same time ({})", phase.title())
@@ -65,7 +58,7 @@ impl fmt::Display for Breach {
     }
 }
 
-/// Everything that is wrong with a plan for this world.
+/// All rules that a plan breaks for these facts.
 pub fn lint(inventory: &Inventory, facts: &Facts, plan: &Plan) -> Vec<Breach> {
     let mut found = Vec::new();
     if !plan.refusals.is_empty() && !plan.steps.is_empty() {
@@ -108,8 +101,8 @@ pub fn lint(inventory: &Inventory, facts: &Facts, plan: &Plan) -> Vec<Breach> {
     found
 }
 
-/// Whether the cluster has ever been, as far as can be seen: it is remembered, or a node holds data of it. What a killed
-/// run has begun on the first primary, and nobody has taken up yet, is not that.
+/// Whether the cluster has ever been, as far as can be seen: it is remembered, or a node holds data of it. What a
+/// killed run has begun on the first primary, and nobody has taken up yet, is not that.
 fn existed(inventory: &Inventory, facts: &Facts) -> bool {
     let holds = |node: &crate::inventory::Node| {
         facts.hosts.get(&node.name).and_then(Host::up).is_some_and(|host| {

@@ -1,5 +1,5 @@
-//! Who has a vote: numbered configurations of members, of which the guards know one each. Two that are in use at the same
-//! time differ by one member, so that any majority of the one meets any majority of the other.
+//! Who has a vote: numbered configurations of members, of which the guards know one each. Two that are in use at the
+//! same time differ by one member, so that any majority of the one meets any majority of the other.
 
 use std::collections::BTreeSet;
 
@@ -53,7 +53,7 @@ impl Configuration {
         self.names.symmetric_difference(&other.names).count()
     }
 
-    /// The one that follows it, in which `node` has a vote if it has none here, and none if it has one.
+    /// The next configuration, in which `node` gains its vote, or loses the one it has.
     pub fn next(&self, node: &str) -> Configuration {
         let mut names = self.names.clone();
         if !names.remove(node) {

@@ -1,20 +1,17 @@
-//! Why a step is there, and what a run waits for when no step is left.
+//! Why a step is needed, and what a run waits for when no step is left.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// Why a step is there. Programs read the kind, people the words.
+/// Why a step is needed. Programs read the kind, people the text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "kind")]
 pub enum Reason {
     /// The provider's account does not have the operator's key.
     KeyUnknown,
     /// The provider has no droplet for the node.
-    NoDroplet {
-        /// The node.
-        node: String,
-    },
+    NoDroplet { node: String },
     /// The node's droplet is off.
     DropletOff,
     /// The node's droplet has never been reached.
@@ -28,20 +25,14 @@ pub enum Reason {
     /// The floating IP is not written down at the provider.
     FloatingIpUnrecorded,
     /// Another node takes writes than the one that the floating IP leads to.
-    TakesWrites {
-        /// The node.
-        node: String,
-    },
+    TakesWrites { node: String },
     /// Nobody has got in yet.
     NotReached {
-        /// What ssh said.
+        /// ssh's message.
         why: String,
     },
     /// cloud-init has not ended.
-    CloudInit {
-        /// Its state.
-        state: String,
-    },
+    CloudInit { state: String },
     /// The host key was handed over where others can read it.
     KeyExposed,
     /// Debian's packages make a cluster of their own unless they are told not to.
@@ -49,12 +40,7 @@ pub enum Reason {
     /// apt's lists are missing or old.
     ListsOld,
     /// The distribution does not have a package.
-    NotInDistribution {
-        /// The distribution.
-        os: String,
-        /// The packages.
-        packages: String,
-    },
+    NotInDistribution { os: String, packages: String },
     /// Packages are missing.
     NotInstalled,
     /// dpkg was interrupted.
@@ -69,16 +55,15 @@ pub enum Reason {
     HalfMade,
     /// Files are missing or differ.
     FilesDiffer {
-        /// How many.
         count: usize,
         /// Whether some are missing.
         missing: bool,
     },
     /// The cluster has never been.
     NewCluster,
-    /// It does not run.
+    /// PostgreSQL is not running.
     NotRunning,
-    /// They do not run.
+    /// The services are not running.
     ServicesNotRunning,
     /// What runs has read an older program or configuration.
     ServicesStale,
@@ -99,10 +84,7 @@ pub enum Reason {
     /// repmgr's record of the node is not right.
     RegistrationDiffers,
     /// A role is needed.
-    RoleNeeded {
-        /// What for.
-        by: RoleUse,
-    },
+    RoleNeeded { by: RoleUse },
     /// A role has other rights, settings or another password.
     RoleDiffers,
     /// A database is missing.
@@ -137,61 +119,57 @@ pub enum RoleUse {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Reason::KeyUnknown => "the account does not know it",
+            Reason::KeyUnknown => "the account does not have it",
             Reason::NoDroplet { node } => {
-                return write!(f, "no droplet `{node}` has the tag of this cluster");
+                return write!(f, "no droplet `{node}` has this cluster's tag");
             }
             Reason::DropletOff => "its droplet is off",
             Reason::DropletNew => "its droplet is new",
-            Reason::DropletBeingMade => "it is being made and has no address yet",
-            Reason::CreationFailed => "the provider has failed to create it",
+            Reason::DropletBeingMade => "it is being created and has no address yet",
+            Reason::CreationFailed => "the provider failed to create it",
             Reason::NoFloatingIp => "the cluster has none",
-            Reason::FloatingIpUnrecorded => "so that it is found again when it leads nowhere",
+            Reason::FloatingIpUnrecorded => "so that it can be found when it is unassigned",
             Reason::TakesWrites { node } => return write!(f, "{node} takes writes"),
             Reason::NotReached { why } => why,
             Reason::CloudInit { state } => return write!(f, "cloud-init is {state}"),
             Reason::KeyExposed => "every process on a droplet can read its user data",
-            Reason::NoClusterOfPackages => "packages must not make a cluster of their own",
-            Reason::ListsOld => "apt's lists are missing or old",
+            Reason::NoClusterOfPackages => "the packages must not create a database cluster of their own",
+            Reason::ListsOld => "the package lists are missing or outdated",
             Reason::NotInDistribution { os, packages } => return write!(f, "{os} does not have {packages}"),
             Reason::NotInstalled => "not installed",
             Reason::DpkgInterrupted => "dpkg was interrupted",
-            Reason::SettingsUntried => {
-                "a server that starts with them, on an empty data directory, says that they work"
-            }
-            Reason::ProgramDiffers => "it is missing or of another build",
-            Reason::NoData => "there is none",
-            Reason::HalfMade => "a run that was killed left it half made",
-            Reason::FilesDiffer { count: 1, missing: false } => "it differs from what the inventory makes",
-            Reason::FilesDiffer { missing: false, .. } => "they differ from what the inventory makes",
+            Reason::SettingsUntried => "to prove that a server starts with them, on an empty data directory",
+            Reason::ProgramDiffers => "it is missing or from another build",
+            Reason::NoData => "the node has none",
+            Reason::HalfMade => "an earlier run was killed halfway",
+            Reason::FilesDiffer { count: 1, missing: false } => "it differs from what the inventory renders",
+            Reason::FilesDiffer { missing: false, .. } => "they differ from what the inventory renders",
             Reason::FilesDiffer { count: 1, missing: true } => "it is missing",
             Reason::FilesDiffer { missing: true, .. } => "some or all are missing",
-            Reason::NewCluster => "this cluster has never been",
-            Reason::NotRunning => "it does not run",
-            Reason::ServicesNotRunning => "they do not run",
-            Reason::ServicesStale => "what runs has read an older program or configuration",
-            Reason::ConfigurationUnread => "its files are newer than what PostgreSQL has read",
-            Reason::ConfigurationUnreadUnanswered => {
-                "it does not answer, and its files are newer than what it has read"
-            }
-            Reason::RestartPending => "PostgreSQL says that they wait for a restart",
-            Reason::CloneUnderWay => "a clone is under way",
-            Reason::CloneUnfinished => "the last clone did not end",
+            Reason::NewCluster => "the cluster does not exist yet",
+            Reason::NotRunning => "it is not running",
+            Reason::ServicesNotRunning => "they are not running",
+            Reason::ServicesStale => "they run with an older program or configuration",
+            Reason::ConfigurationUnread => "PostgreSQL has not read the latest files",
+            Reason::ConfigurationUnreadUnanswered => "it does not answer, and has not read the latest files",
+            Reason::RestartPending => "PostgreSQL reports them as pending a restart",
+            Reason::CloneUnderWay => "a clone is in progress",
+            Reason::CloneUnfinished => "the last clone did not finish",
             Reason::NoCloneYet => "it has no data yet",
-            Reason::Unregistered => "repmgr does not know it",
-            Reason::RegistrationDiffers => "repmgr does not know it as it is",
+            Reason::Unregistered => "it is not in repmgr's metadata",
+            Reason::RegistrationDiffers => "repmgr's metadata is outdated",
             Reason::RoleNeeded { by: RoleUse::Repmgr } => "repmgr logs in with it",
             Reason::RoleNeeded { by: RoleUse::Checks } => "`up` and `drill` write with it",
             Reason::RoleNeeded { by: RoleUse::Inventory } | Reason::DatabaseNeeded { declared: true } => {
                 "the inventory declares it"
             }
-            Reason::RoleDiffers => "its rights, its settings or its password differ",
+            Reason::RoleDiffers => "its privileges, settings or password differ",
             Reason::DatabaseNeeded { declared: false } => "`up` and `drill` write to it",
-            Reason::NoVoteYet => "it has what the others have, and no vote yet",
-            Reason::NoVoteAnyMore => "it has no vote any more",
-            Reason::PrimaryAsksAsMember => "it asks the others as one of them",
-            Reason::MembersOld => "it goes by older members",
-            Reason::MembersUnfinished => "an older change of members was not finished",
+            Reason::NoVoteYet => "it is in sync and has no vote yet",
+            Reason::NoVoteAnyMore => "it no longer has a vote",
+            Reason::PrimaryAsksAsMember => "the primary must request renewals as a member",
+            Reason::MembersOld => "its membership is outdated",
+            Reason::MembersUnfinished => "an earlier change of membership was not finished",
         })
     }
 }
@@ -208,36 +186,19 @@ pub enum Waiting {
     /// The guards agree on a primary.
     Primary,
     /// A guard makes a standby of its node.
-    Rejoin {
-        /// The node.
-        node: String,
-    },
+    Rejoin { node: String },
     /// What was primary becomes a standby.
-    Follow {
-        /// The node.
-        node: String,
-        /// The primary.
-        primary: String,
-    },
+    Follow { node: String, primary: String },
     /// A guard takes up a configuration of members.
     Members {
-        /// The node.
         node: String,
         /// The number of the configuration.
         generation: u64,
     },
     /// A guard answers.
-    Guard {
-        /// The node.
-        node: String,
-    },
+    Guard { node: String },
     /// A newcomer streams.
-    Newcomer {
-        /// The node.
-        node: String,
-        /// The primary.
-        primary: String,
-    },
+    Newcomer { node: String, primary: String },
 }
 
 impl fmt::Display for Waiting {
@@ -245,14 +206,14 @@ impl fmt::Display for Waiting {
         match self {
             Waiting::Lease { node } => write!(f, "a majority to grant {node} the lease"),
             Waiting::Primary => f.write_str("the guards to agree on a primary"),
-            Waiting::Rejoin { node } => write!(f, "the guard of {node} to make a standby of it"),
+            Waiting::Rejoin { node } => write!(f, "the guard of {node} to make it a standby"),
             Waiting::Follow { node, primary } => write!(f, "{node} to become a standby of {primary}"),
             Waiting::Members { node, generation } => {
-                write!(f, "the guard of {node} to go by members {generation}")
+                write!(f, "the guard of {node} to apply membership {generation}")
             }
-            Waiting::Guard { node } => write!(f, "the guard of {node} to answer, before it gets a vote"),
+            Waiting::Guard { node } => write!(f, "the guard of {node} to answer before the node gets a vote"),
             Waiting::Newcomer { node, primary } => {
-                write!(f, "{node} to follow {primary}, before it gets a vote")
+                write!(f, "{node} to follow {primary} before it gets a vote")
             }
         }
     }

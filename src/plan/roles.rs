@@ -1,4 +1,4 @@
-//! Who is primary now. The inventory says where a cluster starts; after that the hosts are the truth.
+//! Which node is primary. The inventory decides for a new cluster; after that the hosts do.
 
 use cluster_contract::marker::DataStage;
 
@@ -8,41 +8,40 @@ use crate::inventory::{Inventory, Node, Role};
 /// Who takes writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Primary {
-    /// Nobody yet: this cluster has never been. The inventory's primary begins.
+    /// None yet: the cluster does not exist. The inventory's primary starts it.
     Never,
     /// This node.
     One(String),
     /// More than one: a split brain.
     Several(Vec<String>),
-    /// Nobody, although the cluster has been: why, in words.
+    /// None, although the cluster exists: why, in words.
     Lost(String),
-    /// Nobody, and no host holds anything of the cluster that this machine remembers: its system identifier.
+    /// None, and no host has data of the cluster with this system identifier, which this machine remembers.
     Gone(String),
 }
 
-/// What a data directory is to this cluster.
+/// How a data directory relates to this cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Data {
-    /// There is none.
     None,
-    /// Left half made by a run that was killed; worth nothing.
+    /// Left incomplete by a run that was killed; may be replaced.
     HalfMade,
     /// New and empty, never started.
     Initialized,
     /// This cluster's.
     Ours,
-    /// Somebody else's: whose, in words.
+    /// Belongs to something else: described in words.
     Foreign(String),
 }
 
-/// Looks at a host's data directory.
+/// Classifies a host's data directory.
 pub fn data(inventory: &Inventory, facts: &Facts, host: &HostFacts) -> Data {
     let version = inventory.postgresql.version;
     let port = inventory.postgresql.port;
     let path = format!("/var/lib/postgresql/{version}/main");
     if let Some(other) = host.pg_clusters.iter().find(|other| other.port == port && other.data != path) {
         return Data::Foreign(format!(
-            "PostgreSQL {} cluster `{}` ({}) has port {port}, data in {}",
+            "PostgreSQL {} cluster `{}` ({}) uses port {port}, with data in {}",
             other.version, other.name, other.status, other.data
         ));
     }
@@ -78,8 +77,8 @@ pub fn data(inventory: &Inventory, facts: &Facts, host: &HostFacts) -> Data {
 fn describe(path: &str, host: &HostFacts, identifier: Option<&str>) -> String {
     let mut text = match (identifier, &host.data) {
         (Some(identifier), _) => format!("{path} holds a database with system identifier {identifier}"),
-        (None, Some(data)) => format!("{path} holds {} files or directories of somebody's", data.entries),
-        (None, None) => format!("{path} is somebody's"),
+        (None, Some(data)) => format!("{path} holds {} files or directories of unknown origin", data.entries),
+        (None, None) => format!("{path} is in use"),
     };
     if let Some(modified) = host.data.as_ref().and_then(|data| data.modified.as_deref()) {
         text.push_str(&format!(", last written {modified}"));
@@ -91,12 +90,12 @@ fn describe(path: &str, host: &HostFacts, identifier: Option<&str>) -> String {
             .map(|database| database.name.as_str())
             .filter(|name| !name.starts_with("template"))
             .collect();
-        text.push_str(&format!("; it runs and has the databases {}", names.join(", ")));
+        text.push_str(&format!("; it is running, with the databases {}", names.join(", ")));
     }
     text
 }
 
-/// Looks at all hosts.
+/// Determines the primary from all hosts.
 pub fn primary(inventory: &Inventory, facts: &Facts) -> Primary {
     let mut writable = Vec::new();
     let mut traces = Vec::new();
@@ -141,7 +140,7 @@ pub fn primary(inventory: &Inventory, facts: &Facts) -> Primary {
             return Primary::Gone(identifier.clone());
         }
         return Primary::Lost(format!(
-            "this machine remembers the cluster (system identifier {identifier}), no host that answers does"
+            "this machine remembers the cluster (system identifier {identifier}), but no reachable host does"
         ));
     }
     Primary::Never

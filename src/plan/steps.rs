@@ -81,8 +81,8 @@ impl<'a> Planner<'a> {
                 return self.trouble(
                     TroubleKind::SwitchedOff,
                     Some(&node.name),
-                    "is switched off",
-                    "switch it on",
+                    "is powered off",
+                    "power it on",
                 );
             }
             Host::Unreachable { why, young: false } => {
@@ -91,12 +91,12 @@ impl<'a> Planner<'a> {
                     return;
                 }
                 let hint = refusals::way_in(self.inventory, node, why).unwrap_or_else(|| {
-                    "the other nodes are looked after; run this again when it is back".into()
+                    "the other nodes are taken care of; run this again when it is back".into()
                 });
                 return self.trouble(
                     TroubleKind::Unreachable,
                     Some(&node.name),
-                    format!("cannot be reached: {why}"),
+                    format!("is unreachable: {why}"),
                     hint,
                 );
             }

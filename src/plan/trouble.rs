@@ -1,8 +1,8 @@
-//! What is wrong and a plan cannot mend, or what forbids it.
+//! Problems that a plan cannot solve, or that forbid it.
 
 use serde::Serialize;
 
-/// Something that is wrong and that a plan cannot mend.
+/// A problem that a plan cannot solve.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Trouble {
     /// What it is, for programs.
@@ -15,7 +15,7 @@ pub struct Trouble {
     pub hint: String,
 }
 
-/// The kinds of them.
+/// The kinds of problems.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TroubleKind {

@@ -1,10 +1,10 @@
-//! What makes two steps the same wish: one that comes back after it was done did not take effect.
+//! When two steps have the same goal: one that is planned again after it was done had no effect.
 
 use std::fmt;
 
 use super::{Action, Step};
 
-/// One thing that a step wants of one node. A step that writes three files has three.
+/// One goal of a step on one node. A step that writes three files has three.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Wish {
     /// The node; none for the provider.
@@ -27,7 +27,7 @@ impl fmt::Display for Wish {
 }
 
 impl Step {
-    /// Everything that it wants.
+    /// All goals of the step.
     pub fn wishes(&self) -> Vec<Wish> {
         let kind = self.action.kind();
         let wish = |object: String| Wish { node: self.node.clone(), kind, object };

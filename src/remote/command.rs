@@ -13,7 +13,6 @@ pub struct Command {
     pub script: &'static str,
     /// `$1` and so on.
     pub args: Vec<String>,
-    /// Standard input.
     pub stdin: Vec<u8>,
     /// It is killed on the host after this long.
     pub limit: Duration,
@@ -34,21 +33,18 @@ impl Command {
         }
     }
 
-    /// Adds an argument.
     #[must_use]
     pub fn arg(mut self, arg: impl Into<String>) -> Self {
         self.args.push(arg.into());
         self
     }
 
-    /// Adds arguments.
     #[must_use]
     pub fn args(mut self, args: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.args.extend(args.into_iter().map(Into::into));
         self
     }
 
-    /// Sets standard input.
     #[must_use]
     pub fn stdin(mut self, stdin: impl Into<Vec<u8>>) -> Self {
         self.stdin = stdin.into();
@@ -80,8 +76,6 @@ impl fmt::Debug for Command {
 /// What a command that succeeded printed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Output {
-    /// Standard output.
     pub stdout: String,
-    /// Standard error.
     pub stderr: String,
 }

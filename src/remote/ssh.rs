@@ -16,6 +16,10 @@ const LOCK: &str = "/run/lock/cluster.lock";
 const BUSY: i32 = 75;
 const BUSY_TEXT: &str = "75";
 
+/// How long after a command's own limit its end is waited for: `timeout` kills it 10 s later, and what hangs on a disk
+/// cannot be killed at all.
+const GRACE: Duration = Duration::from_secs(20);
+
 /// Printed before a script's first line. What comes before it is a login shell's, whose profile greets people.
 const BEGIN: &str = "--- cluster begins ---";
 
@@ -30,7 +34,6 @@ pub struct Ssh {
     pub sudo: bool,
 }
 
-/// One host.
 pub struct SshHost {
     name: String,
     session: Session,
@@ -76,7 +79,7 @@ fn words(error: &openssh::Error) -> String {
         })
         .collect();
     if text.contains("REMOTE HOST IDENTIFICATION HAS CHANGED") {
-        return "the host shows another key than the pinned one; it was made anew, or somebody is in between"
+        return "the host presents another key than the pinned one; it was reinstalled, or the connection is intercepted"
             .into();
     }
     lines.join("; ")
@@ -124,12 +127,16 @@ impl Remote for SshHost {
             let _ = stdin.shutdown().await;
             drop(stdin);
         };
-        let ((), stdout, stderr) =
-            tokio::join!(feed, collect(stdout, &transcript, line), collect(stderr, &transcript, line));
-        let status = match child.wait().await {
-            Ok(status) => status,
-            Err(error) => return Err(lost(&error)),
+        let ended = async {
+            let ((), stdout, stderr) =
+                tokio::join!(feed, collect(stdout, &transcript, line), collect(stderr, &transcript, line));
+            (stdout, stderr, child.wait().await)
         };
+        let patience = command.limit + GRACE;
+        let Ok((stdout, stderr, status)) = tokio::time::timeout(patience, ended).await else {
+            return Err(lost(&format!("no answer within {} s", patience.as_secs())));
+        };
+        let status = status.map_err(|error| lost(&error))?;
         match status.code() {
             Some(0) => Ok(Output { stdout: ours(&stdout).to_owned(), stderr }),
             Some(BUSY) if command.alone => Err(RemoteError::Busy { host: self.name.clone() }),

@@ -9,7 +9,7 @@ if [ ! -e "$key" ]; then
     apt-get -q -y -o DPkg::Lock::Timeout=300 --no-install-recommends install postgresql-common ca-certificates
 fi
 if [ ! -e "$key" ]; then
-    echo "postgresql-common of $codename does not bring the key of the PostgreSQL project's repository ($key)" >&2
+    echo "postgresql-common of $codename lacks the signing key of the PostgreSQL apt repository ($key)" >&2
     exit 1
 fi
 case $1 in

@@ -4,8 +4,8 @@ if [ -e "$data" ] && [ -n "$(postgres ls -A "$data")" ]; then
     belongs || die "$data is not this cluster's"
     case $(made) in
         cloning) ;;
-        virgin) "$node" marked --system-identifier "$(identifier)" >/dev/null || die "$data is not what its marker says" ;;
-        *) die "$data holds data ($(made)); it is not deleted" ;;
+        virgin) "$node" marked --system-identifier "$(identifier)" >/dev/null || die "$data does not match its marker" ;;
+        *) die "$data holds data ($(made)) and is not deleted" ;;
     esac
 fi
 mark cloning

@@ -7,6 +7,6 @@ if ! systemctl -q is-active "$unit"; then
     cat >/run/cluster/clone.sh
     exec systemd-run -q --unit "$unit" --collect --wait --pipe sh /run/cluster/clone.sh "$@"
 fi
-echo "waiting for the clone that an earlier run began"
+echo "waiting for the clone that an earlier run started"
 while systemctl -q is-active "$unit"; do sleep 1; done
-[ "$(made)" = standby ] || die "that clone did not end well; journalctl -u $unit says why"
+[ "$(made)" = standby ] || die "the clone failed; see journalctl -u $unit"

@@ -2,7 +2,7 @@ set -eu
 # Makes a new, empty data directory. What is there and was not begun by this is left alone.
 config=/etc/postgresql/$version/main
 if [ -e "$data" ] && [ -n "$(postgres ls -A "$data")" ]; then
-    if ! belongs || [ "$(made)" != creating ]; then die "$data is not empty, and no run of this cluster began it"; fi
+    if ! belongs || [ "$(made)" != creating ]; then die "$data is not empty and was not created by a run of this cluster"; fi
     postgres rm -rf "$data"
 fi
 mark creating

@@ -4,5 +4,5 @@ nft delete table inet cluster_drill 2>/dev/null
 systemctl kill -s CONT "postgresql@$version-main.service" 2>/dev/null
 systemctl stop cluster-drill-mend.timer 2>/dev/null
 if command -v nft >/dev/null && nft list table inet cluster_drill >/dev/null 2>&1; then
-    die "the table cluster_drill does not go"
+    die "the nft table cluster_drill could not be deleted"
 fi

@@ -20,7 +20,7 @@ while [ ! -e "$result" ]; do
 done
 if [ -e "$result" ] && ! grep -q '"errors": \[\]' "$result"; then
     # Recoverable errors are common in vendors' images and do not concern us; say so and go on.
-    echo "cloud-init ended with errors:"
+    echo "cloud-init finished with errors:"
     cloud-init status --long 2>/dev/null
 fi
 exit 0

@@ -12,7 +12,7 @@ sql -d postgres -c 'select pg_reload_conf()' >/dev/null
 tries=0
 while [ "$(sql -d postgres -c 'select pg_conf_load_time()')" = "$before" ]; do
     tries=$((tries + 1))
-    [ "$tries" -le 50 ] || die "PostgreSQL does not read its configuration"
+    [ "$tries" -le 50 ] || die "PostgreSQL did not reload its configuration"
     sleep 0.1
 done
 touch /run/cluster/postgresql.reloaded

@@ -21,5 +21,5 @@ elif [ "$(made)" != witness ]; then
     # yet, this is still a new cluster.
     if systemctl -q is-active cluster-node; then /usr/local/bin/cluster-node restart; else touch /run/cluster/first-start; fi
 fi
-timeout 90 systemctl stop "postgresql@$version-main" || die "PostgreSQL does not stop; it goes on trying"
+timeout 90 systemctl stop "postgresql@$version-main" || die "PostgreSQL has not stopped yet; it keeps trying"
 bring_up

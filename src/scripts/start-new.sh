@@ -4,7 +4,7 @@ as=$4
 belongs || die "$data is not this cluster's"
 case $(made) in
     virgin | "$as") ;;
-    *) die "$data is a $(made)'s, and cannot start as a new $as" ;;
+    *) die "$data belongs to a $(made) and cannot start as a new $as" ;;
 esac
 mark "$as" "$(identifier)"
 # The start check asks for a reason to start what is not a standby. This is one, for this start.

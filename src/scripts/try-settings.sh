@@ -30,7 +30,7 @@ if ! as_postgres "$bin/pg_ctl" -D "$scratch/data" -l "$scratch/log" -w -t 60 sta
 fi
 # A library for every session is looked for only when there is one.
 if ! error=$(PGOPTIONS='' as_postgres timeout 30 "$bin/psql" -XAtqw -h "$scratch" -p 1 -d postgres -c 'select 1' 2>&1); then
-    die "${error:-PostgreSQL lets no session in within 30 s with these settings}"
+    die "${error:-PostgreSQL accepts no session within 30 s with these settings}"
 fi
 install -d -m 755 /run/cluster
 printf '%s\n' "$4" >/run/cluster/settings-tried

@@ -25,7 +25,7 @@ while read -r path mode owner content; do
         root,*) printf '%s' "$content" | sh -c "$write" sh "$path" "$mode" "$owner" ;;
         postgres,postgres:postgres) printf '%s' "$content" | (cd / && runuser -u postgres -- sh -c "$write" sh "$path" "$mode" '') ;;
         *)
-            echo "$path would be $owner's, and postgres can change its directory" >&2
+            echo "$path would belong to $owner, but postgres can change its directory" >&2
             exit 1
             ;;
     esac

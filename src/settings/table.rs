@@ -76,89 +76,95 @@ const fn fewest_connections(_: usize) -> usize {
     20
 }
 
-const DATA: &str = "a cluster that loses data on power failure cannot promise anything";
-const DAMAGE: &str = "damaged data must not pass for whole: the damage would reach every standby";
-const DELAYS: &str = "every new session would wait, the guard's among them, and a heartbeat that comes too late costs the lease";
-const FILES: &str = "the packages decide where files are";
-const HBA: &str = "pg_hba.conf is written by this program, and nothing else says who may connect";
-const LOG: &str = "the packages decide where the log is; it is read there when PostgreSQL does not start";
+const DATA: &str = "a power failure must not lose or corrupt data";
+const DAMAGE: &str = "hiding damaged data would spread the damage to every standby";
+const DELAYS: &str =
+    "it delays every new session, the guard's included, and a late heartbeat costs the lease";
+const FILES: &str = "file locations are set by the packages";
+const HBA: &str = "pg_hba.conf is written by this program; use `clients` to control access";
+const LOG: &str = "the log stays where the packages put it; it is read there when PostgreSQL does not start";
 const RECOVERY: &str =
     "standbys follow the primary to the newest timeline; restoring from an archive is not supported yet";
 const REPMGR: &str = "repmgr writes it";
-const SESSIONS: &str = "it would be the default of every session, and a standby or the guard may refuse to work with it; set it for a \
+const SESSIONS: &str = "it would apply to every session, and a standby or the guard may fail with it; set it for a \
      role: `alter role … set`";
-const SOCKET: &str = "the guard and repmgr reach PostgreSQL by the socket in /var/run/postgresql";
+const SOCKET: &str = "the guard and repmgr use the socket in /var/run/postgresql";
 const SYNCHRONOUS: &str =
-    "synchronous replication is not supported yet: writes would wait for ever for a standby that is away";
-const TLS: &str = "certificates are the packages' own";
-const VANISHED: &str = "replication to a host that has vanished ends within seconds";
+    "synchronous replication is not supported yet: writes would wait forever for a missing standby";
+const TLS: &str = "the packages' certificates are used";
+const VANISHED: &str = "replication to a dead host ends within seconds";
 
 /// Every setting that this program has an opinion of, in the order in which they are written.
 pub const SETTINGS: &[Setting] = &[
-    mandatory("listen_addresses", "*", "who may connect is said under `clients`"),
+    mandatory("listen_addresses", "*", "use `clients` to control access"),
     setting("port", Class::Mandatory(Value::Port), "set `postgresql.port`"),
-    setting("cluster_name", Class::Mandatory(Value::Node), "it is the node's name"),
-    mandatory("password_encryption", "scram-sha-256", "passwords are SCRAM everywhere"),
+    setting("cluster_name", Class::Mandatory(Value::Node), "the node's name is used"),
+    mandatory("password_encryption", "scram-sha-256", "all passwords use SCRAM"),
     mandatory("ssl", "on", "TLS is always on"),
-    mandatory("wal_level", "replica", "replication needs `replica`, and `logical` is not tested yet"),
-    mandatory("hot_standby", "on", "readers and repmgr need it"),
+    mandatory("wal_level", "replica", "replication needs `replica`; `logical` is not tested yet"),
+    mandatory("hot_standby", "on", "read queries and repmgr need it"),
     mandatory("wal_log_hints", "on", "pg_rewind needs it"),
     mandatory("full_page_writes", "on", DATA),
     mandatory("fsync", "on", DATA),
     mandatory(
         "restart_after_crash",
         "on",
-        "a crash of one session is mended by PostgreSQL itself, without a failover",
+        "PostgreSQL recovers from the crash of one session by itself, without a failover",
     ),
     mandatory(
         "recovery_end_command",
         // An exit code above 125 stops the server.
         "/usr/local/bin/cluster-node may-promote || exit 126",
-        "the guard is asked there whether a promotion was granted",
+        "it asks the guard whether a promotion was granted",
     ),
     setting(
         "shared_preload_libraries",
         Class::Mandatory(Value::Libraries),
-        "repmgr's is needed; yours are added to it",
+        "repmgr's library is needed; yours are added",
     ),
-    default("ssl_min_protocol_version", "TLSv1.2", "older versions of TLS are broken"),
+    default("ssl_min_protocol_version", "TLSv1.2", "older TLS versions are insecure"),
     setting(
         "max_wal_senders",
         Class::Default(Value::Count(senders)),
-        "every standby streams, and may be cloned anew",
+        "every standby streams, and may be cloned again",
     )
     .least(fewest_senders)
     .control("max_wal_senders"),
-    setting("max_replication_slots", Class::Default(Value::Count(slots)), "every standby has one")
+    setting("max_replication_slots", Class::Default(Value::Count(slots)), "every standby needs a slot")
         .least(fewest_slots),
-    default("wal_keep_size", "1GB", "a standby that was away for a while finds its WAL").since(13),
-    default("max_slot_wal_keep_size", "4GB", "a standby that stays away must not fill the disk").since(13),
-    default("wal_keep_segments", "64", "a standby that was away for a while finds its WAL").until(12),
+    default("wal_keep_size", "1GB", "a standby that was away for a while still finds its WAL").since(13),
+    default("max_slot_wal_keep_size", "4GB", "a standby that stays away must not fill the primary's disk")
+        .since(13),
+    default("wal_keep_segments", "64", "a standby that was away for a while still finds its WAL").until(12),
     default("wal_sender_timeout", "5s", VANISHED).bound(Bound::Time("1s", "1min", "ms")),
     default("wal_receiver_timeout", "5s", VANISHED),
     default("wal_receiver_status_interval", "1s", "lag is known within a second"),
     default("wal_retrieve_retry_interval", "1s", "a standby finds its new primary within a second")
         .bound(Bound::Time("1ms", "10s", "ms")),
-    default("tcp_keepalives_idle", "3", "a client that has vanished is noticed within ten seconds"),
-    default("tcp_keepalives_interval", "2", "a client that has vanished is noticed within ten seconds"),
-    default("tcp_keepalives_count", "3", "a client that has vanished is noticed within ten seconds"),
-    default("authentication_timeout", "5s", "who does not log in holds no connection for long"),
+    default("tcp_keepalives_idle", "3", "a dead client is noticed within ten seconds"),
+    default("tcp_keepalives_interval", "2", "a dead client is noticed within ten seconds"),
+    default("tcp_keepalives_count", "3", "a dead client is noticed within ten seconds"),
+    default(
+        "authentication_timeout",
+        "5s",
+        "a client that does not log in must not hold a connection for long",
+    ),
     setting(
         "superuser_reserved_connections",
         Class::Default(Value::Count(reserved)),
-        "repmgr and the guard get in when applications have taken every other connection",
+        "repmgr and the guard can connect when applications use every other connection",
     )
     .least(reserved),
     free("max_connections", "some are reserved for the guard and repmgr")
         .least(fewest_connections)
         .control("max_connections"),
-    free("huge_pages", "with `on`, a host that has too few of them does not start PostgreSQL again")
+    free("huge_pages", "with `on`, PostgreSQL does not start on a host with too few huge pages")
         .bound(Bound::Only(&["try", "off"])),
     free("max_worker_processes", "not lower on a standby than on its primary")
         .control("max_worker_processes"),
     free(
         "max_prepared_transactions",
-        "not lower on a standby than on its primary, and with very many a start after a crash takes minutes",
+        "not lower on a standby than on its primary; very high values make crash recovery take minutes",
     )
     .bound(Bound::Most(10_000))
     .control("max_prepared_xacts"),
@@ -175,23 +181,23 @@ pub const SETTINGS: &[Setting] = &[
     blocked("unix_socket_directories", SOCKET),
     blocked("unix_socket_group", SOCKET),
     blocked("unix_socket_permissions", SOCKET),
-    blocked("bonjour", "the network must not learn of nodes by itself"),
-    blocked("bonjour_name", "the network must not learn of nodes by itself"),
+    blocked("bonjour", "nodes must not announce themselves on the network"),
+    blocked("bonjour_name", "nodes must not announce themselves on the network"),
     blocked("primary_conninfo", REPMGR),
     blocked("primary_slot_name", REPMGR),
-    blocked("promote_trigger_file", "the guard alone promotes").until(15),
+    blocked("promote_trigger_file", "only the guard may promote").until(15),
     blocked("synchronous_standby_names", SYNCHRONOUS),
     blocked("synchronized_standby_slots", SYNCHRONOUS).since(17),
     blocked("sync_replication_slots", "logical replication is not tested yet").since(17),
     blocked(
         "archive_mode",
-        "changing it by hand on one node breaks a failover; WAL archiving is not supported yet",
+        "nodes with different values break a failover; WAL archiving is not supported yet",
     ),
     blocked("archive_command", "WAL archiving is not supported yet"),
     blocked("archive_library", "WAL archiving is not supported yet").since(15),
     blocked("archive_cleanup_command", RECOVERY),
     blocked("restore_command", RECOVERY),
-    blocked("recovery_min_apply_delay", "a standby that lags on purpose cannot take over"),
+    blocked("recovery_min_apply_delay", "a delayed standby cannot take over"),
     blocked("recovery_target", RECOVERY),
     blocked("recovery_target_action", RECOVERY),
     blocked("recovery_target_inclusive", RECOVERY),
@@ -211,9 +217,9 @@ pub const SETTINGS: &[Setting] = &[
     blocked("default_transaction_read_only", SESSIONS),
     blocked(
         "default_table_access_method",
-        "the tables of `cluster` and of repmgr would be made with it, too; set it for a role or a database",
+        "the tables of `cluster` and repmgr would use it too; set it for a role or a database",
     ),
-    blocked("exit_on_error", "an error of one statement would end the session, the guard's with it"),
+    blocked("exit_on_error", "any error would end the session, the guard's included"),
     blocked("pre_auth_delay", DELAYS),
     blocked("post_auth_delay", DELAYS),
     blocked("ssl_ca_file", TLS),

@@ -182,7 +182,8 @@ impl World {
     /// # Errors
     /// When the state cannot be written.
     pub async fn write_ssh_config(&self, addresses: &BTreeMap<String, String>) -> Result<()> {
-        let mut text = format!("# Of cluster {}; written anew by every run.\n", self.inventory.cluster);
+        let mut text =
+            format!("# SSH configuration of cluster {}; rewritten by every run.\n", self.inventory.cluster);
         let existing = matches!(self.inventory.provider, Provider::Existing(_));
         let quote = |path: &Path| format!("\"{}\"", path.display());
         // What the inventory says goes before what this machine remembers, and does not take its place: a key that was

@@ -18,9 +18,9 @@ impl World {
         if opens(key).await || held_by_agent(key).await {
             return Ok(());
         }
-        Err(Advice::refused(format!("{} has a passphrase, and no agent holds it", key.display()))
+        Err(Advice::refused(format!("{} has a passphrase and is not loaded into an SSH agent", key.display()))
             .hint(format!(
-                "`ssh-add {}` gives it to an agent (`eval $(ssh-agent)` starts one); or name a key without a passphrase \
+                "load it with `ssh-add {}` (`eval $(ssh-agent)` starts an agent), or name a key without a passphrase \
                  as `ssh_key`",
                 key.display()
             ))

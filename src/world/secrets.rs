@@ -1,4 +1,4 @@
-//! Tokens and passwords: where they come from. None of them is ever printed.
+//! Where tokens and passwords come from. None of them is ever printed.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
@@ -23,13 +23,13 @@ pub(super) fn api_url(declared: Option<&str>) -> String {
 }
 
 /// The operator's token. A file that the inventory names comes first, so that a token that happens to be in the
-/// environment is not sent to a laboratory.
+/// environment is not sent to a lab.
 pub(super) fn operator_token(provider: &DigitalOcean) -> Result<SecretString> {
     if let Some(path) = &provider.token_file {
         return read(path, "provider.digitalocean.token_file");
     }
     from_environment(&["DIGITALOCEAN_TOKEN", "DIGITALOCEAN_ACCESS_TOKEN"]).ok_or_else(|| {
-        Advice::refused("there is no token for DigitalOcean")
+        Advice::refused("no DigitalOcean token is set")
             .hint("export DIGITALOCEAN_TOKEN, or name a file as provider.digitalocean.token_file")
             .into()
     })
@@ -45,7 +45,7 @@ fn from_environment(names: &[&str]) -> Option<SecretString> {
 fn read(path: &Path, key: &str) -> Result<SecretString> {
     let text = std::fs::read_to_string(path).map_err(|error| {
         Advice::refused(format!("{key}: cannot read {}: {error}", path.display())).hint(
-            "a laboratory's tokens are there while it runs: `cluster lab start`; otherwise put the token into that file",
+            "write the token to that file; a lab's tokens exist only while it runs (`cluster lab start`)",
         )
     })?;
     if text.trim().is_empty() {
@@ -75,7 +75,7 @@ pub(super) fn open_to_everybody(inventory: &Inventory) -> Vec<String> {
         let mode = std::fs::metadata(path).ok()?.permissions().mode();
         let path = path.display();
         (mode & 0o004 != 0).then(|| {
-            format!("{path} has {what} in it, and everybody on this machine can read it: chmod 600 {path}")
+            format!("{path} contains {what} and is readable by every user of this machine: chmod 600 {path}")
         })
     };
     files.into_iter().filter_map(warn).collect()
@@ -101,7 +101,7 @@ impl World {
                 (None, Some(kept)) => kept,
                 (None, None) if exists => {
                     self.report.warning(format!(
-                        "the password of `{}` was made by another machine, or lost; it is left as it is",
+                        "the password of `{}` is not stored on this machine; it is left unchanged",
                         user.name
                     ));
                     continue;
@@ -162,17 +162,17 @@ impl World {
         let token = match file {
             Some(path) => read(path, key)?,
             None => from_environment(&["DIGITALOCEAN_FAILOVER_TOKEN"]).ok_or_else(|| {
-                Advice::refused("there is no token with which the nodes could move the floating IP").hint(format!(
-                    "make a second token with the scope reserved_ip:update (and what it requires) and export \
-                     DIGITALOCEAN_FAILOVER_TOKEN, or name a file as {key}; without a floating IP, none is needed"
+                Advice::refused("no token for the nodes to move the floating IP is set").hint(format!(
+                    "create a second token with the scope reserved_ip:update (and those it requires) and export \
+                     DIGITALOCEAN_FAILOVER_TOKEN, or name a file as {key}; without a floating IP no token is needed"
                 ))
             })?,
         };
         if let Provider::DigitalOcean(provider) = &self.inventory.provider
             && operator_token(provider)?.expose_secret() == token.expose_secret()
         {
-            return Err(Advice::refused("the nodes' token is the operator's own")
-                .hint("who steals a node's token must not be able to delete droplets: make a second one with reserved_ip:update")
+            return Err(Advice::refused("the nodes' token is the same as the operator's")
+                .hint("create a second token with the scope reserved_ip:update: a token stolen from a node must not be able to delete droplets")
                 .into());
         }
         Ok(Some(token))

@@ -180,7 +180,7 @@ fn constant(text: &str) -> String {
             ("(request ", ")", "ID"),
             ("provider   ", "", "…"),
             ("at the provider (", ")", "…"),
-            ("cannot be reached: ", "", "…"),
+            ("is unreachable: ", "", "…"),
             ("/demo/logs/", ".jsonl", "RUN"),
         ] {
             if let Some(begin) = line.find(before).map(|at| at + before.len()) {

@@ -49,7 +49,7 @@ fn the_commands_of_a_whole_run_are_as_written_down() {
         };
         text += &format!("{node}  {command:?}{stdin}\n");
     }
-    golden::check("tests/expected/commands.txt", &text);
+    golden::check("tests/data/expected/commands.txt", &text);
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn files(version: u32) -> String {
 #[test]
 fn files_of_every_version_are_as_written_down() {
     for version in 12..=17 {
-        golden::check(&format!("tests/expected/files-{version}.txt"), &files(version));
+        golden::check(&format!("tests/data/expected/files-{version}.txt"), &files(version));
     }
 }
 

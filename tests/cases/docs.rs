@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 
 use cluster::inventory::Inventory;
 
-use crate::{cli, golden, inventory};
+use crate::golden;
+
+/// The end of what a test writes into a page.
+pub(crate) const END: &str = "<!-- End of what is made. -->\n";
 
 /// All pages.
 fn pages() -> Vec<PathBuf> {
@@ -27,6 +30,8 @@ fn blocks(page: &Path, language: &str) -> Vec<String> {
 
 #[test]
 fn every_inventory_in_the_documentation_is_valid() {
+    let example = include_str!("../../src/inventory/example.yaml");
+    assert!(blocks(Path::new("docs/inventory.md"), "yaml").iter().any(|block| block == example));
     let mut seen = 0;
     for page in pages() {
         for block in blocks(&page, "yaml") {
@@ -62,7 +67,7 @@ fn every_key_of_an_inventory_is_documented() {
     for text in cases {
         let problems = Inventory::parse(Path::new("x.yaml"), &text).unwrap_err();
         let hint = problems.list[0].hint.clone().unwrap_or_default();
-        let keys = hint.strip_prefix("the keys here are ").unwrap_or_else(|| panic!("{problems}"));
+        let keys = hint.strip_prefix("the valid keys are ").unwrap_or_else(|| panic!("{problems}"));
         for key in keys.split(", ") {
             assert!(page.contains(&format!("`{key}`")), "docs/inventory.md does not explain `{key}`");
             count += 1;
@@ -131,7 +136,8 @@ fn the_tables_of_settings_are_what_the_program_does() {
             (few, many) => format!("`{few}`, and more with more nodes: `{many}` with 9"),
         },
     };
-    let mut ours = String::from("| set by `cluster` | to | yours to change | because |\n|---|---|---|---|\n");
+    let mut ours =
+        String::from("| set by `cluster` | to | can be overridden | because |\n|---|---|---|---|\n");
     let mut refused: Vec<(&str, Vec<String>)> = Vec::new();
     for setting in SETTINGS {
         let name = format!("`{}`{}", setting.name, versions(setting));
@@ -170,65 +176,4 @@ fn the_tables_of_settings_are_what_the_program_does() {
     let (before, rest) = page.split_once(begin).expect("the page has the first mark");
     let (_, after) = rest.split_once(END).expect("the page has the second mark");
     golden::check("docs/inventory.md", &format!("{before}{begin}\n{tables}\n{END}{after}"));
-}
-
-const BEGIN: &str = "<!-- Made from tests/inventory, tests/cli and tests/plan by `UPDATE_EXPECTED=1 cargo test --test cases`. -->\n";
-const END: &str = "<!-- End of what is made. -->\n";
-
-/// Every mistake that the cases make, what is printed, and the exit code. What stands outside the marks is kept.
-#[test]
-fn the_table_of_errors_is_what_the_program_prints() {
-    let mut table = String::from("| What is wrong | What is printed | Exit code |\n|---|---|---|\n");
-    let mut rows = 0;
-    let mut row = |about: &str, told: &str, code: &str| {
-        let lines: Vec<String> = told.lines().map(|line| format!("<code>{}</code>", escaped(line))).collect();
-        table += &format!("| {about} | {} | {code} |\n", lines.join("<br>"));
-        rows += 1;
-    };
-    for case in golden::cases("inventory") {
-        let told = inventory::told(&case).replace("tests/inventory/", "");
-        if !told.starts_with("accepted") {
-            row(&about(&case), &format!("error: {told}"), "2");
-        }
-    }
-    for case in golden::cases("cli") {
-        let expected =
-            fs::read_to_string(case.with_extension("txt")).unwrap_or_else(|_| cli::transcript(&case));
-        let (code, rest) = expected.split_once('\n').unwrap_or_default();
-        if let (code @ ("1" | "2" | "3" | "5"), Some((_, told))) =
-            (code.trim_start_matches("exit code "), rest.split_once("-- stderr\n"))
-        {
-            let told: Vec<&str> = told.lines().take_while(|line| !line.starts_with("Usage")).collect();
-            row(&about(&case), told.join("\n").trim(), code);
-        }
-    }
-    for case in golden::cases("plan") {
-        let expected = fs::read_to_string(case.with_extension("txt")).unwrap_or_default();
-        if expected.starts_with("refused:") {
-            row(&about(&case), &expected, "3");
-        }
-    }
-    assert!(rows > 80, "{rows} rows");
-    let page = fs::read_to_string("docs/errors.md").unwrap();
-    let (before, rest) = page.split_once(BEGIN).expect("the page has the first mark");
-    let (_, after) = rest.split_once(END).expect("the page has the second mark");
-    golden::check("docs/errors.md", &format!("{before}{BEGIN}\n{table}\n{END}{after}"));
-}
-
-/// The first line of a case, which says what it is about.
-fn about(case: &Path) -> String {
-    let text = fs::read_to_string(case).unwrap();
-    let first = text.lines().next().unwrap_or_default();
-    first.strip_prefix("# ").unwrap_or("An empty file.").to_owned()
-}
-
-fn escaped(line: &str) -> String {
-    let mut text = String::new();
-    for c in line.replace("  ", "\u{a0}\u{a0}").chars() {
-        match c {
-            '`' | '|' | '<' | '>' | '*' | '_' | '[' | ']' | '&' => text += &format!("&#{};", u32::from(c)),
-            c => text.push(c),
-        }
-    }
-    text
 }

@@ -127,8 +127,8 @@ fn every_drill_has_the_report_that_is_written_down() {
 
 #[test]
 fn the_picture_of_a_drill_is_as_written_down() {
-    let report = run(&read(Path::new("tests/drill/power-off.yaml"))).report();
-    golden::check("tests/expected/drill.svg", &picture::svg(&report));
+    let report = run(&read(Path::new("tests/data/drill/power-off.yaml"))).report();
+    golden::check("tests/data/expected/drill.svg", &picture::svg(&report));
 }
 
 /// Every key of the report is explained on its page.
@@ -150,7 +150,7 @@ fn every_key_of_a_report_is_documented() {
             _ => {}
         }
     }
-    let report = run(&read(Path::new("tests/drill/power-off.yaml"))).report();
+    let report = run(&read(Path::new("tests/data/drill/power-off.yaml"))).report();
     let mut found = Vec::new();
     keys(&serde_json::to_value(report).unwrap(), &mut found);
     let page = std::fs::read_to_string("docs/drill.md").unwrap();

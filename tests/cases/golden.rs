@@ -8,7 +8,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use similar::TextDiff;
 
-/// Runs `make` on every `.yaml` file of `tests/<directory>`, and compares what it says with the `.txt` beside it.
+/// Where all of it lies.
+const DATA: &str = "tests/data";
+
+/// Runs `make` on every `.yaml` file of `tests/data/<directory>`, and compares what it says with the `.txt` beside it.
 /// All cases run, however many fail. `CASE=two-prim` runs those whose name contains that.
 pub(crate) fn each(directory: &str, make: impl Fn(&Path) -> String + Sync) {
     let cases = cases(directory);
@@ -41,15 +44,15 @@ pub(crate) fn each(directory: &str, make: impl Fn(&Path) -> String + Sync) {
     assert!(failures.is_empty(), "\n{failures}");
 }
 
-/// The cases in `tests/<directory>`, by name.
+/// The cases in `tests/data/<directory>`, by name.
 pub(crate) fn cases(directory: &str) -> Vec<PathBuf> {
     let cases = with_extension(directory, "yaml");
-    assert!(!cases.is_empty(), "tests/{directory} has no case");
+    assert!(!cases.is_empty(), "{DATA}/{directory} has no case");
     cases
 }
 
 fn with_extension(directory: &str, extension: &str) -> Vec<PathBuf> {
-    let entries = fs::read_dir(Path::new("tests").join(directory)).unwrap();
+    let entries = fs::read_dir(Path::new(DATA).join(directory)).unwrap();
     let mut paths: Vec<PathBuf> = entries
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.extension().is_some_and(|it| it == extension))

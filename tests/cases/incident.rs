@@ -1,4 +1,4 @@
-//! Stories of failovers, told from journals. The journals are real ones, collected in a laboratory; where a case says
+//! Stories of failovers, told from journals. The journals are real ones, collected in a lab; where a case says
 //! so, their clocks were set apart by hand.
 
 use std::collections::BTreeMap;

@@ -2,13 +2,18 @@
 
 use std::path::Path;
 
-use cluster::inventory::Inventory;
+use cluster::inventory::{Inventory, Problems};
 
 use crate::golden;
 
-/// What a person is told of the file.
+/// What a person is told of the file, which is named without its directory.
 pub(crate) fn told(path: &Path) -> String {
-    match Inventory::read(path) {
+    let directory = format!("{}/", path.parent().unwrap().display());
+    say(Inventory::read(path)).replace(&directory, "")
+}
+
+fn say(read: Result<Inventory, Problems>) -> String {
+    match read {
         Ok(inventory) if inventory.warnings.is_empty() => "accepted\n".into(),
         Ok(inventory) => format!("accepted\nwarning: {}\n", inventory.warnings.join("\nwarning: ")),
         Err(problems) => format!("{problems}\n"),
@@ -28,11 +33,11 @@ fn a_refusal_names_file_and_hint_and_never_a_password() {
         if told.starts_with("accepted") {
             continue;
         }
-        for problem in told.split("\ntests/") {
-            let problem = problem.trim_start_matches("tests/");
-            assert!(problem.starts_with("inventory/"), "no file: {problem}");
-            assert!(problem.contains("\n  hint: "), "no hint: {problem}");
+        let file = format!("{}:", case.file_name().unwrap().display());
+        for problem in told.split_inclusive("\n  hint: ").filter(|it| it.ends_with("hint: ")) {
+            assert!(problem.contains(&file), "no file: {told}");
         }
+        assert_eq!(told.matches(&file).count(), told.matches("\n  hint: ").count(), "no hint: {told}");
     }
 }
 
@@ -41,7 +46,8 @@ fn the_inventories_that_come_with_the_program_are_valid() {
     for (name, warnings) in [
         ("lab", &[][..]),
         ("existing-hosts", &[][..]),
-        ("digitalocean", &["the password of `postgres` is weak (6 characters)"][..]),
+        ("digitalocean", &[][..]),
+        ("tutorial", &["the password of `postgres` is weak (6 characters)"][..]),
     ] {
         let path = format!("inventories/{name}.yaml");
         let inventory = Inventory::read(Path::new(&path)).unwrap_or_else(|problems| panic!("{problems}"));

@@ -1,5 +1,5 @@
 //! A model of the world: what each step does to the facts, and what it needs to find. It plays state transitions
-//! only; that the scripts do the same on real hosts is for the laboratory's tests to show.
+//! only; that the scripts do the same on real hosts is for the lab's tests to show.
 //!
 //! A step whose ground is not there, or that would touch data it must not, is a panic: the plan was wrong.
 
@@ -105,7 +105,7 @@ impl Model {
             let wanted: Vec<Wish> = again.steps.iter().flat_map(Step::wishes).collect();
             for step in steps.iter().filter(|step| step.phase != Phase::Reach) {
                 for wish in step.wishes() {
-                    assert!(!wanted.contains(&wish), "`{wish}` was done and did not take effect");
+                    assert!(!wanted.contains(&wish), "`{wish}` succeeded but had no effect");
                 }
             }
         }

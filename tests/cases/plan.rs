@@ -22,7 +22,7 @@ use crate::model::{How, Model};
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Case {
-    /// `droplets` or `existing`: the inventory in `tests/plan/base` that is begun with.
+    /// `droplets` or `existing`: the inventory in `tests/data/plan/base` that is begun with.
     #[serde(default = "droplets")]
     base: String,
     /// Merged over it.
@@ -122,7 +122,7 @@ fn inventory(yaml: &Value) -> Inventory {
 
 /// The base inventory of that name.
 pub(crate) fn base(name: &str) -> Value {
-    let text = std::fs::read_to_string(format!("tests/plan/base/{name}.yml")).unwrap();
+    let text = std::fs::read_to_string(format!("tests/data/plan/base/{name}.yml")).unwrap();
     serde_yaml::from_str(&text).unwrap()
 }
 

@@ -1,4 +1,4 @@
-//! What the probe script prints, as facts. The outputs were recorded on hosts of the laboratory.
+//! What the probe script prints, as facts. The outputs were recorded on hosts of the lab.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use cluster_contract::marker::DataStage;
 use proptest::prelude::*;
 
 fn recorded(name: &str) -> String {
-    fs::read_to_string(format!("tests/probe/{name}.out")).unwrap()
+    fs::read_to_string(format!("tests/data/probe/{name}.out")).unwrap()
 }
 
 #[test]

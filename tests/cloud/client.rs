@@ -124,7 +124,7 @@ async fn the_wait_that_is_asked_for_is_kept_and_told() {
     bench.client.account().await.unwrap();
     assert!(started.elapsed() >= millis(1000));
     let told: Vec<String> = bench.notices.lock().unwrap().iter().map(Notice::to_string).collect();
-    assert_eq!(told, ["DigitalOcean asks us to wait 1 s (rate limit)"]);
+    assert_eq!(told, ["rate limit: DigitalOcean asks to wait 1 s"]);
 }
 
 #[tokio::test]
@@ -182,7 +182,7 @@ async fn a_missing_scope_is_named() {
     let error = client(&bench.url, FAILOVER).create_droplet(&spec("pg1")).await.unwrap_err();
     assert_eq!(error.status(), Some(403));
     assert_eq!(error.hint().unwrap(), "the token needs the scope droplet:create");
-    assert!(error.to_string().contains("POST /v2/droplets was answered with 403"), "{error}");
+    assert!(error.to_string().contains("POST /v2/droplets failed with HTTP 403"), "{error}");
 }
 
 #[tokio::test]
@@ -215,7 +215,7 @@ async fn no_error_and_no_notice_shows_the_token() {
 #[tokio::test]
 async fn plain_http_is_for_loopback_only() {
     let error = Client::new("http://api.digitalocean.com", OPERATOR.into()).unwrap_err();
-    assert!(error.to_string().contains("plain http would show the token"), "{error}");
+    assert!(error.to_string().contains("plain http would expose the token"), "{error}");
     assert!(Client::new("http://127.0.0.1:1", OPERATOR.into()).is_ok());
     assert!(Client::new("https://api.digitalocean.com", OPERATOR.into()).is_ok());
     assert!(matches!(Client::new("https://api.digitalocean.com", "".into()), Err(Error::Token)));

@@ -188,7 +188,7 @@ async fn a_wait_ends_at_its_deadline_and_says_what_it_saw() {
 async fn user_data_that_would_be_refused_is_not_sent() {
     let bench = Bench::new().await;
     for (data, complaint) in [
-        ("x".repeat(65_537), "has 65537 bytes; 65536 is the most"),
+        ("x".repeat(65_537), "has 65537 bytes; the limit is 65536"),
         ("#cloud-config\n# caf\u{e9}".into(), "(line 2)"),
     ] {
         let mut spec = spec("pg1");

@@ -62,7 +62,7 @@ async fn each_mistake_is_told_with_place_and_hint() {
                 region: setting("r", "ams3"),
                 ..wanted()
             },
-            "nodes.pg1.size: size so-2vcpu-16gb cannot be had in ams3 (it is available in: nyc1, fra1)",
+            "nodes.pg1.size: size so-2vcpu-16gb is not available in ams3 (available in: nyc1, fra1)",
         ),
         (
             Wanted { sizes: vec![setting("provider.size", "s-1vcpu-2g")], ..wanted() },
@@ -70,19 +70,19 @@ async fn each_mistake_is_told_with_place_and_hint() {
         ),
         (
             Wanted { new_droplets: 26, ..wanted() },
-            "account: 26 more droplets are needed; the account has 0 and may have 25 (delete some ",
+            "account: 26 more droplets are needed; the account has 0, and its limit is 25 (delete unused ",
         ),
         (
             Wanted { new_addresses: 4, ..wanted() },
-            "account: 4 more floating IPs are needed; the account has 0 and may have 3 (delete some ",
+            "account: 4 more floating IPs are needed; the account has 0, and its limit is 3 (delete unused ",
         ),
         (
             Wanted { vpc: Some(setting("provider.vpc", "nonesuch")), ..wanted() },
-            "provider.vpc: VPC nonesuch does not exist (in fra1 there are: 760e09ef-",
+            "provider.vpc: VPC nonesuch does not exist (the VPCs in fra1 are: 760e09ef-",
         ),
         (
             Wanted { vpc: vpc_of("ams3"), ..wanted() },
-            "is in ams3, not in fra1 (name one of this region, or none for the region's default)",
+            "is in ams3, not in fra1 (name a VPC of this region, or leave the key out for the region's default)",
         ),
     ];
     for (wanted, expected) in table {
@@ -99,7 +99,7 @@ async fn an_account_that_is_locked_is_told() {
     let found = problems(&bench, &wanted()).await;
     assert_eq!(
         found,
-        ["account: the account is locked: Please contact support. (DigitalOcean's support unlocks it)"]
+        ["account: the account is locked: Please contact support. (ask DigitalOcean's support to unlock it)"]
     );
 }
 
@@ -110,7 +110,7 @@ async fn existing_droplets_count_against_the_limit() {
     bench.lab.set(|settings| settings.limits.droplets = 3);
     let found = problems(&bench, &wanted()).await;
     assert!(
-        found[0].starts_with("account: 3 more droplets are needed; the account has 1 and may have 3"),
+        found[0].starts_with("account: 3 more droplets are needed; the account has 1, and its limit is 3"),
         "{found:?}"
     );
     let found = problems(&bench, &Wanted { new_droplets: 2, ..wanted() }).await;

@@ -1,7 +1,15 @@
-//! Applications that take every connection that they can get.
+//! Applications: some take every connection that they can get, others come back as soon as they are thrown out.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio_postgres::NoTls;
+
+/// How long one waits before it tries again, and for how long it tries.
+const AGAIN: Duration = Duration::from_millis(200);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Their connections; they end when it is dropped.
 pub(crate) struct Crowd {
@@ -14,9 +22,7 @@ impl Crowd {
     pub(crate) fn take(host: &str, password: &SecretString) -> Crowd {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let mut config = tokio_postgres::Config::new();
-        config.host(host).user("cluster").dbname("cluster").password(password.expose_secret());
-        config.application_name("crowd");
+        let config = config(host, password);
         let clients = runtime.block_on(async {
             let mut clients = Vec::new();
             while let Ok((client, connection)) = config.connect(NoTls).await {
@@ -33,4 +39,58 @@ impl Crowd {
     pub(crate) fn count(&self) -> usize {
         self.clients.len()
     }
+}
+
+/// Clients with a connection each, which is made anew whenever it ends. They go when it is dropped.
+pub(crate) struct Pool {
+    connected: Arc<AtomicUsize>,
+    _runtime: tokio::runtime::Runtime,
+}
+
+impl Pool {
+    /// Starts `count` of them, and waits until all are connected.
+    pub(crate) fn connect(host: &str, password: &SecretString, count: usize) -> Result<Pool, String> {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let connected = Arc::new(AtomicUsize::new(0));
+        for _ in 0..count {
+            let (config, connected) = (config(host, password), connected.clone());
+            runtime.spawn(async move {
+                loop {
+                    // Dropping the client would end the connection.
+                    if let Ok(Ok((_client, connection))) =
+                        tokio::time::timeout(PATIENCE, config.connect(NoTls)).await
+                    {
+                        connected.fetch_add(1, Ordering::Relaxed);
+                        let _ = connection.await;
+                        connected.fetch_sub(1, Ordering::Relaxed);
+                    }
+                    tokio::time::sleep(AGAIN).await;
+                }
+            });
+        }
+        let pool = Pool { connected, _runtime: runtime };
+        pool.all_within(count, Duration::from_secs(60))?;
+        Ok(pool)
+    }
+
+    /// Waits until this many are connected. How long that took, in seconds.
+    pub(crate) fn all_within(&self, count: usize, limit: Duration) -> Result<f64, String> {
+        let begun = std::time::Instant::now();
+        while self.connected.load(Ordering::Relaxed) < count {
+            if begun.elapsed() > limit {
+                let connected = self.connected.load(Ordering::Relaxed);
+                return Err(format!("{connected} of {count} clients are connected after {limit:?}"));
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(begun.elapsed().as_secs_f64())
+    }
+}
+
+fn config(host: &str, password: &SecretString) -> tokio_postgres::Config {
+    let mut config = tokio_postgres::Config::new();
+    config.host(host).user("cluster").dbname("cluster").password(password.expose_secret());
+    config.application_name("crowd").tcp_user_timeout(Duration::from_secs(3));
+    config
 }

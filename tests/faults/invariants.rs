@@ -16,7 +16,7 @@ const PROMOTES: Event = Event::JobBegun { job: Some(JobKind::Promote) };
 pub(crate) struct Entry {
     /// Whose.
     pub(crate) node: String,
-    /// When, on the clock that all hosts of a laboratory share; what happened; and how it is told.
+    /// When, on the clock that all hosts of a lab share; what happened; and how it is told.
     pub(crate) line: Line,
 }
 

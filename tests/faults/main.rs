@@ -1,17 +1,17 @@
 //! The fault matrix on hosts that boot: `make faults`, `make chaos`, `make faults-times`, `make faults-stock`. All need
-//! root and make a laboratory of their own, so they are ignored unless asked for.
+//! root and make a lab of their own, so they are ignored unless asked for.
 
-#[path = "../hosts/harness.rs"]
-#[allow(dead_code, unused_imports, reason = "the tests of the whole way use more of it")]
-mod harness;
 #[path = "../lease/random.rs"]
 mod random;
+#[path = "../support/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "the tests of the whole way use more of it")]
+mod support;
 
 mod chaos;
 mod crowd;
 mod fault;
 mod invariants;
-mod laboratory;
+mod lab;
 mod matrix;
 mod pair;
 mod rows;
@@ -28,7 +28,7 @@ use std::str::FromStr;
 use matrix::Row;
 use stage::{Stage, Third};
 
-/// The laboratory of these tests. `FAULTS_LAB` makes it another one, so that two runs can stand side by side.
+/// The lab of these tests. `FAULTS_LAB` makes it another one, so that two runs can stand side by side.
 const LAB: u8 = 64;
 /// That of repmgr as it comes.
 const STOCK_LAB: u8 = 65;
@@ -65,7 +65,7 @@ fn the_short_part_tests_every_promise() {
 }
 
 #[test]
-#[ignore = "needs root and a laboratory"]
+#[ignore = "needs root and a lab"]
 fn every_promise_in_five_minutes() {
     let stage = Stage::set(number("FAULTS_LAB", LAB), Third::Witness);
     let rows: Vec<_> = SHORT.iter().map(|name| rows::named(name)).collect();
@@ -73,28 +73,28 @@ fn every_promise_in_five_minutes() {
 }
 
 #[test]
-#[ignore = "needs root and a laboratory"]
+#[ignore = "needs root and a lab"]
 fn the_matrix() {
     let stage = Stage::set(number("FAULTS_LAB", LAB), Third::Witness);
     matrix::play_all(&stage, &chosen());
 }
 
 #[test]
-#[ignore = "needs root and a laboratory"]
+#[ignore = "needs root and a lab"]
 fn two_data_nodes_alone() {
     pair::play(Stage::set(number("FAULTS_LAB", LAB), Third::None));
 }
 
 /// `RUNS` failovers with three data nodes.
 #[test]
-#[ignore = "needs root and a laboratory"]
+#[ignore = "needs root and a lab"]
 fn three_data_nodes_under_load() {
     trio::play(&Stage::set(number("FAULTS_LAB", LAB), Third::Standby), number("RUNS", 20));
 }
 
 /// Seeds `FROM` to `FROM + SEEDS - 1`, but for those that have passed.
 #[test]
-#[ignore = "needs root and a laboratory"]
+#[ignore = "needs root and a lab"]
 fn random_schedules() {
     let stage = Stage::set(number("FAULTS_LAB", LAB), Third::Witness);
     chaos::play_all(&stage, number("FROM", 1), number("SEEDS", 30));
@@ -102,7 +102,7 @@ fn random_schedules() {
 
 /// `RUNS` of each series, or of those that `SERIES` names.
 #[test]
-#[ignore = "needs root and a laboratory"]
+#[ignore = "needs root and a lab"]
 fn time_series() {
     let stage = Stage::set(number("FAULTS_LAB", LAB), Third::Witness);
     times::play(&stage, &times::chosen(), number("RUNS", 10));
@@ -110,7 +110,7 @@ fn time_series() {
 
 /// Red on purpose: the same checks on repmgr alone, with `RUNS` of each time.
 #[test]
-#[ignore = "needs root and a laboratory"]
+#[ignore = "needs root and a lab"]
 fn repmgr_alone_breaks_the_promises() {
     let stage = Stage::set(STOCK_LAB, Third::Witness);
     stock::breaks(&stage, number("RUNS", 3));

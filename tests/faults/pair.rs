@@ -5,8 +5,8 @@ use std::time::Duration;
 use cluster_node::clock;
 
 use crate::fault::Fault;
-use crate::harness::PREPARED;
 use crate::stage::{Stage, Third, nodes};
+use crate::support::PREPARED;
 use crate::trial::{PROMOTED, REDUNDANT};
 
 pub(crate) fn play(mut stage: Stage) {

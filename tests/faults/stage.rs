@@ -1,4 +1,4 @@
-//! The stage: one laboratory, one cluster, one writer, and many faults on it, one after the other.
+//! The stage: one lab, one cluster, one writer, and many faults on it, one after the other.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -11,11 +11,11 @@ use cluster_node::clock;
 use serde_json::{Value, json};
 
 use crate::fault::Fault;
-use crate::harness::{Lab, PREPARED, block_on};
 use crate::invariants::Entry;
+use crate::support::{Lab, PREPARED, block_on};
 use crate::writer::{ADDRESS, Attempt, Outcome, Pace, Target, Writer};
 
-/// The delay of the laboratory's API when an address is moved.
+/// The delay of the lab's API when an address is moved.
 const ASSIGN_MILLIS: u64 = 2_000;
 /// A line of a journal says when, on the clock of all hosts.
 const JOURNAL: &str =
@@ -31,9 +31,9 @@ pub(crate) struct Host {
     pub(crate) witness: bool,
 }
 
-/// A laboratory with a cluster and a writer.
+/// A lab with a cluster and a writer.
 pub(crate) struct Stage {
-    // Stopped before the laboratory is.
+    // Stopped before the lab is.
     pub(crate) writer: Writer,
     pub(crate) lab: Lab,
     pub(crate) inventory: String,
@@ -66,13 +66,13 @@ pub(crate) fn nodes(third: Third) -> String {
         Third::Standby => "  - {name: pg3, id: 3, role: standby}\n",
     };
     format!(
-        "postgresql:\n  version: 15\nclient_tls: false\nnodes:\n  - {{name: pg1, id: 1, role: primary}}\n  \
+        "postgresql:\n  version: 15\n  settings: {{max_connections: 600}}\nclient_tls: false\nnodes:\n  - {{name: pg1, id: 1, role: primary}}\n  \
          - {{name: pg2, id: 2, role: standby}}\n{third}"
     )
 }
 
 impl Stage {
-    /// Makes all of it. `number` is the laboratory's.
+    /// Makes all of it. `number` is the lab's.
     pub(crate) fn set(number: u8, third: Third) -> Stage {
         let lab = Lab::start(number, PREPARED);
         lab.set(&json!({"times": {"assign": ASSIGN_MILLIS}}));

@@ -41,7 +41,7 @@ pub(crate) struct Attempt {
     pub(crate) target: Arc<str>,
     /// The row.
     pub(crate) sequence: i64,
-    /// When it began, on the clock that all hosts of a laboratory share.
+    /// When it began, on the clock that all hosts of a lab share.
     pub(crate) begun: Millis,
     /// When it ended.
     pub(crate) ended: Millis,

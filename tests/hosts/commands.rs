@@ -7,13 +7,13 @@ use cluster::check;
 use cluster_cloud::droplet::Power;
 use serde_json::{Value, json};
 
-use super::harness::{Lab, PREPARED, Run, block_on};
+use super::support::{Lab, PREPARED, Run, block_on};
 use super::{demo, node};
 
 /// Twice what a failover takes at most: what has not happened by then does not happen.
 const NOTHING_HAPPENS: Duration = Duration::from_secs(20);
 
-/// A laboratory with a cluster that works.
+/// A lab with a cluster that works.
 struct Stage {
     lab: Lab,
     inventory: String,
@@ -132,7 +132,7 @@ fn serves(name: &str) -> impl Fn(&Value) -> bool {
 }
 
 #[test]
-#[ignore = "needs root and a laboratory"]
+#[ignore = "needs root and a lab"]
 fn a_pause_holds_a_switchover_moves_and_a_failover_is_told() {
     let stage = Stage::set(8);
     a_switchover_and_back(&stage);
@@ -144,8 +144,8 @@ fn a_pause_holds_a_switchover_moves_and_a_failover_is_told() {
 
 fn a_switchover_and_back(stage: &Stage) {
     stage.refuses("switchover pg9", 2, &["the inventory has no node `pg9`", "pg1, pg2, pg3"]);
-    stage.refuses("switchover pg3", 3, &["pg3 is the witness: it has no data", "name a data node"]);
-    stage.refuses("switchover pg1", 3, &["pg1 takes writes already"]);
+    stage.refuses("switchover pg3", 3, &["pg3 is the witness and holds no data", "name a data node"]);
+    stage.refuses("switchover pg1", 3, &["pg1 is already the primary"]);
     assert_eq!(stage.healthy()["primary"], "pg1");
 
     stage.write("pg1", "a");
@@ -178,9 +178,12 @@ fn told(run: &Run, paused: bool, changed: bool) {
 fn a_killed_primary_in_a_pause(stage: &Stage) {
     told(&stage.says("pause --json", 0, &[]), true, true);
     told(&stage.says("pause --json", 0, &[]), true, false);
-    stage.says("pause", 0, &["pg1: was paused already", "nothing fails over until `cluster resume`"]);
-    let loud =
-        ["PAUSED on pg1, pg2, pg3 since ", "`cluster resume` ends it", "failover: off: no standby streams"];
+    stage.says("pause", 0, &["pg1: already paused", "no failover until `cluster resume`"]);
+    let loud = [
+        "PAUSED on pg1, pg2, pg3 since ",
+        "`cluster resume` ends the pause",
+        "failover: off: every streaming standby is paused",
+    ];
     stage.says("status", 4, &loud);
     let status = stage.status();
     assert_eq!((&status["paused"], &status["healthy"]), (&json!(true), &json!(false)));
@@ -200,7 +203,7 @@ fn a_killed_primary_in_a_pause(stage: &Stage) {
     stage.wait_for(5, stands_still);
     stage.all_the_while(stands_still);
     stage.refuses("failover", 3, &["the cluster is paused", "`cluster resume`"]);
-    stage.refuses("failover pg2 --force --yes", 3, &["pg2 is paused, and would not promote"]);
+    stage.refuses("failover pg2 --force --yes", 3, &["pg2 is paused and would not promote"]);
     let before = stage.lab.sql("pg2", "postgres", "select pg_postmaster_start_time()");
     stage.says("up", 1, &["paused on pg1, pg2, pg3", "`cluster resume` ends the pause"]);
     assert!(stands_still(&stage.status()), "{:#}", stage.status());
@@ -212,7 +215,7 @@ fn a_killed_primary_in_a_pause(stage: &Stage) {
     println!("resume to pg1: {:.1} s", took.as_secs_f64());
     assert_eq!(node(&status, "pg1")["timeline"], timeline, "nobody was promoted");
     told(&stage.says("resume --json", 0, &[]), false, false);
-    stage.says("resume", 0, &["pg1: was not paused"]);
+    stage.says("resume", 0, &["pg1: not paused"]);
     assert_eq!(stage.healthy()["paused"], false);
     assert_eq!(stage.words("pg1"), "a b");
 }
@@ -247,7 +250,7 @@ fn a_failover_is_explained(stage: &Stage) {
     parts_make_the_whole(&story["incident"], seen);
     let parts = ["failover: pg1 to pg2", "detect", "decide", "promote", "move the address", "writes after "];
     stage.says("explain", 0, &parts);
-    stage.says("explain", 0, &["the provider says that pg1 is off", "without the journal of pg1: "]);
+    stage.says("explain", 0, &["the provider reports that pg1 is off", "the journal of pg1 is missing: "]);
 
     // The same story, once everybody can tell his part.
     stage.lab.power("pg1", Power::On);
@@ -295,13 +298,13 @@ fn a_primary_that_is_lost_in_a_pause(stage: &Stage) {
     stage.wait_for(60, |status| has_problem(status, mixed));
     stage.all_the_while(|status| node(status, "pg2")["state"] == "stopped" && status["primary"] == "pg1");
     stage.says("status", 4, &[mixed, "(not on pg1, not on pg3)"]);
-    stage.says("resume", 0, &["pg1: was not paused", "pg2: resumed", "pg3: was not paused"]);
+    stage.says("resume", 0, &["pg1: not paused", "pg2: resumed", "pg3: not paused"]);
     assert_eq!(stage.healthy()["primary"], "pg1");
     assert_eq!((stage.recovers("pg2"), stage.words("pg2")), ("t".into(), "a b".into()));
 }
 
 #[test]
-#[ignore = "needs root and a laboratory"]
+#[ignore = "needs root and a lab"]
 fn a_node_rejoins_by_hand_and_takes_over_by_force() {
     let stage = Stage::set(9);
     a_rejoin_that_makes_no_sense(&stage);
@@ -367,7 +370,11 @@ fn a_damaged_standby_is_cloned_anew(stage: &Stage) {
         let (status, _) = stage.wait_for(30, |status| node(status, "pg2")["state"] == "stopped");
         assert_eq!(status["primary"], "pg1");
         // Its guard tries to start it: the server without its map runs, and answers nobody.
-        stage.refuses("rejoin pg2", 3, &["it is a standby", "`--clone` makes its data anew, beside the old"]);
+        stage.refuses(
+            "rejoin pg2",
+            3,
+            &["this node is a standby", "--clone replaces its data with a fresh clone"],
+        );
         stage.says("rejoin pg2 --clone", 0, &["pg2 streams from pg1 ("]);
         assert_eq!(stage.healthy()["primary"], "pg1");
         assert_eq!((stage.recovers("pg2"), stage.words("pg2")), ("t".into(), "a".into()));
@@ -463,7 +470,7 @@ fn a_clone_keeps_what_lies_elsewhere_apart(stage: &Stage) {
     stage.wait_for(60, |status| node(status, "pg2")["state"] == "streaming");
     // And so is what somebody else has called by our names.
     stage.lab.ssh("pg2", "sed -i /apart/d /var/lib/cluster/vacated");
-    stage.says("rejoin pg2 --clone", 1, &["/srv/apart.cluster-old is in its way"]);
+    stage.says("rejoin pg2 --clone", 1, &["/srv/apart.cluster-old is in the way"]);
     stage.lab.ssh("pg2", "rm -r /srv/apart.cluster-old");
     stage.says("rejoin pg2 --clone", 0, &["pg2 streams from pg1 ("]);
     assert_eq!(stage.lab.sql("pg2", "app", "select number from elsewhere").trim(), "1");
@@ -477,7 +484,7 @@ fn force_where_a_majority_is_there(stage: &Stage) {
         &["pg1 takes writes: there is nothing to fail over from", "`cluster switchover`"],
     );
     stage.refuses("failover pg9 --force --yes", 2, &["the inventory has no node `pg9`", "pg1, pg2, pg3"]);
-    stage.refuses("failover pg3 --force --yes", 3, &["pg3 is the witness: it has no data"]);
+    stage.refuses("failover pg3 --force --yes", 3, &["pg3 is the witness and holds no data"]);
     stage.refuses("failover pg2 --force --yes", 3, &["pg1 takes writes", "`cluster switchover`"]);
     assert_eq!(stage.healthy()["primary"], "pg1");
 }
@@ -488,10 +495,10 @@ fn lose_the_majority(stage: &Stage) {
     stage.lab.power("pg1", Power::Off);
 }
 
-const FORCED: &str = "pg2 took over BY FORCE, and no majority has granted it since";
+const FORCED: &str = "pg2 took over BY FORCE and has had no majority since";
 
 fn force(stage: &Stage) {
-    stage.says("failover pg2 --force --yes", 0, &["pg2 takes writes by force ("]);
+    stage.says("failover pg2 --force --yes", 0, &["pg2 takes writes, by force ("]);
     let status = stage.status();
     assert_eq!((&status["primary"], &status["holder"]), (&json!("pg2"), &json!("pg2")), "{status:#}");
     assert_eq!(stage.recovers("pg2"), "f");
@@ -501,21 +508,17 @@ fn force(stage: &Stage) {
 fn a_majority_is_lost(stage: &Stage) {
     lose_the_majority(stage);
     stage.all_the_while(|status| status["primary"].is_null() && node(status, "pg2")["role"] == "standby");
-    stage.refuses("failover", 3, &["1 of 3 guards can be reached", "`cluster failover NODE --force`"]);
+    stage.refuses("failover", 3, &["1 of 3 guards are reachable", "`cluster failover NODE --force`"]);
     // Nobody to ask: what it may cost is told, and nothing is done.
     let costs = [
-        "pg2 is made primary by force:",
+        "pg2 will be forced to become primary:",
         "it has WAL up to ",
-        "pg1 is off. What it had and pg2 never got is set aside when it rejoins",
-        "until a majority of the nodes is back nothing fails over from pg2",
-        "there is nobody to ask",
+        "pg1 is off. Transactions that pg2 never received are set aside when pg1 rejoins",
+        "until a majority of the nodes is back, there is no failover from pg2",
+        "cannot ask for confirmation",
     ];
     stage.refuses("failover pg2 --force", 3, &costs);
-    stage.refuses(
-        "failover pg1 --force --yes",
-        3,
-        &["pg1: its droplet is off", "name a node that can be reached"],
-    );
+    stage.refuses("failover pg1 --force --yes", 3, &["pg1: its droplet is off", "name a reachable node"]);
     assert_eq!(stage.recovers("pg2"), "t", "nothing was changed");
     force(stage);
     assert_eq!(stage.answers(), "pg2");
@@ -537,7 +540,7 @@ fn a_majority_is_lost(stage: &Stage) {
     println!("power on to health: {:.1} s", begun.elapsed().as_secs_f64());
     assert!(!stage.says("status", 0, &["healthy"]).stdout.contains("BY FORCE"));
     assert_eq!((stage.recovers("pg1"), stage.words("pg1")), ("t".into(), "a b".into()));
-    stage.says("explain", 0, &["failover by force: pg1 to pg2"]);
+    stage.says("explain", 0, &["forced failover: pg1 to pg2"]);
     stage.says("switchover pg1", 0, &["pg1 takes writes ("]);
     assert_eq!(stage.healthy()["primary"], "pg1");
 }
@@ -578,15 +581,15 @@ fn a_majority_comes_back_without_the_forced_one(stage: &Stage) {
     stage.write("pg1", "majority");
 
     stage.lab.ssh("pg2", "nft delete table inet test_cut");
-    let kept = "pg2: took writes beside another primary; its data is kept";
+    let kept = "pg2: took writes while another node was primary; its data is kept";
     // Both kept the address; the one that is left looks after it every 15 s.
     let (_, took) = stage.wait_for(60, |status| serves("pg1")(status) && has_problem(status, kept));
     println!("the forced one gave way after {:.1} s", took.as_secs_f64());
     stage.all_the_while(|status| {
         serves("pg1")(status) && node(status, "pg2")["state"] == "stopped" && has_problem(status, kept)
     });
-    stage.says("status", 4, &[kept, "`cluster rejoin pg2` gives it up"]);
-    stage.refuses("rejoin pg2", 3, &["there is nobody to ask"]);
+    stage.says("status", 4, &[kept, "given it up with `cluster rejoin pg2`"]);
+    stage.refuses("rejoin pg2", 3, &["cannot ask for confirmation"]);
     stage.says("status", 4, &[kept]);
     stage.says("rejoin pg2 --yes", 0, &["pg2 streams from pg1 ("]);
     assert_eq!(stage.healthy()["primary"], "pg1");

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use super::harness::{Lab, PREPARED, Run};
+use super::support::{Lab, PREPARED, Run};
 use super::{demo, existing_inventory, node};
 
 /// Which faults are drilled: all, or those that `CLUSTER_TEST_DRILLS` names (`crash,isolate`).
@@ -55,7 +55,7 @@ fn stopped(lab: &Lab, inventory: &str, fault: &str, signal: Signal) -> Run {
 }
 
 #[test]
-#[ignore = "needs root and a laboratory"]
+#[ignore = "needs root and a lab"]
 fn every_drill_ends_well_and_puts_everything_back() {
     let lab = Lab::start(63, PREPARED);
     let inventory = lab.inventory("demo.yaml", PREPARED, &demo(15));

@@ -9,8 +9,8 @@ use cluster::check;
 use cluster_cloud::droplet::Power;
 use serde_json::Value;
 
-use super::harness::{Lab, PREPARED, block_on};
 use super::node;
+use super::support::{Lab, PREPARED, block_on};
 
 const THREE: &str = "postgresql:\n  version: 15\nnodes:
   - {name: pg1, id: 1, role: primary}
@@ -64,7 +64,7 @@ fn members(lab: &Lab, nodes: &[&str]) -> Vec<(u64, Vec<String>)> {
 /// Two nodes in one edit, a run that is killed between two guards, and then two servers lost at once: three of five are
 /// a majority, and one of the new ones is primary.
 #[test]
-#[ignore = "needs root and a laboratory"]
+#[ignore = "needs root and a lab"]
 fn two_nodes_are_added_one_at_a_time_and_two_may_then_be_lost() {
     let all = ["pg1", "pg2", "pg3", "pg4", "pg5"];
     let lab = Lab::start(23, PREPARED);
@@ -78,7 +78,7 @@ fn two_nodes_are_added_one_at_a_time_and_two_may_then_be_lost() {
     let plan = lab.cluster(&["plan", "-i", &inventory]).stdout;
     assert!(plan.contains("add a vote, one node at a time, on pg4, pg5"), "{plan}");
     // Killed when the first newcomer and the primary know of each other, and the next is about to be told.
-    lab.cluster_killed_at(&["up", "-i", &inventory], "pg2      take up members 1");
+    lab.cluster_killed_at(&["up", "-i", &inventory], "pg2      apply membership 1");
     let run = lab.cluster(&["up", "-i", &inventory]).ok();
     println!("{}", run.stderr);
     healthy();
@@ -94,7 +94,7 @@ fn two_nodes_are_added_one_at_a_time_and_two_may_then_be_lost() {
     let refused = lab.cluster(&["up", "-i", &inventory]);
     assert_eq!(refused.code, 3, "{}", refused.stderr);
     assert!(
-        refused.stderr.contains("pg4 is a node of the cluster, and is not in the inventory"),
+        refused.stderr.contains("pg4 is a node of the cluster but is not in the inventory"),
         "{}",
         refused.stderr
     );

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::harness::{Lab, PREPARED};
+use super::support::{Lab, PREPARED};
 use super::{demo, moments, node};
 
 fn made(number: u8, image: &str) -> (Lab, String) {
@@ -63,7 +63,7 @@ echo $((($(date +%s%N) - begun) / 1000000))
 
 /// A postmaster that dies while it is being started leaves nothing behind that waits for it.
 #[test]
-#[ignore = "needs root and a laboratory"]
+#[ignore = "needs root and a lab"]
 fn postgresql_that_dies_while_it_starts_is_started_again() {
     let (lab, inventory) = made(26, PREPARED);
     let kill = |name: &str, moment: u32, limit: u64| {
@@ -96,7 +96,7 @@ fn postgresql_that_dies_while_it_starts_is_started_again() {
 
 /// What lets no new session in is no reason to end a server that works.
 #[test]
-#[ignore = "needs root and a laboratory"]
+#[ignore = "needs root and a lab"]
 fn a_server_that_works_is_not_killed_for_whom_it_turns_away() {
     let (lab, inventory) = made(27, PREPARED);
     let holds = |what: &str| {
@@ -187,7 +187,7 @@ SQL
 
 /// Nobody who reads holds up a promotion, or a primary that is to stop.
 #[test]
-#[ignore = "needs root and a laboratory"]
+#[ignore = "needs root and a lab"]
 fn readers_hold_up_neither_a_promotion_nor_a_switchover() {
     let (lab, inventory) = made(28, PREPARED);
     let reader = |name: &str, table: &str| {
@@ -266,7 +266,7 @@ fn readers_hold_up_neither_a_promotion_nor_a_switchover() {
 
 /// A host that is shut down lets go of the lease; a disk without room costs no voice; an upgrade is waited for, and told.
 #[test]
-#[ignore = "needs root and a laboratory"]
+#[ignore = "needs root and a lab"]
 fn a_reboot_a_full_disk_and_an_upgrade() {
     let (lab, inventory) = made(29, "debian-12-x64");
     // The guard is still there when PostgreSQL has ended.

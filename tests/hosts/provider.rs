@@ -1,14 +1,17 @@
 //! When the provider's part of the world is not as this program left it: the API is away, a tag is gone, a droplet was
 //! never made.
 
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 
 use super::demo;
-use super::harness::{Lab, PREPARED};
+use super::support::{Lab, PREPARED};
 
 /// How a run ended, and that it said all of `wanted`.
 #[track_caller]
-fn says(lab: &Lab, words: &[&str], code: i32, wanted: &[&str]) -> super::harness::Run {
+fn says(lab: &Lab, words: &[&str], code: i32, wanted: &[&str]) -> super::support::Run {
     let run = lab.cluster(words);
     println!("$ cluster {}  # {}\n{}{}", words.join(" "), run.code, run.stdout, run.stderr);
     assert_eq!(run.code, code, "{words:?}");
@@ -26,7 +29,7 @@ fn set_tag(lab: &Lab, method: &str, droplet: u64) {
 }
 
 #[test]
-#[ignore = "needs root and a laboratory"]
+#[ignore = "needs root and a lab"]
 fn what_needs_ssh_alone_works_without_the_api_and_nothing_is_made_twice_or_forgotten() {
     let lab = Lab::start(36, PREPARED);
     let inventory = lab.inventory("demo.yaml", PREPARED, &demo(15));
@@ -43,7 +46,10 @@ fn what_needs_ssh_alone_works_without_the_api_and_nothing_is_made_twice_or_forgo
     // The guards miss the API too, and may have said so already.
     let status = lab.cluster(&["status", "-i", file]);
     assert!([0, 4].contains(&status.code), "{status:?}");
-    assert!(status.stderr.contains(away) && status.stderr.contains("shown from memory of 20"), "{status:?}");
+    assert!(
+        status.stderr.contains(away) && status.stderr.contains("showing its state from memory of 20"),
+        "{status:?}"
+    );
     assert!(status.stdout.contains("primary pg1"), "{status:?}");
     let status: Value = lab.cluster(&["status", "--json", "-i", file]).json();
     assert!(status["provider"].as_str().is_some_and(|text| text.starts_with(away)), "{status}");
@@ -72,6 +78,24 @@ fn what_needs_ssh_alone_works_without_the_api_and_nothing_is_made_twice_or_forgo
     says(&lab, &["up", "-i", file], 0, &["nothing to do"]);
     assert_eq!(known_hosts(), pinned);
 
+    // One host lets us in and then hangs, as with a dead disk, and one runs nothing for us: the third is told of all the
+    // same, and soon.
+    let disk = |name: &str| format!("/var/lib/cluster-lab/{}/droplets/{}/root", lab.name, id(name));
+    let (timeout, profile) =
+        (format!("{}/usr/bin/timeout", disk("pg1")), format!("{}/root/.bashrc", disk("pg3")));
+    let greeting = std::fs::read(&profile).unwrap_or_default();
+    std::fs::rename(&timeout, format!("{timeout}.away")).unwrap();
+    std::fs::write(&timeout, "#!/bin/sh\nexec sleep 300\n").unwrap();
+    std::fs::set_permissions(&timeout, std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::write(&profile, "echo This account is currently not available. >&2; exit 1\n").unwrap();
+    let begun = Instant::now();
+    let wanted = ["no answer within 8 s", "This account is currently not available.", "primary pg2"];
+    says(&lab, &["status", "-i", file], 4, &wanted);
+    assert!(begun.elapsed() < Duration::from_secs(40), "{:?}", begun.elapsed());
+    std::fs::write(&profile, greeting).unwrap();
+    std::fs::rename(format!("{timeout}.away"), &timeout).unwrap();
+    lab.wait_for_status(file, 60, |status| status["healthy"] == true);
+
     // A droplet that has lost its tag: named, not made again, and neither forgotten by `down`.
     set_tag(&lab, "DELETE", id("pg1"));
     let lost = format!("its droplet {} has lost the tag cluster:demo", id("pg1"));
@@ -80,10 +104,10 @@ fn what_needs_ssh_alone_works_without_the_api_and_nothing_is_made_twice_or_forgo
     let all = lab.request("GET", "/v2/droplets", None);
     assert_eq!(all["droplets"].as_array().unwrap().len(), 3);
     lab.request("DELETE", "/v2/tags/cluster:demo", None);
-    let gone = ["without its tag; this machine made it", "the provider lists nothing of it any more"];
+    let gone = ["untagged; created from this machine", "the provider lists nothing that belongs to it"];
     says(&lab, &["down", "-i", file, "--yes"], 0, &gone);
     let all = lab.request("GET", "/v2/droplets", None);
     assert_eq!((all["droplets"].as_array().unwrap().len(), lab.count()), (0, (0, 0)));
-    says(&lab, &["down", "-i", file, "--yes"], 0, &["nothing of it is at the provider"]);
+    says(&lab, &["down", "-i", file, "--yes"], 0, &["the provider lists nothing that belongs to it"]);
     lab.stop();
 }

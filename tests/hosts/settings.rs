@@ -1,11 +1,11 @@
 //! Settings that would not work, and hosts that speak another language: what only hosts can show.
 
-use super::harness::PREPARED;
+use super::support::PREPARED;
 use super::{Lab, demo, node};
 
 /// A value that PostgreSQL refuses reaches no node; one that needs a restart costs one node at a time.
 #[test]
-#[ignore = "needs root and a laboratory"]
+#[ignore = "needs root and a lab"]
 fn a_setting_is_tried_before_any_node_has_it() {
     let lab = Lab::start(31, PREPARED);
     let inventory = |settings: &str| {
@@ -70,7 +70,7 @@ fn a_setting_is_tried_before_any_node_has_it() {
 
 /// What programs say on a German host is read all the same.
 #[test]
-#[ignore = "needs root and a laboratory"]
+#[ignore = "needs root and a lab"]
 fn hosts_that_speak_german_become_a_cluster() {
     let lab = Lab::start(32, "debian-12-x64");
     let hosts = lab.bare_hosts(["pg1", "pg2", "pg3"]);

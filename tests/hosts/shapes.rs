@@ -6,8 +6,8 @@ use cluster_cloud::droplet::Power;
 use serde_json::{Value, json};
 
 use super::drill::faults;
-use super::harness::{Lab, PREPARED};
 use super::node;
+use super::support::{Lab, PREPARED};
 
 const FOUR: &str = "    floating_ip: false
 postgresql:
@@ -29,7 +29,7 @@ fn streams_from(status: &Value, name: &str) -> bool {
 
 /// Nobody moves an address: applications name all nodes and ask for the one that takes writes.
 #[test]
-#[ignore = "needs root and a laboratory"]
+#[ignore = "needs root and a lab"]
 fn two_standbys_and_no_floating_ip() {
     let lab = Lab::start(10, PREPARED);
     let inventory = lab.inventory("demo.yaml", PREPARED, FOUR);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::harness::{Lab, PREPARED};
+use super::support::{Lab, PREPARED};
 use super::{demo, node};
 
 const DATA: &str = "/var/lib/postgresql/15/main";
@@ -20,7 +20,7 @@ fn healthy(lab: &Lab, inventory: &str) -> Value {
 }
 
 #[test]
-#[ignore = "needs root and a laboratory"]
+#[ignore = "needs root and a lab"]
 fn postgres_leads_root_nowhere() {
     let lab = Lab::start(21, PREPARED);
     let inventory = lab.inventory("demo.yaml", PREPARED, &demo(15));

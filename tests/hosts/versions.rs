@@ -6,7 +6,7 @@ use cluster_cloud::droplet::Power;
 use serde_json::Value;
 
 use super::drill::faults;
-use super::harness::Lab;
+use super::support::Lab;
 use super::{demo, node};
 
 fn whole_way_with(number: u8, image: &str, version: u32) {
@@ -82,13 +82,13 @@ fn rewinds(lab: &Lab, inventory: &str) {
 }
 
 #[test]
-#[ignore = "needs root and a laboratory"]
+#[ignore = "needs root and a lab"]
 fn postgresql_13_on_bullseye() {
     whole_way_with(2, "debian-11-x64", 13);
 }
 
 #[test]
-#[ignore = "needs root and a laboratory"]
+#[ignore = "needs root and a lab"]
 fn postgresql_17_on_trixie() {
     whole_way_with(3, "debian-13-x64", 17);
 }

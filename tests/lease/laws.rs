@@ -34,6 +34,10 @@ pub(crate) enum Mistake {
     KnowsItsOwnLengthOnly,
     /// A voter that restarts takes what it granted for as long as its own configuration says.
     ForgetsTheLength,
+    /// A guard that finds no memory takes its cluster for a new one.
+    TakesNoMemoryForNew,
+    /// A memory that was put back from an older disk is taken for the present.
+    TrustsARestoredMemory,
     /// A voter that starts grants a new term before it has heard of a forced holder.
     NoListening,
     /// Nothing watches the lease but the guard itself.

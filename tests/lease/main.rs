@@ -2,7 +2,9 @@
 
 mod forced;
 mod laws;
+mod lengths;
 mod members;
+mod memory;
 mod node;
 mod provider;
 mod random;
@@ -80,11 +82,6 @@ fn guards_with_leases_of_different_lengths_keep_the_laws() {
 #[test]
 fn a_voter_that_knows_its_own_length_only_is_caught() {
     is_caught_by(run_changing, Mistake::KnowsItsOwnLengthOnly, 500);
-}
-
-#[test]
-fn a_voter_that_forgets_for_how_long_it_granted_is_caught() {
-    is_caught_by(run_changing, Mistake::ForgetsTheLength, 5_000);
 }
 
 #[test]

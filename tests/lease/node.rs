@@ -93,6 +93,8 @@ pub(crate) struct Node {
     pub(crate) half_rewound: bool,
     // What survives: a crash of the host (synced), one of the guard (in memory).
     pub(crate) disk: HardState,
+    /// Whether the disk is not the one that this boot has written to.
+    pub(crate) restored: bool,
     /// Written and not synced; only a mistaken guard leaves something here.
     pub(crate) unsynced: Option<(Millis, HardState)>,
     /// Nothing can be written before this.
@@ -138,6 +140,7 @@ impl Node {
             paused: false,
             half_rewound: false,
             disk: HardState { term: 1, holder: Some(1), ..HardState::default() },
+            restored: false,
             unsynced: None,
             disk_full_until: 0,
             run: None,
@@ -228,7 +231,11 @@ impl Node {
         {
             held.until = now + self.timing.holder_window();
         }
-        let startup = Startup { config: self.config(), hard_state, held_lease: held, disk_restored: false };
+        if mistake == Some(Mistake::TakesNoMemoryForNew) && hard_state == HardState::default() {
+            hard_state.released = true;
+        }
+        let disk_restored = self.restored && mistake != Some(Mistake::TrustsARestoredMemory);
+        let startup = Startup { config: self.config(), hard_state, held_lease: held, disk_restored };
         self.guard = Some(Core::with_timing(startup, self.host(real, mistake), timing, abstains_from));
         self.runs += 1;
         (self.guard_frozen_since, self.guard_back_at, self.work) = (None, None, None);
@@ -273,7 +280,7 @@ impl Node {
     }
 
     pub(crate) fn boot(&mut self, real: Millis, mistake: Option<Mistake>) {
-        (self.on, self.booted, self.back_at) = (true, real, None);
+        (self.on, self.booted, self.back_at, self.restored) = (true, real, None, false);
         self.start_guard(real, mistake);
     }
 

@@ -221,3 +221,25 @@ fn the_last_holder_knows_how_far_it_had_written() {
     let since = HardState { term: 8, ..held_by_one(false) };
     assert_eq!(guard(1, since).own_report(), None, "it took no writes in its last term");
 }
+
+#[test]
+fn a_holder_that_has_let_go_and_has_more_is_waited_for() {
+    let mut voter = guard(3, held_by_one(false));
+    // When it has listened for long enough.
+    let granted = START + timing().listen_window;
+    grants_one(&mut voter, granted);
+    let released = granted + 1_000;
+    voter.receive(released, 1, Message::Release { term: 8, successor: None, end: Some(at(6_000)) });
+    let mut asks = |now, lsn| {
+        refusal_of(&voter.receive(now, 2, Message::PreVote { term: 9, position: at(lsn), generation: 0 }))
+    };
+    assert_eq!(
+        asks(released + 10, 5_500),
+        Some(Refusal::MissingWal { bytes: 500 }),
+        "within the limit, and yet"
+    );
+    let stays_away = released + timing().crash_backoff + timing().reply_timeout;
+    assert!(matches!(asks(stays_away - 10, 5_500), Some(Refusal::MissingWal { .. })));
+    assert_eq!(asks(stays_away, 5_500), None, "it did not come back");
+    assert_eq!(asks(stays_away + 10, 6_000), None, "whoever has everything need not wait");
+}

@@ -220,6 +220,11 @@ impl World {
         self.nodes.iter().position(|node| node.postgres == Postgres::Primary)
     }
 
+    /// One of these that takes writes.
+    pub(crate) fn primary_among(&self, some: &[usize]) -> Option<usize> {
+        some.iter().copied().find(|index| self.nodes[*index].postgres == Postgres::Primary)
+    }
+
     /// Lets time pass without faults; `safe` says whether the laws of safety hold meanwhile.
     pub(crate) fn pass(&mut self, time: Millis, safe: bool) -> Result<(), String> {
         let until = self.real + time;

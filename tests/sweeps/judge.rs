@@ -6,7 +6,7 @@ use cluster::settings::{ROLE, SESSION, Scope, render};
 use cluster_contract::timing;
 use cluster_node::postgres;
 
-use crate::harness::{BareHost, Lab};
+use crate::support::{BareHost, Lab};
 
 const HOME: &str = "/var/tmp/sweep";
 /// How many pairs play side by side: they wait more than they work.

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use cluster_node::clock;
 
-use crate::harness::{Lab, Run, block_on};
 use crate::invariants;
 use crate::stage::{Stage, Third};
+use crate::support::{Lab, Run, block_on};
 
 /// No plan and no `up` takes longer.
 const LIMIT: Duration = Duration::from_secs(180);

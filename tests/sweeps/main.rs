@@ -1,9 +1,9 @@
 //! Sweeps: every setting of PostgreSQL, and every key of the inventory. `make sweep-settings`, `make sweep-keys`. Both
-//! need root and make laboratories of their own, so they are ignored unless asked for.
+//! need root and make labs of their own, so they are ignored unless asked for.
 
-#[path = "../hosts/harness.rs"]
+#[path = "../support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the tests of the whole way use more of it")]
-mod harness;
+mod support;
 
 #[path = "../faults/fault.rs"]
 #[allow(dead_code, reason = "the fault matrix uses all of it")]
@@ -26,14 +26,14 @@ mod keys;
 mod settings;
 
 /// What a sweep works on besides: one host for each version of PostgreSQL.
-const SETTINGS_LABS: [(u8, &str, u32); 2] = [(80, harness::PREPARED, 15), (81, "debian-13-x64", 17)];
+const SETTINGS_LABS: [(u8, &str, u32); 2] = [(80, support::PREPARED, 15), (81, "debian-13-x64", 17)];
 
-/// The laboratory in which keys are changed.
+/// The lab in which keys are changed.
 const KEYS_LAB: u8 = 82;
 
 /// Every setting of both versions is given a bad value and its extreme ones: refused, or harmless to a failover.
 #[test]
-#[ignore = "needs root and a laboratory"]
+#[ignore = "needs root and a lab"]
 fn every_setting_is_refused_or_harmless() {
     let sweeps = SETTINGS_LABS
         .map(|(lab, image, version)| std::thread::spawn(move || settings::sweep(lab, image, version)));
@@ -46,7 +46,7 @@ fn every_setting_is_refused_or_harmless() {
 /// Every key of the inventory is changed on a cluster that lives: done, refused or said to be ignored, and the primary
 /// goes on.
 #[test]
-#[ignore = "needs root and a laboratory"]
+#[ignore = "needs root and a lab"]
 fn every_key_is_done_or_refused_or_ignored() {
     keys::sweep(KEYS_LAB);
 }

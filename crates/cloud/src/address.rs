@@ -45,12 +45,12 @@ impl Client {
                 }
                 Err(error) if error.is_pending_event() => {
                     rounds -= 1;
-                    watch.pause("another action on the droplet is under way").await?;
+                    watch.pause("another action on the droplet is in progress").await?;
                 }
                 Err(error @ Error::MaybeHappened { .. }) if rounds == CREATE_ROUNDS => return Err(error),
                 Err(Error::MaybeHappened { .. }) => {
                     // It shows as an address of ours once it is assigned; not before `grace` is it given up.
-                    let mut look = Watch::new(self, pace, "the floating IP to show");
+                    let mut look = Watch::new(self, pace, "the floating IP to be listed");
                     while look.in_grace() && self.find_reserved_ip(cluster, droplets, pace).await?.is_none() {
                         look.pause("the answer to its creation was lost").await?;
                     }
@@ -72,7 +72,7 @@ impl Client {
         droplets: &[u64],
         pace: Pace,
     ) -> Result<Option<ReservedIp>, Error> {
-        let mut watch = Watch::new(self, pace, "addresses that are being assigned");
+        let mut watch = Watch::new(self, pace, "addresses being assigned");
         loop {
             let tagged = self.droplets(&names::cluster_tag(cluster)).await?;
             let ours: BTreeSet<u64> =
@@ -155,24 +155,24 @@ impl Client {
     /// [`Error::Gone`] if there is no such address for longer than `pace.grace`; [`Error::Refused`] if the
     /// droplet cannot have it; [`Error::TimedOut`].
     pub async fn assign(&self, ip: Ipv4Addr, droplet: u64, pace: Pace) -> Result<ReservedIp, Error> {
-        let mut watch = Watch::new(self, pace, format!("{ip} to lead to droplet {droplet}"));
+        let mut watch = Watch::new(self, pace, format!("{ip} to point to droplet {droplet}"));
         loop {
             let seen = match self.assign_once(ip, droplet).await {
                 Ok(Assign::Has(address)) => return Ok(*address),
                 Ok(Assign::Unknown) if watch.in_grace() => "the API does not know it yet".to_owned(),
                 Ok(Assign::Unknown) => return Err(Error::Gone { what: format!("address {ip}") }),
-                Ok(Assign::Busy) => "an earlier action on it is under way".to_owned(),
+                Ok(Assign::Busy) => "an earlier action on it is in progress".to_owned(),
                 Ok(Assign::Started(action)) => {
                     self.follow_address(ip, action, &mut watch).await?;
                     // Look at once: what counts is who has it, not what the action says.
                     match self.reserved_ip(ip).await {
                         Ok(Some(address)) if settled_on(&address, droplet) => return Ok(address),
-                        Ok(_) => "the action has ended, the address has not arrived".to_owned(),
+                        Ok(_) => "the action has finished, but the address has not moved".to_owned(),
                         Err(error) if error.is_transient() => error.to_string(),
                         Err(error) => return Err(error),
                     }
                 }
-                Err(error) if error.is_pending_event() => "an earlier action is under way".to_owned(),
+                Err(error) if error.is_pending_event() => "an earlier action is in progress".to_owned(),
                 Err(error) if error.is_transient() => error.to_string(),
                 Err(error) => return Err(error),
             };

@@ -44,13 +44,13 @@ impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Notice::Retry { wait, status: Some(429), .. } => {
-                write!(f, "DigitalOcean asks us to wait {} (rate limit)", Seconds(*wait))
+                write!(f, "rate limit: DigitalOcean asks to wait {}", Seconds(*wait))
             }
             Notice::Retry { call, wait, status: Some(status) } => {
-                write!(f, "{call} was answered with {status}; again in {}", Seconds(*wait))
+                write!(f, "{call}: HTTP {status}; retrying in {}", Seconds(*wait))
             }
             Notice::Retry { call, wait, status: None } => {
-                write!(f, "no answer to {call}; again in {}", Seconds(*wait))
+                write!(f, "{call}: no answer; retrying in {}", Seconds(*wait))
             }
             Notice::Waiting { what, last, waited } => {
                 write!(f, "waiting for {what}: {last} ({})", Seconds(*waited))
@@ -324,7 +324,7 @@ impl Client {
         })?;
         let success = Success { call: request.call.clone(), body, shown };
         match request.key.as_ref().filter(|key| success.body.get(key).is_none()) {
-            Some(key) => Err(success.malformed(serde::de::Error::custom(format!("it has no `{key}`")))),
+            Some(key) => Err(success.malformed(serde::de::Error::custom(format!("`{key}` is missing")))),
             None => Ok(success),
         }
     }
@@ -411,7 +411,7 @@ fn refusal(call: Call, status: u16, headers: &HeaderMap, body: &[u8]) -> Answer 
     let request_id = parsed.request_id.or_else(|| header("x-request-id").map(str::to_owned));
     let available_regions = parsed.error_attributes.available_regions;
     let message = match header("location").filter(|_| (300..400).contains(&status)) {
-        Some(elsewhere) => format!("it is at {elsewhere}, and the token goes nowhere else"),
+        Some(elsewhere) => format!("redirected to {elsewhere}; the token is not sent there"),
         None => message,
     };
     Answer { call, status, id: parsed.id, message, request_id, wait, available_regions }
@@ -437,14 +437,14 @@ fn checked_base(text: &str) -> Result<Url, Error> {
     let why = match url.scheme() {
         "https" if url.has_host() => None,
         "http" if is_loopback(&url) => None,
-        "http" => Some("plain http would show the token to the network; it is for loopback addresses only"),
+        "http" => Some("plain http would expose the token; it is allowed for loopback addresses only"),
         _ => Some("the scheme is not https"),
     };
     let why = why
         .or((!url.username().is_empty() || url.password().is_some())
-            .then_some("it holds a user name or password"))
+            .then_some("it contains a user name or password"))
         .or((url.path() != "/" || url.query().is_some())
-            .then_some("it has a path; the client adds /v2 itself"));
+            .then_some("it has a path; leave it out, /v2 is added automatically"));
     if let Some(why) = why {
         return Err(Error::BaseUrl { url: shown(&url), why });
     }
@@ -510,7 +510,7 @@ mod tests {
         );
         assert_eq!(of(400, r#"{"error":"bad tag","messages":null,"root_causes":[]}"#).message, "bad tag");
         assert_eq!(of(502, "<html>Bad Gateway</html>").message, "<html>Bad Gateway</html>");
-        assert_eq!(of(500, "").to_string(), "GET /v2/x was answered with 500");
+        assert_eq!(of(500, "").to_string(), "GET /v2/x failed with HTTP 500");
     }
 
     #[test]
@@ -518,11 +518,8 @@ mod tests {
         let call = Call { method: "GET", path: "/v2/droplets".into() };
         let retry =
             |status, ms| Notice::Retry { call: call.clone(), wait: Duration::from_millis(ms), status };
-        assert_eq!(retry(Some(429), 7000).to_string(), "DigitalOcean asks us to wait 7 s (rate limit)");
-        assert_eq!(
-            retry(Some(503), 1540).to_string(),
-            "GET /v2/droplets was answered with 503; again in 1.5 s"
-        );
-        assert_eq!(retry(None, 12_300).to_string(), "no answer to GET /v2/droplets; again in 12 s");
+        assert_eq!(retry(Some(429), 7000).to_string(), "rate limit: DigitalOcean asks to wait 7 s");
+        assert_eq!(retry(Some(503), 1540).to_string(), "GET /v2/droplets: HTTP 503; retrying in 1.5 s");
+        assert_eq!(retry(None, 12_300).to_string(), "GET /v2/droplets: no answer; retrying in 12 s");
     }
 }

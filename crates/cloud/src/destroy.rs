@@ -60,7 +60,7 @@ impl Client {
     /// droplets that are being created, and addresses on their way to nobody knows which droplet.
     pub async fn belongings(&self, cluster: &str, memory: &Memory, pace: Pace) -> Result<Belongings, Error> {
         let cluster_tag = names::cluster_tag(cluster);
-        let mut watch = Watch::new(self, pace, "what is being made in the account");
+        let mut watch = Watch::new(self, pace, "resources being created in the account");
         loop {
             let open = self.open_actions().await?;
             let mut droplets = self.droplets(&cluster_tag).await?;
@@ -154,7 +154,7 @@ impl Client {
             let seen = match self.release_step(ip, &mut watch).await {
                 Ok(None) => return Ok(()),
                 Ok(Some(seen)) => seen,
-                Err(error) if error.is_pending_event() => "an earlier action on it is under way",
+                Err(error) if error.is_pending_event() => "an earlier action on it is in progress",
                 Err(error) => return Err(error),
             };
             watch.pause(seen).await?;
@@ -170,11 +170,11 @@ impl Client {
         };
         match address {
             None => Ok(None),
-            Some(address) if address.locked => Ok(Some("an action on it is under way")),
+            Some(address) if address.locked => Ok(Some("an action on it is in progress")),
             Some(address) if address.holder().is_some() => match self.start_unassign(ip).await {
                 Ok(action) => {
                     self.follow_address(ip, action.id, watch).await?;
-                    Ok(Some("taken away from its droplet"))
+                    Ok(Some("being unassigned from its droplet"))
                 }
                 // Its droplet has just gone: 422, or 404.
                 Err(error) if !error.is_pending_event() && matches!(error.status(), Some(404 | 422)) => {
@@ -243,15 +243,15 @@ impl Client {
         let create_failed =
             |action: &Action| action.kind == "create" && action.progress() == Progress::Failed;
         let why = if !droplet.tags.contains(&names::cluster_tag(cluster)) {
-            "it has not the cluster's tag"
+            "it does not have the cluster's tag"
         } else if droplet.name != name {
             "it has another name"
         } else if droplet.status != DropletStatus::New {
-            "it has been on"
+            "it has been powered on"
         } else if !droplet.networks.v4.is_empty() {
             "it has addresses"
         } else if !actions.iter().all(create_failed) || actions.is_empty() {
-            "its creation has not failed, or more has happened to it"
+            "its creation did not fail, or other actions followed"
         } else {
             return match self.destroy_droplets(&[id], pace).await {
                 Ok(()) => Ok(()),

@@ -36,7 +36,7 @@ impl Client {
                 Err(error @ Error::MaybeHappened { .. }) => error,
                 Err(error) => return Err(error),
             };
-            let mut look = Watch::new(self, pace, format!("droplet {} to show", spec.name));
+            let mut look = Watch::new(self, pace, format!("droplet {} to be listed", spec.name));
             while look.in_grace() {
                 if let Some(value) = self.find_droplet(&spec.cluster, &spec.name, pace).await? {
                     return Ok(Ensured { value, made: true });
@@ -46,7 +46,7 @@ impl Client {
             if rounds == CREATE_ROUNDS {
                 return Err(doubt);
             }
-            watch.pause("it was not made; asking again").await?;
+            watch.pause("it was not created; retrying").await?;
         }
     }
 
@@ -62,7 +62,7 @@ impl Client {
             if !watch.in_grace() {
                 return Err(Error::Untagged { id: made.id, name: spec.name.clone(), tag });
             }
-            watch.pause("it was made without").await?;
+            watch.pause("it was created without the tag").await?;
         }
         Ok(())
     }
@@ -82,7 +82,7 @@ impl Client {
         pace: Pace,
     ) -> Result<Option<Droplet>, Error> {
         let tag = names::cluster_tag(cluster);
-        let mut watch = Watch::new(self, pace, "droplets that are being created");
+        let mut watch = Watch::new(self, pace, "droplets being created");
         loop {
             let open = self.open_actions().await?;
             let mut droplets = self.droplets(&tag).await?;
@@ -166,7 +166,9 @@ impl Client {
         let action = loop {
             match self.droplet_power(id, power).await {
                 Ok(action) => break action,
-                Err(error) if error.is_pending_event() => watch.pause("another action is under way").await?,
+                Err(error) if error.is_pending_event() => {
+                    watch.pause("another action is in progress").await?
+                }
                 Err(error) => return Err(error),
             }
         };
@@ -199,7 +201,7 @@ pub(super) struct Unlisted {
 /// What a droplet still lacks.
 fn unready(droplet: &Droplet) -> Option<String> {
     let why = match (droplet.status, droplet.public_ipv4(), droplet.private_ipv4()) {
-        (DropletStatus::Active, Some(_), Some(_)) if droplet.locked => "an action on it is under way",
+        (DropletStatus::Active, Some(_), Some(_)) if droplet.locked => "an action on it is in progress",
         (DropletStatus::Active, Some(_), Some(_)) => return None,
         (DropletStatus::Active, None, _) => "no public address yet",
         (DropletStatus::Active, _, None) => "no private address yet",

@@ -43,7 +43,7 @@ pub struct Answer {
 
 impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} was answered with {}", self.call, self.status)?;
+        write!(f, "{} failed with HTTP {}", self.call, self.status)?;
         if !self.message.is_empty() {
             write!(f, ": {}", self.message)?;
         }
@@ -59,7 +59,7 @@ impl fmt::Display for Answer {
 #[non_exhaustive]
 pub enum Error {
     /// The base URL cannot be used; nothing was sent.
-    #[error("{url} cannot be the API's address: {why}")]
+    #[error("{url} is not a valid API URL: {why}")]
     BaseUrl {
         /// The URL, without any password that was in it.
         url: String,
@@ -67,10 +67,10 @@ pub enum Error {
         why: &'static str,
     },
     /// The token cannot be put into a request; nothing was sent.
-    #[error("the API token is empty or holds characters that no token has")]
+    #[error("the API token is empty or contains invalid characters")]
     Token,
     /// The HTTP client could not be set up.
-    #[error("no HTTP client could be set up")]
+    #[error("cannot set up an HTTP client")]
     Setup(#[source] reqwest::Error),
     /// No answer came: no connection, a timeout, or a connection that was closed. A repeatable request was
     /// repeated before this was returned.
@@ -98,7 +98,7 @@ pub enum Error {
         source: Box<Error>,
     },
     /// A success whose body we cannot read.
-    #[error("the answer to {call} is not what the API documents; it begins with {body:?}")]
+    #[error("unexpected answer to {call}; it begins with {body:?}")]
     Malformed {
         /// What was asked.
         call: Call,
@@ -109,7 +109,7 @@ pub enum Error {
         source: serde_json::Error,
     },
     /// A list's next page is on another host. It was not fetched: the token goes to one host only.
-    #[error("{call} names a next page at {next}, which is not the API's address")]
+    #[error("{call} links to a next page at {next}, which is not at the API's address")]
     ForeignPage {
         /// The list.
         call: Call,
@@ -136,7 +136,7 @@ pub enum Error {
         ids: Vec<u64>,
     },
     /// A droplet was made, and the API lists it under no tag of the cluster.
-    #[error("droplet {id} ({name}) was made, and the API does not list it under its tag {tag}")]
+    #[error("droplet {id} ({name}) was created, but the API does not list it under its tag {tag}")]
     Untagged {
         /// The droplet.
         id: u64,
@@ -154,14 +154,14 @@ pub enum Error {
         why: String,
     },
     /// More than one address could be the cluster's.
-    #[error("several addresses could be the cluster's: {}", list(addresses))]
+    #[error("more than one address may be the cluster's: {}", list(addresses))]
     Ambiguous {
         /// The addresses.
         addresses: Vec<Ipv4Addr>,
     },
     /// The address that is recorded as the cluster's leads to a droplet that is not the cluster's.
     #[error(
-        "{ip} is recorded as the cluster's address but is assigned to droplet {droplet}, which is not the cluster's"
+        "{ip} is recorded as the cluster's address but is assigned to droplet {droplet}, which is not part of the cluster"
     )]
     Taken {
         /// The address.
@@ -178,7 +178,7 @@ pub enum Error {
         id: u64,
     },
     /// What should be there is not, and was waited for.
-    #[error("{what} is gone")]
+    #[error("{what} no longer exists")]
     Gone {
         /// What it is.
         what: String,
@@ -246,26 +246,26 @@ impl Error {
     /// What to do about it, where we know.
     pub fn hint(&self) -> Option<String> {
         let text = match self {
-            Error::BaseUrl { .. } => "use https, or http to a loopback address; no path, no user name".into(),
+            Error::BaseUrl { .. } => {
+                "use https, or http to a loopback address, without a path or user name".into()
+            }
             Error::Token => {
-                "set DIGITALOCEAN_TOKEN to the token alone, as it was shown when it was made".into()
+                "set DIGITALOCEAN_TOKEN to the token alone, exactly as shown when it was created".into()
             }
             Error::NoAnswer { source, .. } if is_tls(source) => {
-                "the certificate is not one that this machine trusts for this address: look at the address, at a proxy \
-                 in between, and at this machine's clock (`date`)"
+                "this machine does not trust the certificate for this address: check the address, any proxy \
+                 in between, and this machine's clock (`date`)"
                     .into()
             }
-            Error::Malformed { .. } => {
-                "something in between may have answered in the API's place, a proxy for instance; look at the API's \
+            Error::Malformed { .. } => "a proxy may have answered in the API's place; check the API's \
                  address, then run the same command again"
-                    .into()
-            }
-            Error::Gone { .. } => "run the same command again: it looks at what is there".into(),
+                .into(),
+            Error::Gone { .. } => "run the same command again; it checks the current state first".into(),
             Error::NoAnswer { .. } => {
                 "check the network and the API's address, then run the same command again".into()
             }
             Error::MaybeHappened { .. } => {
-                "run the same command again: it looks before it makes anything".into()
+                "run the same command again; it checks what exists before creating anything".into()
             }
             Error::Duplicate { .. } => "delete all but the one that is in use".into(),
             Error::Ambiguous { .. } => "unassign or delete the one that is not in use".into(),
@@ -273,12 +273,12 @@ impl Error {
                 format!("assign {ip} to a droplet of the cluster, or delete the tag that records it")
             }
             Error::TimedOut { .. } | Error::ActionFailed { .. } => {
-                "run the same command again; if it repeats, look at https://status.digitalocean.com".into()
+                "run the same command again; if it fails again, see https://status.digitalocean.com".into()
             }
             Error::Untagged { tag, .. } => {
                 format!("give it the tag {tag}, or delete it with `cluster down`, which knows it by its id")
             }
-            Error::NotFailed { .. } => "run the same command again: it looks anew".into(),
+            Error::NotFailed { .. } => "run the same command again; it checks the current state first".into(),
             Error::Refused(answer) | Error::Failed(answer) => return answer.hint(),
             _ => return None,
         };
@@ -293,17 +293,16 @@ impl Answer {
                 Some("the token is wrong, expired or revoked: set DIGITALOCEAN_TOKEN to a valid one".into())
             }
             // Only the API knows what its tokens may do.
-            403 if self.id.is_empty() => Some(
-                "this is not the API's own refusal: a proxy or firewall in between answered in its place"
-                    .into(),
-            ),
+            403 if self.id.is_empty() => {
+                Some("the API did not answer this itself; a proxy or firewall in between did".into())
+            }
             403 => Some(match scope::needed(self.call.method, &self.call.path) {
                 Some(scope) => format!("the token needs the scope {scope}"),
-                None => "the token may not do this".into(),
+                None => "the token lacks the permission for this".into(),
             }),
-            300..=399 => Some("set the API's address to where it is, if that is right".into()),
+            300..=399 => Some("if the new address is right, use it as the API's address".into()),
             422 if self.message.contains("limit") => {
-                Some("delete some that are not in use, or ask DigitalOcean for a higher limit".into())
+                Some("delete unused ones, or ask DigitalOcean for a higher limit".into())
             }
             429 => self.wait.map(|wait| format!("the rate limit frees up in {} s", wait.time().as_secs())),
             _ if !self.available_regions.is_empty() => {

@@ -3,7 +3,7 @@
 //! Reading is lenient on purpose: a token with few scopes gets objects with fields left out, some fields are
 //! `null` where the description says otherwise, and new values of an enumeration must not break old programs.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Deserializer};
 
@@ -123,6 +123,11 @@ impl Droplet {
     /// The address in its private network.
     pub fn private_ipv4(&self) -> Option<Ipv4Addr> {
         self.address("private")
+    }
+
+    /// Whether it has this address, in whatever network.
+    pub fn has_address(&self, address: IpAddr) -> bool {
+        self.networks.v4.iter().any(|network| IpAddr::V4(network.ip_address) == address)
     }
 
     fn address(&self, kind: &str) -> Option<Ipv4Addr> {

@@ -114,15 +114,19 @@ impl Client {
                     Some(known) => {
                         let hint = match known.regions.as_slice() {
                             regions if known.available && !regions.is_empty() => {
-                                format!("it is available in: {}", regions.join(", "))
+                                format!("available in: {}", regions.join(", "))
                             }
                             _ => "choose another size".into(),
                         };
-                        found.add(&size.key, format!("size {} cannot be had in {region}", size.value), hint);
+                        found.add(
+                            &size.key,
+                            format!("size {} is not available in {region}", size.value),
+                            hint,
+                        );
                     }
                     None => {
                         let offered = sizes.iter().filter(here).map(|known| known.slug.as_str());
-                        let hint = format!("near it: {}", nearest(&size.value, offered).join(", "));
+                        let hint = format!("similar: {}", nearest(&size.value, offered).join(", "));
                         found.add(&size.key, format!("size {} does not exist", size.value), hint);
                     }
                 }
@@ -145,14 +149,14 @@ impl Client {
             None => {}
             Some(Some(known)) if usable(&known) && is_in(&known) => {}
             Some(Some(known)) if usable(&known) => {
-                let hint = format!("it is available in: {}", known.regions.join(", "));
+                let hint = format!("available in: {}", known.regions.join(", "));
                 found.add(&image.key, format!("image {} is not in {region}", image.value), hint);
             }
             Some(_) => {
                 let offered = found.answer(self.distribution_images().await)?.unwrap_or_default();
                 let slugs =
                     offered.iter().filter(|known| usable(known)).filter_map(|known| known.slug.as_deref());
-                let hint = format!("near it: {}", nearest(&image.value, slugs).join(", "));
+                let hint = format!("similar: {}", nearest(&image.value, slugs).join(", "));
                 found.add(&image.key, format!("image {} is not offered", image.value), hint);
             }
         }
@@ -165,7 +169,11 @@ impl Client {
             Some(Some(known)) if known.region == region => {}
             Some(Some(known)) => {
                 let what = format!("VPC {} is in {}, not in {region}", vpc.value, known.region);
-                found.add(&vpc.key, what, "name one of this region, or none for the region's default");
+                found.add(
+                    &vpc.key,
+                    what,
+                    "name a VPC of this region, or leave the key out for the region's default",
+                );
             }
             Some(None) => {
                 let all = found.answer(self.vpcs().await)?.unwrap_or_default();
@@ -175,8 +183,8 @@ impl Client {
                     .map(|known| format!("{} ({})", known.id, known.name))
                     .collect();
                 let hint = match here.as_slice() {
-                    [] => "leave the key out to get the region's default".to_owned(),
-                    here => format!("in {region} there are: {}", here.join(", ")),
+                    [] => "leave the key out to use the region's default".to_owned(),
+                    here => format!("the VPCs in {region} are: {}", here.join(", ")),
                 };
                 found.add(&vpc.key, format!("VPC {} does not exist", vpc.value), hint);
             }
@@ -185,20 +193,15 @@ impl Client {
     }
 }
 
-const SUPPORT: &str = "DigitalOcean's support unlocks it";
+const SUPPORT: &str = "ask DigitalOcean's support to unlock it";
 
 fn limit(found: &mut Findings, what: &str, limit: Option<u64>, have: Option<u64>, need: u64) {
     if let (Some(limit), Some(have)) = (limit, have)
         && need > limit.saturating_sub(have)
     {
-        let needed =
-            if need == 1 { format!("a further {what} is") } else { format!("{need} more {what}s are") };
-        let sentence = format!("{needed} needed; the account has {have} and may have {limit}");
-        found.add(
-            "account",
-            sentence,
-            "delete some that are not in use, or ask DigitalOcean for a higher limit",
-        );
+        let needed = if need == 1 { format!("1 more {what} is") } else { format!("{need} more {what}s are") };
+        let sentence = format!("{needed} needed; the account has {have}, and its limit is {limit}");
+        found.add("account", sentence, "delete unused ones, or ask DigitalOcean for a higher limit");
     }
 }
 

@@ -121,7 +121,7 @@ impl fmt::Display for JobKind {
             JobKind::Promote => "promotion",
             JobKind::Rejoin => "rejoin",
             JobKind::HandOver => "hand-over",
-            JobKind::Unknown => "something else",
+            JobKind::Unknown => "another job",
         })
     }
 }

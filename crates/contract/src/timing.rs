@@ -121,8 +121,8 @@ impl Timing {
         };
         if timing.lease < FENCE_MARGIN + HEARTBEAT_TIMEOUT + timing.renew_interval {
             return Err(ImpossibleTiming(format!(
-                "a lease of {lease} ms is too short: one heartbeat may take {HEARTBEAT_TIMEOUT} ms, the next renewal \
-                 comes {} ms later, and the primary stops {FENCE_MARGIN} ms before the end",
+                "a lease of {lease} ms is too short: a heartbeat may take {HEARTBEAT_TIMEOUT} ms, the next renewal follows {} \
+                 ms later, and the primary stops {FENCE_MARGIN} ms before the lease ends",
                 timing.renew_interval
             )));
         }
@@ -131,8 +131,8 @@ impl Timing {
         let waited = timing.voter_wait() * 1000 / (1000 + DRIFT_PER_MILLE);
         if held > waited {
             return Err(ImpossibleTiming(format!(
-                "a lease of {lease} ms is too long: clocks that are wrong by {DRIFT_PER_MILLE} in a thousand could let \
-                 the old primary write for {} ms after a new one was made",
+                "a lease of {lease} ms is too long: with clocks off by {DRIFT_PER_MILLE} in a thousand, \
+                 the old primary could still write for {} ms after a new one was promoted",
                 held - waited
             )));
         }

@@ -19,7 +19,7 @@ whose() (
         esac
         if [ -L "$way/$part" ]; then
             links=$((links + 1))
-            [ "$links" -le 40 ] || { echo "$1: links without an end" >&2 && exit 1; }
+            [ "$links" -le 40 ] || { echo "$1: too many symbolic links" >&2 && exit 1; }
             target=$(readlink "$way/$part")
             case $target in /*) way= ;; esac
             rest=$target/$rest
@@ -36,7 +36,7 @@ whose() (
             # Like /var/log/postgresql.
             "root postgres "*) echo postgres && exit 0 ;;
         esac
-        echo "$1: not used, because $way can be changed by others than root and postgres ($facts)" >&2
+        echo "$1: not used, because users other than root and postgres can change $way ($facts)" >&2
         exit 1
     done
     echo root

@@ -1,4 +1,4 @@
-//! The laboratory's daemon: the API and the work it orders. Droplets are not its children in any way that
+//! The lab's daemon: the API and the work it orders. Droplets are not its children in any way that
 //! matters: they run on when it dies, and the next daemon of the same name finds them as they are.
 
 use std::fs::{self, File};
@@ -47,9 +47,9 @@ pub(super) async fn launch(settings: &LabSettings) -> Result<()> {
         if answers(settings).await? {
             return Ok(());
         }
-        if let Some(status) = daemon.try_wait().context("cannot look after the daemon")? {
+        if let Some(status) = daemon.try_wait().context("cannot monitor the daemon")? {
             let log = fs::read_to_string(home.log()).unwrap_or_default();
-            bail!("the daemon ended ({status}): {}", log.lines().last().unwrap_or("it said nothing"));
+            bail!("the daemon ended ({status}): {}", log.lines().last().unwrap_or("no output"));
         }
         if Instant::now() > deadline {
             daemon.kill().await.context("cannot kill the daemon")?;
@@ -59,7 +59,7 @@ pub(super) async fn launch(settings: &LabSettings) -> Result<()> {
     }
 }
 
-/// Whether the laboratory's daemon is there and listens. One that is being killed may still hold its lock, but
+/// Whether the lab's daemon is there and listens. One that is being killed may still hold its lock, but
 /// does not stand two looks.
 ///
 /// # Errors
@@ -72,18 +72,18 @@ pub(super) async fn answers(settings: &LabSettings) -> Result<bool> {
         && running(&settings.name)?.is_some())
 }
 
-/// Runs the laboratory's API until SIGTERM or SIGINT. Droplets run on afterwards.
+/// Runs the lab's API until SIGTERM or SIGINT. Droplets run on afterwards.
 ///
 /// # Errors
-/// There is no such laboratory, it has a daemon, or its addresses cannot be listened on.
+/// There is no such lab, it has a daemon, or its addresses cannot be listened on.
 pub async fn serve(name: &LabName) -> Result<()> {
     // Away from the terminal, so that closing it does not matter. It fails in a process that leads its group,
     // as one started from a shell does; such a one wants to stay with its terminal.
     let _ = setsid();
     let Some(settings) = LabSettings::load(name)? else {
         bail!(Wrong::new(
-            format!("there is no laboratory {name}"),
-            format!("`cluster lab start --name {name}`")
+            format!("there is no lab {name}"),
+            format!("start it with `cluster lab start --name {name}`")
         ));
     };
     let _lock = lock(name)?;
@@ -128,7 +128,7 @@ pub async fn serve(name: &LabName) -> Result<()> {
     served
 }
 
-/// The process id of the laboratory's daemon, if it has one: the one that holds the lock.
+/// The process id of the lab's daemon, if it has one: the one that holds the lock.
 ///
 /// # Errors
 /// The lock cannot be looked at.
@@ -148,23 +148,21 @@ pub(super) fn running(name: &LabName) -> Result<Option<Pid>> {
             Ok(text.trim().parse().ok().and_then(Pid::from_raw))
         }
         Err(fs::TryLockError::Error(error)) => {
-            Err(error).with_context(|| format!("cannot look at the lock on {}", file.display()))
+            Err(error).with_context(|| format!("cannot check the lock on {}", file.display()))
         }
     }
 }
 
-/// Ends the laboratory's daemon, if it has one: gently, and after twenty seconds not so.
+/// Ends the lab's daemon, if it has one: gently, and after twenty seconds not so.
 ///
 /// # Errors
-/// The process that holds the lock is not a daemon of this laboratory, or outlives everything.
+/// The process that holds the lock is not a daemon of this lab, or outlives everything.
 pub(super) async fn end(name: &LabName) -> Result<()> {
     for signal in [Signal::TERM, Signal::KILL] {
         let deadline = Instant::now() + PATIENCE;
         let Some(pid) = running(name)? else { return Ok(()) };
         if !is_daemon(pid, name) {
-            bail!(
-                "process {pid} holds the lock of the laboratory {name}, but is no daemon of it: it was left alone"
-            );
+            bail!("process {pid} holds the lock of lab {name} but is not its daemon: it was left alone");
         }
         kill_process(pid, signal).context("cannot signal the daemon")?;
         while running(name)?.is_some() && Instant::now() < deadline {
@@ -172,7 +170,7 @@ pub(super) async fn end(name: &LabName) -> Result<()> {
         }
     }
     if running(name)?.is_some() {
-        bail!("the daemon outlived its being killed");
+        bail!("the daemon survived SIGKILL");
     }
     Ok(())
 }
@@ -200,7 +198,7 @@ fn lock(name: &LabName) -> Result<File> {
     };
     attempt()
         .with_context(|| format!("cannot write {}", file.display()))?
-        .with_context(|| format!("the laboratory {name} has a daemon already"))
+        .with_context(|| format!("lab {name} already has a daemon"))
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener> {

@@ -1,4 +1,4 @@
-//! Faults that a laboratory can make: cut networks and frozen machines. (Power is the API's: droplet actions.)
+//! Faults that a lab can make: cut networks and frozen machines. (Power is the API's: droplet actions.)
 //!
 //! A cut holds on both networks and lasts until it is healed, over power cycles and restarts of the daemon.
 //! Addresses still resolve and packets are lost without a word, as behind a failed switch. Traffic that takes the
@@ -48,9 +48,9 @@ pub enum Manner {
     Refuse,
 }
 
-/// Makes and mends faults in one laboratory, which need not have a running daemon.
+/// Makes and mends faults in one lab, which need not have a running daemon.
 pub struct Faults<'a> {
-    /// The laboratory.
+    /// The lab.
     pub lab: &'a LabName,
     /// Its address ranges.
     pub subnets: &'a Subnets,
@@ -62,7 +62,7 @@ impl Faults<'_> {
     /// Cuts a droplet off.
     ///
     /// # Errors
-    /// The laboratory's rules are gone, or (to refuse) the droplet is off.
+    /// The lab's rules are gone, or (to refuse) the droplet is off.
     pub async fn cut(
         &self,
         droplet: &MachineSpec,
@@ -108,7 +108,7 @@ impl Faults<'_> {
     /// Mends all cuts.
     ///
     /// # Errors
-    /// The laboratory's rules are gone.
+    /// The lab's rules are gone.
     pub async fn heal(&self, droplets: &[MachineSpec]) -> Result<()> {
         let table = self.lab.table();
         let commands: String = ["pairs", "mute", "deaf", "no_api"]
@@ -164,7 +164,7 @@ impl Faults<'_> {
         let listing = program::run("nft", &["-j", "list", "set", "bridge", &table, "pairs"]).await?;
         let (ports, addresses) =
             (self.port_names(droplet), addresses(droplet).map(|address| address.to_string()));
-        for (port, address) in pairs(&listing).context("cannot understand what `nft -j list set` says")? {
+        for (port, address) in pairs(&listing).context("cannot parse the output of `nft -j list set`")? {
             if ports.contains(&port) || addresses.contains(&address) {
                 let command = format!("delete element bridge {table} pairs {{ \"{port}\" . {address} }}\n");
                 program::feed("nft", &["-f", "-"], &command).await?;
@@ -227,7 +227,7 @@ fn pairs(listing: &str) -> Result<Vec<(String, String)>> {
     elements
         .iter()
         .map(|element| {
-            let part = |side: usize| element["concat"][side].as_str().context("an element that is no pair");
+            let part = |side: usize| element["concat"][side].as_str().context("an element is not a pair");
             Ok((part(0)?.to_owned(), part(1)?.to_owned()))
         })
         .collect()

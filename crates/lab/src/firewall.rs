@@ -1,4 +1,4 @@
-//! Whether another firewall on this machine is in the laboratory's way. It is told, not changed: whoever set it
+//! Whether another firewall on this machine is in the lab's way. It is told, not changed: whoever set it
 //! up had a reason.
 
 use anyhow::{Context, Result};
@@ -13,12 +13,12 @@ use super::{LabName, program};
 /// `nft` fails.
 pub(crate) async fn warning(lab: &LabName) -> Result<Option<String>> {
     let listing = program::run("nft", &["-j", "list", "chains"]).await?;
-    let chain = dropping(&listing).context("cannot understand what `nft -j list chains` says")?;
+    let chain = dropping(&listing).context("cannot parse the output of `nft -j list chains`")?;
     Ok(chain.map(|chain| {
         let (public, private) = (lab.public_bridge(), lab.private_bridge());
         format!(
-            "warning: this machine's firewall drops what it forwards ({chain}); droplets may reach nothing\n\
-             hint: let packets from and to the interfaces {public} and {private} pass"
+            "warning: this machine's firewall drops forwarded packets ({chain}); droplets may not reach the network\n\
+             hint: allow packets from and to the interfaces {public} and {private}"
         )
     }))
 }

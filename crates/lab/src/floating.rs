@@ -36,7 +36,7 @@ pub(crate) async fn replace(lab: &LabName, wanted: &Table) -> Result<()> {
     Ok(())
 }
 
-/// Forgets all connections that went by an address of this range: an earlier laboratory's, which the kernel may
+/// Forgets all connections that went by an address of this range: an earlier lab's, which the kernel may
 /// remember for days and would send where that one's droplets were.
 ///
 /// # Errors
@@ -51,7 +51,7 @@ pub(crate) async fn forget_all(range: Ipv4Net) -> Result<()> {
 /// The rules are gone, or `nft` fails.
 pub(crate) async fn current(lab: &LabName) -> Result<Table> {
     let json = program::run("nft", &["-j", "list", "map", "ip", &lab.table(), "floating"]).await?;
-    parse(&json).context("cannot understand what `nft -j list map` says")
+    parse(&json).context("cannot parse the output of `nft -j list map`")
 }
 
 /// The output is `{"nftables": [{"metainfo": …}, {"map": {…, "elem": [["10.0.0.1", "10.0.0.2"], …]}}]}`
@@ -64,7 +64,7 @@ fn parse(json: &str) -> Result<Table> {
     elements
         .iter()
         .map(|pair| {
-            let address = |side: usize| pair[side].as_str().context("an entry that is no pair of addresses");
+            let address = |side: usize| pair[side].as_str().context("an entry is not a pair of addresses");
             Ok((address(0)?.parse()?, address(1)?.parse()?))
         })
         .collect()

@@ -1,4 +1,4 @@
-//! Where a laboratory keeps its files: `/var/lib/cluster-lab/NAME`, gone when it is stopped.
+//! Where a lab keeps its files: `/var/lib/cluster-lab/NAME`, gone when it is stopped.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
@@ -10,15 +10,15 @@ use anyhow::{Context, Result};
 use super::LabName;
 use super::machine::MachineSpec;
 
-/// All laboratories' homes.
+/// All labs' homes.
 const ROOT: &str = "/var/lib/cluster-lab";
 
-/// The directory of one laboratory.
+/// The directory of one lab.
 #[derive(Clone, Debug)]
 pub struct Home(PathBuf);
 
 impl Home {
-    /// The home of the laboratory of this name, which may not exist.
+    /// The home of the lab of this name, which may not exist.
     pub fn of(name: &LabName) -> Self {
         Self(Path::new(ROOT).join(name.as_str()))
     }
@@ -28,7 +28,7 @@ impl Home {
         &self.0
     }
 
-    /// What the laboratory was started with.
+    /// What the lab was started with.
     pub(crate) fn settings(&self) -> PathBuf {
         self.0.join("lab.json")
     }
@@ -85,7 +85,7 @@ impl Home {
             match fs::read(&file) {
                 Ok(json) => specs.push(
                     serde_json::from_slice::<MachineSpec>(&json)
-                        .with_context(|| format!("{} cannot be understood", file.display()))?,
+                        .with_context(|| format!("cannot parse {}", file.display()))?,
                 ),
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(error).with_context(|| format!("cannot read {}", file.display())),
@@ -96,12 +96,12 @@ impl Home {
     }
 }
 
-/// The names of all laboratories that have a home on this machine.
+/// The names of all labs that have a home on this machine.
 pub(crate) fn all() -> Result<Vec<LabName>> {
     Ok(list(Path::new(ROOT))?.iter().filter_map(|name| name.parse().ok()).collect())
 }
 
-/// Where the value of `net.ipv4.ip_forward` from before the first laboratory is kept.
+/// Where the value of `net.ipv4.ip_forward` from before the first lab is kept.
 pub(crate) fn forwarding_before() -> PathBuf {
     Path::new(ROOT).join("ip_forward.before")
 }
@@ -116,20 +116,20 @@ impl Exclusive {
     /// The directory cannot be made or locked.
     pub(crate) fn acquire() -> Result<Self> {
         loop {
-            fs::create_dir_all(ROOT).with_context(|| format!("cannot make {ROOT}"))?;
+            fs::create_dir_all(ROOT).with_context(|| format!("cannot create {ROOT}"))?;
             let directory = File::open(ROOT).with_context(|| format!("cannot open {ROOT}"))?;
             directory.lock().with_context(|| format!("cannot lock {ROOT}"))?;
             // The one who held the lock may have removed the directory: then this lock is worth nothing.
-            let ours = directory.metadata().with_context(|| format!("cannot look at {ROOT}"))?;
+            let ours = directory.metadata().with_context(|| format!("cannot check {ROOT}"))?;
             if fs::metadata(ROOT).is_ok_and(|now| now.ino() == ours.ino()) {
                 return Ok(Self(directory));
             }
         }
     }
 
-    /// Lets go, and takes the directory away if no laboratory is left in it.
+    /// Lets go, and takes the directory away if no lab is left in it.
     pub(crate) fn release(self) {
-        // It is not empty while there is another laboratory: then it stays.
+        // It is not empty while there is another lab: then it stays.
         let _ = fs::remove_dir(ROOT);
         drop(self.0);
     }

@@ -38,8 +38,8 @@ pub(crate) async fn ensure(slug: &str) -> Result<PathBuf> {
     let Some(recipe) = Recipe::of(slug) else {
         let known: Vec<_> = IMAGES.iter().map(|(slug, _)| *slug).collect();
         bail!(Wrong::new(
-            format!("the laboratory has no image `{slug}`"),
-            format!("it has {}", known.join(", "))
+            format!("the lab has no image `{slug}`"),
+            format!("choose one of {}", known.join(", "))
         ));
     };
     let image = Path::new(CACHE).join(recipe.directory());
@@ -57,8 +57,8 @@ pub(crate) async fn ensure(slug: &str) -> Result<PathBuf> {
     if made.is_err() {
         remove_unfinished()?;
     }
-    made.with_context(|| format!("cannot make the image {slug}"))?;
-    fs::rename(&unfinished, &image).with_context(|| format!("cannot make {}", image.display()))?;
+    made.with_context(|| format!("cannot build the image {slug}"))?;
+    fs::rename(&unfinished, &image).with_context(|| format!("cannot create {}", image.display()))?;
     Ok(image)
 }
 
@@ -88,7 +88,7 @@ pub(crate) fn purge() -> Result<()> {
 
 /// Locks the cache's directory itself: no lock file is left behind.
 fn lock() -> Result<File> {
-    fs::create_dir_all(CACHE).with_context(|| format!("cannot make {CACHE}"))?;
+    fs::create_dir_all(CACHE).with_context(|| format!("cannot create {CACHE}"))?;
     let cache = File::open(CACHE).with_context(|| format!("cannot open {CACHE}"))?;
     cache.lock().with_context(|| format!("cannot lock {CACHE}"))?;
     Ok(cache)

@@ -1,4 +1,4 @@
-//! Starting a laboratory, stopping it, and clearing away what a killed one has left.
+//! Starting a lab, stopping it, and clearing away what a killed one has left.
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
@@ -23,13 +23,13 @@ pub enum Started {
     Now,
 }
 
-/// Starts a laboratory: images, networks, daemon. What a killed run of the same name left behind is cleared away
+/// Starts a lab: images, networks, daemon. What a killed run of the same name left behind is cleared away
 /// first, or, with `resume`, taken up again: droplets that still run are not disturbed.
 ///
 /// `say` is told what takes long.
 ///
 /// # Errors
-/// Something is missing on this machine, the port or an address range is in use, or the laboratory runs with
+/// Something is missing on this machine, the port or an address range is in use, or the lab runs with
 /// other settings. What a failed start has made, it has taken away again.
 pub async fn start(
     settings: &LabSettings,
@@ -43,21 +43,18 @@ pub async fn start(
     }
     for slug in images {
         if !image::is_cached(slug) {
-            say(&format!("making the image {slug}: half a minute, once"));
+            say(&format!("building the image {slug}: half a minute, once"));
         }
         image::ensure(slug).await?;
     }
     let exclusive = exclusive().await?;
     let name = &settings.name;
     if daemon::running(name)?.is_some() {
-        let running = LabSettings::load(name)?.context("the laboratory runs, but its settings are gone")?;
+        let running = LabSettings::load(name)?.context("the lab is running, but its settings are missing")?;
         if (running.port, running.subnets) != (settings.port, settings.subnets) {
             bail!(Wrong::new(
-                format!(
-                    "the laboratory {name} runs already, on port {} with {}",
-                    running.port, running.subnets
-                ),
-                format!("`cluster lab stop --name {name}`, or another --name")
+                format!("lab {name} is already running, on port {} with {}", running.port, running.subnets),
+                format!("stop it with `cluster lab stop --name {name}`, or choose another --name")
             ));
         }
         if daemon::answers(&running).await? {
@@ -89,17 +86,18 @@ async fn begin(settings: &LabSettings, resume: bool) -> Result<()> {
     if let Err(error) = TcpListener::bind((Ipv4Addr::LOCALHOST, settings.port)) {
         bail!(Wrong::new(
             format!("port {} is not free: {error}", settings.port),
-            "choose another with --port"
+            "choose another port with --port"
         ));
     }
     let home = Home::of(&settings.name);
     if !resume {
-        fs::create_dir_all(home.path()).with_context(|| format!("cannot make {}", home.path().display()))?;
+        fs::create_dir_all(home.path())
+            .with_context(|| format!("cannot create {}", home.path().display()))?;
         // What is in it has secrets, and files with the set-user-id bit.
         fs::DirBuilder::new()
             .mode(0o700)
             .create(home.droplets())
-            .context("cannot make the droplets' directory")?;
+            .context("cannot create the droplets' directory")?;
         fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755))
             .context("cannot set permissions")?;
         settings.save()?;
@@ -122,7 +120,7 @@ fn token() -> Result<String> {
     Ok(format!("dop_v1_{digits}"))
 }
 
-/// Stops a laboratory and takes away everything it made; with `purge`, the images as well. True if there was
+/// Stops a lab and takes away everything it made; with `purge`, the images as well. True if there was
 /// anything to stop.
 ///
 /// # Errors
@@ -138,15 +136,15 @@ pub async fn stop(name: &LabName, purge: bool) -> Result<bool> {
     image::sweep()?;
     if purge {
         if !others.is_empty() {
-            bail!("the images stay: another laboratory uses them");
+            bail!("the images are kept: another lab uses them");
         }
         image::purge()?;
     }
     Ok(was_there)
 }
 
-/// Takes away whatever a laboratory without a daemon has left on this machine: processes, namespaces, mounts,
-/// links, rules, files. Everything is found by the laboratory's name, and no process is touched that is not in the
+/// Takes away whatever a lab without a daemon has left on this machine: processes, namespaces, mounts,
+/// links, rules, files. Everything is found by the lab's name, and no process is touched that is not in the
 /// control group of one of its droplets.
 async fn clear(name: &LabName) -> Result<()> {
     let mut problems = Vec::new();
@@ -171,7 +169,7 @@ async fn clear(name: &LabName) -> Result<()> {
     }
     note(unmounted);
     if !problems.is_empty() {
-        bail!("not everything of the laboratory {name} is gone:\n{}", problems.join("\n"));
+        bail!("parts of lab {name} could not be removed:\n{}", problems.join("\n"));
     }
     Ok(())
 }
@@ -192,7 +190,7 @@ fn forget_nspawn(name: &LabName) -> Result<()> {
     Ok(())
 }
 
-/// What all laboratories share goes with the last one.
+/// What all labs share goes with the last one.
 async fn tidy(name: &LabName, exclusive: Exclusive) -> Result<()> {
     let others = others(name)?;
     network::remove_routes(&others).await?;
@@ -204,7 +202,7 @@ async fn tidy(name: &LabName, exclusive: Exclusive) -> Result<()> {
     Ok(())
 }
 
-/// The ranges of the other laboratories on this machine.
+/// The ranges of the other labs on this machine.
 fn others(name: &LabName) -> Result<Vec<super::Subnets>> {
     let all = LabSettings::all()?;
     Ok(all.into_iter().filter(|other| other.name != *name).map(|other| other.subnets).collect())

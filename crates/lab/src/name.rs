@@ -1,4 +1,4 @@
-//! The name of a laboratory, and the names of everything it makes: whatever a killed run left behind can be
+//! The name of a lab, and the names of everything it makes: whatever a killed run left behind can be
 //! found by these, and by nothing else.
 
 use std::fmt;
@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// A laboratory's name: a lower-case letter, then up to 29 lower-case letters, digits and hyphens.
+/// A lab's name: a lower-case letter, then up to 29 lower-case letters, digits and hyphens.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct LabName(String);
@@ -29,7 +29,7 @@ impl LabName {
         [digest[0], digest[1], digest[2]]
     }
 
-    /// What the names of all network interfaces of this laboratory begin with.
+    /// What the names of all network interfaces of this lab begin with.
     pub(crate) fn link_prefix(&self) -> String {
         format!("cl{}", self.tag())
     }
@@ -72,7 +72,7 @@ impl LabName {
         format!("cluster-lab-{}-{id}", self.0)
     }
 
-    /// The droplet's id, if `machine` is the name of one of this laboratory's machines.
+    /// The droplet's id, if `machine` is the name of one of this lab's machines.
     pub(crate) fn machine_id(&self, machine: &str) -> Option<u64> {
         machine.strip_prefix("cluster-lab-")?.strip_prefix(&self.0)?.strip_prefix('-')?.parse().ok()
     }
@@ -90,7 +90,7 @@ impl FromStr for LabName {
             Ok(Self(name.to_owned()))
         } else {
             Err(format!(
-                "`{name}` cannot name a laboratory: a lower-case letter, then up to 29 lower-case letters, \
+                "`{name}` is not a valid lab name: use a lower-case letter, then up to 29 lower-case letters, \
                  digits and hyphens"
             ))
         }

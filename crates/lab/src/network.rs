@@ -1,4 +1,4 @@
-//! The laboratory's networks on this machine: two bridges, routes, packet rules, and the switch that lets this
+//! The lab's networks on this machine: two bridges, routes, packet rules, and the switch that lets this
 //! machine forward.
 
 use std::fs;
@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use super::{LabName, Subnets, floating, home, overlap, program};
 
-/// The routing protocol number under which a laboratory's routes are entered, so that they can be told from
+/// The routing protocol number under which a lab's routes are entered, so that they can be told from
 /// everybody else's.
 const PROTOCOL: &str = "201";
 /// Worse than any other route's: it counts only while the bridge is gone.
@@ -16,7 +16,7 @@ const LAST_RESORT: &str = "4294967290";
 /// Whether this machine forwards IPv4 packets.
 const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
 
-/// The networks of one laboratory.
+/// The networks of one lab.
 pub(crate) struct Network<'a> {
     pub(crate) lab: &'a LabName,
     pub(crate) subnets: &'a Subnets,
@@ -108,7 +108,7 @@ pub(crate) async fn down(lab: &LabName) -> Result<()> {
     Ok(())
 }
 
-/// Takes away the routes of last resort, save those of the laboratories that are there (`kept`). By this also
+/// Takes away the routes of last resort, save those of the labs that are there (`kept`). By this also
 /// goes what is left of one whose files are lost.
 ///
 /// # Errors
@@ -139,7 +139,7 @@ fn forward() -> Result<()> {
     Ok(())
 }
 
-/// Undoes what [`Network::up`] did to this machine's forwarding, when the last laboratory goes.
+/// Undoes what [`Network::up`] did to this machine's forwarding, when the last lab goes.
 ///
 /// # Errors
 /// The setting cannot be written.

@@ -15,7 +15,7 @@ struct Route {
     dev: Option<String>,
 }
 
-/// Refuses ranges that this machine has routes, addresses or resolvers in; other laboratories' are among them.
+/// Refuses ranges that this machine has routes, addresses or resolvers in; other labs' are among them.
 ///
 /// # Errors
 /// Names the range and what is there.
@@ -41,7 +41,7 @@ pub(crate) async fn check(wanted: &Subnets) -> Result<()> {
 
 fn clash(wanted: &Subnets, routes: &str) -> Result<Option<String>> {
     let routes: Vec<Route> =
-        serde_json::from_str(routes).context("cannot understand what `ip -json route` says")?;
+        serde_json::from_str(routes).context("cannot parse the output of `ip -json route`")?;
     for route in routes {
         let Some(net) = range(&route.dst) else { continue };
         if let Some(own) = wanted.all().iter().find(|own| subnets::overlap(own, &net)) {

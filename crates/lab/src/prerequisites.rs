@@ -1,4 +1,4 @@
-//! What the laboratory needs of this machine: root, and a few Debian packages.
+//! What the lab needs of this machine: root, and a few Debian packages.
 
 use std::path::Path;
 
@@ -29,7 +29,7 @@ pub(crate) fn check() -> Result<()> {
     if !packages.is_empty() {
         let names = packages.join(" ");
         bail!(Wrong::new(
-            "the laboratory needs programs that are not here",
+            "the lab needs programs that are not installed",
             format!("apt-get install {names}")
         ));
     }
@@ -42,7 +42,7 @@ pub(crate) fn check() -> Result<()> {
 /// This is somebody else.
 pub(crate) fn root() -> Result<()> {
     if !rustix::process::geteuid().is_root() {
-        bail!(Wrong::new("the laboratory boots machines and needs to be root", "run it with sudo"));
+        bail!(Wrong::new("the lab boots machines and needs root", "run it with sudo"));
     }
     Ok(())
 }

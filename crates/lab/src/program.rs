@@ -1,4 +1,4 @@
-//! Runs the programs that the laboratory is built from, and says what they said when they fail.
+//! Runs the programs that the lab is built from, and says what they said when they fail.
 
 use std::ffi::OsStr;
 use std::process::{Output, Stdio};

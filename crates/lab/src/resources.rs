@@ -38,13 +38,11 @@ fn read(path: &str) -> Option<String> {
 
 fn instances(found: u64, raised: bool) -> String {
     if raised {
-        format!(
-            "fs.inotify.max_user_instances was {found}, and is {ENOUGH_INSTANCES} now, until the next boot"
-        )
+        format!("raised fs.inotify.max_user_instances from {found} to {ENOUGH_INSTANCES} until the next boot")
     } else {
         format!(
-            "warning: fs.inotify.max_user_instances is {found}; a droplet takes some twenty, and one that finds none left \
-             does not boot: `sysctl fs.inotify.max_user_instances={ENOUGH_INSTANCES}`"
+            "warning: fs.inotify.max_user_instances is {found}; a droplet uses about twenty, and does not boot when none \
+             are left: `sysctl fs.inotify.max_user_instances={ENOUGH_INSTANCES}`"
         )
     }
 }
@@ -57,18 +55,13 @@ fn available(meminfo: &str) -> Option<u64> {
 
 fn memory(available: u64) -> Option<String> {
     (available < ENOUGH_MEMORY).then(|| {
-        format!(
-            "warning: {available} MiB of memory are available; three droplets take about {ENOUGH_MEMORY} MiB"
-        )
+        format!("warning: {available} MiB of memory available; three droplets need about {ENOUGH_MEMORY} MiB")
     })
 }
 
 fn disk(free: u64, home: &Path) -> Option<String> {
     (free < ENOUGH_DISK).then(|| {
-        format!(
-            "warning: {free} MiB are free below {}; three droplets take about {ENOUGH_DISK} MiB",
-            home.display()
-        )
+        format!("warning: {free} MiB free in {}; three droplets need about {ENOUGH_DISK} MiB", home.display())
     })
 }
 

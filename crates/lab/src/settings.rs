@@ -1,4 +1,4 @@
-//! What a laboratory is started with.
+//! What a lab is started with.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::home::{self, Home};
 use super::{LabName, Subnets, api};
 
-/// Kept in the laboratory's home for the daemon, and for whatever comes after it.
+/// Kept in the lab's home for the daemon, and for whatever comes after it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LabSettings {
     /// Its name.
@@ -27,7 +27,7 @@ impl LabSettings {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// The settings of the laboratory of this name; `None` if there is none.
+    /// The settings of the lab of this name; `None` if there is none.
     ///
     /// # Errors
     /// They cannot be read.
@@ -35,7 +35,7 @@ impl LabSettings {
         let file = Home::of(name).settings();
         match fs::read(&file) {
             Ok(json) => serde_json::from_slice(&json)
-                .with_context(|| format!("{} cannot be understood", file.display()))
+                .with_context(|| format!("cannot parse {}", file.display()))
                 .map(Some),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error).with_context(|| format!("cannot read {}", file.display())),
@@ -43,11 +43,11 @@ impl LabSettings {
     }
 
     pub(crate) fn save(&self) -> Result<()> {
-        let json = serde_json::to_vec_pretty(self).context("cannot write the laboratory's settings")?;
+        let json = serde_json::to_vec_pretty(self).context("cannot write the lab's settings")?;
         home::write(&Home::of(&self.name).settings(), 0o644, &json)
     }
 
-    /// The settings of all laboratories on this machine whose settings can be read.
+    /// The settings of all labs on this machine whose settings can be read.
     pub(crate) fn all() -> Result<Vec<Self>> {
         Ok(home::all()?.iter().filter_map(|name| Self::load(name).ok().flatten()).collect())
     }

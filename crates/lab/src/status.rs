@@ -1,4 +1,4 @@
-//! What a laboratory looks like from outside. No secret is part of it.
+//! What a lab looks like from outside. No secret is part of it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,7 +14,7 @@ use super::machine::cgroup::Cgroup;
 use super::settings::LabSettings;
 use super::{LabName, daemon, prerequisites};
 
-/// A laboratory, running or not.
+/// A lab, running or not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Status {
     /// Its name.
@@ -59,7 +59,7 @@ pub struct FloatingStatus {
     pub droplet: Option<String>,
 }
 
-/// Looks at a laboratory.
+/// Looks at a lab.
 ///
 /// # Errors
 /// Its files cannot be read.
@@ -72,7 +72,7 @@ pub fn look(name: &LabName) -> Result<Status> {
     let home = Home::of(name);
     let state = match std::fs::read(home.state()) {
         Ok(json) => serde_json::from_slice(&json)
-            .with_context(|| format!("{} cannot be understood", home.state().display()))?,
+            .with_context(|| format!("cannot parse {}", home.state().display()))?,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => State::default(),
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", home.state().display())),
     };
@@ -110,10 +110,10 @@ pub fn look(name: &LabName) -> Result<Status> {
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (Some(api_url), Some(token_file)) = (&self.api_url, &self.token_file) else {
-            return writeln!(f, "there is no laboratory {}", self.name);
+            return writeln!(f, "there is no lab {}", self.name);
         };
-        let state = if self.running { "running" } else { "stopped, with remains" };
-        writeln!(f, "laboratory {}: {state}", self.name)?;
+        let state = if self.running { "running" } else { "stopped, not cleaned up" };
+        writeln!(f, "lab {}: {state}", self.name)?;
         writeln!(f, "API          {api_url}")?;
         writeln!(f, "token        {}", token_file.display())?;
         if let Some(file) = &self.failover_token_file {

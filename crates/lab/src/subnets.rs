@@ -1,4 +1,4 @@
-//! The address ranges of a laboratory.
+//! The address ranges of a lab.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -7,11 +7,11 @@ use std::str::FromStr;
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-/// Ranges that a laboratory never uses, since the machine's own network may: two of the ranges for
+/// Ranges that a lab never uses, since the machine's own network may: two of the ranges for
 /// documentation (RFC 5737), link-local and loopback.
 const RESERVED: [&str; 4] = ["192.0.2.0/24", "203.0.113.0/24", "169.254.0.0/16", "127.0.0.0/8"];
 
-/// A private /16, of which the laboratory uses the first four /24.
+/// A private /16, of which the lab uses the first four /24.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Ipv4Net", into = "Ipv4Net")]
 pub struct Subnets(Ipv4Net);
@@ -84,7 +84,7 @@ impl TryFrom<Ipv4Net> for Subnets {
         let reserved = RESERVED.map(|range| range.parse::<Ipv4Net>().expect("a constant range"));
         if let Some(range) = reserved.iter().find(|range| subnets.all().iter().any(|net| overlap(net, range)))
         {
-            return Err(format!("`{net}` would use {range}, which is never a laboratory's"));
+            return Err(format!("`{net}` overlaps {range}, which a lab never uses"));
         }
         if !net.network().is_private() {
             return Err(format!(

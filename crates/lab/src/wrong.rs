@@ -1,4 +1,4 @@
-//! What keeps a laboratory from being, and what to do about it.
+//! What keeps a lab from being, and what to do about it.
 
 /// An error with a hint.
 #[derive(Debug, thiserror::Error)]

@@ -11,5 +11,5 @@ use cluster_contract::paths;
 pub fn read() -> Result<Config> {
     let text = std::fs::read_to_string(paths::CONFIG)
         .with_context(|| format!("cannot read {}; `cluster up` writes it", paths::CONFIG))?;
-    serde_json::from_str(&text).with_context(|| format!("{} is not as it was written", paths::CONFIG))
+    serde_json::from_str(&text).with_context(|| format!("{} is damaged", paths::CONFIG))
 }

@@ -60,16 +60,16 @@ impl ControlFile {
     /// When they are too few, or of a version that this does not know.
     pub fn parse(bytes: &[u8]) -> Result<ControlFile> {
         let four = |at: usize| -> Result<u32> {
-            let bytes = bytes.get(at..at + 4).context("the control file is cut off")?;
+            let bytes = bytes.get(at..at + 4).context("the control file is truncated")?;
             Ok(u32::from_ne_bytes(bytes.try_into()?))
         };
         let eight = |at: usize| -> Result<u64> {
-            let bytes = bytes.get(at..at + 8).context("the control file is cut off")?;
+            let bytes = bytes.get(at..at + 8).context("the control file is truncated")?;
             Ok(u64::from_ne_bytes(bytes.try_into()?))
         };
         let version = four(8)?;
         if !VERSIONS.contains(&version) {
-            bail!("the control file has version {version}, which this program does not know");
+            bail!("the control file has unknown version {version}");
         }
         let state = match four(16)? {
             0 => DbState::StartingUp,
@@ -79,7 +79,7 @@ impl ControlFile {
             4 => DbState::InCrashRecovery,
             5 => DbState::InArchiveRecovery,
             6 => DbState::InProduction,
-            other => bail!("the control file has a state {other}, which this program does not know"),
+            other => bail!("the control file has unknown state {other}"),
         };
         Ok(ControlFile { state, checkpoint: WalPosition { lsn: eight(32)?, timeline: four(48)? } })
     }

@@ -310,7 +310,8 @@ impl Core {
             generation: config.generation,
             members: config.members.iter().map(|member| member.id).collect(),
         };
-        let bootstrap = hard_state.term == 0;
+        // A hard state that is gone is no new cluster: what runs here without a lease is fenced.
+        let bootstrap = hard_state.is_of_a_new_cluster();
         let mut lease = Lease::new(config.my_id(), configuration, timing, hard_state, now);
         if let Some(held) = held_lease {
             lease.resume(held.term, held.until, now);
@@ -524,7 +525,10 @@ impl Core {
     }
 
     fn begin_job(&mut self, now: Millis, job: Job, why: &str) {
-        self.journal(Event::JobBegun { job: Some(job.kind()) }, format!("begins the {}: {why}", job.kind()));
+        self.journal(
+            Event::JobBegun { job: Some(job.kind()) },
+            format!("starting the {}: {why}", job.kind()),
+        );
         (self.job, self.job_since) = (Some(job), now);
         self.effects.push(Effect::BeginJob(job));
     }

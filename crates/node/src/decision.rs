@@ -24,7 +24,7 @@ const START_SILENT_LIMIT: Millis = 5_000;
 pub(super) const PROMOTION_LIMIT: Millis = 120_000;
 
 /// Why a guard that is paused does nothing. It fences all the same, and its voter votes.
-const WHY_PAUSED: &str = "paused: nothing is started, promoted or rejoined";
+const WHY_PAUSED: &str = "paused: PostgreSQL is not started, promoted or rejoined";
 
 /// What a guard observes of its node and of the cluster.
 #[derive(Clone, Debug)]
@@ -263,7 +263,7 @@ impl Observation {
                 return (Act::Rest, "this node has no vote in the cluster");
             }
             if !self.has_processes && self.data_ready && self.job.is_none() {
-                return (Act::Start, "the witness does not run");
+                return (Act::Start, "the witness's PostgreSQL is not running");
             }
             return (Act::Rest, "the witness only votes");
         }
@@ -272,7 +272,7 @@ impl Observation {
             return (Act::Fence, "PostgreSQL runs as a primary, and this node does not hold the lease");
         }
         if self.job.is_some() {
-            return (Act::Rest, "something is under way");
+            return (Act::Rest, "a job is in progress");
         }
         if self.restarting {
             return (Act::Rest, "PostgreSQL is being restarted");
@@ -288,27 +288,32 @@ impl Observation {
         }
         if self.half_rewound {
             return match self.other_primary {
-                Some(primary) => (Act::Rejoin(primary), "a rewind was cut off: the data is cloned anew"),
-                None => (Act::Rest, "a rewind was cut off: waiting for a primary to clone from"),
+                Some(primary) => {
+                    (Act::Rejoin(primary), "a rewind was interrupted: a fresh clone replaces the data")
+                }
+                None => (Act::Rest, "a rewind was interrupted: waiting for a primary to clone from"),
             };
         }
         match (self.holds_lease, self.has_processes, self.standby_signal) {
             (true, false, false) => (Act::Start, "this node holds the lease"),
-            (_, false, true) => (Act::Start, "a standby does no harm"),
+            (_, false, true) => (Act::Start, "a standby may start at any time"),
             (true, true, _) if matches!(self.state(), Some(ServerState::Standby { .. })) => {
                 (Act::Promote, "this node holds the lease")
             }
             (true, _, _) => (Act::Rest, "this node holds the lease"),
-            (false, false, false) if self.diverged_data_kept => {
-                (Act::Rest, "it took writes beside another primary: its data is kept until `cluster rejoin`")
-            }
+            (false, false, false) if self.diverged_data_kept => (
+                Act::Rest,
+                "it took writes while another node was primary: its data is kept until `cluster rejoin`",
+            ),
             (false, false, false) => match self.other_primary {
                 Some(primary) => (Act::Rejoin(primary), "another node is primary"),
                 None => (Act::Rest, "waiting for a majority to grant the lease, or for another primary"),
             },
             (false, true, _) => {
                 match self.other_primary.filter(|_| self.diverged && !self.diverged_data_kept) {
-                    Some(primary) => (Act::Rejoin(primary), "it has WAL that the primary's history lacks"),
+                    Some(primary) => {
+                        (Act::Rejoin(primary), "it has WAL that is not in the primary's history")
+                    }
                     None => (Act::Rest, "nothing to do"),
                 }
             }

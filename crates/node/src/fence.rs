@@ -56,7 +56,7 @@ pub async fn keep_watch() {
                 Ok(()) => reported = false,
                 Err(error) if !reported => {
                     reported = true;
-                    journal::note(Event::Trouble, &format!("no watch beside the guard: {error:#}"));
+                    journal::note(Event::Trouble, &format!("the guard's watch is not running: {error:#}"));
                 }
                 Err(_) => {}
             }
@@ -67,7 +67,7 @@ pub async fn keep_watch() {
 
 async fn start_watch() -> Result<()> {
     let program = std::env::current_exe()?;
-    let program = program.to_str().context("this program's path is no text")?;
+    let program = program.to_str().context("this program's path is not UTF-8")?;
     let words = ["--quiet", "--collect", "--unit", UNIT, "--description", "Fence beside the guard"];
     let restart = ["-p", "Restart=always", "-p", "RestartSec=250ms", "-p", "OOMScoreAdjust=-1000"];
     systemd("systemd-run", &[&words[..], &restart, &[program, "watch"]].concat()).await
@@ -98,11 +98,11 @@ pub fn stay_in_memory() -> std::io::Result<()> {
 /// Watches until it is killed.
 pub fn watch(config: &Config) -> ! {
     if let Err(error) = stay_in_memory() {
-        journal::warn(&format!("the watch is not certain to stay in memory: {error}"));
+        journal::warn(&format!("the watch could not be locked into memory: {error}"));
     }
     // Before whatever keeps the processors busy; it uses next to nothing. A container may forbid it.
     if let Err(error) = setpriority_process(None, -10) {
-        journal::warn(&format!("the watch has no precedence: {error}"));
+        journal::warn(&format!("the watch could not raise its priority: {error}"));
     }
     let mut reported = false;
     loop {
@@ -112,7 +112,7 @@ pub fn watch(config: &Config) -> ! {
                 journal::note(
                     Event::Fenced,
                     &format!(
-                        "the lease has run out and the guard did not act: killed {count} processes of PostgreSQL"
+                        "the lease has expired and the guard did not act: killed {count} PostgreSQL processes"
                     ),
                 );
             }

@@ -14,10 +14,9 @@ use serde::de::DeserializeOwned;
 /// When it cannot be read, or is not as it was written.
 pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     match fs::read_to_string(path) {
-        Ok(text) => Ok(Some(
-            serde_json::from_str(&text)
-                .with_context(|| format!("{} is not as it was written", path.display()))?,
-        )),
+        Ok(text) => {
+            Ok(Some(serde_json::from_str(&text).with_context(|| format!("{} is damaged", path.display()))?))
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
     }
@@ -58,6 +57,6 @@ mod tests {
         write(&path, &7, true).unwrap();
         assert_eq!(read::<u32>(&path).unwrap(), Some(7));
         fs::write(&path, "{").unwrap();
-        assert!(read::<u32>(&path).unwrap_err().to_string().contains("is not as it was written"));
+        assert!(read::<u32>(&path).unwrap_err().to_string().contains("is damaged"));
     }
 }

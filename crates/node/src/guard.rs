@@ -56,7 +56,7 @@ pub async fn run(config: Config) -> Result<()> {
     let (sender, mut requests) = mpsc::channel(16);
     tokio::spawn(socket::serve(listener, sender));
     if let Err(error) = fence::stay_in_memory() {
-        journal::warn(&format!("the guard is not certain to stay in memory: {error}"));
+        journal::warn(&format!("the guard could not be locked into memory: {error}"));
     }
     let (inputs, mut results) = mpsc::channel(16);
     let mut guard = Guard::new(config, inputs).await?;
@@ -110,7 +110,7 @@ impl Guard {
             Wire::new(&key, me.id, u64::from_ne_bytes(session), addresses.iter().map(|(id, at)| (*id, *at)))?;
         let udp = UdpSocket::bind((me.host, paths::GUARD_PORT))
             .await
-            .context("cannot listen to the other guards")?;
+            .context("cannot listen for the other guards")?;
         let disk_restored = store::is_restored()?;
         if let Err(error) = store::prepare() {
             journal::note(Event::Trouble, &error.to_string());
@@ -162,7 +162,7 @@ impl Guard {
             return Verdict::no(Code::Unknown, why);
         }
         if uses_it && !start_check::use_first_start() {
-            return Verdict::no(Code::NotHolder, "its first start was used up a moment ago");
+            return Verdict::no(Code::NotHolder, "its first start has already been used");
         }
         verdict
     }

@@ -75,6 +75,14 @@ pub struct HardState {
     pub report: Option<HolderReport>,
 }
 
+impl HardState {
+    /// Whether this is what `cluster up` wrote for a new cluster, and nothing was granted since. An empty hard state is
+    /// not: it may have been lost.
+    pub fn is_of_a_new_cluster(&self) -> bool {
+        self.term == 0 && self.released && self.holder.is_none()
+    }
+}
+
 /// What the lease is told about its own node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct NodeState {

@@ -12,11 +12,12 @@ use cluster_contract::request::{Changed, Request, Verdict};
 use cluster_contract::status::Status;
 use cluster_node::{config, fence, file, guard, marker, promote, socket, store};
 
-/// What `cluster up` puts on every node of a PostgreSQL cluster.
+/// The node program of a PostgreSQL cluster, installed by `cluster up`
 #[derive(Parser)]
 #[command(version)]
 struct Cli {
-    /// Answers as JSON. An environment variable, too, which a program of an earlier build ignores
+    // The environment variable is ignored by programs of an earlier build, which know no such option.
+    /// Print JSON
     #[arg(long, global = true, env = "CLUSTER_NODE_JSON", value_parser = clap::builder::BoolishValueParser::new())]
     json: bool,
     #[command(subcommand)]
@@ -25,20 +26,20 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Keeps the lease, and does what follows from it; run by systemd
+    /// Hold the lease and manage PostgreSQL accordingly; run by systemd
     Guard,
-    /// Watches the lease beside the guard, and ends PostgreSQL when it has run out; run by the guard
+    /// Fence PostgreSQL if the lease expires and the guard does not act; run by the guard
     #[command(hide = true)]
     Watch,
-    /// Ends PostgreSQL on this node, with everything that it is doing
+    /// Kill PostgreSQL on this node
     Fence {
-        /// Only if this node's lease has run out
+        /// Only if this node's lease has expired
         #[arg(long, required = true)]
         if_lease_expired: bool,
     },
-    /// Promotes this standby; called by repmgrd
+    /// Promote this standby; called by repmgrd
     Promote,
-    /// Says whether this standby may promote; called by repmgrd
+    /// Check whether this standby may promote; called by repmgrd
     MayPromote {
         /// This node's id
         #[arg(long)]
@@ -50,28 +51,28 @@ enum Command {
         #[arg(long)]
         total: Option<String>,
     },
-    /// Says whether PostgreSQL may start here; called by systemd
+    /// Check whether PostgreSQL may start here; called by systemd
     StartCheck,
-    /// Keeps the lease while PostgreSQL is restarted on purpose
+    /// Keep the lease during a planned restart of PostgreSQL
     Restart,
-    /// Stops PostgreSQL and lets another node take over
+    /// Stop PostgreSQL and hand the lease to another node
     HandOver {
-        /// Its name
+        /// The node's name
         to: String,
     },
-    /// Holds the lease without a majority, and promotes
+    /// Take the lease without a majority and promote
     Take,
-    /// Makes a standby of this node now
+    /// Turn this node into a standby now
     Rejoin {
-        /// By a fresh clone, beside the old data
+        /// Replace the data with a fresh clone; the old data is kept
         #[arg(long)]
         clone: bool,
     },
-    /// Starts, promotes and rejoins nothing on this node, until it is resumed
+    /// Do not start, promote or rejoin PostgreSQL on this node until `resume`
     Pause,
-    /// Ends a pause
+    /// End a pause
     Resume,
-    /// Writes an event of repmgr to the journal; called by repmgr
+    /// Print a repmgr event to repmgrd's journal; called by repmgr
     Event {
         /// The node
         #[arg(long)]
@@ -82,14 +83,14 @@ enum Command {
         /// 1 or 0
         #[arg(long)]
         success: String,
-        /// When
+        /// The event's time
         #[arg(long)]
         at: String,
-        /// What else
+        /// Details
         #[arg(long, default_value = "")]
         details: String,
     },
-    /// Writes down what the data directory is about to be; called by `cluster up`
+    /// Record the stage of the data directory; called by `cluster up`
     #[command(hide = true)]
     Mark {
         /// The cluster that it belongs to
@@ -102,7 +103,7 @@ enum Command {
         #[arg(value_parser = stage)]
         stage: DataStage,
     },
-    /// Says how far the data directory has come; called by `cluster up`
+    /// Print the recorded stage of the data directory; called by `cluster up`
     #[command(hide = true)]
     Marked {
         /// Fails unless it belongs to this cluster
@@ -112,7 +113,7 @@ enum Command {
         #[arg(long)]
         system_identifier: Option<String>,
     },
-    /// Writes down what a rejoin gives up; with three words it says whether that is done already; called by a rejoin
+    /// Record what a rejoin gives up, or check whether it is recorded; called by a rejoin
     #[command(hide = true)]
     Lost {
         /// On which timeline
@@ -127,10 +128,10 @@ enum Command {
         /// Where their WAL is
         wal: Option<String>,
     },
-    /// Begins the guard's memory on a node of a new cluster; called by `cluster up`
+    /// Initialize the guard's state on a node of a new cluster; called by `cluster up`
     #[command(hide = true)]
     NewCluster,
-    /// Says what this node sees and does
+    /// Show what this node's guard sees and does
     Status,
 }
 
@@ -156,7 +157,7 @@ fn stage(word: &str) -> Result<DataStage, String> {
     DataStage::ALL
         .into_iter()
         .find(|stage| stage.word() == word)
-        .ok_or_else(|| format!("it is one of {}", words.join(", ")))
+        .ok_or_else(|| format!("use one of {}", words.join(", ")))
 }
 
 async fn run(command: Command, json: bool) -> anyhow::Result<ExitCode> {
@@ -178,7 +179,7 @@ async fn run(command: Command, json: bool) -> anyhow::Result<ExitCode> {
         Command::Fence { .. } => {
             let killed = fence::if_lease_expired(&config::read()?, 0)?;
             if killed > 0 {
-                say(&format!("the lease has run out: killed {killed} processes of PostgreSQL"));
+                say(&format!("the lease has expired: killed {killed} PostgreSQL processes"));
             }
         }
         Command::MayPromote { .. } => {
@@ -189,8 +190,8 @@ async fn run(command: Command, json: bool) -> anyhow::Result<ExitCode> {
         Command::HandOver { to } => return Ok(verdict(socket::verdict(&Request::HandOver { to }).await?)),
         Command::Take => return Ok(verdict(socket::verdict(&Request::TakeByForce).await?)),
         Command::Rejoin { clone } => return Ok(verdict(socket::verdict(&Request::Rejoin { clone }).await?)),
-        Command::Pause => changed(store::pause()?, ["paused", "was paused already"]),
-        Command::Resume => changed(store::resume()?, ["resumed", "was not paused"]),
+        Command::Pause => changed(store::pause()?, ["paused", "already paused"]),
+        Command::Resume => changed(store::resume()?, ["resumed", "not paused"]),
         Command::Event { node, event, success, at, details } => {
             let line = serde_json::json!({
                 "node": node, "event": event, "success": success == "1", "at": at, "details": details,

@@ -45,15 +45,20 @@ pub async fn wait(config: &Config, limit: Duration) {
     let mut told = false;
     while let Some(package) = changing(config).await {
         if begun.elapsed() > limit {
-            let text =
-                format!("{package} is still being changed after {} s; not waited for", limit.as_secs());
+            let text = format!(
+                "{package} is still being changed after {} s; not waiting any longer",
+                limit.as_secs()
+            );
             journal::note(Event::PackageWaitGivenUp, &text);
             return;
         }
         if !told {
             journal::note(
                 Event::PackageWait,
-                &format!("waits until {package} has been changed, {} s at most", limit.as_secs()),
+                &format!(
+                    "waiting for the change of package {package} to finish, {} s at most",
+                    limit.as_secs()
+                ),
             );
             told = true;
         }

@@ -16,8 +16,9 @@ pub(super) fn open(path: &Path) -> Result<File> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = rustix::fs::open(path, flags, Mode::empty()).map_err(std::io::Error::from);
     let file = File::from(file.with_context(|| format!("cannot open {}", path.display()))?);
-    if !file.metadata().with_context(|| format!("cannot look at {}", path.display()))?.is_file() {
-        bail!("{} is no plain file", path.display());
+    if !file.metadata().with_context(|| format!("cannot read the metadata of {}", path.display()))?.is_file()
+    {
+        bail!("{} is not a regular file", path.display());
     }
     Ok(file)
 }

@@ -136,7 +136,7 @@ async fn query_state(config: &Config) -> Result<(ServerState, Option<WalPosition
             match session::reserved() {
                 Some(client) => examine(config, &client).await,
                 None => Err(error
-                    .context("it turns this guard away, which has no session left to see whether it works")),
+                    .context("it rejects new sessions, and the guard has no open session to test it with")),
             }
         }
         Err(ConnectError::Unavailable(error)) => {

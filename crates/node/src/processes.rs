@@ -132,7 +132,7 @@ pub fn kill(config: &Config) -> Result<usize> {
         }
         killed = killed.max(left.len());
         if begun.elapsed() > Duration::from_millis(KILL_LIMIT) {
-            bail!("{} processes of {} were killed and have not gone", left.len(), config.unit());
+            bail!("{} processes of {} survived SIGKILL", left.len(), config.unit());
         }
         for process in left {
             // It may have ended by itself.

@@ -28,7 +28,7 @@ pub async fn promote(config: &Config) -> Result<()> {
             bail!("refused: {}", verdict.why);
         }
         if begun.elapsed() > LIMIT {
-            bail!("the guard has not promoted within {} s", LIMIT.as_secs());
+            bail!("the guard did not promote within {} s", LIMIT.as_secs());
         }
         tokio::time::sleep(Duration::from_millis(300)).await;
     }

@@ -31,6 +31,6 @@ pub(super) async fn is_off(config: &Config, member: &Member) -> Result<bool> {
         return Ok(false);
     };
     let client = client(floating_ip)?;
-    let off = tokio::time::timeout(ANSWER_LIMIT, client.droplet_is_off(droplet)).await;
+    let off = tokio::time::timeout(ANSWER_LIMIT, client.droplet_is_off(droplet, member.host)).await;
     Ok(off.context("the API does not answer in time")??)
 }

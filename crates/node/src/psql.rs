@@ -24,7 +24,8 @@ pub(super) async fn as_postgres(
     let mut command = Command::new(config.bin(program));
     if rustix::process::getuid().is_root() {
         // The password file belongs to postgres, and libpq wants its reader to be its owner.
-        let home = std::fs::metadata("/var/lib/postgresql").context("postgres has no home")?;
+        let home =
+            std::fs::metadata("/var/lib/postgresql").context("cannot find the home directory of postgres")?;
         command.uid(home.uid()).gid(home.gid());
     }
     command
@@ -35,7 +36,7 @@ pub(super) async fn as_postgres(
         .kill_on_drop(true);
     let output = tokio::time::timeout(limit, command.output())
         .await
-        .with_context(|| format!("{program} did not end within {} s", limit.as_secs()))?
+        .with_context(|| format!("{program} did not finish within {} s", limit.as_secs()))?
         .with_context(|| format!("cannot run {program}"))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);

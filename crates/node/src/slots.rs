@@ -64,7 +64,7 @@ impl Slots {
             }));
         }
         let newest = bytes.chunks(SLOT).take(2).filter_map(decode).max_by_key(|version| version.sequence);
-        let lost = || Error::new(ErrorKind::InvalidData, "neither of its two versions is whole");
+        let lost = || Error::new(ErrorKind::InvalidData, "both of its versions are damaged");
         newest.map(Some).ok_or_else(lost)
     }
 

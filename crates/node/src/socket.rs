@@ -29,13 +29,13 @@ const RETRY_FOR: Duration = Duration::from_secs(5);
 /// When it does not run, or does not answer within two seconds.
 pub async fn ask(request: &Request) -> Result<String> {
     let talk = async {
-        let mut stream = UnixStream::connect(paths::SOCKET).await.context("the guard does not run")?;
+        let mut stream = UnixStream::connect(paths::SOCKET).await.context("the guard is not running")?;
         stream.write_all(serde_json::to_string(request)?.as_bytes()).await?;
         stream.write_all(b"\n").await?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await?;
         if answer.trim().is_empty() {
-            bail!("the guard ended before it answered");
+            bail!("the guard stopped before it answered");
         }
         Ok(answer.trim().to_owned())
     };
@@ -47,7 +47,7 @@ pub async fn ask(request: &Request) -> Result<String> {
 /// # Errors
 /// Like [`ask`].
 pub async fn verdict(request: &Request) -> Result<Verdict> {
-    serde_json::from_str(&ask(request).await?).context("the guard's answer makes no sense")
+    serde_json::from_str(&ask(request).await?).context("cannot parse the guard's answer")
 }
 
 /// The same, and asks again for a few seconds if there is no answer: a promotion that was granted must not be refused

@@ -54,7 +54,7 @@ pub enum DiskTrouble {
     #[error(transparent)]
     CannotPersist(Unwritable),
     /// They can, and nothing else: no journal, no rejoin.
-    #[error("there is no room beside what this guard remembers: {0}")]
+    #[error("no disk space beyond what the guard has reserved: {0}")]
     NoRoom(Unwritable),
 }
 
@@ -67,7 +67,7 @@ fn slots() -> Slots {
 /// # Errors
 /// When the file is there and makes no sense: a guard without its hard state must not vote.
 pub fn hard_state() -> Result<HardState> {
-    let version = slots().read().with_context(|| format!("{HARD_STATE} is not as it was written"))?;
+    let version = slots().read().with_context(|| format!("{HARD_STATE} is damaged"))?;
     Ok(version.map(|version| version.value).unwrap_or_default())
 }
 
@@ -137,8 +137,7 @@ pub struct HardStateVersion {
 /// # Errors
 /// As [`hard_state`].
 pub fn version() -> Result<Option<HardStateVersion>> {
-    let version =
-        slots().read::<HardState>().with_context(|| format!("{HARD_STATE} is not as it was written"))?;
+    let version = slots().read::<HardState>().with_context(|| format!("{HARD_STATE} is damaged"))?;
     Ok(version
         .filter(|version| version.sequence > 0)
         .map(|Version { file, sequence, .. }| HardStateVersion { file, sequence }))
@@ -165,7 +164,7 @@ fn is_older(now: &HardStateVersion, seen: &HardStateVersion) -> bool {
 /// When the file makes no sense.
 pub fn held_lease() -> Result<Option<HeldLease>> {
     let version = Slots::new(HELD_LEASE, false).read::<Option<HeldLease>>();
-    match version.with_context(|| format!("{HELD_LEASE} is not as it was written"))? {
+    match version.with_context(|| format!("{HELD_LEASE} is damaged"))? {
         Some(version) => Ok(version.value),
         None => file::read(Path::new(HELD_LEASE_BEFORE)),
     }
@@ -211,7 +210,7 @@ pub fn pause() -> Result<bool> {
         &Pause { since: Some(jiff::Timestamp::now().strftime("%FT%TZ").to_string()) },
         true,
     )?;
-    journal::note(Event::Paused, "paused: nothing is started, promoted or rejoined");
+    journal::note(Event::Paused, "paused: PostgreSQL is not started, promoted or rejoined");
     Ok(true)
 }
 

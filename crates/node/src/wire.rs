@@ -92,7 +92,7 @@ impl Wire {
     ) -> Result<Wire> {
         let key = key.trim().as_bytes().to_vec();
         if key.len() < 32 {
-            bail!("the cluster's key is {} bytes long, and 32 are needed", key.len());
+            bail!("the cluster's key has {} bytes instead of 32", key.len());
         }
         let peer = |(id, address)| {
             let peer = Peer {

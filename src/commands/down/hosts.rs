@@ -1,24 +1,27 @@
-//! Stopping what `up` installed on hosts that are not ours to delete.
+//! Stops the services that `up` installed on existing hosts, which are not deleted.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Result;
+use cluster_contract::config::Config;
+use cluster_contract::paths;
 use owo_colors::OwoColorize as _;
 use tokio::task::JoinSet;
 
 use super::{failed, finished};
 use crate::commands::confirm::confirm;
 use crate::error::Exit;
-use crate::facts::{Facts, Host};
-use crate::inventory::Node;
+use crate::facts::{Facts, Host, HostFacts};
+use crate::inventory::{Inventory, Node};
+use crate::plan::roles::{self, Data};
 use crate::remote::Command;
 use crate::script;
 use crate::tell;
 use crate::world::World;
 
-/// What is stopped at a time.
-#[derive(Clone, Copy)]
+/// The services that are stopped together.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(in crate::commands) enum Half {
     /// The guard and repmgrd, which would start PostgreSQL again or promote another.
     Services,
@@ -43,7 +46,7 @@ pub(super) async fn run(world: &Arc<World>, yes: bool) -> Result<Exit> {
     for node in &world.inventory.nodes {
         tell!("  {} ({})", node.name, node.address.as_deref().unwrap_or("-"));
     }
-    tell!("Data, packages and configuration stay.");
+    tell!("Data, packages and configuration are kept.");
     confirm("cluster", cluster, yes, "nothing was stopped")?;
     let begun = Instant::now();
     let facts = world.observe().await?;
@@ -51,16 +54,17 @@ pub(super) async fn run(world: &Arc<World>, yes: bool) -> Result<Exit> {
     let mut hints = Vec::new();
     let mut nodes = Vec::new();
     for node in &world.inventory.nodes {
-        match sort(cluster, &facts, node) {
-            Sort::Ours => nodes.push(node.name.clone()),
+        match sort(&world.inventory, &facts, node) {
+            Sort::Ours(halves) => nodes.push((node.name.clone(), halves)),
+            Sort::Nothing(why) => world.report.note(format!("{}: {why}; left alone", node.name)),
             Sort::Foreign(whose) => {
                 reasons.push(format!("{} belongs to cluster `{whose}` and was left alone", node.name));
-                hints.push(format!("cluster `{whose}` is stopped with its own inventory"));
+                hints.push(format!("to stop cluster `{whose}`, use its own inventory"));
             }
             Sort::Silent(why) => {
                 reasons.push(format!("{} was not stopped: {why}", node.name));
                 hints.push(format!(
-                    "run `cluster down` again once {} can be reached; if it is gone for good, nothing is left to do",
+                    "run `cluster down` again once {} is reachable; if it is gone for good, there is nothing left to do",
                     node.name
                 ));
             }
@@ -69,19 +73,23 @@ pub(super) async fn run(world: &Arc<World>, yes: bool) -> Result<Exit> {
     // The guards first, all of them, so that nobody takes over; then the primary, whose shutdown waits until the
     // standbys have everything; then the others.
     let mut tasks = JoinSet::new();
-    for node in nodes {
+    for (node, halves) in nodes {
         let world = world.clone();
-        tasks.spawn(async move { half(&world, node, Half::Services).await });
+        tasks.spawn(async move { (half(&world, node, Half::Services).await, halves) });
     }
     let mut stopped = Vec::new();
-    for result in tasks.join_all().await {
+    let mut count = 0;
+    for (result, halves) in tasks.join_all().await {
         match result {
-            Ok(node) => stopped.push(node),
+            Ok(node) if halves.contains(&Half::Postgresql) => stopped.push(node),
+            Ok(node) => {
+                count += 1;
+                world.report.note(format!("{node}: cluster-node and repmgrd are stopped and disabled"));
+            }
             Err(why) => reasons.push(why),
         }
     }
     stopped.sort_by_key(|node| !takes_writes(&facts, node));
-    let mut count = 0;
     for node in stopped {
         match half(world, node, Half::Postgresql).await {
             Ok(node) => {
@@ -96,7 +104,7 @@ pub(super) async fn run(world: &Arc<World>, yes: bool) -> Result<Exit> {
         let again = || "run `cluster down` again".to_owned();
         return Err(failed(&reasons, if hints.is_empty() { again() } else { hints.join("; ") }));
     }
-    finished(world, "stopped and disabled; its data stays where it is", count, begun);
+    finished(world, "stopped and disabled; its data is kept", count, begun);
     Ok(Exit::Done)
 }
 
@@ -107,22 +115,48 @@ async fn half(world: &World, node: String, half: Half) -> Result<String, String>
     }
 }
 
-/// What a host is to this `down`.
+/// How `down` treats a host.
 enum Sort {
-    Ours,
-    /// Another cluster's.
+    /// Belongs to the cluster, as far as these go.
+    Ours(&'static [Half]),
+    /// Has nothing of the cluster: why.
+    Nothing(String),
+    /// Belongs to another cluster.
     Foreign(String),
-    /// Nothing can be done on it.
+    /// Cannot be reached.
     Silent(String),
 }
 
-fn sort(cluster: &str, facts: &Facts, node: &Node) -> Sort {
+fn sort(inventory: &Inventory, facts: &Facts, node: &Node) -> Sort {
     match facts.hosts.get(&node.name).unwrap_or(&Host::Missing) {
         Host::Up(host) => match &host.marker {
-            Some(marker) if marker.cluster != cluster => Sort::Foreign(marker.cluster.clone()),
-            _ => Sort::Ours,
+            Some(marker) if marker.cluster != inventory.cluster => Sort::Foreign(marker.cluster.clone()),
+            _ => match ours(inventory, facts, host) {
+                Ok(halves) => Sort::Ours(halves),
+                Err(why) => Sort::Nothing(why),
+            },
         },
         host => Sort::Silent(host.absence().unwrap_or_default()),
+    }
+}
+
+/// What of the cluster may be stopped on a host; or why nothing is. A PostgreSQL that the cluster did not make is never
+/// stopped, whatever the inventory says.
+pub(in crate::commands) fn ours(
+    inventory: &Inventory,
+    facts: &Facts,
+    host: &HostFacts,
+) -> Result<&'static [Half], String> {
+    let configured = host
+        .files
+        .get(paths::CONFIG)
+        .and_then(|file| serde_json::from_str::<Config>(file.content.as_deref()?).ok())
+        .is_some_and(|config| config.cluster == inventory.cluster);
+    match roles::data(inventory, facts, host) {
+        Data::Ours | Data::Initialized | Data::HalfMade => Ok(&[Half::Services, Half::Postgresql]),
+        Data::Foreign(_) | Data::None if configured => Ok(&[Half::Services]),
+        Data::Foreign(whose) => Err(whose),
+        Data::None => Err(format!("it holds nothing of cluster `{}`", inventory.cluster)),
     }
 }
 

@@ -26,6 +26,8 @@ pub(super) async fn run(world: &Arc<World>, client: &Client, yes: bool) -> Resul
     let cluster = &world.inventory.cluster;
     let begun = Instant::now();
     let known = world.state.memory()?;
+    let was_here = !known.droplets.is_empty() || known.floating_ip.is_some();
+    let identifier = known.system_identifier.clone();
     let memory = Memory {
         addresses: known.floating_ip.into_iter().collect(),
         droplets: known.droplets.into_iter().map(|(id, droplet)| (id, droplet.node)).collect(),
@@ -34,10 +36,17 @@ pub(super) async fn run(world: &Arc<World>, client: &Client, yes: bool) -> Resul
     let belongings = client
         .belongings(cluster, &memory, world.pace)
         .await
-        .context("cannot list what belongs to the cluster")?;
+        .context("cannot list the cluster's resources")?;
     if belongings.is_empty() {
-        world.state.forget()?;
-        finished(world, "nothing of it is at the provider", 0, begun);
+        // The same name may be another cluster's, on hosts that no provider knows: its passwords are nowhere else.
+        match identifier.filter(|_| !was_here) {
+            Some(identifier) => world.report.warning(format!(
+                "{} is kept: it has the passwords of a cluster of the same name that was never at this provider (system identifier {identifier})",
+                world.state.directory().display()
+            )),
+            None => world.state.forget()?,
+        }
+        finished(world, "the provider lists nothing that belongs to it", 0, begun);
         return Ok(Exit::Done);
     }
     if belongings.has_deletable() {
@@ -51,31 +60,35 @@ pub(super) async fn run(world: &Arc<World>, client: &Client, yes: bool) -> Resul
     }
     let destroyed = client.destroy(&belongings, world.pace).await;
     let mut reasons: Vec<String> = destroyed.err().unwrap_or_default().iter().map(causes).collect();
-    let left = client.belongings(cluster, &memory, world.pace).await.context("cannot ask what is left")?;
+    let left = client
+        .belongings(cluster, &memory, world.pace)
+        .await
+        .context("cannot list what is left of the cluster")?;
     if left.is_empty() {
         world.state.forget()?;
         let count = belongings.droplets.len() + belongings.addresses.len();
-        finished(world, "deleted; the provider lists nothing of it any more", count, begun);
+        finished(world, "deleted; the provider lists nothing that belongs to it", count, begun);
         return Ok(Exit::Done);
     }
-    let mut hint = "run `cluster down` again; keys and passwords are kept until nothing is left".to_owned();
+    let mut hint =
+        "run `cluster down` again; keys and passwords are kept until everything is deleted".to_owned();
     if left.has_deletable() {
         tell!("still at the provider:");
         list(cluster, &left);
         if reasons.is_empty() {
-            reasons.push("the provider still lists what is above".into());
+            reasons.push("the provider still lists the resources above".into());
         }
     }
     for droplet in &left.doubtful {
         let node = memory.droplets.get(&droplet.id).map_or("a node", String::as_str);
         reasons.push(format!(
-            "droplet {} `{}` was made as {node} of this cluster, and has another name now and not its tag: it was left \
+            "droplet {} `{}` was created as {node} of this cluster, but has been renamed and lost the tag: it was left \
              alone",
             droplet.id, droplet.name
         ));
         hint = format!(
-            "delete it yourself, or give it the tag {} and run `cluster down` again; if it is not the cluster's any \
-             more, take its id out of {}",
+            "delete it yourself, or give it the tag {} and run `cluster down` again; if it no longer belongs to the \
+             cluster, remove its id from {}",
             names::cluster_tag(cluster),
             world.state.path("cluster.json").display()
         );
@@ -83,7 +96,7 @@ pub(super) async fn run(world: &Arc<World>, client: &Client, yes: bool) -> Resul
     Err(failed(&reasons, hint))
 }
 
-/// An error and what is behind it, in a line.
+/// An error and its causes on one line.
 fn causes(error: &cluster_cloud::Error) -> String {
     let mut text = error.to_string();
     let mut next = std::error::Error::source(error);
@@ -98,8 +111,7 @@ fn list(cluster: &str, belongings: &Belongings) {
     let tag = names::cluster_tag(cluster);
     for droplet in &belongings.droplets {
         let address = droplet.public_ipv4().map_or("-".to_owned(), |it| it.to_string());
-        let untagged =
-            if droplet.tags.contains(&tag) { "" } else { ", without its tag; this machine made it" };
+        let untagged = if droplet.tags.contains(&tag) { "" } else { ", untagged; created from this machine" };
         tell!("  droplet      {} ({}, {address}{untagged})", visible(&droplet.name), droplet.id);
     }
     for address in &belongings.addresses {
@@ -121,7 +133,7 @@ async fn stop_guards(world: &Arc<World>, droplets: &[Droplet]) {
         .filter_map(|droplet| Some((droplet.name.clone(), droplet.public_ipv4()?.to_string())))
         .collect();
     if let Err(error) = world.write_ssh_config(&addresses).await {
-        world.report.note(format!("the guards are not stopped first: {error:#}"));
+        world.report.note(format!("the guards were not stopped first: {error:#}"));
         return;
     }
     let mut tasks = JoinSet::new();
@@ -129,7 +141,7 @@ async fn stop_guards(world: &Arc<World>, droplets: &[Droplet]) {
         let command = stop(world, Half::Services).limit(GUARDS_END_WITHIN.as_secs());
         let world = world.clone();
         tasks.spawn(async move {
-            world.report.progress(&node, "its guard is stopped");
+            world.report.progress(&node, "guard stopped");
             // What does not answer is about to be deleted.
             let _ = world.run(&node, &command, &|_| {}).await;
         });

@@ -1,4 +1,4 @@
-//! A drill from its first write to the end: clients, the fault, and what is waited for.
+//! A drill from its first write to its end: clients, the fault, and the waiting.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -21,34 +21,34 @@ use crate::health::health;
 use crate::script;
 use crate::world::World;
 
-/// How long everything is looked at before the fault.
+/// How long the clients run before the fault.
 const BEFORE: Duration = Duration::from_secs(4);
-/// How long everything is looked at once redundancy is back.
+/// How long the clients run after redundancy is restored.
 const AFTER: Duration = Duration::from_secs(2);
-/// How long the new primary is looked at before the old one is put back.
+/// How long the new primary runs alone before the fault is undone.
 const DWELL: Duration = Duration::from_secs(3);
-/// How long the address is seen to stay where it is while the API cannot be reached.
+/// How long the drill observes that the address stays put while the API is unreachable.
 const API_DWELL: Duration = Duration::from_secs(10);
 /// How long a failover is waited for. With what follows it is less than the time after which faults end by themselves.
 const FAILOVER_PATIENCE: Duration = Duration::from_secs(120);
-/// How long the old primary is waited for: it boots, rewinds, and may have to be cloned anew.
+/// How long to wait for the old primary, which boots, rewinds, and may need a fresh clone.
 const REJOIN_PATIENCE: Duration = Duration::from_secs(300);
-/// How long the rest is waited for after that: records, the address, the guards' troubles.
+/// How long to wait after that for metadata, the address and the guards' problems to clear.
 const HEALTH_PATIENCE: Duration = Duration::from_secs(90);
-/// How long a fault that was ordered may take until it is made, once nobody wants it any more.
+/// How long an ordered fault may take to happen after the drill was interrupted.
 const ORDER_PATIENCE: Duration = Duration::from_secs(120);
-/// A fault that nobody has noticed by now has not taken hold, or was over at once.
+/// If no client has noticed a fault after this long, it had no effect or ended immediately.
 const UNNOTICED: Millis = 30_000;
-/// Writes go on when none has failed for this long.
+/// Writes count as continuing when none has failed for this long.
 const CALM: Millis = 2_000;
 /// How long clients may take until all of them work.
 const CALM_PATIENCE: Duration = Duration::from_secs(20);
-/// How often samples are looked at, and how often hosts and the API are.
+/// How often samples are checked, and how often hosts and the API are.
 const LOOK: Duration = Duration::from_millis(100);
 const FAR_LOOK: Duration = Duration::from_millis(500);
 const API_LOOK: Duration = Duration::from_secs(1);
 
-/// What is seen beside the samples.
+/// Events observed besides the samples.
 #[derive(Clone, Copy, Default)]
 struct Moments {
     ordered: Option<Millis>,
@@ -58,7 +58,6 @@ struct Moments {
     ended: Millis,
 }
 
-/// One drill.
 pub(super) struct Drill {
     world: Arc<World>,
     fault: Fault,
@@ -85,7 +84,7 @@ impl Drill {
         })
     }
 
-    /// The whole of it. However it ends, the fault is undone and the table dropped.
+    /// Runs the drill. However it ends, the fault is undone and the table dropped.
     pub(super) async fn run(&self, stop: &CancellationToken) -> Result<Run> {
         let began = jiff::Timestamp::now().strftime("%F %TZ").to_string();
         let course = tokio::select! {
@@ -96,8 +95,9 @@ impl Drill {
         let rows = match self.table().clear_up().await {
             Ok(rows) => Some(rows),
             Err(error) => {
-                let text =
-                    format!("table {TABLE} of database cluster stays ({error:#}); the next drill drops it");
+                let text = format!(
+                    "table {TABLE} of database cluster could not be dropped ({error:#}); the next drill drops it"
+                );
                 self.world.report.warning(text);
                 None
             }
@@ -126,10 +126,10 @@ impl Drill {
 
     fn interrupted(&self) -> anyhow::Error {
         let text = match self.moments().ordered {
-            None => "interrupted before anything was done",
-            Some(_) => "interrupted; what was done has been undone",
+            None => "interrupted before any change was made",
+            Some(_) => "interrupted; the fault has been undone",
         };
-        Advice::failed(text).hint("`cluster status` shows how the cluster is").exit(Exit::Interrupted).into()
+        Advice::failed(text).hint("check the cluster with `cluster status`").exit(Exit::Interrupted).into()
     }
 
     fn table(&self) -> Table<'_> {
@@ -148,7 +148,7 @@ impl Drill {
         self.world.report.progress(lane, text);
     }
 
-    /// From the first write to the return of redundancy. Its clients end with it.
+    /// From the first write until redundancy is restored; the clients stop at the end.
     async fn course(&self) -> Result<()> {
         self.table().make(&self.target).await?;
         let lanes = Lanes::start(&self.login, &self.ways(), &self.seen);
@@ -164,11 +164,9 @@ impl Drill {
         tokio::time::sleep(BEFORE).await;
         self.wait(CALM_PATIENCE, || self.failing().is_none()).await;
         if let Some(words) = self.failing() {
-            return Err(Advice::refused(format!(
-                "the drill's clients fail before anything is done: {words}"
-            ))
-            .hint("all of them must work from this machine: through the address, and on every data node")
-            .into());
+            return Err(Advice::refused(format!("the drill's clients failed before the fault: {words}"))
+                .hint("this machine must be able to write through the address and to every data node")
+                .into());
         }
         // From here on there is something to undo.
         self.note(|moments, now| moments.ordered = Some(now));
@@ -182,26 +180,26 @@ impl Drill {
         }
     }
 
-    /// The fault, what puts everything back, and the return of redundancy.
+    /// Injects the fault, undoes it, and waits for redundancy.
     async fn fault_and_return(&self) -> Result<()> {
         let (primary, fault) = (&self.target.primary, self.fault);
         self.failover().await?;
         if fault.remedy(primary).is_some() {
             let dwell = if fault == Fault::ApiOutage { API_DWELL } else { DWELL };
             tokio::time::sleep(dwell).await;
-            self.tell(primary, "everything is put back");
+            self.tell(primary, "undoing the fault");
             self.damage.undo().await?;
             self.note(|moments, now| moments.healed = Some(now));
         }
         let by_address = || self.goes_on(|sample| sample.lane == Lane::Address);
         self.wait(FAILOVER_PATIENCE, by_address).await;
-        self.tell(primary, "waits for redundancy");
+        self.tell(primary, "waiting for redundancy");
         self.wait_for_redundancy().await;
         tokio::time::sleep(AFTER).await;
         Ok(())
     }
 
-    /// The ways of the clients.
+    /// The hosts of each client.
     fn ways(&self) -> BTreeMap<Lane, Vec<String>> {
         let data = &self.target.data;
         let entry = match &self.target.floating_ip {
@@ -215,7 +213,7 @@ impl Drill {
             .collect()
     }
 
-    /// What clients failed at lately, in words; none if all of them work.
+    /// What the clients failed at recently, in words; `None` if all of them work.
     fn failing(&self) -> Option<String> {
         let since = self.seen.now().saturating_sub(CALM);
         self.seen.look(|samples| {
@@ -232,13 +230,13 @@ impl Drill {
             let why = match &failure.outcome {
                 Outcome::Refused(why) => why,
                 Outcome::Silent => "no answer",
-                _ => "a standby answers",
+                _ => "answered by a standby",
             };
             Some(format!("{way}: {why}"))
         })
     }
 
-    /// Orders the fault, and waits until writes go on.
+    /// Injects the fault and waits until writes continue.
     async fn failover(&self) -> Result<()> {
         let (tell, mut told) = oneshot::channel();
         let damage = self.damage.clone();
@@ -251,9 +249,9 @@ impl Drill {
         let mut made = false;
         while begun.elapsed() < FAILOVER_PATIENCE {
             match told.try_recv() {
-                Ok(result) => (made, _) = (true, result.context("the fault cannot be made")?),
+                Ok(result) => (made, _) = (true, result.context("cannot inject the fault")?),
                 Err(oneshot::error::TryRecvError::Closed) if !made => {
-                    return Err(Advice::failed("the fault was not made").into());
+                    return Err(Advice::failed("the fault was not injected").into());
                 }
                 Err(_) => {}
             }
@@ -275,7 +273,7 @@ impl Drill {
         Ok(())
     }
 
-    /// Whether writes of some kind have succeeded, and not failed, for a while.
+    /// Whether writes of this kind have recently succeeded without failures.
     fn goes_on(&self, kind: impl Fn(&Sample) -> bool) -> bool {
         let since = self.seen.now().saturating_sub(CALM);
         self.seen.look(|samples| {
@@ -301,7 +299,7 @@ impl Drill {
         })
     }
 
-    /// Notes when the provider says that the address leads elsewhere.
+    /// Records when the provider first reports that the address has moved.
     async fn watch_address(&self) -> Infallible {
         let address = self.target.floating_ip.as_ref().and_then(|address| address.parse().ok());
         if let (Some(client), Some(address)) = (&self.world.cloud, address) {
@@ -335,7 +333,7 @@ impl Drill {
         }
     }
 
-    /// Who streams from a node.
+    /// The standbys that stream from a node.
     async fn streaming(&self, node: &str) -> Result<BTreeSet<String>> {
         let sql = "select application_name from pg_stat_replication where state = 'streaming'";
         let command = script::psql(&self.world.inventory, "who streams", "postgres", sql).limit(10);
@@ -343,7 +341,7 @@ impl Drill {
         Ok(output.stdout.lines().map(str::to_owned).collect())
     }
 
-    /// Undoes the fault if that has not been done, as when the drill was interrupted.
+    /// Undoes the fault unless that was done already, for instance after an interruption.
     async fn undo(&self) -> Result<()> {
         let moments = self.moments();
         if moments.ordered.is_none() || moments.healed.is_some() {
@@ -351,19 +349,19 @@ impl Drill {
         }
         self.making.close();
         if tokio::time::timeout(ORDER_PATIENCE, self.making.wait()).await.is_err() {
-            self.world.report.warning("the fault that was ordered does not come to an end");
+            self.world.report.warning("the fault was ordered, and the command has not returned");
         }
         let undone = self.damage.undo().await;
         undone.map_err(|error| {
             let hint = match self.fault {
-                Fault::PowerOff => "`cluster up` switches the droplet on",
-                _ => "it ends by itself within minutes; `cluster status` shows the cluster",
+                Fault::PowerOff => "`cluster up` powers the droplet on",
+                _ => "the fault ends by itself within minutes; check the cluster with `cluster status`",
             };
-            hinted(error.context("cannot put everything back"), hint)
+            hinted(error.context("cannot undo everything"), hint)
         })
     }
 
-    /// Waits until `cluster status` finds nothing wrong; what it still finds otherwise.
+    /// Waits until `cluster status` reports no problem; returns the remaining problems.
     async fn wait_for_health(&self) -> Vec<String> {
         let begun = Instant::now();
         loop {

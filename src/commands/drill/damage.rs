@@ -1,4 +1,4 @@
-//! The fault itself, and its end: over SSH, or by the provider's API.
+//! Injects the fault and undoes it, over SSH or through the provider's API.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::world::World;
 /// What a host was told to do ends by itself after this long, in seconds: longer than a drill waits for anything.
 const EXPIRES: u64 = 180;
 
-/// A fault that can be made and undone.
+/// A fault that can be injected and undone.
 #[derive(Clone)]
 pub(super) struct Damage {
     world: Arc<World>,
@@ -29,15 +29,15 @@ impl Damage {
         Damage { world: world.clone(), fault, target: target.clone() }
     }
 
-    /// Looks whether it can be made, without making it.
+    /// Checks whether the fault can be injected, without injecting it.
     pub(super) async fn check(&self) -> Result<()> {
         for node in &self.target.filtered {
             let command = Command::new("drill check", script::DRILL_CHECK).limit(10);
             let lacks = self.world.run(node, &command, &|_| {}).await?.stdout;
             if !lacks.trim().is_empty() {
-                return Err(Advice::refused(format!("{node} cannot be cut off: {}", lacks.trim()))
+                return Err(Advice::refused(format!("cannot cut {node} off: {}", lacks.trim()))
                     .hint(format!(
-                        "`apt-get install nftables` on {node} makes no rule by itself; or choose another --fault"
+                        "run `apt-get install nftables` on {node} (it adds no rules by itself), or choose another --fault"
                     ))
                     .into());
             }
@@ -45,14 +45,14 @@ impl Damage {
         Ok(())
     }
 
-    /// What comes before the cut: the way to the API is closed.
+    /// Prepares the fault: cuts the nodes' access to the API.
     pub(super) async fn prepare(&self) -> Result<()> {
         if self.fault != Fault::ApiOutage {
             return Ok(());
         }
-        let url = self.world.nodes_api_url().context("the nodes use no API")?;
-        let url = reqwest::Url::parse(&url).context("the API's address makes no sense")?;
-        let host = url.host_str().context("the API has no host")?.to_owned();
+        let url = self.world.nodes_api_url().context("the nodes do not use an API")?;
+        let url = reqwest::Url::parse(&url).context("the API's URL is not valid")?;
+        let host = url.host_str().context("the API's URL has no host")?.to_owned();
         let port = url.port_or_known_default().unwrap_or(443).to_string();
         let mut hosts = JoinSet::new();
         for node in &self.target.filtered {
@@ -64,7 +64,7 @@ impl Damage {
         Ok(())
     }
 
-    /// Makes it. Returns when it was made, or was handed to whoever makes it.
+    /// Injects the fault. Returns when it has happened or was handed to the API.
     pub(super) async fn make(&self) -> Result<()> {
         let primary = &self.target.primary;
         match self.fault {
@@ -76,7 +76,7 @@ impl Damage {
                 let verdict = control::hand_over(&self.world, primary, &self.target.successor).await?;
                 anyhow::ensure!(
                     verdict.allowed,
-                    "the guard of {primary} does not hand over: {}",
+                    "the guard of {primary} refuses to hand over: {}",
                     verdict.why
                 );
                 Ok(())
@@ -84,7 +84,7 @@ impl Damage {
         }
     }
 
-    /// Undoes it, however far it had come.
+    /// Undoes the fault, however far it got.
     pub(super) async fn undo(&self) -> Result<()> {
         match self.fault {
             Fault::Crash | Fault::Switchover => Ok(()),
@@ -98,7 +98,7 @@ impl Damage {
                 for node in &self.target.filtered {
                     if let Err(error) = self.mend(node).await {
                         self.world.report.warning(format!(
-                            "{node}: {error:#}; it mends itself within {EXPIRES} s of the cut"
+                            "{node}: {error:#}; the fault ends by itself within {EXPIRES} s of the cut"
                         ));
                         failed = Some(error);
                     }
@@ -120,7 +120,7 @@ impl Damage {
         Ok(())
     }
 
-    /// Undoing may be done twice: a connection that broke meanwhile is opened anew.
+    /// Undoing is safe to repeat: a broken connection is opened again.
     async fn mend(&self, node: &str) -> Result<()> {
         let command = script::of_postgres(&self.world.inventory, "drill mend", script::DRILL_MEND).limit(20);
         match self.world.run(node, &command, &|_| {}).await {
@@ -130,8 +130,8 @@ impl Damage {
     }
 
     async fn power(&self, power: Power) -> Result<()> {
-        let client: &Client = self.world.cloud.as_ref().context("there is no API")?;
-        let droplet = self.target.droplet.context("the API does not know the primary's droplet")?;
+        let client: &Client = self.world.cloud.as_ref().context("this cluster has no provider API")?;
+        let droplet = self.target.droplet.context("the primary's droplet is unknown")?;
         client.power(droplet, power, self.world.pace).await?;
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! The table that a drill writes to: its beginning and its end.
+//! The table that a drill writes to: created before it and dropped after it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -11,39 +11,41 @@ use crate::drill::lane::{Login, TABLE};
 
 /// How long a standby may take to get the table.
 const REPLICATION_PATIENCE: Duration = Duration::from_secs(10);
-/// How long a node that takes writes is waited for, so that the table can be dropped.
+/// How long to wait for a node that takes writes, to drop the table there.
 const END_PATIENCE: Duration = Duration::from_secs(120);
-/// How often is looked.
+/// Polling interval.
 const LOOK: Duration = Duration::from_millis(300);
 
-/// The table, wherever the primary is.
+/// The table, on whichever node is the primary.
 pub(super) struct Table<'a> {
     pub(super) login: &'a Login,
-    /// The data nodes.
     pub(super) hosts: &'a BTreeMap<String, String>,
 }
 
 impl Table<'_> {
-    /// Makes it anew on the primary, and waits until the standby has it.
+    /// Recreates the table on the primary and waits until the standby has it.
     pub(super) async fn make(&self, target: &Target) -> Result<()> {
         let sql = format!(
             "drop table if exists {TABLE}; create table {TABLE} \
              (n bigint primary key, lane text not null, at timestamptz not null default clock_timestamp())"
         );
-        self.login.run(&self.hosts[&target.primary], &sql).await.context("cannot make the drill's table")?;
+        self.login
+            .run(&self.hosts[&target.primary], &sql)
+            .await
+            .context("cannot create the drill's table")?;
         let reader = target.reader();
         let begun = Instant::now();
         let look = format!("select count(*) from {TABLE}");
         while let Err(error) = self.login.run(&self.hosts[reader], &look).await {
             if begun.elapsed() > REPLICATION_PATIENCE {
-                return Err(error.context(format!("{reader} does not get the drill's table")));
+                return Err(error.context(format!("the drill's table does not reach {reader}")));
             }
             tokio::time::sleep(LOOK).await;
         }
         Ok(())
     }
 
-    /// Reads the numbers of the rows that are there, and drops it.
+    /// Reads the numbers of all rows, and drops the table.
     pub(super) async fn clear_up(&self) -> Result<BTreeSet<u64>> {
         let begun = Instant::now();
         // Read once: a table whose end was not heard of is gone at the next attempt.
@@ -70,7 +72,7 @@ impl Table<'_> {
         Ok(())
     }
 
-    /// The node that takes writes, by its own word: clients may have stopped before it began to.
+    /// The node that reports that it takes writes: clients may have stopped before its promotion.
     async fn writable(&self) -> Result<&str> {
         for host in self.hosts.values() {
             let asked = self.login.run(host, "select pg_is_in_recovery()").await;

@@ -1,4 +1,5 @@
-//! Members: a node that was added gets its vote last of all, one node after the other, and every node is told by itself.
+//! Members: a node that was added gets its vote last of all, one node after the other, and every node is told by
+//! itself.
 //!
 //! The newcomer is told first (it asks and grants nothing that counts before others know it), then the primary, whose
 //! questions would be refused by voters that know newer members than it does, then the rest. The next configuration
@@ -44,8 +45,8 @@ impl<'a> Planner<'a> {
             self.refuse(
                 TroubleKind::NoPrimary,
                 None,
-                "no node takes writes: the members of a cluster change only while one does",
-                "`cluster status` says why there is none",
+                "no node takes writes; membership changes only while one does",
+                "`cluster status` shows why",
             );
             return self.plan;
         };
@@ -54,7 +55,7 @@ impl<'a> Planner<'a> {
                 TroubleKind::TakesWrites,
                 Some(&leaving.name),
                 "takes writes",
-                "`cluster switchover` first, so that another node does",
+                "run `cluster switchover` first to move the primary to another node",
             );
         }
         if !self.paused.is_empty() {
@@ -95,10 +96,10 @@ impl<'a> Planner<'a> {
                 TroubleKind::MembersUnsettled,
                 Some(node),
                 format!(
-                    "{else_}: {there} of {} members go by the present configuration, and a majority is {majority}",
+                    "{else_}: {there} of {} members have the current configuration, and a majority is {majority}",
                     newest.names.len()
                 ),
-                "bring the missing ones back, and run this again",
+                "bring the missing members back, then run this again",
             );
             return false;
         }
@@ -153,8 +154,8 @@ impl<'a> Planner<'a> {
                 self.trouble(
                     TroubleKind::MembersPending,
                     Some(&node.name),
-                    format!("its guard does not go by members {} yet", members.generation),
-                    "`cluster logs` shows what it has written; run this again once it does",
+                    format!("its guard has not applied membership {} yet", members.generation),
+                    "see its journal with `cluster logs`; run this again once it has",
                 );
                 return true;
             }
@@ -177,7 +178,8 @@ impl<'a> Planner<'a> {
         self.host(node).up().and_then(Configuration::in_use)
     }
 
-    /// Whether a node would be worth its vote: its guard runs, and it has data that follows the primary, or is the witness.
+    /// Whether a node would be worth its vote: its guard runs, and it has data that follows the primary, or is the
+    /// witness.
     fn is_ready(&mut self, node: &Node, primary: &str) -> bool {
         let Some(host) = self.host(&node.name).up() else { return false };
         if !self.guard_runs(host) || Configuration::in_use(host).is_none() {
@@ -187,7 +189,7 @@ impl<'a> Planner<'a> {
                     TroubleKind::NoVote,
                     Some(&node.name),
                     "has no vote yet: its guard does not answer",
-                    "`cluster logs` shows what it has written",
+                    "see its journal with `cluster logs`",
                 );
             }
             return false;
@@ -206,7 +208,7 @@ impl<'a> Planner<'a> {
                 TroubleKind::NoVote,
                 Some(&node.name),
                 format!("has no vote yet: it does not stream from {primary}"),
-                "run this again once it does; `cluster status` says how far it is",
+                "run this again once it does; follow it with `cluster status`",
             );
         }
         is_ready

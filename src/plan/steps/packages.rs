@@ -39,7 +39,10 @@ impl Planner<'_> {
                 return self.refuse(
                     TroubleKind::NoPackages,
                     Some(&node.name),
-                    format!("neither {} {} nor the PostgreSQL project has {lacking}", host.os, host.codename),
+                    format!(
+                        "neither {} {} nor the PostgreSQL apt repository provides {lacking}",
+                        host.os, host.codename
+                    ),
                     "choose another version of PostgreSQL or another image",
                 );
             }

@@ -64,7 +64,9 @@ impl Planner<'_> {
                     TroubleKind::DatabaseOwner,
                     None,
                     format!("database `{name}` belongs to `{}`, not to `{owner}`", found.owner),
-                    format!("`alter database \"{name}\" owner to \"{owner}\"` if that is what you want"),
+                    format!(
+                        "if you want to change the owner: `alter database \"{name}\" owner to \"{owner}\"`"
+                    ),
                 ),
                 Some(_) => {}
             }

@@ -72,13 +72,13 @@ impl Planner<'_> {
         for (node, droplet) in &cloud.droplets {
             if let Some(wrong) = droplet.mislabelled(cluster) {
                 let hint = match (&droplet.renamed, droplet.untagged) {
-                    (Some(_), false) => format!("rename it to `{node}`, as it was"),
+                    (Some(_), false) => format!("rename it back to `{node}`"),
                     (None, _) => format!("give it the tag cluster:{cluster} again"),
                     (Some(_), true) => {
-                        format!("rename it to `{node}` and give it the tag cluster:{cluster}, as it was")
+                        format!("rename it back to `{node}` and give it the tag cluster:{cluster} again")
                     }
                 };
-                let hint = format!("{hint}; if it is not wanted any more, delete it, and `up` makes another");
+                let hint = format!("{hint}; if it is no longer needed, delete it and `up` creates another");
                 self.refuse(TroubleKind::Mislabelled, Some(node), wrong, hint);
             }
         }
@@ -95,7 +95,7 @@ impl Planner<'_> {
                     None,
                     format!("{what}, and {} {lacks} no droplet", missing.join(", ")),
                     format!(
-                        "nothing is made beside it: if it is {as_what}, give it that name and the tag cluster:{cluster}; if the inventory is wrong, name it there; if it is not wanted, delete it"
+                        "no other droplet is created beside it: if it is {as_what}, give it that name and the tag cluster:{cluster}; if the inventory is wrong, add it there; if it is not needed, delete it"
                     ),
                 );
             } else if !matches!(self.primary, Primary::One(_)) {
@@ -104,7 +104,7 @@ impl Planner<'_> {
                     None,
                     format!("{what}, and no node of the inventory takes writes"),
                     format!(
-                        "it may be the node that does: put `{}` back into the inventory",
+                        "the droplet may be the primary: put `{}` back into the inventory",
                         stray.node.as_ref().unwrap_or(&stray.name)
                     ),
                 );
@@ -114,7 +114,7 @@ impl Planner<'_> {
                     TroubleKind::Stray,
                     None,
                     what,
-                    format!("it costs money: put `{node}` back into the inventory; or, if nothing on it is wanted any more, delete it"),
+                    format!("it costs money: put `{node}` back into the inventory or, if nothing on it is needed, delete it"),
                 );
             }
         }
@@ -124,14 +124,14 @@ impl Planner<'_> {
                 None,
                 taken.stranger(),
                 format!(
-                    "no second address is made: the guard of the node that takes writes has it back within a minute; if not, assign {} to a droplet of the cluster, or release it",
+                    "no second address is created: the primary's guard takes this one back within a minute; if it does not, assign {} to a droplet of the cluster, or release it",
                     taken.address
                 ),
             );
         }
     }
 
-    /// Where the floating IP must lead.
+    /// Assigns the floating IP to the primary.
     pub(super) fn address(&mut self) {
         let Some(cloud) = &self.facts.cloud else { return };
         let (Primary::One(name), Some(floating_ip)) = (&self.primary, &cloud.floating_ip) else { return };
@@ -144,7 +144,7 @@ impl Planner<'_> {
     }
 }
 
-/// Where nodes are, as far as it is known.
+/// The nodes' addresses, as far as they are known.
 pub(super) fn addresses(inventory: &Inventory, facts: &Facts) -> Addresses {
     let mut hosts = BTreeMap::new();
     let mut droplets = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! What forbids everything.
+//! Reasons to refuse the whole plan.
 
 use super::Planner;
 use crate::facts::Host;
@@ -9,7 +9,7 @@ use crate::plan::roles::{self, Data, Primary};
 /// PostgreSQL wants this much for packages, WAL and a little data.
 const DISK_NEEDED_KIB: u64 = 1_500_000;
 
-const SUDO: &str = "log in as root, or as a user that may `sudo -n` everything: `NAME ALL=(ALL) NOPASSWD: ALL` and \
+const SUDO: &str = "log in as root, or as a user that can run any command with `sudo -n`: `NAME ALL=(ALL) NOPASSWD: ALL` and \
                     `Defaults:NAME !requiretty` in /etc/sudoers.d";
 
 /// What lets us in, where the host is there and does not. ssh's and sudo's own words say which it is.
@@ -23,7 +23,7 @@ pub(crate) fn way_in(inventory: &Inventory, node: &Node, why: &str) -> Option<St
                  which is the line in /etc/ssh/ssh_host_ed25519_key.pub on the host"
             ),
             Provider::DigitalOcean(_) => {
-                "this machine did not make the droplet: work from the one that did, or give the \
+                "the droplet was created from another machine: work from that one, or give the \
                                           node its `host_key`, which is the line in \
                                           /etc/ssh/ssh_host_ed25519_key.pub on the host"
                     .into()
@@ -32,22 +32,22 @@ pub(crate) fn way_in(inventory: &Inventory, node: &Node, why: &str) -> Option<St
     }
     if why.contains("another key than the pinned one") {
         return Some(
-            "where the host was made anew, correct its `host_key`, or take its line out of known_hosts; otherwise do not \
-             go on"
+            "if the host was reinstalled, correct its `host_key` or remove its line from known_hosts; otherwise do not \
+             continue"
                 .into(),
         );
     }
     if why.contains("Permission denied") {
         return Some(format!(
-            "the host does not accept your key for {user}: `ssh-copy-id {user}@{address}` gives it to the host; `ssh_key` \
-             and `ssh_user` in the inventory name another"
+            "the host does not accept your key for {user}: install it with `ssh-copy-id {user}@{address}`, or set `ssh_key` \
+             and `ssh_user` in the inventory"
         ));
     }
     why.contains("sudo: ").then(|| SUDO.into())
 }
 
 impl Planner<'_> {
-    /// What forbids everything.
+    /// Reasons to refuse the whole plan.
     pub(super) fn refusals(&mut self) {
         if let Primary::Several(names) = &self.primary {
             let names = names.join(" and ");
@@ -55,20 +55,20 @@ impl Planner<'_> {
                 TroubleKind::SplitBrain,
                 None,
                 format!("{names} take writes at the same time"),
-                "nothing is changed; decide which of them is right, stop PostgreSQL on the other, and look at its data \
-                 before you let it rejoin",
+                "nothing is changed; decide which of them is right, stop PostgreSQL on the other, and check its data \
+                 before it rejoins",
             );
         }
         if let Primary::Gone(identifier) = &self.primary {
             let message = format!(
-                "this machine remembers the cluster (system identifier {identifier}), and no host holds any of it"
+                "this machine remembers the cluster (system identifier {identifier}), but no host has its data"
             );
             self.refuse(
                 TroubleKind::ClusterGone,
                 None,
                 message,
-                "no new cluster is made in its place: name the hosts that hold it. Only where its data is lost for good, \
-                 delete cluster.json in its state directory, and a new one is made",
+                "no new cluster is created in its place: name the hosts that hold it. Only if its data is lost for good, \
+                 delete cluster.json in its state directory; a new one is then created",
             );
         }
         if self.primary == Primary::Never {
@@ -77,7 +77,7 @@ impl Planner<'_> {
                     let hint = match way_in(self.inventory, node, why) {
                         Some(hint) => hint,
                         None => format!(
-                            "no new primary is made until every node has answered: bring {} back, or correct its \
+                            "no primary is initialized until every node has answered: bring {} back, or correct its \
                              `address`",
                             node.name
                         ),
@@ -85,7 +85,7 @@ impl Planner<'_> {
                     self.refuse(
                         TroubleKind::Unknown,
                         Some(&node.name),
-                        format!("cannot be asked whether this cluster existed before: {why}"),
+                        format!("may hold data of this cluster, but is unreachable: {why}"),
                         hint,
                     );
                 }
@@ -94,7 +94,7 @@ impl Planner<'_> {
         for node in &self.inventory.nodes {
             let Some(host) = self.host(&node.name).up() else { continue };
             if !host.root {
-                self.refuse(TroubleKind::NotRoot, Some(&node.name), "commands do not run as root", SUDO);
+                self.refuse(TroubleKind::NotRoot, Some(&node.name), "commands are not run as root", SUDO);
                 continue;
             }
             if !["debian", "ubuntu"].contains(&host.os.as_str()) {
@@ -102,7 +102,7 @@ impl Planner<'_> {
                     TroubleKind::Unsupported,
                     Some(&node.name),
                     format!("runs {} {}", host.os, host.os_version),
-                    "Debian and Ubuntu are supported",
+                    "use Debian or Ubuntu",
                 );
             }
             if host.arch != "x86_64" {
@@ -110,7 +110,7 @@ impl Planner<'_> {
                     TroubleKind::Unsupported,
                     Some(&node.name),
                     format!("is {}", host.arch),
-                    "cluster-node is built for x86_64",
+                    "use an x86_64 host: cluster-node is built for no other architecture",
                 );
             }
             if let Data::Foreign(whose) = roles::data(self.inventory, self.facts, host) {
@@ -118,7 +118,7 @@ impl Planner<'_> {
                     TroubleKind::ForeignData,
                     Some(&node.name),
                     whose,
-                    "it is not this cluster's and is left alone: use another host, or, where it should be part of the \
+                    "it does not belong to this cluster and is left alone: use another host or, if it is part of the \
                      cluster of that name, correct `cluster` in the inventory",
                 );
             }
@@ -128,23 +128,28 @@ impl Planner<'_> {
                 self.refuse(
                     TroubleKind::PortTaken,
                     Some(&node.name),
-                    format!("port {port} is taken by {program}"),
-                    "stop it there, or choose another `postgresql.port`",
+                    format!("port {port} is in use by {program}"),
+                    "stop that program, or choose another `postgresql.port`",
                 );
             }
             if let Some(address) = node.connection_host.map(|address| address.to_string())
                 && !host.addresses.is_empty()
                 && !host.addresses.contains(&address)
-                && let Some(other) = self.inventory.nodes.iter().find(|other| {
-                    let there = self.host(&other.name).up();
-                    other.name != node.name && there.is_some_and(|host| host.addresses.contains(&address))
-                })
             {
+                let other = self.inventory.nodes.iter().find(|other| {
+                    other.name != node.name
+                        && self.host(&other.name).up().is_some_and(|host| host.addresses.contains(&address))
+                });
+                let whose = other.map_or(String::new(), |other| format!("; {} has it", other.name));
                 self.refuse(
                     TroubleKind::WrongAddress,
                     Some(&node.name),
-                    format!("does not have its connection_host {address}, {} has it", other.name),
-                    format!("{} has {}", node.name, host.addresses.join(", ")),
+                    format!("does not have its connection_host {address}{whose}"),
+                    format!(
+                        "{} has {}: PostgreSQL and the guard need an address of the host itself, behind no address translation",
+                        node.name,
+                        host.addresses.join(", ")
+                    ),
                 );
             }
             let server = format!("postgresql-{}", self.inventory.postgresql.version);
@@ -153,7 +158,7 @@ impl Planner<'_> {
                     TroubleKind::NoRoom,
                     Some(&node.name),
                     format!("has {} MiB free below /var", host.disk_free_kib / 1024),
-                    format!("PostgreSQL needs {} MiB to begin with", DISK_NEEDED_KIB / 1024),
+                    format!("free some space: PostgreSQL needs at least {} MiB", DISK_NEEDED_KIB / 1024),
                 );
             }
         }

@@ -71,8 +71,8 @@ impl<'a> Planner<'a> {
             self.trouble(
                 TroubleKind::ConfigurationRefused,
                 Some(&node.name),
-                format!("PostgreSQL does not accept its configuration: {error}"),
-                "look at postgresql.settings and clients in the inventory",
+                format!("PostgreSQL rejects its configuration: {error}"),
+                "correct postgresql.settings or clients in the inventory",
             );
         }
         let version = self.inventory.postgresql.version;
@@ -86,8 +86,8 @@ impl<'a> Planner<'a> {
                 self.trouble(
                     TroubleKind::ConfigurationRefused,
                     Some(&node.name),
-                    format!("PostgreSQL does not accept its configuration: the value of {name} is wrong"),
-                    "it would not start again; look at postgresql.settings in the inventory",
+                    format!("PostgreSQL rejects its configuration: the value of {name} is invalid"),
+                    "PostgreSQL would not restart; correct postgresql.settings in the inventory",
                 );
             }
         }

@@ -42,7 +42,7 @@ impl<'a> Planner<'a> {
                         TroubleKind::ClustersMixed,
                         Some(&node.name),
                         format!("its data (system identifier {identifier}) is not {primary}'s ({theirs})"),
-                        "two clusters have been mixed; nothing is touched",
+                        "the hosts hold data of two different clusters; nothing is changed: correct the addresses in the inventory",
                     );
                 }
                 if host.postgres.is_none() && host.rejoins() {
@@ -52,8 +52,8 @@ impl<'a> Planner<'a> {
                         TroubleKind::Rejoining,
                         Some(&node.name),
                         format!("is being made a standby of {primary}"),
-                        "its guard is at it, and nothing is started here meanwhile; `cluster-node status` on the node \
-                         says how far it is",
+                        "its guard is working on it, and nothing else is started on it; `cluster-node status` on the node \
+                         shows the progress",
                     );
                 }
                 let follows = host.data.as_ref().is_some_and(|data| data.standby_signal);
@@ -61,9 +61,9 @@ impl<'a> Planner<'a> {
                     return self.trouble(
                         TroubleKind::KeepsData,
                         Some(&node.name),
-                        format!("took writes beside {primary}, and keeps them: its data is left as it is"),
+                        format!("took writes while {primary} was primary; its data is kept as it is"),
                         format!(
-                            "once you have looked at it, `cluster rejoin {}` gives it up and makes it a standby",
+                            "check the data, then give it up and make the node a standby with `cluster rejoin {}`",
                             node.name
                         ),
                     );
@@ -75,7 +75,7 @@ impl<'a> Planner<'a> {
                         TroubleKind::WasPrimary,
                         Some(&node.name),
                         format!("was primary before {primary} took over, and is not its standby yet"),
-                        "its guard makes it one by itself; `cluster-node status` on the node says how far it is",
+                        "its guard makes it one by itself; `cluster-node status` on the node shows the progress",
                     );
                 }
                 starts |= host.postgres.is_none();
@@ -86,8 +86,8 @@ impl<'a> Planner<'a> {
             return self.trouble(
                 TroubleKind::Paused,
                 Some(&node.name),
-                "does not run, and is paused",
-                "`cluster resume` starts it",
+                "is not running, and is paused",
+                "end the pause with `cluster resume`; its guard then starts it",
             );
         }
         if starts {

@@ -1,5 +1,5 @@
-//! What follows from the steps of a plan: reloads and restarts that hosts ask for once their files have changed. And what
-//! the inventory says and nobody does.
+//! What follows from the steps of a plan: reloads and restarts that hosts ask for once their files have changed. And
+//! what the inventory says and nobody does.
 
 use std::collections::BTreeMap;
 
@@ -106,7 +106,7 @@ impl<'a> Planner<'a> {
                 message: format!(
                     "the cluster keeps its floating IP {address}: `floating_ip: false` is ignored"
                 ),
-                hint: "say `floating_ip: true`: the address stays for as long as the cluster does".into(),
+                hint: "set `floating_ip: true`: a cluster keeps its address for life".into(),
             });
         }
         for (key, of, wanted) in [
@@ -132,12 +132,12 @@ impl<'a> Planner<'a> {
                 notes.push(Trouble {
                 kind: TroubleKind::Ignored,
                     node: None,
-                    message: format!("{nodes} {have} the {key} {found}: `{key}: {wanted}` counts for new droplets alone"),
+                    message: format!("{nodes} {have} {key} {found}; `{key}: {wanted}` applies to new droplets only"),
                     hint: if key == "size" {
-                        "resize them at the provider, one at a time and switched off, the primary last (`cluster \
+                        "resize droplets at the provider, one at a time and powered off, the primary last (`cluster \
                          switchover` first)".into()
                     } else {
-                        format!("it does not change later: say `{key}: {found}`, or make a cluster of another name")
+                        format!("the {key} of a droplet cannot change: set `{key}: {found}`, or create a cluster under another name")
                     },
                 });
             }

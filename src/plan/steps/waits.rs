@@ -17,9 +17,9 @@ impl Planner<'_> {
             self.trouble(
                 TroubleKind::NoLease,
                 Some(&name),
-                "has not been granted the lease: until it is, nobody takes over from it",
-                "a majority of the guards must run and reach each other (UDP port 5480); `cluster-node status` on the \
-                 nodes says what each of them waits for",
+                "does not hold the lease: until it does, no node can take over from it",
+                "a majority of the guards must be running and reach each other (UDP port 5480); `cluster-node status` on the \
+                 nodes shows what each is waiting for",
             );
         }
     }
@@ -35,7 +35,7 @@ impl Planner<'_> {
         self.trouble(
             TroubleKind::Paused,
             None,
-            format!("paused on {names}: guards start, promote and rejoin nothing there, and this run starts nothing"),
+            format!("paused on {names}: guards there do not start, promote or rejoin PostgreSQL, and this run starts nothing"),
             "`cluster resume` ends the pause",
         );
     }
@@ -44,10 +44,10 @@ impl Planner<'_> {
     pub(super) fn without_primary(&mut self, node: &Node, host: &HostFacts, data: &Data, why: &str) {
         if self.plan.troubles.iter().all(|trouble| trouble.kind != TroubleKind::NoPrimary) {
             let hint = if self.paused.is_empty() {
-                "no new primary is made, so that nothing is lost; the guards start the old one as soon as a majority \
-                 of the nodes is there: bring the missing ones back"
+                "no new primary is initialized, so nothing is lost: the guards start the old one as soon as a majority \
+                 of the nodes is up; bring the missing ones back"
             } else {
-                "no new primary is made, so that nothing is lost; the guards go on from here once the pause has ended"
+                "no new primary is initialized, so nothing is lost: the guards continue once the pause has ended"
             };
             self.trouble(TroubleKind::NoPrimary, None, why, hint);
         }

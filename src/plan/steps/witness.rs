@@ -21,8 +21,8 @@ impl Planner<'_> {
                 return self.trouble(
                     TroubleKind::Paused,
                     Some(&node.name),
-                    "does not run, and is paused",
-                    "`cluster resume` starts it",
+                    "is not running, and is paused",
+                    "end the pause with `cluster resume`; its guard then starts it",
                 );
             }
             _ if !running => {

@@ -12,28 +12,28 @@ pub(crate) const ROWS: &[Row] = &[
         name: "api-pending-event",
         goals: "G5",
         fault: "the primary killed; the API answers the move with 422 \"pending event\" for 8 s",
-        expected: "promoted at once; the address is moved when the API lets it",
+        expected: "promoted immediately; the address is moved once the API allows it",
         play: |trial| api(trial, &json!({"fault": "pending_event"}), 8.0),
     },
     Row {
         name: "api-rate-limit",
         goals: "G5",
         fault: "the primary killed; the API answers the move with 429 for 8 s",
-        expected: "promoted at once; the address is moved when the API lets it",
+        expected: "promoted immediately; the address is moved once the API allows it",
         play: |trial| api(trial, &json!({"fault": "rate_limit", "retry_after": 1}), 8.0),
     },
     Row {
         name: "api-500",
         goals: "G5",
         fault: "the primary killed; the API answers the move with 500 for 8 s",
-        expected: "promoted at once; the address is moved when the API is well",
+        expected: "promoted immediately; the address is moved once the API works again",
         play: |trial| api(trial, &json!({"fault": "status", "code": 500}), 8.0),
     },
     Row {
         name: "api-slow",
         goals: "G5",
-        fault: "the primary killed; every answer of the API comes 5 s late",
-        expected: "promoted at once; the address is moved all the same",
+        fault: "the primary killed; every answer of the API is 5 s late",
+        expected: "promoted immediately; the address is moved anyway",
         play: |trial| {
             trial.breaks(&Fault::Api(json!({"path": "/v2/*", "fault": "delay", "ms": 5000})))?;
             trial.restart_clock();
@@ -47,14 +47,14 @@ pub(crate) const ROWS: &[Row] = &[
         name: "api-token-refused",
         goals: "G5",
         fault: "the primary killed; the API refuses the token (401) for 15 s",
-        expected: "promoted at once; the address is moved when the token is good again",
+        expected: "promoted immediately; the address is moved once the token works again",
         play: |trial| api(trial, &json!({"fault": "status", "code": 401}), 15.0),
     },
     Row {
         name: "api-lost-answers",
         goals: "G5",
-        fault: "the primary killed; the API does what it is asked, and its answers are lost, for 8 s",
-        expected: "promoted at once; the address is where it should be",
+        fault: "the primary killed; the API carries out requests, but its answers are lost, for 8 s",
+        expected: "promoted immediately; the address points to the new primary",
         play: |trial| api(trial, &json!({"fault": "lose_reply"}), 8.0),
     },
 ];

@@ -20,7 +20,7 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         name: "switchover-under-load",
         goals: "G2 G7",
-        fault: "none: `cluster switchover` while five more writers do what they can",
+        fault: "none: `cluster switchover` under load from five more writers",
         expected: "the other node takes over within 3 s, and no acknowledged write is lost",
         play: |trial| {
             trial.load();
@@ -30,8 +30,8 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         name: "switchover-killed",
         goals: "G7 G8",
-        fault: "`cluster switchover` killed (SIGKILL) 0, 0.15, 0.4, 0.8 and 1.5 s after it has begun",
-        expected: "it ends on one side or the other by itself, and nothing is lost",
+        fault: "`cluster switchover` killed (SIGKILL) 0, 0.15, 0.4, 0.8 and 1.5 s after it started",
+        expected: "one node or the other ends up primary by itself, and nothing is lost",
         play: |trial| {
             let stage = trial.stage;
             trial.lossless();
@@ -54,8 +54,8 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         name: "switchover-from-a-frozen-primary",
         goals: "G1 G2 G6",
-        fault: "the primary's postmaster frozen (SIGSTOP), and its guard asked for a switchover at once",
-        expected: "the switchover comes to nothing; PostgreSQL is killed, and the standby takes over",
+        fault: "the primary's postmaster frozen (SIGSTOP), and its guard asked for a switchover immediately",
+        expected: "the switchover fails; PostgreSQL is killed, and the standby takes over",
         play: |trial| {
             let (old, new) = (trial.old.clone(), trial.new.clone());
             trial.breaks(&Fault::FreezePostmaster(old.clone()))?;
@@ -69,8 +69,8 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         name: "promoted-by-hand",
         goals: "G1 G2",
-        fault: "`repmgr standby promote` by hand on the standby, the primary well",
-        expected: "refused: the primary goes on",
+        fault: "`repmgr standby promote` run manually on the standby of a healthy primary",
+        expected: "refused: the primary continues",
         play: |trial| {
             by_hand(trial, "runuser -u postgres -- repmgr -f /etc/repmgr.conf standby promote --force")
         },
@@ -78,8 +78,8 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         name: "pg-ctl-promote-by-hand",
         goals: "G1 G2",
-        fault: "`pg_ctl promote` by hand on the standby, the primary well",
-        expected: "PostgreSQL asks the guard before it takes a write, and ends; it is made a standby again",
+        fault: "`pg_ctl promote` run manually on the standby of a healthy primary",
+        expected: "PostgreSQL asks the guard before it takes a write, and stops; it becomes a standby again",
         play: |trial| {
             by_hand(
                 trial,
@@ -108,7 +108,7 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         name: "started-by-hand",
         goals: "G1 G3 G4",
-        fault: "the primary cut off from the other nodes; once it has fenced itself, `systemctl start` by hand",
+        fault: "the primary cut off from the other nodes; once it has fenced itself, a manual `systemctl start`",
         expected: "refused: it does not hold the lease",
         play: |trial| {
             let (old, new, stage) = (trial.old.clone(), trial.new.clone(), trial.stage);
@@ -127,7 +127,7 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         name: "started-past-systemd",
         goals: "G1 G3 G4",
-        fault: "as before, but started as postgres with `pg_ctlcluster`, past systemd",
+        fault: "as before, but started as postgres with `pg_ctlcluster`, bypassing systemd",
         expected: "the guard finds it outside its unit and kills it",
         play: |trial| {
             let (old, new, stage) = (trial.old.clone(), trial.new.clone(), trial.stage);

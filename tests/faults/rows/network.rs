@@ -21,8 +21,8 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         name: "isolated-refused",
         goals: "G1 G2 G3 G4",
-        fault: "the primary isolated, its packets refused at once",
-        expected: "as when they are lost: no refusal makes it quicker than the fence",
+        fault: "the primary isolated, its packets rejected instead",
+        expected: "same as with lost packets: a rejection does not speed up the failover",
         play: |trial| {
             let fault =
                 Fault::Cut { node: trial.old.clone(), from: From::Everything, one_way: false, refused: true };
@@ -36,7 +36,7 @@ pub(crate) const ROWS: &[Row] = &[
         name: "cut-off-with-clients",
         goals: "G1 G3 G4 G7",
         fault: "the primary cut off from the other nodes and the API; clients still reach it",
-        expected: "it stops taking writes before the standby begins; what it alone had is reported",
+        expected: "it stops taking writes before the standby takes writes; transactions that only it had are reported",
         play: |trial| {
             cut_off(trial)?;
             trial.breaks(&Fault::cut(&trial.old, From::Api))?;
@@ -63,7 +63,7 @@ pub(crate) const ROWS: &[Row] = &[
         name: "deaf",
         goals: "G1 G2 G3 G4",
         fault: "nothing that the other nodes send reaches the primary; clients do",
-        expected: "its renewals are heard and their answers are not: it fences itself, the standby takes over",
+        expected: "its renewal requests arrive and the answers do not: it fences itself, the standby takes over",
         play: |trial| {
             for node in [trial.new.clone(), "pg3".to_owned()] {
                 let from = From::Node(trial.old.clone());
@@ -101,7 +101,7 @@ pub(crate) const ROWS: &[Row] = &[
         name: "link-cut-then-killed",
         goals: "G2 G6",
         fault: "the link between the data nodes cut; then PostgreSQL on the primary killed",
-        expected: "the primary, which is there and has what the standby never got, is started again; nothing lost",
+        expected: "the primary, which has WAL that the standby never received, is started again; nothing lost",
         play: |trial| {
             trial.breaks(&Fault::between(&trial.old, &trial.new))?;
             trial.sleep(8.0);
@@ -116,7 +116,7 @@ pub(crate) const ROWS: &[Row] = &[
         name: "link-cut-then-powered-off",
         goals: "G2 G6 G7",
         fault: "the link between the data nodes cut; then the primary's host powered off",
-        expected: "the standby takes over with the witness's grant; what it never got is told",
+        expected: "the standby takes over with the witness's grant; what it never received is reported",
         play: |trial| {
             trial.breaks(&Fault::between(&trial.old, &trial.new))?;
             trial.sleep(8.0);
@@ -160,7 +160,7 @@ pub(crate) const ROWS: &[Row] = &[
         name: "witness-isolated",
         goals: "G1 G6",
         fault: "the witness isolated",
-        expected: "nothing",
+        expected: "no effect",
         play: |trial| {
             trial.breaks(&Fault::isolate("pg3"))?;
             trial.stays(20.0)?;
@@ -171,7 +171,7 @@ pub(crate) const ROWS: &[Row] = &[
         name: "standby-isolated",
         goals: "G1 G2",
         fault: "the standby isolated, and PostgreSQL on the witness stopped before",
-        expected: "no promotion: one node is no majority (repmgr: split brain)",
+        expected: "no promotion: one node is not a majority (repmgr: split brain)",
         play: |trial| {
             let new = trial.new.clone();
             trial.breaks(&Fault::StopPostgres("pg3".into()))?;
@@ -185,7 +185,7 @@ pub(crate) const ROWS: &[Row] = &[
         name: "all-apart",
         goals: "G1 G3 G6",
         fault: "all three nodes cut off from each other for 20 s; clients reach all",
-        expected: "the primary fences itself, nobody promotes; healed, there is a primary again",
+        expected: "the primary fences itself, no node promotes; healed, there is a primary again",
         play: |trial| {
             cut_off(trial)?;
             trial.breaks(&Fault::between(&trial.new, "pg3"))?;

@@ -11,7 +11,7 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         name: "powered-off",
         goals: "G1 G2 G4",
-        fault: "the primary's host powered off; the API knows",
+        fault: "the primary's host powered off; the API reports it",
         expected: "the standby takes over; powered on, the old primary is a standby within 30 s",
         play: |trial| {
             trial.breaks(&Fault::PowerOff(trial.old.clone()))?;
@@ -23,7 +23,7 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         name: "powered-off-api-away",
         goals: "G2 G4 G5",
-        fault: "the API away, then the primary's host powered off",
+        fault: "the API down, then the primary's host powered off",
         expected: "the promotion does not wait for the API; the address follows when it is back",
         play: |trial| {
             trial.breaks(&Fault::ApiAway)?;
@@ -41,7 +41,7 @@ pub(crate) const ROWS: &[Row] = &[
         name: "host-frozen",
         goals: "G1 G2 G4",
         fault: "the primary's whole host frozen, and thawed after the failover",
-        expected: "the standby takes over; thawed, the old primary is killed at its guard's first look",
+        expected: "the standby takes over; thawed, the old primary is fenced at its guard's first check",
         play: |trial| {
             trial.breaks(&Fault::FreezeHost(trial.old.clone()))?;
             trial.failover()?;
@@ -63,7 +63,7 @@ pub(crate) const ROWS: &[Row] = &[
         name: "witness-lost",
         goals: "G1 G6",
         fault: "the witness powered off",
-        expected: "nothing: the two others are a majority",
+        expected: "no effect: the other two are a majority",
         play: |trial| {
             trial.breaks(&Fault::PowerOff("pg3".into()))?;
             trial.stays(20.0)?;
@@ -74,7 +74,7 @@ pub(crate) const ROWS: &[Row] = &[
         name: "standby-lost",
         goals: "G1 G6",
         fault: "the standby powered off",
-        expected: "the primary goes on; powered on, the standby streams again",
+        expected: "the primary continues; powered on, the standby streams again",
         play: |trial| {
             let new = trial.new.clone();
             trial.breaks(&Fault::PowerOff(new.clone()))?;
@@ -105,7 +105,7 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         name: "data-nodes-power-cycled",
         goals: "G1 G4 G6",
-        fault: "both data nodes powered off at once, and on again after 5 s",
+        fault: "both data nodes powered off at the same time, and on again after 5 s",
         expected: "one primary, with everything that the surviving timeline had acknowledged",
         play: |trial| {
             trial.breaks(&Fault::PowerOff(trial.old.clone()))?;
@@ -119,7 +119,7 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         name: "whole-cluster-power-cut",
         goals: "G1 G4 G6 G7",
-        fault: "all three nodes powered off at once, and on again after 5 s",
+        fault: "all three nodes powered off at the same time, and on again after 5 s",
         expected: "the old primary is primary again, and nothing is lost",
         play: |trial| {
             for node in ["pg1", "pg2", "pg3"] {
@@ -160,7 +160,7 @@ pub(crate) const ROWS: &[Row] = &[
         name: "old-returns-new-dead",
         goals: "G1 G4 G7",
         fault: "the primary powered off, then the new one; the old one powered on",
-        expected: "it does not become primary again: it has missed a promotion; the other one returns as primary",
+        expected: "it does not become primary again: it missed a promotion; the other one returns as primary",
         play: |trial| {
             let (old, new) = (trial.old.clone(), trial.new.clone());
             let stage = trial.stage;

@@ -34,7 +34,7 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         name: "stopped-in-a-pause-slow-link",
         goals: "G1 G7",
-        fault: "the same link; `cluster pause`, PostgreSQL stopped and started by hand, `cluster resume`",
+        fault: "the same link; `cluster pause`, PostgreSQL stopped and started manually, `cluster resume`",
         expected: "the lease is kept while it shuts down, however long that takes; nothing is lost",
         play: |trial| {
             let (stage, old) = (trial.stage, trial.old.clone());

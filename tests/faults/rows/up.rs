@@ -12,7 +12,7 @@ pub(crate) const ROWS: &[Row] = &[
         name: "up-during-failover",
         goals: "G2 G4 G8",
         fault: "PostgreSQL on the primary killed while `cluster up` runs",
-        expected: "the standby takes over; `up` ends well or says why not, and the next one has nothing to do",
+        expected: "the standby takes over; `up` succeeds or says why not, and the next one has nothing to do",
         play: |trial| {
             let stage = trial.stage;
             std::thread::scope(|scope| {
@@ -66,7 +66,7 @@ pub(crate) const ROWS: &[Row] = &[
         name: "up-with-half-made-clone",
         goals: "G4 G8",
         fault: "the primary powered off, and on again; powered off once more while it rejoins; on again, and `cluster up`",
-        expected: "what was half made is made anew; it streams",
+        expected: "the half-made data is recreated; the node streams",
         play: |trial| {
             let (old, stage) = (trial.old.clone(), trial.stage);
             trial.breaks(&Fault::PowerOff(old.clone()))?;
@@ -92,7 +92,7 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         name: "up-while-paused",
         goals: "G8",
-        fault: "the cluster paused by hand; then `cluster up`, and the pause ends",
+        fault: "the cluster paused; then `cluster up`, and the pause ends",
         expected: "no failover, and nothing is started or promoted",
         play: |trial| {
             let stage = trial.stage;

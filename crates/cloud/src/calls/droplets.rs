@@ -1,5 +1,7 @@
 //! Droplets and the actions on them.
 
+use std::net::IpAddr;
+
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
@@ -45,9 +47,9 @@ impl DropletSpec {
         let Some(data) = &self.user_data else { return Ok(()) };
         let data = data.expose_secret();
         let why = if data.len() > Self::USER_DATA_LIMIT {
-            format!("has {} bytes; {} is the most", data.len(), Self::USER_DATA_LIMIT)
+            format!("has {} bytes; the limit is {}", data.len(), Self::USER_DATA_LIMIT)
         } else if let Some(line) = data.lines().position(|line| !line.is_ascii()) {
-            format!("is not all ASCII (line {})", line + 1)
+            format!("is not ASCII (line {})", line + 1)
         } else {
             return Ok(());
         };
@@ -145,16 +147,19 @@ impl Client {
         Ok(actions.iter().any(|action| action.kind == "create" && action.progress() == Progress::Failed))
     }
 
-    /// Whether a droplet is off and stays so: no action on it is under way. False for one that the API does not
-    /// know: that is also its answer about a droplet just made.
-    pub async fn droplet_is_off(&self, id: u64) -> Result<bool, Error> {
+    /// Whether the droplet with this address is off and stays so: no action on it is under way. False for one that the
+    /// API does not know: that is also its answer about a droplet just made. False too for one that has not the address:
+    /// the id is a person's mistake, and another droplet's state says nothing about the host.
+    pub async fn droplet_is_off(&self, id: u64, address: IpAddr) -> Result<bool, Error> {
         // The actions first: one that begins after them would be seen in what follows, or has not booted it yet.
         let actions = self.droplet_actions(id).await?;
         if actions.iter().any(|action| action.progress() == Progress::Running) {
             return Ok(false);
         }
         let droplet = self.droplet(id).await?;
-        Ok(droplet.is_some_and(|droplet| droplet.status == DropletStatus::Off && !droplet.locked))
+        Ok(droplet.is_some_and(|droplet| {
+            droplet.has_address(address) && droplet.status == DropletStatus::Off && !droplet.locked
+        }))
     }
 
     /// One action on a droplet.

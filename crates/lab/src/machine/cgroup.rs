@@ -1,6 +1,6 @@
 //! The control group of one droplet: which processes are its own, and how they are stopped all at once.
 //!
-//! `CGROUP2/cluster-lab/NAME/ID` belongs to the laboratory alone, outside whatever the host's init manages, and
+//! `CGROUP2/cluster-lab/NAME/ID` belongs to the lab alone, outside whatever the host's init manages, and
 //! no controller is enabled in it: it serves to tell processes apart. systemd-nspawn puts itself into `supervisor`
 //! and the droplet into `payload` below it. Only what is in this group is ever killed or frozen.
 //!
@@ -30,7 +30,7 @@ pub(crate) struct Cgroup {
     mirror: Option<PathBuf>,
 }
 
-/// The parent of the groups of all of a laboratory's droplets.
+/// The parent of the groups of all of a lab's droplets.
 ///
 /// # Errors
 /// cgroup v2 is not mounted.
@@ -54,14 +54,14 @@ pub(crate) fn droplets(name: &LabName) -> Result<Vec<u64>> {
     Ok(home::list(&of_lab(name)?)?.iter().filter_map(|id| id.parse().ok()).collect())
 }
 
-/// Removes the laboratory's own group, and the parent of all laboratories' if this was the last one.
+/// Removes the lab's own group, and the parent of all labs' if this was the last one.
 ///
 /// # Errors
 /// A process is still in it.
 pub(crate) fn remove_lab(name: &LabName) -> Result<()> {
     for lab in std::iter::once(of_lab(name)?).chain(mirror_of_lab(name)?) {
         remove_tree(&lab)?;
-        // Not empty while another laboratory is there: then it stays.
+        // Not empty while another lab is there: then it stays.
         let _ = lab.parent().map(fs::remove_dir);
     }
     Ok(())
@@ -82,7 +82,7 @@ impl Cgroup {
     /// then also kills what systemd 257 starts in groups below it.
     pub(crate) fn create(&self) -> Result<()> {
         self.remove()?;
-        fs::create_dir_all(&self.path).with_context(|| format!("cannot make {}", self.path.display()))
+        fs::create_dir_all(&self.path).with_context(|| format!("cannot create {}", self.path.display()))
     }
 
     /// The file by which a process enters the group.
@@ -122,7 +122,7 @@ impl Cgroup {
         if self.wait_empty(GONE).await {
             return Ok(());
         }
-        bail!("processes in {} outlived their being killed", self.path.display())
+        bail!("processes in {} survived SIGKILL", self.path.display())
     }
 
     /// Stops every process of the droplet where it is, or lets all go on; returns when that is so.
@@ -132,16 +132,16 @@ impl Cgroup {
     pub(crate) async fn freeze(&self, frozen: bool) -> Result<()> {
         let payload = self.path.join("payload");
         let wanted = if frozen { "1" } else { "0" };
-        fs::write(payload.join("cgroup.freeze"), wanted).context("the droplet does not run")?;
+        fs::write(payload.join("cgroup.freeze"), wanted).context("the droplet is not running")?;
         let state = format!("frozen {wanted}");
         let deadline = Instant::now() + GONE;
         while !fs::read_to_string(payload.join("cgroup.events"))
-            .context("the droplet does not run")?
+            .context("the droplet is not running")?
             .lines()
             .any(|line| line == state)
         {
             if Instant::now() > deadline {
-                bail!("the droplet did not come to a halt");
+                bail!("the droplet did not freeze");
             }
             tokio::time::sleep(GLANCE).await;
         }

@@ -27,7 +27,7 @@ const BOOTS: Duration = Duration::from_secs(10);
 /// clock, kernel modules and the host's log stay out of its reach.
 const CAPABILITIES: &str = "--capability=CAP_NET_ADMIN,CAP_IPC_LOCK,CAP_SYS_RESOURCE";
 
-/// The droplets of one laboratory.
+/// The droplets of one lab.
 #[derive(Clone, Debug)]
 pub struct Containers {
     lab: LabName,
@@ -37,7 +37,7 @@ pub struct Containers {
 }
 
 impl Containers {
-    /// The droplets of this laboratory, whose API listens on this port. When `stop` is cancelled, no more images
+    /// The droplets of this lab, whose API listens on this port. When `stop` is cancelled, no more images
     /// are made.
     pub fn new(lab: LabName, subnets: Subnets, port: u16, stop: CancellationToken) -> Self {
         Self { lab, subnets, port, stop }
@@ -90,7 +90,7 @@ impl Containers {
 
         let deadline = Instant::now() + BOOTS;
         while cgroup.init().is_none() {
-            let ended = supervisor.try_wait().context("cannot look after a droplet")?;
+            let ended = supervisor.try_wait().context("cannot monitor a droplet")?;
             if ended.is_some() || Instant::now() > deadline {
                 let said = std::fs::read_to_string(disk.console()).unwrap_or_default();
                 let last: Vec<_> = said.lines().rev().take(5).collect();
@@ -112,7 +112,7 @@ impl Machines for Containers {
         if !disk.is_complete() {
             let image = tokio::select! {
                 image = image::ensure(&spec.image) => image?,
-                () = self.stop.cancelled() => bail!("the laboratory is being stopped"),
+                () = self.stop.cancelled() => bail!("the lab is being stopped"),
             };
             disk.create(&image).await?;
             seed::plant(&disk.root(), spec, self.subnets.gateway(), self.port)?;

@@ -46,12 +46,12 @@ impl Disk {
     pub(crate) async fn create(&self, image: &std::path::Path) -> Result<()> {
         for part in ["upper", "work", "root"] {
             let part = self.directory.join(part);
-            fs::create_dir_all(&part).with_context(|| format!("cannot make {}", part.display()))?;
+            fs::create_dir_all(&part).with_context(|| format!("cannot create {}", part.display()))?;
         }
         let lower = self.directory.join("image");
         let _ = fs::remove_file(&lower);
         std::os::unix::fs::symlink(image, &lower)
-            .with_context(|| format!("cannot make {}", lower.display()))?;
+            .with_context(|| format!("cannot create {}", lower.display()))?;
         self.mount().await
     }
 

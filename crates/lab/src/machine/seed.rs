@@ -2,7 +2,7 @@
 //! (instance id, host name, keys, user data), name resolution, and a relay to the cloud's API.
 //!
 //! The relay lets `http://127.0.0.1:PORT` mean the same on a droplet as on the operator's machine, so plain HTTP
-//! goes to loopback only. It is the one thing on a droplet that knows of the laboratory.
+//! goes to loopback only. It is the one thing on a droplet that knows of the lab.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -38,10 +38,10 @@ pub(crate) fn plant(root: &Path, spec: &MachineSpec, gateway: std::net::Ipv4Addr
         write().with_context(|| format!("cannot write {}", file.display()))?;
     }
     let wanted = root.join(UNITS).join("sockets.target.wants");
-    fs::create_dir_all(&wanted).with_context(|| format!("cannot make {}", wanted.display()))?;
+    fs::create_dir_all(&wanted).with_context(|| format!("cannot create {}", wanted.display()))?;
     let link = wanted.join("cloud-api.socket");
     let _ = fs::remove_file(&link);
-    symlink("../cloud-api.socket", &link).with_context(|| format!("cannot make {}", link.display()))
+    symlink("../cloud-api.socket", &link).with_context(|| format!("cannot create {}", link.display()))
 }
 
 fn files(spec: &MachineSpec, gateway: std::net::Ipv4Addr, port: u16) -> Vec<SeedFile> {
@@ -79,7 +79,7 @@ fn resolvers() -> Result<String> {
     let usable = files.iter().filter_map(|file| fs::read_to_string(file).ok()).find_map(|text| usable(&text));
     match usable {
         Some(text) => Ok(text),
-        None => bail!("no resolver that a droplet can reach in {}", files.join(" or ")),
+        None => bail!("{} list no resolver that a droplet can reach", files.join(" or ")),
     }
 }
 

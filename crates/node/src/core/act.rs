@@ -32,7 +32,7 @@ impl Core {
                 self.keep_diverged_data();
                 self.journal(
                     Event::DivergedDataKept,
-                    "took writes in a term that the new primary's voters have forgotten: the data is kept until \
+                    "took writes in a term that the new primary's voters do not know: the data is kept until \
                      `cluster rejoin`",
                 );
             }
@@ -143,7 +143,7 @@ impl Core {
         };
         let name = self.name(primary.node).to_owned();
         let silent = now - primary.last_heard;
-        let text = format!("{name} has not been heard of for {:.1} s", silent as f64 / 1000.0);
+        let text = format!("no message from {name} for {:.1} s", silent as f64 / 1000.0);
         self.journal_late(Event::PrimarySilent { about: Some(name) }, text, silent);
     }
 }

@@ -59,45 +59,48 @@ impl Core {
     fn words(&self, event: &LeaseEvent) -> (Event, String) {
         match event {
             LeaseEvent::Requested { term } => {
-                (Event::LeaseRequested { term: *term }, format!("asks for term {term}"))
+                (Event::LeaseRequested { term: *term }, format!("requests the lease for term {term}"))
             }
             LeaseEvent::Won { term } => {
                 (Event::LeaseWon { term: *term }, format!("holds the lease, term {term}"))
             }
             LeaseEvent::TermRaised { term } => {
-                (Event::TermRaised { term: *term }, format!("the lease goes on as term {term}"))
+                (Event::TermRaised { term: *term }, format!("the lease continues as term {term}"))
             }
             LeaseEvent::NoMajority { term } => {
                 (Event::NoMajority { term: *term }, format!("no majority for term {term}"))
             }
             LeaseEvent::Expired { term } => (
                 Event::LeaseExpired { term: *term },
-                format!("the lease of term {term} has run out: no majority has renewed it"),
+                format!("the lease of term {term} has expired: no majority renewed it"),
             ),
             LeaseEvent::Superseded { term, by } => (
                 Event::Superseded { term: *term },
                 format!(
-                    "{} holds the lease, as a majority says: this node's clock has stood still in term {term}",
+                    "{} holds the lease according to a majority: this node's clock stood still in term {term}",
                     self.name(*by)
                 ),
             ),
             LeaseEvent::TakenByForce { term } => (
                 Event::TakenByForce { term: *term },
-                format!("holds by force, term {term}: no majority stands behind it"),
+                format!("holds the lease by force, term {term}: no majority has granted it"),
             ),
             LeaseEvent::Confirmed { term } => (
                 Event::ForceConfirmed { term: *term },
-                format!("a majority is back and has granted what was taken by force, term {term}"),
+                format!("a majority is back and has granted the forced lease, term {term}"),
             ),
             LeaseEvent::Yielded { to } => (
                 Event::Yielded,
-                format!("gives way to {}, which takes writes too: this node held by force", self.name(*to)),
+                format!(
+                    "steps down in favor of {}, which takes writes too: this node held the lease by force",
+                    self.name(*to)
+                ),
             ),
             LeaseEvent::Released { term } => {
-                (Event::LeaseReleased { term: *term }, format!("has let go of term {term}"))
+                (Event::LeaseReleased { term: *term }, format!("released the lease, term {term}"))
             }
             LeaseEvent::Refused { by, why } => {
-                (Event::Refused, format!("{} does not grant: {why}", self.name(*by)))
+                (Event::Refused, format!("{} refuses the lease: {why}", self.name(*by)))
             }
         }
     }

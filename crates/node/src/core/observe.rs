@@ -28,7 +28,7 @@ impl Core {
         if ended {
             (self.answered_primary, self.answered_at) = (None, None);
             if !self.is_witness() {
-                self.journal(Event::ServerEnded, "PostgreSQL has ended");
+                self.journal(Event::ServerEnded, "PostgreSQL has stopped");
                 let on_purpose = now < self.restarting_until || now < self.returning_until;
                 if self.lease.held_term().is_some() && !on_purpose && self.job.is_none() {
                     self.backoff_until = self.backoff_until.max(now + CRASH_BACKOFF);

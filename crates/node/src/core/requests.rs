@@ -35,17 +35,18 @@ impl Core {
         match request {
             Request::TakeByForce => self.take_by_force(now),
             Request::Rejoin { clone } => self.rejoin(now, *clone),
-            Request::HandOver { .. } if self.host.paused.is_some() => {
-                no(Code::Paused, "it is paused: the one would stop, and the other would not promote")
-            }
+            Request::HandOver { .. } if self.host.paused.is_some() => no(
+                Code::Paused,
+                "the cluster is paused: the primary would stop, and the standby would not promote",
+            ),
             Request::HandOver { .. } if self.lease.is_forced() => no(
                 Code::HoldsByForce,
-                "it holds by force, and a majority must be back before it can hand over",
+                "this node holds the lease by force; a majority must be back before it can hand over",
             ),
             Request::HandOver { to } if holds => self.hand_over(now, to),
             Request::Restart if holds || self.bootstrap => {
                 (self.restarting_until, self.restart_ended) = (now + STOP_LIMIT, false);
-                yes("the lease is kept meanwhile")
+                yes("the lease is kept during the pause")
             }
             // It has ended and is started again, between two observations maybe.
             Request::MayStart if holds && now < self.restarting_until => {
@@ -54,7 +55,7 @@ impl Core {
                 yes("this node holds the lease")
             }
             Request::MayStart if self.host.half_rewound => {
-                let why = "a rewind has begun here; it ends before anything is started";
+                let why = "a rewind is in progress; PostgreSQL starts once it has finished";
                 if matches!(self.job, Some(Job::Rejoin { .. })) {
                     yes(why)
                 } else {
@@ -77,13 +78,13 @@ impl Core {
     fn hand_over(&mut self, now: Millis, to: &str) -> Verdict {
         let successor = self.config.peers().find(|peer| peer.name == *to && !peer.witness).cloned();
         match (successor, self.job) {
-            (None, _) => no(Code::NoSuccessor, format!("there is no data node `{to}` beside this one")),
-            (_, Some(job)) => no(Code::Busy, format!("a {} is under way", job.kind())),
+            (None, _) => no(Code::NoSuccessor, format!("there is no other data node `{to}`")),
+            (_, Some(job)) => no(Code::Busy, format!("a {} is in progress", job.kind())),
             (Some(successor), None) => {
                 self.successor = Some(successor.id);
                 // What a person began before is over: the stop that comes now is not to be waited out.
                 (self.restarting_until, self.restart_ended) = (0, false);
-                let why = format!("hands over to {}", successor.name);
+                let why = format!("to {}", successor.name);
                 self.begin_job(now, Job::HandOver { to: successor.id }, &why);
                 yes(why)
             }
@@ -96,19 +97,19 @@ impl Core {
             return yes("this node holds the lease");
         }
         if self.is_witness() || !self.host.data_ready {
-            return no(Code::NoData, format!("{} has no data that could be taken over", self.config.node));
+            return no(Code::NoData, format!("{} has no data to promote", self.config.node));
         }
         if self.host.paused.is_some() {
-            return no(Code::Paused, "it is paused, and would not promote");
+            return no(Code::Paused, "this node is paused and would not promote");
         }
         if let Some(primary) = self.other_primary(now) {
             return no(
                 Code::PrimaryHeard,
-                format!("{} takes writes, as this guard hears", self.name(primary)),
+                format!("{} takes writes, according to this guard", self.name(primary)),
             );
         }
         if let Some(job) = self.job {
-            return no(Code::Busy, format!("a {} is under way", job.kind()));
+            return no(Code::Busy, format!("a {} is in progress", job.kind()));
         }
         match self.lease.take_by_force(now) {
             Ok(output) => {
@@ -121,10 +122,10 @@ impl Core {
                 self.carry_out(now, output);
                 let observed = self.observe(now);
                 self.act(&observed);
-                yes("this node holds by force")
+                yes("this node holds the lease by force")
             }
             Err(CannotForce::NoPosition) => {
-                no(Code::NoPosition, "it cannot tell how much WAL it has; PostgreSQL does not answer")
+                no(Code::NoPosition, "PostgreSQL does not answer, so the node's WAL position is unknown")
             }
             Err(CannotForce::Refused(refusal @ Refusal::LeaseActive { .. })) => {
                 no(Code::LeaseActive, refusal.to_string())
@@ -137,40 +138,40 @@ impl Core {
     fn rejoin(&mut self, now: Millis, clone: bool) -> Verdict {
         let observed = self.observe(now);
         if observed.is_witness {
-            return no(Code::NoData, "it is the witness, and has nothing to rejoin with");
+            return no(Code::NoData, "this is the witness; it has no data to rejoin with");
         }
         if self.lease.holds(now) || observed.node_state().writable {
-            return no(Code::TakesWrites, "it takes writes");
+            return no(Code::TakesWrites, "this node takes writes");
         }
         match self.job {
             Some(Job::Rejoin { .. }) if clone => {
-                return no(Code::Busy, "it rejoins already; a clone can be asked for when that has ended");
+                return no(Code::Busy, "a rejoin is in progress; request a clone when it has finished");
             }
-            Some(Job::Rejoin { .. }) => return yes("it is under way"),
+            Some(Job::Rejoin { .. }) => return yes("a rejoin is in progress"),
             _ => {}
         }
         if observed.paused {
-            return no(Code::Paused, "it is paused");
+            return no(Code::Paused, "this node is paused");
         }
         if observed.standby_signal && !clone && !observed.diverged {
-            return no(
-                Code::AlreadyStandby,
-                "it is a standby; if it does not stream, a fresh clone mends it",
-            );
+            return no(Code::AlreadyStandby, "this node is a standby; if it does not stream, use --clone");
         }
         // A damaged server may run and answer nobody; its start waits for a quarter of an hour, and a clone ends that.
         let given_up = clone && self.job == Some(Job::Start);
         if self.job.is_some() && !given_up {
-            return no(Code::Busy, "something else is under way; `cluster-node status` says what");
+            return no(Code::Busy, "another job is in progress; see `cluster-node status`");
         }
         let Some(primary) = observed.other_primary.and_then(|id| self.member(id)).cloned() else {
-            return no(Code::NoPrimary, "its guard hears of no node that takes writes");
+            return no(Code::NoPrimary, "its guard knows of no node that takes writes");
         };
         if given_up {
             self.effects.push(Effect::AbortJob);
         }
-        let why =
-            format!("rejoins {}, as a person asks{}", primary.name, if clone { ", by a clone" } else { "" });
+        let why = format!(
+            "rejoins {}, as requested{}",
+            primary.name,
+            if clone { ", with a fresh clone" } else { "" }
+        );
         self.begin_job(now, Job::Rejoin { of: primary.id, clone }, &why);
         yes(why)
     }

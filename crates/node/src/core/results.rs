@@ -130,7 +130,7 @@ impl Core {
         match result {
             Ok(moved) => {
                 if moved {
-                    self.journal(Event::AddressMoved, "the floating IP leads here now");
+                    self.journal(Event::AddressMoved, "the floating IP points here now");
                 }
                 (self.has_address, self.address_trouble) = (Some(true), None);
             }
@@ -158,7 +158,7 @@ impl Core {
         }
         let output = self.lease.holder_is_off(now, node, asked_at);
         if output.persist.is_some() {
-            let text = format!("the provider says that {} is off", self.name(node));
+            let text = format!("the provider reports that {} is off", self.name(node));
             self.journal(Event::HostOff { about: Some(self.name(node).to_owned()) }, text);
         }
         self.carry_out(now, output);
@@ -171,7 +171,10 @@ impl Core {
             Ok(replication) => {
                 let diverged = replication == Replication::Diverged;
                 if diverged && !self.diverged {
-                    self.journal(Event::Diverged, "this standby has WAL that the primary's history lacks");
+                    self.journal(
+                        Event::Diverged,
+                        "this standby has WAL that is not in the primary's history",
+                    );
                 }
                 self.diverged = diverged;
                 None
@@ -189,11 +192,10 @@ impl Core {
         let is_well = trouble.is_none();
         if self.cannot_persist.is_some() == is_well {
             match &trouble {
-                Some(why) => self.journal(
-                    Event::Trouble,
-                    format!("cannot remember what it grants, and grants nothing: {why}"),
-                ),
-                None => self.journal(Event::Repaired, "remembers again what it grants"),
+                Some(why) => {
+                    self.journal(Event::Trouble, format!("cannot persist its vote and grants nothing: {why}"))
+                }
+                None => self.journal(Event::Repaired, "can persist its vote again"),
             }
         }
         self.cannot_persist = trouble;

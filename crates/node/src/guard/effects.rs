@@ -27,7 +27,7 @@ impl Guard {
                 Effect::NoteLease(held) => store::note_held_lease(held),
                 Effect::Send(_, Some(_)) if stored.is_err() => Ok(()),
                 Effect::BeginJob(job) if stored.is_err() => {
-                    let why = Err("the disk takes nothing".to_owned());
+                    let why = Err("the disk cannot be written to".to_owned());
                     self.spawn(async move { Input::JobEnded(job, why) });
                     Ok(())
                 }
@@ -100,7 +100,7 @@ impl Guard {
 
     fn fence(&self, why: &str) {
         let text = match processes::kill(&self.config) {
-            Ok(count) => format!("fenced: killed {count} processes of PostgreSQL; {why}"),
+            Ok(count) => format!("fenced: killed {count} PostgreSQL processes; {why}"),
             Err(error) => format!("fenced, and {error:#}"),
         };
         journal::note(Event::Fenced, &text);
@@ -132,7 +132,7 @@ impl Guard {
                 (Job::Promote, ..) => jobs::promote(config).await,
                 (Job::Rejoin { clone, .. }, Some(of), _) => jobs::rejoin(config, of?, clone).await,
                 (Job::HandOver { .. }, _, Some(to)) => jobs::hand_over(config, to?).await,
-                (job, ..) => anyhow::bail!("{job:?} is of no node"),
+                (job, ..) => anyhow::bail!("{job:?} names no node"),
             }
         };
         let job_task =
@@ -148,7 +148,7 @@ impl Guard {
                 None => Ok(false),
             };
             if let Err(error) = &answer {
-                journal::warn(&format!("asking whether node {node} is off: {error:#}"));
+                journal::warn(&format!("cannot ask the provider whether node {node} is off: {error:#}"));
             }
             Input::ProviderAnswered(node, now, answer.map_err(|error| format!("{error:#}")))
         });

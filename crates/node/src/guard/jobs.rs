@@ -59,7 +59,7 @@ pub(super) async fn rejoin(config: Config, primary: Member, clone: bool) -> Resu
     drop(input);
     let output = tokio::time::timeout(REJOIN_LIMIT, child.wait_with_output())
         .await
-        .context("the rejoin does not end")??;
+        .context("the rejoin timed out")??;
     let said = String::from_utf8_lossy(&output.stderr);
     if let Ok(lost) = std::fs::read_to_string(paths::LOST)
         && let Ok(lost) = serde_json::from_str::<LostTransactions>(&lost)
@@ -78,7 +78,7 @@ pub(super) async fn rejoin(config: Config, primary: Member, clone: bool) -> Resu
     if let Some(why) = said.lines().find_map(|line| line.strip_prefix("rejoin: not rewound: ")) {
         journal::note(
             Event::Cloned,
-            &format!("could not be rewound ({why}), and was cloned; the old data is beside it"),
+            &format!("could not be rewound ({why}) and was cloned; the old data is kept beside it"),
         );
     }
     Ok(format!("rejoined {} as a standby in {:.1} s", primary.name, begun.elapsed().as_secs_f64()))
@@ -107,7 +107,7 @@ pub(super) async fn repair_replication(
             psql::as_postgres(&config, "repmgr", &args, REPMGR_LIMIT).await?;
             journal::note(
                 Event::Repaired,
-                &format!("the witness's records are those of {} again", primary.name),
+                &format!("repmgr's metadata on the witness is that of {} again", primary.name),
             );
         }
         return Ok(Replication::Sound);
@@ -117,7 +117,7 @@ pub(super) async fn repair_replication(
         let sql = format!("select type = 'primary' and active from repmgr.nodes where node_id = {}", me.id);
         if postgres::row(&client, &sql).await? != ["t"] {
             client.batch_execute(&promote::REGISTER.replace("$me", &me.id.to_string())).await?;
-            journal::note(Event::Repaired, "repmgr's table says that this node is primary now");
+            journal::note(Event::Repaired, "repmgr's metadata shows this node as primary now");
         }
         return Ok(Replication::Sound);
     }
@@ -140,7 +140,7 @@ pub(super) async fn repair_replication(
                where not active and slot_name like 'repmgr_slot_%' and pg_is_in_recovery()";
     let dropped = postgres::row(&client, sql).await?.remove(0);
     if dropped != "0" {
-        journal::note(Event::Repaired, &format!("dropped {dropped} replication slots that nobody uses"));
+        journal::note(Event::Repaired, &format!("dropped {dropped} unused replication slots"));
     }
     Ok(Replication::Sound)
 }

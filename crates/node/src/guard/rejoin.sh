@@ -31,7 +31,7 @@ fail() {
     exit 1
 }
 
-[ "$(remote 'select pg_is_in_recovery()')" = f ] || fail "node $id is not primary"
+[ "$(remote 'select pg_is_in_recovery()')" = f ] || fail "node $id is not the primary"
 # From here on nothing but a new clone can mend it, whenever this is cut off.
 only_a_clone() {
     cut_off=yes
@@ -93,10 +93,18 @@ if [ -z "$ours" ] && [ "$how$cut_off" != rewind ]; then
     ours=$marked
     [ "$theirs" != "$ours" ] || only_a_clone
 fi
-[ "$theirs" = "$ours" ] || fail "node $id is of another cluster"
+[ "$theirs" = "$ours" ] || fail "node $id belongs to another cluster"
 stop
 postgres rm -f "$data/postmaster.pid"
-if [ "$how" = clone ] && [ -e "$data/standby.signal" ]; then
+# What a server last was says whether it has written something of its own; the file beside it proves nothing. What is
+# damaged says neither.
+followed() {
+    case $(control 'Database cluster state') in
+        "in archive recovery" | "shut down in recovery" | "") return 0 ;;
+        *) return 1 ;;
+    esac
+}
+if [ "$how" = clone ] && [ -e "$data/standby.signal" ] && followed; then
     # A standby that is to be cloned anew has nothing of its own, and is a standby until the clone is there.
     cut_off=yes
 else
@@ -137,7 +145,7 @@ fi
 # Whose words they are can be anybody's who is postgres on one of the two nodes.
 for lsn in "$end" "$fork"; do
     case $lsn in
-        *[!0-9A-F/]*) fail "not a position in the WAL: $lsn" ;;
+        *[!0-9A-F/]*) fail "not a WAL position: $lsn" ;;
     esac
 done
 lost=f
@@ -150,7 +158,9 @@ if [ "$lost" = t ] || { [ -n "$fork" ] && [ -z "$clean" ]; }; then
     if [ -z "$clean" ] && [ "$lost" != t ]; then end=$fork; fi
     if ! "$node" lost "$timeline" "$fork" "$end"; then
         rm -f "$told"
-        aside=$kept/$(date -u +%Y%m%dT%H%M%SZ)
+        # An attempt that came to nothing, for want of room maybe, leaves no more than one copy behind.
+        whole_aside=$kept/$(date -u +%Y%m%dT%H%M%SZ) aside=$kept/.unfinished
+        rm -rf "$aside"
         # postgres may read it, and cannot change it.
         install -d -m 755 "$kept"
         install -d -m 750 -g postgres "$aside"
@@ -173,9 +183,12 @@ if [ "$lost" = t ] || { [ -n "$fork" ] && [ -z "$clean" ]; }; then
         # Not in pg_wal: it reads the size of a segment from any, and stumbles over one that was made in advance.
         postgres "$bin/pg_waldump" -p "$aside" -t "$timeline" -s "$fork" ${clean:+-e "$end"} -r Transaction >"$aside/transactions" 2>"$aside/pg_waldump.said" || :
         count=$(grep -c 'desc: COMMIT' "$aside/transactions" || :)
-        "$node" lost "$timeline" "$fork" "$end" "${count:-0}" "$aside"
         # Before anything takes the original away.
         sync -f "$aside"
+        mv -T "$aside" "$whole_aside"
+        sync -f "$kept"
+        aside=$whole_aside
+        "$node" lost "$timeline" "$fork" "$end" "${count:-0}" "$aside"
         note "the new primary never got $count transactions ($fork to $end on timeline $timeline); their WAL is in $aside"
     fi
 elif [ -z "$cut_off" ]; then
@@ -219,7 +232,7 @@ rejoin_or_clone() {
         [ -z "$cut_off" ] && [ "$how" = rewind ] && untouched || return 1
         if [ "$(remote 'select pg_is_in_recovery()')" != f ]; then
             whole
-            fail "node $id does not answer any more; nothing was changed here"
+            fail "node $id no longer answers; nothing was changed on this node"
         fi
         [ "$attempts" -lt 3 ] || return 1
         attempts=$((attempts + 1))
@@ -232,7 +245,7 @@ if rejoin_or_clone; then
     note "rewound"
     exit 0
 fi
-why=$(grep -m 1 ERROR "$said" || echo "a clone was asked for, or an earlier attempt was cut off")
+why=$(grep -m 1 ERROR "$said" || echo "a clone was requested, or an earlier attempt was interrupted")
 echo "rejoin: not rewound: $why" >&2
 
 # Where the links of a data directory lead: one line for each, the link and, behind a tab, the place.
@@ -268,7 +281,7 @@ concerns() {
     [ "$2" != "$data" ] || return 0
     [ "${1##*/}" = pg_wal ] || known "$base" || return 1
     if [ -e "$2" ]; then
-        [ "$(whose "$2")" = postgres ] || fail "no clone can be made beside $2, to which $1 leads: it is not postgres'"
+        [ "$(whose "$2")" = postgres ] || fail "cannot clone beside $2, the target of $1: it does not belong to postgres"
     else
         ours "$base" || [ "$(whose "$2")" = postgres ]
     fi
@@ -276,7 +289,7 @@ concerns() {
 # Removes a directory of postgres' with all that is in it.
 remove() {
     [ -e "$1" ] || return 0
-    [ "$(whose "$1")" = postgres ] || fail "$1 is not removed: it is not postgres'"
+    [ "$(whose "$1")" = postgres ] || fail "$1 is not removed: it does not belong to postgres"
     postgres find "$1" -depth -mindepth 1 -delete
     as_owner_of "${1%/*}" rmdir "$1"
 }
@@ -312,10 +325,10 @@ stop
     concerns "$link" "$place" || continue
     # What is mounted cannot be moved: to give it up is for somebody who knows what it is.
     if mountpoint -q "$place"; then
-        fail "no clone can be made beside $place: it is a mount point (a directory in it would be none)"
+        fail "cannot clone beside $place: it is a mount point and cannot be renamed"
     fi
     if [ "$place" != "$data" ] && ! moved "$place" && ! ours "$place" && [ -e "$place.cluster-old" ]; then
-        fail "no clone can be made beside $place: $place.cluster-old is in its way"
+        fail "cannot clone beside $place: $place.cluster-old is in the way"
     fi
 done
 links "$old" | while IFS=$tab read -r link place; do
@@ -333,7 +346,7 @@ done
 sed "s|^data_directory=.*|data_directory='$new'|" /etc/repmgr.conf >/run/cluster/clone.conf
 # repmgr hands the names on to a shell.
 plain() {
-    case $1 in *[!A-Za-z0-9/_.+@:-]*) fail "no clone can be made: repmgr cannot handle the name $1" ;; esac
+    case $1 in *[!A-Za-z0-9/_.+@:-]*) fail "cannot clone: repmgr cannot handle the name $1" ;; esac
 }
 if [ -L "$data/pg_wal" ]; then
     wal=$(postgres readlink -m "$data/pg_wal")
@@ -350,13 +363,13 @@ echo "$locations" | while read -r location; do
     if [ ! -e "$place" ]; then
         # Another node's word is not enough for root to make a directory of that name.
         [ "$(whose "$place")" = postgres ] || ours "$place" ||
-            fail "the primary has a tablespace in $place, which is missing here: make it (install -d -o postgres -g postgres -m 700 $place)"
+            fail "the primary has a tablespace in $place, which is missing here: create it (install -d -o postgres -g postgres -m 700 $place)"
         if [ ! -e "${place%/*}" ]; then as_owner_of "${place%/*}" mkdir -p "${place%/*}"; fi
         make "$place"
         remember "$place"
         continue
     fi
-    [ "$(whose "$place")" = postgres ] || fail "the primary has a tablespace in $place, which is not postgres' here"
+    [ "$(whose "$place")" = postgres ] || fail "the primary has a tablespace in $place, which does not belong to postgres here"
     if [ -z "$(postgres ls -A "$place")" ]; then
         remember "$place"
     elif ours "$place"; then

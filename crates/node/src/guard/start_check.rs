@@ -32,9 +32,12 @@ pub async fn start_check(config: &Config) -> Verdict {
     match socket::verdict(&Request::MayStart).await {
         Ok(verdict) => verdict,
         // No guard yet: `cluster up` starts the first primary before it starts the guards.
-        Err(_) if store::hard_state().is_ok_and(|it| it.term == 0) && use_first_start() => {
+        Err(_) if store::hard_state().is_ok_and(|it| it.is_of_a_new_cluster()) && use_first_start() => {
             Verdict::yes("`cluster up` starts it for the first time")
         }
-        Err(error) => Verdict::no(Code::Unknown, format!("{error:#}, and only it knows of the lease")),
+        Err(error) => Verdict::no(
+            Code::Unknown,
+            format!("{error:#}; only the guard knows whether this node holds the lease"),
+        ),
     }
 }

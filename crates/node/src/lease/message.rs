@@ -159,13 +159,13 @@ pub enum Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Refusal::NotMember => write!(f, "it is no member of this cluster"),
+            Refusal::NotMember => write!(f, "the candidate is not a member of this cluster"),
             Refusal::StaleConfiguration { generation } => {
-                write!(f, "it knows older members than configuration {generation}")
+                write!(f, "the candidate's membership is older than configuration {generation}")
             }
-            Refusal::CannotPersist => write!(f, "this guard cannot write to its disk, and grants nothing"),
-            Refusal::InspectingOwnWal => write!(f, "this node looks first how much WAL it has itself"),
-            Refusal::StaleTerm => write!(f, "the term is used up"),
+            Refusal::CannotPersist => write!(f, "this guard cannot write to its disk and grants nothing"),
+            Refusal::InspectingOwnWal => write!(f, "this node is checking its own WAL position first"),
+            Refusal::StaleTerm => write!(f, "the term is stale"),
             Refusal::LeaseActive { by: Some(by), millis } => {
                 write!(
                     f,
@@ -177,20 +177,25 @@ impl fmt::Display for Refusal {
             Refusal::LeaseActive { by: None, millis } => {
                 write!(
                     f,
-                    "this guard is new and grants nothing for another {}.{} s",
+                    "this guard has just started and grants nothing for another {}.{} s",
                     millis / 1000,
                     millis % 1000 / 100
                 )
             }
-            Refusal::ReservedForSuccessor { successor } => write!(f, "it is promised to node {successor}"),
+            Refusal::ReservedForSuccessor { successor } => {
+                write!(f, "the lease is reserved for node {successor}")
+            }
             Refusal::BehindLagLimit { bytes, limit_bytes } => {
-                write!(f, "it lacks {bytes} bytes of WAL, and {limit_bytes} are allowed")
+                write!(f, "the candidate is {bytes} bytes of WAL behind; the limit is {limit_bytes}")
             }
             Refusal::MissingWal { bytes } => {
-                write!(f, "it lacks {bytes} bytes of WAL that the last primary has, which is waited for")
+                write!(
+                    f,
+                    "the candidate is {bytes} bytes of WAL behind the last primary, which is expected back"
+                )
             }
             Refusal::StaleTimeline { needed } => {
-                write!(f, "it has missed the promotion to timeline {needed}")
+                write!(f, "the candidate missed the promotion to timeline {needed}")
             }
             Refusal::BetterCandidate { node } => write!(f, "node {node} is the better candidate"),
         }

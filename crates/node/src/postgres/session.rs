@@ -139,7 +139,7 @@ fn password() -> Result<String> {
         .lines()
         .filter(|line| !line.starts_with('#'))
         .find_map(|line| Some(line.split_once(":repmgr:")?.1.to_owned()))
-        .context("there is no password of repmgr's in .pgpass")
+        .context(".pgpass has no password for repmgr")
 }
 
 /// The session of the last observation that had a new one. It is no proof by itself: it may outlive a postmaster that
@@ -192,7 +192,7 @@ pub(super) async fn replayed_timeline(config: &Config) -> Result<u32> {
     loop {
         match receive(&mut stream).await? {
             (b'R', body) if body.get(..4) != Some(&[0; 4]) => bail!("PostgreSQL asks for a password"),
-            (b'E', _) => bail!("PostgreSQL lets no walsender in"),
+            (b'E', _) => bail!("PostgreSQL accepts no replication connection"),
             (b'Z', _) => break,
             _ => {}
         }
@@ -209,7 +209,7 @@ pub(super) async fn replayed_timeline(config: &Config) -> Result<u32> {
     }
     // Or its log tells of a client that was lost.
     send(&mut stream, Some(b'X'), &[]).await?;
-    told.context("IDENTIFY_SYSTEM told no timeline")
+    told.context("IDENTIFY_SYSTEM returned no timeline")
 }
 
 /// The second column of a row.

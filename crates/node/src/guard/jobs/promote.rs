@@ -55,7 +55,7 @@ pub(in crate::guard) async fn promote(config: Config) -> Result<String> {
     let begun = Instant::now();
     if let Err(error) = timeout(SLOTS_LIMIT, make_slots(&config)).await.unwrap_or_else(|_| bail!("no answer"))
     {
-        journal::note(Event::Trouble, &format!("cannot make slots for the other standbys: {error:#}"));
+        journal::note(Event::Trouble, &format!("cannot create slots for the other standbys: {error:#}"));
     }
     request(&config).await?;
     let client = complete(&config, begun).await?;
@@ -67,7 +67,7 @@ pub(in crate::guard) async fn promote(config: Config) -> Result<String> {
         Err(_) => Err("no answer".to_owned()),
     };
     if let Err(error) = told {
-        journal::note(Event::Trouble, &format!("cannot tell repmgr's table of the promotion: {error}"));
+        journal::note(Event::Trouble, &format!("cannot record the promotion in repmgr's metadata: {error}"));
     }
     drop(client);
     tokio::spawn(async move {
@@ -112,7 +112,7 @@ async fn complete(config: &Config, begun: Instant) -> Result<Arc<Client>> {
             Ok((Some(client), _)) => return Ok(client),
             Ok((None, seen)) => Some(seen),
             Err(_) if processes::list(config)?.is_empty() => {
-                bail!("PostgreSQL ended while it was being promoted")
+                bail!("PostgreSQL stopped during the promotion")
             }
             // A question of ours may be cancelled by what is replayed.
             Err(_) => None,
@@ -128,7 +128,10 @@ async fn complete(config: &Config, begun: Instant) -> Result<Arc<Client>> {
         if now - moved > HANGS_AFTER {
             // So that it cannot come true behind the back of whoever is told that it failed.
             processes::kill(config)?;
-            bail!("the promotion stood still at {at} for {} s: PostgreSQL was killed", HANGS_AFTER.as_secs());
+            bail!(
+                "the promotion made no progress at {at} for {} s: PostgreSQL was killed",
+                HANGS_AFTER.as_secs()
+            );
         }
         if now - asked > REPEAT_REQUEST {
             asked = now;
@@ -137,7 +140,7 @@ async fn complete(config: &Config, begun: Instant) -> Result<Arc<Client>> {
         if now - told > JOURNAL_PROGRESS {
             told = now;
             let text =
-                format!("the promotion goes on for {:.0} s: replays {at}", begun.elapsed().as_secs_f64());
+                format!("promotion running for {:.0} s: replaying {at}", begun.elapsed().as_secs_f64());
             journal::note(Event::PromotionProgress, &text);
         }
         tokio::time::sleep(POLL).await;
@@ -176,7 +179,7 @@ async fn end_readers(config: &Config) {
     {
         journal::note(
             Event::ReadersEnded,
-            &format!("ended {} sessions that replay may have waited for", ended[0]),
+            &format!("terminated {} sessions that may have blocked replay", ended[0]),
         );
     }
 }

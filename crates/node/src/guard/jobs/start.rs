@@ -63,7 +63,7 @@ async fn watch(config: &Config, begun: Instant) -> Result<()> {
         if processes::list(config)?.is_empty() {
             let patience = if running { NO_PROCESS_LIMIT } else { FIRST_PROCESS_LIMIT };
             if now - alive > patience || (running && unit::has_ended(config).await) {
-                bail!("PostgreSQL ended while it was being started: {why}");
+                bail!("PostgreSQL stopped during startup: {why}");
             }
         } else {
             (running, alive) = (true, now);
@@ -72,20 +72,17 @@ async fn watch(config: &Config, begun: Instant) -> Result<()> {
                 used = (activity, now);
             }
             if now - used.1 > HANGS_AFTER {
-                bail!(
-                    "PostgreSQL has stood still for {} s while it was being started: {why}",
-                    HANGS_AFTER.as_secs()
-                );
+                bail!("PostgreSQL made no progress for {} s during startup: {why}", HANGS_AFTER.as_secs());
             }
         }
         if is_ready(config) {
             let since = *ready.get_or_insert(now);
             if now - since > READY_LIMIT {
-                bail!("PostgreSQL was started and does not answer: {why}");
+                bail!("PostgreSQL was started but does not answer: {why}");
             }
         }
         if begun.elapsed() > START_LIMIT {
-            bail!("PostgreSQL has not been started within a day: {why}");
+            bail!("PostgreSQL did not start within a day: {why}");
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }

@@ -39,7 +39,7 @@ pub(in crate::guard) async fn hand_over(config: Config, successor: Member) -> Re
     catch_up(&config, &client, &successor).await?;
     timeout(CHECKPOINT_LIMIT, client.batch_execute("checkpoint"))
         .await
-        .context("the checkpoint does not end")??;
+        .context("the checkpoint timed out")??;
     // It has written much, and has taken its time.
     catch_up(&config, &client, &successor).await?;
     drop(client);
@@ -48,11 +48,11 @@ pub(in crate::guard) async fn hand_over(config: Config, successor: Member) -> Re
         // What is half way down serves nobody, and the successor does not have its end. Killed, it can be started again
         // here.
         let killed = processes::kill(&config)?;
-        bail!("PostgreSQL was not stopped, and {killed} processes of it were killed: {error:#}");
+        bail!("PostgreSQL did not stop, and {killed} of its processes were killed: {error:#}");
     }
     let (end, clean) = postgres::shutdown_position(&config)?;
     if !clean {
-        bail!("PostgreSQL was not shut down cleanly: what it wrote last may be here alone");
+        bail!("PostgreSQL was not shut down cleanly: its last writes may exist only on this node");
     }
     // The shutdown's own record lies behind this; whoever has more than its beginning has all.
     let sql = "select pg_last_wal_receive_lsn()";
@@ -62,7 +62,7 @@ pub(in crate::guard) async fn hand_over(config: Config, successor: Member) -> Re
         match has {
             Ok(has) if has > end.lsn => break,
             _ if stopped.elapsed() > END_LIMIT => {
-                bail!("{} does not get the end of the WAL, {end}", successor.name)
+                bail!("{} did not receive the end of the WAL, {end}", successor.name)
             }
             _ => tokio::time::sleep(Duration::from_millis(50)).await,
         }
@@ -134,7 +134,7 @@ async fn catch_up(config: &Config, client: &Client, successor: &Member) -> Resul
                 && ended != "0"
             {
                 let text =
-                    format!("ended {ended} sessions on {} that replay may have waited for", successor.name);
+                    format!("terminated {ended} sessions on {} that may have blocked replay", successor.name);
                 journal::note(Event::ReadersEnded, &text);
             }
         }

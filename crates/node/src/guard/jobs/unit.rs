@@ -18,7 +18,7 @@ pub(super) async fn systemctl(words: &[&str], limit: Duration) -> Result<String>
     let what = words.join(" ");
     let output = tokio::time::timeout(limit, command.output())
         .await
-        .with_context(|| format!("systemctl {what} does not end"))?
+        .with_context(|| format!("systemctl {what} timed out"))?
         .context("cannot run systemctl")?;
     if !output.status.success() {
         bail!("systemctl {what}: {}", String::from_utf8_lossy(&output.stderr).trim());

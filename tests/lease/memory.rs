@@ -1,0 +1,85 @@
+//! A guard whose memory is gone, or was put back from an older disk beneath a host that runs.
+
+use cluster_node::lease::HardState;
+
+use crate::laws::{Broken, Mistake};
+use crate::world::World;
+
+/// From the cut to another primary: the old lease, a voter's abstention, a promotion.
+const PROMOTED_WITHIN: u64 = 45_000;
+
+type Play = fn(&mut World) -> Result<(), String>;
+
+fn scenario(seed: u64, play: Play, mistake: Option<Mistake>) -> Result<(), Broken> {
+    let mut world = World::new(seed, 2, true, mistake, false);
+    world.calm();
+    let result = world
+        .pass_until(|world| world.primary().is_some() && world.real > 15_000, 60_000, true)
+        .and_then(|()| play(&mut world));
+    result.map_err(|law| Broken { law, schedule: world.take_log() })
+}
+
+/// The primary's memory is deleted, its guard starts anew, and the host is cut off.
+fn the_primary_forgets(world: &mut World) -> Result<(), String> {
+    let old = world.primary().unwrap_or_default();
+    let others: Vec<usize> = (0..world.nodes.len()).filter(|index| *index != old).collect();
+    let (real, mistake) = (world.real, world.mistake);
+    world.nodes[old].disk = HardState::default();
+    others.iter().for_each(|other| world.cut(old, *other));
+    world.nodes[old].start_guard(real, mistake);
+    world.pass_until(|world| world.primary_among(&others).is_some(), PROMOTED_WITHIN, true)?;
+    // It stays cut off for longer than any lease.
+    world.pass(20_000, true)
+}
+
+/// A voter's disk is put back to how it was before it granted what it has granted, and its guard starts anew; the standby
+/// was cut off for so long that it lacks more than is allowed.
+fn a_voter_is_put_back(world: &mut World) -> Result<(), String> {
+    let old = world.primary().unwrap_or_default();
+    let standby = usize::from(old == 0);
+    let before = world.nodes[2].disk.clone();
+    // Another term, which the older disk knows nothing of.
+    world.nodes[old].crash();
+    world.nodes[old].back_at = Some(world.real + PROMOTED_WITHIN);
+    world.pass_until(|world| world.primary().is_some_and(|it| it != old), PROMOTED_WITHIN, true)?;
+    world.pass_until(|world| world.nodes[old].upstream.is_some(), 120_000, true)?;
+    let (real, mistake) = (world.real, world.mistake);
+    (world.nodes[2].disk, world.nodes[2].restored) = (before, true);
+    // The holder of the new term is out of reach when the voter comes back, and the old one asks.
+    world.cut(standby, old);
+    world.cut(standby, 2);
+    world.nodes[2].start_guard(real, mistake);
+    world.pass(40_000, true)
+}
+
+#[test]
+fn a_primary_whose_memory_is_gone_is_fenced() {
+    for seed in 0..60 {
+        if let Err(broken) = scenario(seed, the_primary_forgets, None) {
+            panic!("seed {seed}: {broken}");
+        }
+    }
+}
+
+#[test]
+fn a_guard_that_takes_no_memory_for_a_new_cluster_is_caught() {
+    let mistake = Some(Mistake::TakesNoMemoryForNew);
+    let caught = (0..60).find_map(|seed| scenario(seed, the_primary_forgets, mistake).err());
+    println!("{}", caught.expect("caught by some seed").law);
+}
+
+#[test]
+fn a_voter_that_was_put_back_grants_nothing_twice() {
+    for seed in 0..60 {
+        if let Err(broken) = scenario(seed, a_voter_is_put_back, None) {
+            panic!("seed {seed}: {broken}");
+        }
+    }
+}
+
+#[test]
+fn a_voter_that_trusts_an_older_memory_is_caught() {
+    let mistake = Some(Mistake::TrustsARestoredMemory);
+    let caught = (0..60).find_map(|seed| scenario(seed, a_voter_is_put_back, mistake).err());
+    println!("{}", caught.expect("caught by some seed").law);
+}

@@ -1,0 +1,365 @@
+//! A lab of a test's own, and the program as a person would run it.
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use cluster_cloud::{Client, Pace, droplet::Power};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// An image in which the packages are there. That they are installed is seen by other tests.
+pub(crate) const PREPARED: &str = "debian-12-x64-postgresql-15";
+
+/// A lab; it stops when it is dropped.
+pub(crate) struct Lab {
+    pub(crate) name: String,
+    pub(super) port: u16,
+    pub(super) second: u8,
+    /// State, inventories and logs of this test.
+    pub(crate) directory: TempDir,
+}
+
+/// What a run of the program came to.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Run {
+    #[track_caller]
+    pub(crate) fn ok(self) -> Run {
+        assert_eq!(self.code, 0, "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {}", self.stdout))
+    }
+
+    /// The line that `up` ends with.
+    pub(crate) fn last_line(&self) -> &str {
+        self.stderr.lines().last().unwrap_or_default()
+    }
+}
+
+impl From<Output> for Run {
+    fn from(output: Output) -> Run {
+        Run {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+/// The node's program as it is released: static, unlike what `cargo test` builds beside the tests.
+fn node_program() -> PathBuf {
+    let path = std::env::var_os("CLUSTER_NODE_PROGRAM").map(PathBuf::from).unwrap_or_else(|| {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("target/x86_64-unknown-linux-gnu/node/cluster-node")
+    });
+    assert!(path.exists(), "{} is missing: `make node` builds it", path.display());
+    path
+}
+
+impl Lab {
+    /// One that is not started yet, with `10.SECOND.0.0/16` of its own.
+    pub(crate) fn new(name: &str, port: u16, second: u8) -> Lab {
+        let directory = tempfile::Builder::new().prefix("cluster-test-").tempdir().unwrap();
+        let lab = Lab { name: name.to_owned(), port, second, directory };
+        // An earlier run of this test that was stopped has left one, with a state that is gone.
+        lab.cluster(&["lab", "stop", "--name", name]).ok();
+        lab
+    }
+
+    /// Starts a lab. `number` is the test's own: it gives the port and the networks, so that tests can run side
+    /// by side.
+    pub(crate) fn start(number: u8, image: &str) -> Lab {
+        let lab = Lab::new(&format!("test{number}"), 8500 + u16::from(number), 100 + number);
+        lab.begin(&["--image", image]);
+        lab
+    }
+
+    /// `cluster lab start`; it must succeed.
+    pub(crate) fn begin(&self, more: &[&str]) {
+        let (port, subnet) = (self.port.to_string(), format!("10.{}.0.0/16", self.second));
+        self.lab(&[&["start", "--port", &port, "--subnet", &subnet, "--no-delays"], more].concat()).ok();
+    }
+
+    /// `cluster lab …` on this lab.
+    pub(crate) fn lab(&self, words: &[&str]) -> Run {
+        self.cluster(&[&["lab"], words, &["--name", &self.name]].concat())
+    }
+
+    /// The program, ready to run.
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        // Another program may be named, for a build that must not change while a long test runs.
+        let program =
+            std::env::var_os("CLUSTER_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_cluster").into());
+        let mut command = Command::new(program);
+        command
+            .args(args)
+            .env("CLUSTER_STATE_DIR", self.directory.path().join("state"))
+            .env("CLUSTER_NODE_PROGRAM", node_program())
+            .env("CI", "true")
+            .env_remove("DIGITALOCEAN_TOKEN")
+            .env_remove("DIGITALOCEAN_API_URL");
+        command
+    }
+
+    /// Runs the program to its end.
+    pub(crate) fn cluster(&self, args: &[&str]) -> Run {
+        self.command(args).output().unwrap().into()
+    }
+
+    /// Runs the program and kills it (SIGKILL) after a while, unless it ends before. Says whether it was killed.
+    pub(crate) fn cluster_killed_after(&self, args: &[&str], limit: Duration) -> bool {
+        let mut child = self
+            .command(args)
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let begun = Instant::now();
+        while begun.elapsed() < limit {
+            if child.try_wait().unwrap().is_some() {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        true
+    }
+
+    /// Runs the program and kills it (SIGKILL) when it prints a line that begins with `mark`, unless it ends before.
+    pub(crate) fn cluster_killed_at(&self, args: &[&str], mark: &str) {
+        use std::io::BufRead as _;
+        let mut child = self
+            .command(args)
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = std::io::BufReader::new(child.stderr.take().unwrap()).lines();
+        for line in lines.map_while(Result::ok) {
+            if line.starts_with(mark) {
+                // It may have ended at this very moment.
+                let _ = child.kill();
+                break;
+            }
+        }
+        child.wait().unwrap();
+    }
+
+    /// Writes an inventory for this lab. `more` is put behind the provider.
+    pub(crate) fn inventory(&self, file: &str, image: &str, more: &str) -> String {
+        let home = format!("/var/lib/cluster-lab/{}", self.name);
+        let text = format!(
+            "cluster: demo\nprovider:\n  digitalocean:\n    api_url: http://127.0.0.1:{}\n    token_file: {home}/token\n    \
+             failover_token_file: {home}/failover_token\n    region: fra1\n    size: s-1vcpu-1gb\n    image: {image}\n{more}",
+            self.port
+        );
+        self.write(file, &text)
+    }
+
+    /// Writes a file into the test's directory and says where.
+    pub(crate) fn write(&self, file: &str, text: &str) -> String {
+        let path = self.directory.path().join(file);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    /// `cluster status --json`.
+    pub(crate) fn status(&self, inventory: &str) -> Value {
+        self.cluster(&["status", "-i", inventory, "--json"]).json()
+    }
+
+    /// Waits until the status is as wanted; fails with the last one.
+    #[track_caller]
+    pub(crate) fn wait_for_status(
+        &self,
+        inventory: &str,
+        seconds: u64,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> (Value, Duration) {
+        let begun = Instant::now();
+        loop {
+            let status = self.status(inventory);
+            if wanted(&status) {
+                return (status, begun.elapsed());
+            }
+            assert!(begun.elapsed().as_secs() < seconds, "not within {seconds} s; at last: {status:#}");
+            std::thread::sleep(Duration::from_millis(500));
+        }
+    }
+
+    /// Runs a shell command on a node.
+    #[track_caller]
+    pub(crate) fn ssh(&self, node: &str, script: &str) -> String {
+        let run = self.try_ssh(node, script);
+        assert_eq!(run.code, 0, "{node}: {script}: {}", run.stderr);
+        run.stdout.trim().to_owned()
+    }
+
+    /// Runs a shell command on a node that may not be there.
+    pub(crate) fn try_ssh(&self, node: &str, script: &str) -> Run {
+        let config = self.directory.path().join("state/demo/ssh_config");
+        let limits = ["-o", "ConnectTimeout=3", "-o", "ServerAliveInterval=2"];
+        Command::new("ssh").args(limits).arg("-F").arg(config).args([node, script]).output().unwrap().into()
+    }
+
+    /// Runs SQL on a node, as postgres.
+    #[track_caller]
+    pub(crate) fn sql(&self, node: &str, database: &str, sql: &str) -> String {
+        self.ssh(node, &format!("cd / && runuser -u postgres -- psql -XAtqw -d {database} -c \"{sql}\""))
+    }
+
+    /// A client of this lab's API.
+    pub(crate) fn client(&self) -> Client {
+        let token = std::fs::read_to_string(format!("/var/lib/cluster-lab/{}/token", self.name)).unwrap();
+        Client::new(&format!("http://127.0.0.1:{}", self.port), token.trim().into()).unwrap()
+    }
+
+    /// `power_off` or `power_on`, through the API.
+    pub(crate) fn power(&self, node: &str, power: Power) {
+        block_on(async {
+            let client = self.client();
+            let droplets = client.droplets("cluster:demo").await.unwrap();
+            let id = droplets.iter().find(|droplet| droplet.name == node).unwrap().id;
+            client.power(id, power, Pace::urgent()).await.unwrap();
+        });
+    }
+
+    /// Droplets and floating IPs that the API lists.
+    pub(crate) fn count(&self) -> (usize, usize) {
+        block_on(async {
+            let client = self.client();
+            (client.droplets("cluster:demo").await.unwrap().len(), client.reserved_ips().await.unwrap().len())
+        })
+    }
+
+    /// Orders a fault of the API.
+    pub(crate) fn fault(&self, rule: &Value) {
+        self.control("POST", "faults", Some(rule));
+    }
+
+    /// No more faults.
+    pub(crate) fn clear_faults(&self) {
+        self.control("DELETE", "faults", None);
+    }
+
+    /// Forgets the journal of requests.
+    pub(crate) fn forget_requests(&self) {
+        self.control("DELETE", "requests", None);
+    }
+
+    /// Requests whose answers were lost.
+    pub(crate) fn lost_requests(&self) -> Vec<String> {
+        let journal = self.control("GET", "requests", None);
+        let list = journal["requests"].as_array().unwrap();
+        list.iter()
+            .filter(|request| request["lost"] == true)
+            .map(|it| format!("{} {}", it["method"].as_str().unwrap(), it["path"].as_str().unwrap()))
+            .collect()
+    }
+
+    /// How many requests that change something the API has had.
+    pub(crate) fn requests(&self) -> usize {
+        self.control("GET", "requests", None)["requests"].as_array().unwrap().len()
+    }
+
+    /// The lab's own end of its API.
+    pub(crate) fn control(&self, method: &str, what: &str, body: Option<&Value>) -> Value {
+        self.request(method, &format!("/lab/{what}"), body)
+    }
+
+    /// A request to its API.
+    pub(crate) fn request(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
+        let token = std::fs::read_to_string(format!("/var/lib/cluster-lab/{}/token", self.name)).unwrap();
+        block_on(async {
+            let url = format!("http://127.0.0.1:{}{path}", self.port);
+            // The program's own client has been made before this one, and has chosen the provider of TLS.
+            drop(self.client());
+            let client = reqwest::Client::builder().no_proxy().build().unwrap();
+            let request = client.request(method.parse().unwrap(), url).bearer_auth(token.trim());
+            let request = match body {
+                Some(body) => request.json(body),
+                None => request,
+            };
+            let answer = request.send().await.unwrap();
+            assert!(answer.status().is_success(), "{:?}", answer.text().await);
+            serde_json::from_str(&answer.text().await.unwrap()).unwrap_or_default()
+        })
+    }
+
+    /// The floating IP.
+    pub(crate) fn floating_ip(&self) -> Ipv4Addr {
+        block_on(async { self.client().reserved_ips().await.unwrap()[0].ip })
+    }
+
+    /// The password of the role `cluster`, from this machine's state.
+    pub(crate) fn check_password(&self) -> secrecy::SecretString {
+        let text = std::fs::read_to_string(self.directory.path().join("state/demo/secrets.json")).unwrap();
+        serde_json::from_str::<Value>(&text).unwrap()["passwords"]["cluster"].as_str().unwrap().into()
+    }
+
+    /// Stops the lab and proves that nothing of it is left.
+    pub(crate) fn stop(&self) {
+        self.lab(&["stop"]).ok();
+        assert_eq!(self.traces(), "", "left behind");
+    }
+
+    /// Everything on this machine that has this lab's name, tag or addresses.
+    pub(crate) fn traces(&self) -> String {
+        use sha2::{Digest, Sha256};
+        let digest = Sha256::digest(self.name.as_bytes());
+        let link = format!("cl{:02x}{:02x}{:02x}", digest[0], digest[1], digest[2]);
+        let marks = [
+            link,
+            format!("cluster-lab-{}-", self.name),
+            format!("cluster-lab/{}", self.name),
+            format!("cluster_lab_{}", self.name.replace('-', "_")),
+            format!("lab serve --name {}", self.name),
+            format!("10.{}.", self.second),
+        ];
+        let looks = "cat /proc/self/mounts; ip -o link; ip -o address; ip route show table all; ip netns; \
+                     nft list tables; ps -eo pid,args; \
+                     find /var/lib/cluster-lab /run/systemd/nspawn -maxdepth 2 2>/dev/null; \
+                     find /sys/fs/cgroup -maxdepth 4 -path '*cluster-lab*'";
+        let output = Run::from(Command::new("sh").args(["-c", looks]).output().unwrap());
+        // A name may be the beginning of another's, which stands beside it.
+        let is_mark = |line: &str, mark: &str| {
+            line.match_indices(mark).any(|(at, _)| {
+                let next = line[at + mark.len()..].chars().next();
+                !next.is_some_and(|next| next.is_ascii_alphanumeric() && !mark.ends_with(['.', '-']))
+            })
+        };
+        output
+            .stdout
+            .lines()
+            .filter(|line| marks.iter().any(|mark| is_mark(line, mark)) && !line.contains("sh -c"))
+            .map(|line| format!("{line}\n"))
+            .collect()
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if std::env::var_os("CLUSTER_TEST_KEEP").is_some() {
+            eprintln!("kept: lab {}, {}", self.name, self.directory.path().display());
+            self.directory.disable_cleanup(true);
+            return;
+        }
+        // After `stop` there is nothing to stop.
+        let _ = self.lab(&["stop"]);
+    }
+}
+
+/// Runs a future to its end.
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}

@@ -1,0 +1,9 @@
+//! What tests on real hosts share: a lab of their own, hosts in it, and the program as a person would run it.
+
+mod bare;
+mod droplet;
+mod lab;
+
+pub(crate) use bare::BareHost;
+pub(crate) use droplet::{Droplet, dial, greeted, is_reset, is_silent, within};
+pub(crate) use lab::{Lab, PREPARED, Run, block_on};
