@@ -96,7 +96,7 @@ mod tests {
         let json =
             r#"{"allowed":false,"code":"lease-held","why":"node 1 may hold the lease for another 3.0 s"}"#;
         let now = read(&format!("a note\n{json}\n"), false);
-        assert!(!now.allowed && now.code.passes());
+        assert!(!now.allowed && now.code.is_transient());
         let before = read("no: pg1 takes writes, as this guard hears\n", false);
         assert_eq!(before, Verdict::no(Code::Unknown, "pg1 takes writes, as this guard hears"));
         assert!(read("yes: hands over to pg2", true).allowed);

@@ -213,7 +213,7 @@ fn forced(inventory: &Inventory, facts: &Facts, problems: &mut Vec<String>) {
                 node.name
             ));
         }
-        if guard.kept {
+        if guard.diverged_data_kept {
             problems.push(format!(
                 "{}: took writes while another node was primary; its data is kept until you have checked it and \
                  given it up with `cluster rejoin {}`",
@@ -261,7 +261,7 @@ fn failover(inventory: &Inventory, primary: &Primary, nodes: &[Node]) -> Failove
                 if paused.is_empty() { "no standby streams" } else { "every streaming standby is paused" };
             return off(why.into());
         }
-        let within = |node: &Node| node.lag_bytes.is_none_or(|lag| lag <= inventory.failover.lag_limit);
+        let within = |node: &Node| node.lag_bytes.is_none_or(|lag| lag <= inventory.failover.lag_limit_bytes);
         if !nodes.iter().any(|node| node.state == "streaming" && node.paused != Some(true) && within(node)) {
             return off("every standby lags by more than failover.lag_limit".into());
         }
@@ -343,13 +343,13 @@ fn complaints(facts: &Facts, guard: &Status, votes: Option<bool>) -> Vec<String>
     if votes == Some(false) {
         found.push("has no vote yet and would not take over: `cluster up` gives it one".to_owned());
     }
-    if let Some(why) = &guard.disk {
+    if let Some(why) = &guard.cannot_persist {
         found.push(format!("its guard cannot persist its vote and grants nothing: {why}"));
     }
-    if let Some(why) = &guard.room {
+    if let Some(why) = &guard.no_room {
         found.push(format!("its disk is full: no journal is written, and the node could not rejoin: {why}"));
     }
-    if guard.outdated {
+    if guard.runs_old_program {
         found.push(
             "PostgreSQL still runs the binary from before an upgrade: restart it \
              (on the primary, `cluster switchover` first)"
@@ -368,7 +368,7 @@ fn complaints(facts: &Facts, guard: &Status, votes: Option<bool>) -> Vec<String>
         let host = facts.hosts.get(peer).and_then(Host::up);
         host.is_some_and(|host| host.units.get("cluster-node").is_some_and(|unit| unit.active == "active"))
     };
-    for (peer, millis) in guard.deaf_to.iter().filter(|(peer, _)| runs(peer)) {
+    for (peer, millis) in guard.silent_peers.iter().filter(|(peer, _)| runs(peer)) {
         let seconds = millis / 1000;
         found.push(format!(
             "its guard has not heard from {peer} for {seconds} s: open UDP port {} in both directions",
@@ -439,7 +439,7 @@ fn look_at(
     }
     seen.guard_says = host.guard.as_ref().and_then(|guard| {
         let idle = Some(&guard.why).filter(|why| !why.is_empty()).cloned();
-        guard.doing.map(|job| format!("{job} in progress")).or(idle)
+        guard.job.map(|job| format!("{job} in progress")).or(idle)
     });
     (seen.repmgrd, seen.guard) = (unit("repmgrd"), unit("cluster-node"));
     let data = roles::data(inventory, facts, host);
@@ -447,14 +447,14 @@ fn look_at(
         seen.state = "stopped".into();
         match data {
             Data::Foreign(whose) => wrong(whose),
-            Data::None | Data::HalfMade | Data::Virgin => {
+            Data::None | Data::HalfMade | Data::Initialized => {
                 seen.state = "bare".into();
                 if primary.is_some() {
                     wrong("has no data yet: `cluster up` creates it".into());
                 }
             }
             Data::Ours => {
-                let last = host.guard.as_ref().and_then(|guard| guard.last.as_ref());
+                let last = host.guard.as_ref().and_then(|guard| guard.last_action.as_ref());
                 let last = last.map_or(String::new(), |last| format!(" (last event of its guard: {last})"));
                 let now = seen.guard_says.as_ref().map_or(String::new(), |now| format!("; {now}"));
                 // Where it has a socket and gave no facts, it said why.
@@ -489,7 +489,7 @@ fn look_at(
         if seen.state != "streaming" && primary.is_some() {
             wrong(format!("does not stream from {} ({})", primary.unwrap_or_default(), seen.state));
         }
-        if let Some(lag) = seen.lag_bytes.filter(|lag| *lag > inventory.failover.lag_limit) {
+        if let Some(lag) = seen.lag_bytes.filter(|lag| *lag > inventory.failover.lag_limit_bytes) {
             wrong(format!("is {} MiB behind", lag >> 20));
         }
     } else {

@@ -5,8 +5,8 @@
 
 use std::ops::Range;
 
-use cluster_contract::journal::{Event, Line, Lost};
-use cluster_contract::status::{Job, Server};
+use cluster_contract::journal::{Event, Line, LostTransactions};
+use cluster_contract::status::{JobKind, Server};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -129,13 +129,13 @@ pub struct Incident {
     /// From its beginning to the old primary's return as a standby.
     pub redundant_after: Option<f64>,
     /// Transactions of the old primary that the new one never received.
-    pub lost: Option<Lost>,
+    pub lost: Option<LostTransactions>,
     /// Everything that happened, in order.
     pub moments: Vec<Moment>,
 }
 
 /// The node was seen to take writes.
-const TAKES_WRITES: Event = Event::Postgresql { server: Some(Server::Primary) };
+const TAKES_WRITES: Event = Event::ServerChanged { server: Some(Server::Primary) };
 
 /// An entry on the reference clock.
 #[derive(Clone)]
@@ -185,18 +185,20 @@ pub fn incidents(journals: &[Journal], actions: &[Action]) -> Vec<Incident> {
 /// of who takes writes: what it did belongs to the story of the next.
 fn grants(all: &[Told]) -> Vec<usize> {
     let won: Vec<usize> = (0..all.len())
-        .filter(|index| matches!(all[*index].entry.event, Event::Won { .. } | Event::Forced { .. }))
+        .filter(|index| {
+            matches!(all[*index].entry.event, Event::LeaseWon { .. } | Event::TakenByForce { .. })
+        })
         .collect();
     let counts = |(number, index): (usize, &usize)| {
         let Some(next) = won.get(number + 1) else { return true };
-        let is_forced = matches!(all[*index].entry.event, Event::Forced { .. });
+        let is_forced = matches!(all[*index].entry.event, Event::TakenByForce { .. });
         is_forced || all[*index..*next].iter().any(|told| told.node == all[*index].node && takes_writes(told))
     };
     won.iter().enumerate().filter(|it| counts(*it)).map(|(_, index)| *index).collect()
 }
 
 fn takes_writes(told: &Told) -> bool {
-    [TAKES_WRITES, Event::Done { job: Some(Job::Promote) }].contains(&told.entry.event)
+    [TAKES_WRITES, Event::JobDone { job: Some(JobKind::Promote) }].contains(&told.entry.event)
 }
 
 /// The last node that was granted the lease and cannot tell of it, because its journal could not be read: an old
@@ -211,13 +213,13 @@ fn cannot_tell<'a>(all: &[Told<'a>], journals: &[Journal], range: Range<usize>) 
 /// Whether an entry says that its node, the holder, is in trouble.
 fn is_sign(told: &Told, holder: &str) -> bool {
     match &told.entry.event {
-        Event::Ended
-        | Event::Expired { .. }
+        Event::ServerEnded
+        | Event::LeaseExpired { .. }
         | Event::Fenced
-        | Event::Released { .. }
-        | Event::Begun { job: Some(Job::HandOver) }
-        | Event::Postgresql { server: Some(Server::Down) } => told.node == holder,
-        Event::Silent { about } | Event::Off { about } => about.as_deref() == Some(holder),
+        | Event::LeaseReleased { .. }
+        | Event::JobBegun { job: Some(JobKind::HandOver) }
+        | Event::ServerChanged { server: Some(Server::Down) } => told.node == holder,
+        Event::PrimarySilent { about } | Event::HostOff { about } => about.as_deref() == Some(holder),
         _ => false,
     }
 }
@@ -225,17 +227,17 @@ fn is_sign(told: &Told, holder: &str) -> bool {
 /// Whether an entry of another node says that the holder is gone. That has ended when the holder is heard of again,
 /// which shows when it falls silent once more.
 fn says_gone(told: &Told) -> bool {
-    matches!(told.entry.event, Event::Silent { .. } | Event::Off { .. })
+    matches!(told.entry.event, Event::PrimarySilent { .. } | Event::HostOff { .. })
 }
 
 /// The node that held, if an entry can be about nobody else.
 fn names_holder<'a>(told: &Told<'a>) -> Option<&'a str> {
     match &told.entry.event {
-        Event::Holds { .. }
-        | Event::Expired { .. }
+        Event::LeaseResumed { .. }
+        | Event::LeaseExpired { .. }
         | Event::Fenced
-        | Event::Begun { job: Some(Job::HandOver) } => Some(told.node),
-        Event::Silent { about } => about.as_deref(),
+        | Event::JobBegun { job: Some(JobKind::HandOver) } => Some(told.node),
+        Event::PrimarySilent { about } => about.as_deref(),
         _ => None,
     }
 }
@@ -269,8 +271,8 @@ fn incident(
     let asked = all[free..=won]
         .iter()
         .rev()
-        .find(|told| told.node == to && matches!(told.entry.event, Event::Asked { .. }));
-    let planned = signs.iter().any(|told| matches!(told.entry.event, Event::Begun { .. }));
+        .find(|told| told.node == to && matches!(told.entry.event, Event::LeaseRequested { .. }));
+    let planned = signs.iter().any(|told| matches!(told.entry.event, Event::JobBegun { .. }));
     // What is known to have been so since some time began then.
     let begins = |told: &&Told| told.since.unwrap_or(told.at);
     let first = signs.iter().map(begins).min();
@@ -288,15 +290,17 @@ fn incident(
     let of = |node: &str, events: &[Event]| {
         after.iter().find(|told| told.node == node && events.contains(&told.entry.event)).map(|told| told.at)
     };
-    let writable = of(to, &[TAKES_WRITES, Event::Done { job: Some(Job::Promote) }]);
-    let address = of(to, &[Event::Address]);
+    let writable = of(to, &[TAKES_WRITES, Event::JobDone { job: Some(JobKind::Promote) }]);
+    let address = of(to, &[Event::AddressMoved]);
     let redundant = holder
         .filter(|holder| *holder != to)
-        .and_then(|holder| of(holder, &[Event::Done { job: Some(Job::Rejoin) }]));
+        .and_then(|holder| of(holder, &[Event::JobDone { job: Some(JobKind::Rejoin) }]));
     // The old primary may come back only after the new one has taken its own lease up again.
     let until_another = &all[won..next_of_another.unwrap_or(all.len())];
     let lost = until_another.iter().filter(|_| holder != Some(to)).find_map(|told| match &told.entry.event {
-        Event::Lost { lost } => Some(Lost { node: told.node.to_owned(), ..lost.clone() }),
+        Event::TransactionsLost { lost } => {
+            Some(LostTransactions { node: told.node.to_owned(), ..lost.clone() })
+        }
         _ => None,
     });
     let seconds = |from: Timestamp, to: Timestamp| {
@@ -318,7 +322,7 @@ fn incident(
         }
     }
     let kind = match holder {
-        _ if matches!(all[won].entry.event, Event::Forced { .. }) => Kind::Forced,
+        _ if matches!(all[won].entry.event, Event::TakenByForce { .. }) => Kind::Forced,
         None => Kind::Beginning,
         Some(holder) if holder == to => Kind::Return,
         Some(_) if planned => Kind::Switchover,
@@ -331,7 +335,7 @@ fn incident(
         .map(|told| Moment { at: told.at, place: told.node.to_owned(), text: told.entry.text.clone() })
         .collect();
     let silent = signs.iter().filter_map(|told| match &told.entry.event {
-        Event::Silent { about: Some(name) } if told.since.is_some() => Some((told, name)),
+        Event::PrimarySilent { about: Some(name) } if told.since.is_some() => Some((told, name)),
         _ => None,
     });
     if let Some((silent, name)) = silent.min_by_key(|(told, _)| told.since) {

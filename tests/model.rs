@@ -8,8 +8,8 @@
 use std::collections::BTreeMap;
 
 use cluster_contract::timing::Timing;
-use cluster_contract::{Millis, NodeId, Position};
-use cluster_node::lease::{Durable, Lease, Local, Message, Output};
+use cluster_contract::{Millis, NodeId, WalPosition};
+use cluster_node::lease::{HardState, Lease, Message, NodeState, Output};
 use stateright::{Checker as _, Model, Property};
 
 /// A way to get it wrong.
@@ -22,9 +22,9 @@ enum Mistake {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Node {
     lease: Lease,
-    disk: Durable,
+    disk: HardState,
     /// What only a mistaken guard has not yet synced.
-    unsynced: Option<Durable>,
+    unsynced: Option<HardState>,
     /// By how much its clock is behind.
     behind: Millis,
     stopped: bool,
@@ -79,17 +79,17 @@ struct Leases {
 /// Small figures of the same order: a lease of 3, held for 2, waited out for 4; one unit of slack for a slow clock.
 const TIMING: Timing = Timing {
     lease: 3,
-    renew: 1,
-    fence_before: 1,
-    grant_after: 1,
-    canvass: 1,
-    patience: 2,
-    stands_back: 0,
-    defers: 0,
+    renew_interval: 1,
+    fence_margin: 1,
+    grant_margin: 1,
+    pre_vote_interval: 1,
+    reply_timeout: 2,
+    crash_backoff: 0,
+    deferral: 0,
     preference: 0,
-    listen: 0,
-    silence: 2,
-    lag_limit: 0,
+    listen_window: 0,
+    silent_after: 2,
+    lag_limit_bytes: 0,
     expires: true,
 };
 const START: Millis = 10;
@@ -100,31 +100,31 @@ impl Leases {
         START + state.time - state.nodes[node as usize - 1].behind
     }
 
-    fn local(state: &State, id: NodeId) -> Local {
+    fn node_state(state: &State, id: NodeId) -> NodeState {
         let node = &state.nodes[id as usize - 1];
         let holds = node.lease.holds(Leases::clock(state, id));
         // What has just been fenced lets the other go first.
-        let fenced = node.lease.term().is_some() && !holds;
-        Local {
-            position: (id != 3).then_some(Position { timeline: 1, lsn: 1 }),
+        let fenced = node.lease.held_term().is_some() && !holds;
+        NodeState {
+            position: (id != 3).then_some(WalPosition { timeline: 1, lsn: 1 }),
             candidate: id != 3 && !node.stopped && !fenced,
-            renew: holds && !node.stopped,
+            should_renew: holds && !node.stopped,
             writable: holds && !node.stopped,
-            gone: !holds || node.stopped,
-            heir: None,
-            sound: false,
-            settled: false,
+            cannot_write: !holds || node.stopped,
+            successor: None,
+            sound_standby: false,
+            stream_ended: false,
         }
     }
 
     fn put(&self, state: &mut State, id: NodeId, output: Output) {
         let now = Leases::clock(state, id);
         let node = &mut state.nodes[id as usize - 1];
-        if let Some(durable) = output.persist {
+        if let Some(hard_state) = output.persist {
             if self.mistake == Some(Mistake::AnswersBeforeDisk) {
-                node.unsynced = Some(durable);
+                node.unsynced = Some(hard_state);
             } else {
-                node.disk = durable;
+                node.disk = hard_state;
             }
         }
         if node.lease.holds(now) && !state.held.contains(&id) {
@@ -136,8 +136,8 @@ impl Leases {
     }
 
     fn tick(&self, state: &mut State, id: NodeId) {
-        let (now, local) = (Leases::clock(state, id), Leases::local(state, id));
-        let output = state.nodes[id as usize - 1].lease.tick(now, local);
+        let (now, node_state) = (Leases::clock(state, id), Leases::node_state(state, id));
+        let output = state.nodes[id as usize - 1].lease.tick(now, node_state);
         self.put(state, id, output);
     }
 }
@@ -149,8 +149,9 @@ impl Model for Leases {
     fn init_states(&self) -> Vec<State> {
         let node = |id| {
             // The first term was node 1's, so long ago that nobody has to wait.
-            let lease = Some(TIMING.lease);
-            let disk = Durable { term: 1, holder: Some(1), released: true, lease, ..Durable::default() };
+            let granted_for = Some(TIMING.lease);
+            let disk =
+                HardState { term: 1, holder: Some(1), released: true, granted_for, ..HardState::default() };
             let lease = Lease::new(id, MEMBERS.to_vec(), TIMING, disk.clone(), START);
             Node { lease, disk, unsynced: None, behind: 0, stopped: false }
         };
@@ -219,7 +220,7 @@ impl Model for Leases {
                 state.crashes -= 1;
                 let now = Leases::clock(&state, id);
                 let from =
-                    if self.mistake == Some(Mistake::NoAbstention) { now - TIMING.waits() } else { now };
+                    if self.mistake == Some(Mistake::NoAbstention) { now - TIMING.voter_wait() } else { now };
                 let node = &mut state.nodes[id as usize - 1];
                 (node.unsynced, node.stopped) = (None, false);
                 node.lease = Lease::new(id, MEMBERS.to_vec(), TIMING, node.disk.clone(), from);
@@ -233,8 +234,8 @@ impl Model for Leases {
             }
             Action::Sync { node: id } => {
                 let node = &mut state.nodes[id as usize - 1];
-                if let Some(durable) = node.unsynced.take() {
-                    node.disk = durable;
+                if let Some(hard_state) = node.unsynced.take() {
+                    node.disk = hard_state;
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use cluster_contract::marker::Stage;
+use cluster_contract::marker::DataStage;
 
 use crate::inventory::Inventory;
 use crate::plan::files::FileChange;
@@ -54,7 +54,7 @@ pub fn of(inventory: &Inventory, action: &Action, program: &[u8]) -> Option<Comm
             postgres("create data directory", script::CREATE_DATA).arg(if *first { "first" } else { "later" })
         }
         Action::StartNew { made } => {
-            let role = if *made == Stage::Witness { "witness" } else { "primary" };
+            let role = if *made == DataStage::Witness { "witness" } else { "primary" };
             postgres("start PostgreSQL", script::START_NEW).arg(role)
         }
         Action::RegisterPrimary => postgres("repmgr primary register", script::REGISTER_PRIMARY),

@@ -71,12 +71,12 @@ pub(super) async fn run(path: &Path, args: DrillArgs, json: bool) -> Result<Exit
 /// Announces the fault, the servers affected, and what applications will notice.
 fn announce(cluster: &str, fault: Fault, target: &Target) {
     tell!("drill {} on cluster {}:", fault.word().bold(), cluster.bold());
-    tell!("  {}", fault.deed(&target.primary, &target.heir));
+    tell!("  {}", fault.deed(&target.primary, &target.successor));
     for (name, address) in &target.data {
         let role = if *name == target.primary { "is the primary" } else { "is a standby" };
         tell!("  {name} ({address}) {role}");
     }
-    tell!("Applications: {}. Reads on {} go on.", fault.outlook(), target.heir);
+    tell!("Applications: {}. Reads on {} go on.", fault.outlook(), target.successor);
     tell!(
         "The drill writes its own rows to table {TABLE} of database cluster and drops it at the end. Everything is put \
          back; the node that takes over remains primary."

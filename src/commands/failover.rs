@@ -88,7 +88,7 @@ fn by_itself(world: &World, facts: &Facts, health: &Health) -> anyhow::Error {
     for node in world.inventory.data_nodes() {
         let guard = facts.hosts.get(&node.name).and_then(|host| host.up()?.guard.as_ref());
         if let Some(guard) = guard {
-            waits.push(format!("{}: {}", node.name, guard.last.as_ref().unwrap_or(&guard.why)));
+            waits.push(format!("{}: {}", node.name, guard.last_action.as_ref().unwrap_or(&guard.why)));
         }
     }
     Advice::refused(format!(
@@ -233,12 +233,12 @@ async fn switch_off(world: &Arc<World>, off: &[Droplet]) -> Result<()> {
 /// Asks the guard to take the lease, again while its refusal is temporary.
 async fn take(world: &World, node: &str) -> Result<()> {
     let failover = world.inventory.failover;
-    let timing = Timing::new(failover.lease_ms, failover.lag_limit, world.inventory.nodes.len())?;
-    let (patience, pause) = (Duration::from_millis(2 * timing.waits()), Duration::from_secs(1));
+    let timing = Timing::new(failover.lease_ms, failover.lag_limit_bytes, world.inventory.nodes.len())?;
+    let (patience, pause) = (Duration::from_millis(2 * timing.voter_wait()), Duration::from_secs(1));
     let mut why = String::new();
     let taken = poll_until(patience, pause, async || {
         let verdict = control::take(world, node).await?;
-        if !verdict.allowed && verdict.code.passes() {
+        if !verdict.allowed && verdict.code.is_transient() {
             world.report.progress(node, &verdict.why);
             why = verdict.why;
             return Ok::<_, RemoteError>(None);

@@ -120,7 +120,7 @@ async fn watch(world: &Arc<World>, node: &str, begun: Instant) -> Result<()> {
         let seconds = begun.elapsed().as_secs();
         // A guard that does not answer for a moment goes on all the same.
         let Ok(says) = control::status(world, node).await else { return Ok(None) };
-        if let Some(job) = says.doing {
+        if let Some(job) = says.job {
             let copied = copied(world, node).await;
             world.report.progress(node, format!("{job}{copied} ({seconds} s)"));
             return Ok(None);

@@ -1,6 +1,6 @@
 //! `cluster switchover`: another node takes over, planned, and nothing acknowledged is lost.
 //!
-//! The command starts it and watches. The guards do it: the primary's stops PostgreSQL, makes sure that the heir has
+//! The command starts it and watches. The guards do it: the primary's stops PostgreSQL, makes sure that the successor has
 //! the last byte, and hands the lease over. So a command that is killed changes nothing about how it ends.
 
 use std::path::Path;
@@ -33,7 +33,7 @@ pub(super) async fn run(path: &Path, to: Option<String>, json: bool) -> Result<E
         let facts = world.observe_or_remember().await?;
         let before = health(&world.inventory, &facts, &world.public_addresses(&facts));
         // More than this to replay would make the gap in writes long, too.
-        let (from, to) = choose(&before, to.as_deref(), world.inventory.failover.lag_limit)?;
+        let (from, to) = choose(&before, to.as_deref(), world.inventory.failover.lag_limit_bytes)?;
         world.report.progress(&from, format!("stopping and handing over to {to}"));
         let begun = Instant::now();
         hand_over(&world, &from, &to).await?;
@@ -75,11 +75,11 @@ fn choose(health: &Health, to: Option<&str>, most_lag: u64) -> Result<(String, S
     };
     let standbys: Vec<_> =
         health.nodes.iter().filter(|node| node.role == "standby" && node.state == "streaming").collect();
-    let heir = match to {
+    let successor = match to {
         Some(name) => standbys.iter().find(|node| node.name == name),
         None => standbys.iter().min_by_key(|node| node.lag_bytes.unwrap_or(u64::MAX)),
     };
-    let Some(heir) = heir else {
+    let Some(successor) = successor else {
         let message = match to {
             Some(name) if name == from => format!("{name} is already the primary"),
             Some(name) => format!("{name} is not a streaming standby of {from}"),
@@ -87,12 +87,12 @@ fn choose(health: &Health, to: Option<&str>, most_lag: u64) -> Result<(String, S
         };
         return Err(Advice::refused(message).hint("`cluster status` shows which standbys stream").into());
     };
-    if let Some(lag) = heir.lag_bytes.filter(|lag| *lag > most_lag) {
-        return Err(Advice::refused(format!("{} is {} MiB behind", heir.name, lag >> 20))
+    if let Some(lag) = successor.lag_bytes.filter(|lag| *lag > most_lag) {
+        return Err(Advice::refused(format!("{} is {} MiB behind", successor.name, lag >> 20))
             .hint("wait until it has caught up; writes would be blocked until then")
             .into());
     }
-    Ok((from.clone(), heir.name.clone()))
+    Ok((from.clone(), successor.name.clone()))
 }
 
 async fn hand_over(world: &World, from: &str, to: &str) -> Result<()> {
@@ -110,11 +110,11 @@ async fn hand_over(world: &World, from: &str, to: &str) -> Result<()> {
 /// Waits until `to` takes writes with the lease.
 async fn wait_for(world: &World, from: &str, to: &str, begun: Instant) -> Result<Duration> {
     let moved = poll_until(PATIENCE, Duration::from_millis(300), async || {
-        if control::status(world, to).await.is_ok_and(|heir| heir.leads()) {
+        if control::status(world, to).await.is_ok_and(|successor| successor.leads()) {
             return Ok(Some(begun.elapsed()));
         }
         let Ok(old) = control::status(world, from).await else { return Ok(None) };
-        if old.leads() && old.doing.is_none() {
+        if old.leads() && old.job.is_none() {
             let why = old.trouble.as_deref().unwrap_or("its guard gives no reason");
             return Err(Advice::failed(format!("{from} is still primary: {why}"))
                 .hint("nothing is lost; fix the cause, then run this again"));

@@ -35,23 +35,23 @@ impl Fault {
     }
 
     /// What the fault does, for the confirmation.
-    pub fn deed(self, primary: &str, heir: &str) -> String {
+    pub fn deed(self, primary: &str, successor: &str) -> String {
         match self {
             Fault::PowerOff => {
-                format!("{primary}'s droplet is powered off, and on again once {heir} takes writes")
+                format!("{primary}'s droplet is powered off, and on again once {successor} takes writes")
             }
             Fault::Crash => format!("the postmaster of {primary} is killed (SIGKILL)"),
             Fault::Freeze => {
                 format!("every PostgreSQL process on {primary} is stopped (SIGSTOP) and later released")
             }
             Fault::Isolate => format!(
-                "{primary} drops every packet except this machine's SSH (in a separate nft table) until {heir} takes \
+                "{primary} drops every packet except this machine's SSH (in a separate nft table) until {successor} takes \
                  writes"
             ),
-            Fault::Switchover => format!("{primary} stops cleanly and hands over to {heir}"),
+            Fault::Switchover => format!("{primary} stops cleanly and hands over to {successor}"),
             Fault::ApiOutage => format!(
                 "the data nodes lose access to the provider's API (in a separate nft table), then the postmaster \
-                 of {primary} is killed; access is restored once {heir} takes writes"
+                 of {primary} is killed; access is restored once {successor} takes writes"
             ),
         }
     }

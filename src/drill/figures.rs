@@ -68,11 +68,12 @@ impl Run {
         let last = |list: &mut dyn Iterator<Item = &Acknowledged<'_>>| {
             list.map(|it| it.sample.ended).max().unwrap_or(0).max(self.ordered)
         };
-        let heir = acknowledged.iter().find(|it| it.node != self.primary && it.sample.ended >= self.ordered);
-        if let Some(heir) = heir {
-            let before = |it: &&Acknowledged<'_>| old(it) && it.sample.ended <= heir.sample.ended;
+        let successor =
+            acknowledged.iter().find(|it| it.node != self.primary && it.sample.ended >= self.ordered);
+        if let Some(successor) = successor {
+            let before = |it: &&Acknowledged<'_>| old(it) && it.sample.ended <= successor.sample.ended;
             let at = last(&mut acknowledged.iter().filter(before));
-            return Cut { at, noticed: true, new_primary: Some(heir.node.to_owned()) };
+            return Cut { at, noticed: true, new_primary: Some(successor.node.to_owned()) };
         }
         let failed = self
             .samples

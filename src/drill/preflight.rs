@@ -18,7 +18,7 @@ pub struct Target {
     /// Its droplet, where there is one.
     pub droplet: Option<u64>,
     /// The standby that is expected to take over: the one with the least to replay.
-    pub heir: String,
+    pub successor: String,
     /// The data nodes and where they are reached, in the inventory's order.
     pub data: BTreeMap<String, String>,
     pub floating_ip: Option<String>,
@@ -55,11 +55,12 @@ impl Target {
             ));
         };
         let standbys = health.nodes.iter().filter(|it| it.role == "standby" && it.state == "streaming");
-        let Some(heir) = standbys.min_by_key(|node| node.lag_bytes.unwrap_or(u64::MAX)) else {
+        let Some(successor) = standbys.min_by_key(|node| node.lag_bytes.unwrap_or(u64::MAX)) else {
             return Err(Advice::refused(format!("no standby streams from {primary}"))
                 .hint("`cluster status` shows which standbys stream"));
         };
-        if fault != Fault::Switchover && guard(facts, &primary).is_none_or(|guard| !guard.failover) {
+        if fault != Fault::Switchover && guard(facts, &primary).is_none_or(|guard| !guard.automatic_failover)
+        {
             return Err(Advice::refused(
                 "no node would take over: two nodes have no majority when one is lost",
             )
@@ -79,7 +80,7 @@ impl Target {
         };
         Ok(Target {
             droplet: facts.cloud.as_ref().and_then(|cloud| Some(cloud.droplets.get(&primary)?.id)),
-            heir: heir.name.clone(),
+            successor: successor.name.clone(),
             data,
             floating_ip: health.floating_ip.as_ref().map(|it| it.address.clone()),
             filtered,
@@ -89,7 +90,7 @@ impl Target {
 
     /// The standby that is read from: the one that is expected to take over.
     pub fn reader(&self) -> &str {
-        &self.heir
+        &self.successor
     }
 }
 

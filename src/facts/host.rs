@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use cluster_contract::marker::Marker;
-use cluster_contract::status::{Job, Status};
+use cluster_contract::status::{JobKind, Status};
 use serde::{Deserialize, Serialize};
 
 /// A host that can be reached.
@@ -73,12 +73,12 @@ impl HostFacts {
 
     /// Whether its guard is rejoining or cloning it.
     pub fn rejoins(&self) -> bool {
-        self.guard.as_ref().is_some_and(|guard| guard.doing == Some(Job::Rejoin))
+        self.guard.as_ref().is_some_and(|guard| guard.job == Some(JobKind::Rejoin))
     }
 
     /// Whether this node took writes while another was primary, and keeps its data for inspection.
     pub fn keeps_data(&self) -> bool {
-        self.guard.as_ref().is_some_and(|guard| guard.kept)
+        self.guard.as_ref().is_some_and(|guard| guard.diverged_data_kept)
     }
 }
 

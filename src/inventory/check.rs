@@ -142,7 +142,7 @@ fn failover(c: &mut Checker, raw: &file::Failover, nodes: usize) -> Failover {
             ),
             Some(lease) => {
                 failover.lease_ms = lease;
-                if let Err(error) = Timing::new(lease, failover.lag_limit, nodes) {
+                if let Err(error) = Timing::new(lease, failover.lag_limit_bytes, nodes) {
                     c.wrong(key, error.to_string(), lease_hint(nodes));
                 }
             }
@@ -157,7 +157,7 @@ fn failover(c: &mut Checker, raw: &file::Failover, nodes: usize) -> Failover {
                     format!("`{}` is not a valid size", text.0),
                     format!(
                         "use a whole number followed by kB, MB or GB: {}",
-                        units::size_text(Failover::default().lag_limit)
+                        units::size_text(Failover::default().lag_limit_bytes)
                     ),
                 );
             }
@@ -167,10 +167,10 @@ fn failover(c: &mut Checker, raw: &file::Failover, nodes: usize) -> Failover {
                 format!(
                     "use at least {}; the default is {}, one WAL segment",
                     units::size_text(LEAST_LAG_LIMIT),
-                    units::size_text(Failover::default().lag_limit)
+                    units::size_text(Failover::default().lag_limit_bytes)
                 ),
             ),
-            Some(limit) => failover.lag_limit = limit,
+            Some(limit) => failover.lag_limit_bytes = limit,
         }
     }
     failover
@@ -178,8 +178,9 @@ fn failover(c: &mut Checker, raw: &file::Failover, nodes: usize) -> Failover {
 
 /// The valid range, probed from the lease's own rules in whole seconds.
 fn lease_hint(nodes: usize) -> String {
-    let Failover { lease_ms, lag_limit } = Failover::default();
-    let mut fit = (1..=600).map(|s| s * 1000).filter(|lease| Timing::new(*lease, lag_limit, nodes).is_ok());
+    let Failover { lease_ms, lag_limit_bytes } = Failover::default();
+    let mut fit =
+        (1..=600).map(|s| s * 1000).filter(|lease| Timing::new(*lease, lag_limit_bytes, nodes).is_ok());
     let least = fit.next().unwrap_or(lease_ms);
     let most = fit.next_back().unwrap_or(least);
     let [least, most, default] = [least, most, lease_ms].map(units::time_text);

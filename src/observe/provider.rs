@@ -137,7 +137,7 @@ impl World {
             .filter_map(|host| host.up()?.files.get(paths::CONFIG)?.content.as_deref())
             .filter_map(|text| serde_json::from_str::<Config>(text).ok())
             .filter(|config| config.cluster == self.inventory.cluster)
-            .flat_map(|config| config.nodes)
+            .flat_map(|config| config.members)
             .filter_map(|member| Some((member.droplet_id?, member.name)))
             .filter(|(_, name)| missing(name))
             .collect();

@@ -1,6 +1,6 @@
 //! What a step can do. Values only; `apply` carries them out.
 
-use cluster_contract::marker::Stage;
+use cluster_contract::marker::DataStage;
 use secrecy::SecretString;
 use serde::Serialize;
 
@@ -103,7 +103,7 @@ pub enum Action {
     },
     /// Starts a data directory of ours, for the first time.
     StartNew {
-        made: Stage,
+        made: DataStage,
     },
     RegisterPrimary,
     Clone {
@@ -183,7 +183,7 @@ impl Action {
             },
             Action::InstallProgram { .. } => "install cluster-node".into(),
             Action::CreateData { .. } => "create a new data directory".into(),
-            Action::StartNew { made: Stage::Witness } => "start PostgreSQL as the witness".into(),
+            Action::StartNew { made: DataStage::Witness } => "start PostgreSQL as the witness".into(),
             Action::StartNew { .. } => "start PostgreSQL as the first primary".into(),
             Action::RegisterPrimary => "register the primary".into(),
             Action::Clone { from, .. } => format!("clone {from}"),

@@ -87,10 +87,10 @@ pub fn changed(inventory: &Inventory, facts: &Facts) -> Vec<Trouble> {
                 format!("a node's name cannot change: keep `name: {}`", config.node),
             );
         }
-        for member in &config.nodes {
+        for member in &config.members {
             let Some(node) = inventory.node(&member.name) else {
                 let same_id = inventory.nodes.iter().find(|node| node.id == member.id);
-                match same_id.filter(|node| config.nodes.iter().all(|it| it.name != node.name)) {
+                match same_id.filter(|node| config.members.iter().all(|it| it.name != node.name)) {
                     Some(node) => say(
                         None,
                         format!(
@@ -160,7 +160,7 @@ pub fn changed(inventory: &Inventory, facts: &Facts) -> Vec<Trouble> {
                 // A droplet's own is known from the API.
                 Provider::DigitalOcean(_) => None,
             })
-            && let Some(me) = config.nodes.iter().find(|member| member.name == config.node)
+            && let Some(me) = config.members.iter().find(|member| member.name == config.node)
             && me.host != host
         {
             say(

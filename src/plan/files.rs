@@ -336,7 +336,7 @@ fn node_config(
         })
     };
     let voters = inventory.nodes.iter().filter(|node| members.names.contains(&node.name));
-    let nodes = voters.map(member).collect::<Option<Vec<Member>>>()?;
+    let voters = voters.map(member).collect::<Option<Vec<Member>>>()?;
     let observer = if members.names.contains(&node.name) { None } else { Some(member(node)?) };
     let api_url = means.api_url.clone().or_else(|| match &inventory.provider {
         Provider::Existing(existing) => existing.floating_ip.as_ref()?.api_url.clone(),
@@ -352,7 +352,7 @@ fn node_config(
         version: inventory.postgresql.version,
         port: inventory.postgresql.port,
         generation: members.generation,
-        nodes,
+        members: voters,
         observer,
         floating_ip,
         failover: inventory.failover,

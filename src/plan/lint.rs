@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use cluster_contract::marker::Stage;
+use cluster_contract::marker::DataStage;
 
 use super::members::Configuration;
 use super::roles::{self, Data};
@@ -82,7 +82,7 @@ pub fn lint(inventory: &Inventory, facts: &Facts, plan: &Plan) -> Vec<Breach> {
                     found.push(Breach::ReplacesData { node, data });
                 }
             }
-            Action::StartNew { made: Stage::Primary } if existed(inventory, facts) => {
+            Action::StartNew { made: DataStage::Primary } if existed(inventory, facts) => {
                 found.push(Breach::SecondBeginning { node });
             }
             Action::Configure { members: next, .. } => {

@@ -26,7 +26,7 @@ impl Configuration {
     /// The configuration that a host's file has; none where it is no node of this cluster.
     pub fn of(inventory: &Inventory, host: &HostFacts) -> Option<Configuration> {
         let config = changed::config(inventory, host)?;
-        let names = config.nodes.into_iter().map(|member| member.name).collect();
+        let names = config.members.into_iter().map(|member| member.name).collect();
         Some(Configuration { generation: config.generation, names })
     }
 

@@ -1,6 +1,6 @@
 //! Which node is primary. The inventory decides for a new cluster; after that the hosts do.
 
-use cluster_contract::marker::Stage;
+use cluster_contract::marker::DataStage;
 
 use crate::facts::{Facts, Host, HostFacts};
 use crate::inventory::{Inventory, Node, Role};
@@ -27,7 +27,7 @@ pub enum Data {
     /// Left incomplete by a run that was killed; may be replaced.
     HalfMade,
     /// New and empty, never started.
-    Virgin,
+    Initialized,
     /// This cluster's.
     Ours,
     /// Belongs to something else: described in words.
@@ -53,7 +53,7 @@ pub fn data(inventory: &Inventory, facts: &Facts, host: &HostFacts) -> Data {
         return Data::Foreign(format!("{path} belongs to cluster `{}`", marker.cluster));
     }
     match marker.map(|marker| marker.stage) {
-        Some(Stage::Creating | Stage::Cloning) => return Data::HalfMade,
+        Some(DataStage::Creating | DataStage::Cloning) => return Data::HalfMade,
         None if found.entries == 0 => return Data::None,
         _ => {}
     }
@@ -61,8 +61,8 @@ pub fn data(inventory: &Inventory, facts: &Facts, host: &HostFacts) -> Data {
         host.postgres.as_ref().map(|it| it.system_identifier.as_str()).or(found.system_identifier.as_deref());
     let ours = marker.and_then(|marker| marker.system_identifier.as_deref());
     if marker.is_some() && ours.is_some() && ours == identifier {
-        return if marker.is_some_and(|marker| marker.stage == Stage::Virgin) {
-            Data::Virgin
+        return if marker.is_some_and(|marker| marker.stage == DataStage::Initialized) {
+            Data::Initialized
         } else {
             Data::Ours
         };
@@ -108,7 +108,8 @@ pub fn primary(inventory: &Inventory, facts: &Facts) -> Primary {
         if data == Data::Ours && host.postgres.as_ref().is_some_and(|postgres| !postgres.in_recovery) {
             writable.push(node.name.clone());
         }
-        if data == Data::Ours || host.marker.as_ref().is_some_and(|marker| marker.stage == Stage::Cloning) {
+        if data == Data::Ours || host.marker.as_ref().is_some_and(|marker| marker.stage == DataStage::Cloning)
+        {
             traces.push(node.name.clone());
         }
     }
@@ -149,9 +150,11 @@ pub fn primary(inventory: &Inventory, facts: &Facts) -> Primary {
 /// always takes writes, and they are nobody's.
 pub fn holds_data(node: &Node, host: &HostFacts) -> bool {
     match host.marker.as_ref().map(|marker| marker.stage) {
-        Some(Stage::Witness) => false,
-        Some(Stage::Primary | Stage::Standby) => true,
-        Some(Stage::Creating | Stage::Virgin | Stage::Cloning) | None => node.role != Role::Witness,
+        Some(DataStage::Witness) => false,
+        Some(DataStage::Primary | DataStage::Standby) => true,
+        Some(DataStage::Creating | DataStage::Initialized | DataStage::Cloning) | None => {
+            node.role != Role::Witness
+        }
     }
 }
 
@@ -162,7 +165,7 @@ fn begun(inventory: &Inventory, facts: &Facts, traces: &[String]) -> bool {
     let made =
         facts.hosts.get(&first.name).and_then(|host| host.up()?.marker.as_ref()).map(|marker| marker.stage);
     traces == [first.name.clone()]
-        && made == Some(Stage::Primary)
+        && made == Some(DataStage::Primary)
         && facts.local.system_identifier.is_none()
         && inventory
             .nodes

@@ -127,7 +127,7 @@ impl<'a> Planner<'a> {
         self.packages(node, host, known);
         if let Primary::Lost(why) = &self.primary {
             let data = roles::data(self.inventory, self.facts, host);
-            if matches!(data, Data::None | Data::HalfMade | Data::Virgin) {
+            if matches!(data, Data::None | Data::HalfMade | Data::Initialized) {
                 // While the cluster's own data is looked for, nothing is made in its place.
                 let why = why.clone();
                 return self.without_primary(node, host, &data, &why);

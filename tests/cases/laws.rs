@@ -10,7 +10,7 @@ use cluster::plan::members::Configuration;
 use cluster::plan::roles::Data;
 use cluster::plan::wish::Wish;
 use cluster::plan::{Action, Phase, Plan, Reason, Step, Trouble, TroubleKind, lint, plan, removal};
-use cluster_contract::marker::Stage;
+use cluster_contract::marker::DataStage;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -224,10 +224,10 @@ fn undergo(model: &mut Model, three: &Inventory, change: &Change) {
                 host.is_some_and(|host| host.postgres.as_ref().is_some_and(|it| it.in_recovery))
                     && Configuration::in_use(host.unwrap()).is_some_and(|it| it.names.contains(name))
             };
-            let heir = names.iter().find(|name| streams(model, name)).cloned();
-            if let ([primary], Some(heir)) = (primary.as_slice(), heir) {
+            let successor = names.iter().find(|name| streams(model, name)).cloned();
+            if let ([primary], Some(successor)) = (primary.as_slice(), successor) {
                 model.power_off(primary);
-                model.promote(&heir);
+                model.promote(&successor);
                 model.power_on(primary);
             }
         }
@@ -361,7 +361,7 @@ fn a_plan_that_breaks_a_law_is_seen() {
         breaches(vec![of("pg1", Phase::Setup, create)], false)[..],
         [Breach::ReplacesData { .. }]
     ));
-    let begin = Action::StartNew { made: Stage::Primary };
+    let begin = Action::StartNew { made: DataStage::Primary };
     assert!(matches!(
         breaches(vec![of("pg1", Phase::Setup, begin)], false)[..],
         [Breach::SecondBeginning { .. }]

@@ -202,7 +202,7 @@ fn target(path: &Path) -> String {
     let health = health(&model.inventory, &model.facts, &addresses);
     let fault = case.drill.expect("a case of a drill has a fault");
     match Target::choose(&model.inventory, &model.facts, &health, fault) {
-        Ok(target) => format!("{}\n{target:#?}\n", fault.deed(&target.primary, &target.heir)),
+        Ok(target) => format!("{}\n{target:#?}\n", fault.deed(&target.primary, &target.successor)),
         Err(error) => format!("refused: {error}\n  hint: {}\n", error.hint.as_deref().unwrap_or_default()),
     }
 }

@@ -3,7 +3,7 @@
 use std::fs;
 
 use cluster::facts::probe::{ProbeError, parse};
-use cluster_contract::marker::Stage;
+use cluster_contract::marker::DataStage;
 use proptest::prelude::*;
 
 fn recorded(name: &str) -> String {
@@ -25,7 +25,7 @@ fn a_primary_says_who_streams_from_it() {
     let postgres = facts.postgres.unwrap();
     assert!(!postgres.in_recovery && postgres.timeline == 1);
     assert_eq!(postgres.replication.iter().map(|replica| replica.name.as_str()).collect::<Vec<_>>(), ["pg2"]);
-    assert_eq!(facts.marker.unwrap().stage, Stage::Primary);
+    assert_eq!(facts.marker.unwrap().stage, DataStage::Primary);
     let rows = facts.repmgr.unwrap();
     assert_eq!(
         rows.iter().map(|row| row.kind.as_str()).collect::<Vec<_>>(),
@@ -43,7 +43,7 @@ fn a_standby_says_whom_it_follows() {
     let postgres = facts.postgres.unwrap();
     assert!(postgres.in_recovery && postgres.receiver.unwrap().status == "streaming");
     assert!(facts.data.unwrap().standby_signal);
-    assert_eq!(facts.marker.unwrap().stage, Stage::Standby);
+    assert_eq!(facts.marker.unwrap().stage, DataStage::Standby);
 }
 
 #[test]

@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cluster_contract::journal::{Event, Line};
-use cluster_contract::status::Job;
+use cluster_contract::status::JobKind;
 use cluster_contract::{Millis, Term};
 
 use crate::writer::{ADDRESS, Attempt};
 
 /// A promotion begins.
-const PROMOTES: Event = Event::Begun { job: Some(Job::Promote) };
+const PROMOTES: Event = Event::JobBegun { job: Some(JobKind::Promote) };
 
 /// A line of a guard's journal.
 #[derive(Clone, Debug)]
@@ -60,7 +60,7 @@ pub(crate) fn one_writer(attempts: &[Attempt], forgiven: &[(String, Millis)]) ->
 pub(crate) fn granted(journals: &[Entry], nodes: usize) -> Result<usize, String> {
     let majority = nodes / 2 + 1;
     let mut winners: BTreeMap<Term, &str> = BTreeMap::new();
-    for entry in journals.iter().filter(|entry| matches!(entry.line.event, Event::Won { .. })) {
+    for entry in journals.iter().filter(|entry| matches!(entry.line.event, Event::LeaseWon { .. })) {
         let term = entry.line.event.term().ok_or_else(|| format!("no term in {:?}", entry.line))?;
         let winner = winners.entry(term).or_insert(&entry.node);
         if *winner != entry.node {
@@ -77,15 +77,15 @@ pub(crate) fn granted(journals: &[Entry], nodes: usize) -> Result<usize, String>
             .rfind(|it| {
                 matches!(
                     it.line.event,
-                    Event::Won { .. }
-                        | Event::Raised { .. }
-                        | Event::Released { .. }
-                        | Event::Expired { .. }
-                        | Event::GaveUp { .. }
+                    Event::LeaseWon { .. }
+                        | Event::TermRaised { .. }
+                        | Event::LeaseReleased { .. }
+                        | Event::LeaseExpired { .. }
+                        | Event::NoMajority { .. }
                 )
             });
         let term = lease
-            .filter(|it| matches!(it.line.event, Event::Won { .. } | Event::Raised { .. }))
+            .filter(|it| matches!(it.line.event, Event::LeaseWon { .. } | Event::TermRaised { .. }))
             .and_then(|it| it.line.event.term())
             .ok_or_else(|| format!("{node} promoted without having won the lease"))?;
         let mut voters: BTreeSet<&str> = journals
@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn a_promotion_needs_a_lease_and_a_majority() {
-        let won = entry("pg2", 10, Event::Won { term: 5 });
+        let won = entry("pg2", 10, Event::LeaseWon { term: 5 });
         let grant = entry("pg3", 9, Event::Granted { term: 5, to: Some("pg2".into()) });
         let promotes = entry("pg2", 11, PROMOTES);
         let all = [grant.clone(), won.clone(), promotes.clone()];
@@ -213,9 +213,9 @@ mod tests {
         assert!(granted(&[grant.clone(), promotes.clone()], 3).unwrap_err().contains("without"));
         let late = entry("pg3", 12, grant.line.event);
         assert!(granted(&[won.clone(), promotes.clone(), late], 3).is_err(), "a grant after the promotion");
-        let released = entry("pg2", 11, Event::Released { term: 5 });
+        let released = entry("pg2", 11, Event::LeaseReleased { term: 5 });
         assert!(granted(&[all[0].clone(), won.clone(), released, promotes], 3).is_err());
-        assert!(granted(&[won, entry("pg1", 10, Event::Won { term: 5 })], 3).is_err());
+        assert!(granted(&[won, entry("pg1", 10, Event::LeaseWon { term: 5 })], 3).is_err());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cluster_contract::Millis;
-use cluster_contract::journal::{Event, Line, Lost};
+use cluster_contract::journal::{Event, Line, LostTransactions};
 use cluster_contract::position::Lsn;
 use cluster_node::clock;
 use serde::Serialize;
@@ -341,7 +341,7 @@ impl<'a> Trial<'a> {
             if text.trim().is_empty() {
                 continue;
             }
-            let report: Lost = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+            let report: LostTransactions = serde_json::from_str(&text).map_err(|error| error.to_string())?;
             let lsn = |text: &str| text.parse::<Lsn>().map_err(|error| error.to_string());
             let bytes = lsn(&report.to)?.0.saturating_sub(lsn(&report.from)?.0);
             if bytes > LAG_LIMIT {
@@ -363,8 +363,9 @@ impl<'a> Trial<'a> {
         let cut = cut?;
         let after = journals.iter().filter(|it| it.node == self.new && it.line.clock >= cut);
         let lines: Vec<&Line> = after.map(|it| &it.line).collect();
-        let won = lines.iter().find(|it| matches!(it.event, Event::Won { .. }))?.clock;
-        let mut asks = lines.iter().filter(|it| matches!(it.event, Event::Asked { .. }) && it.clock <= won);
+        let won = lines.iter().find(|it| matches!(it.event, Event::LeaseWon { .. }))?.clock;
+        let mut asks =
+            lines.iter().filter(|it| matches!(it.event, Event::LeaseRequested { .. }) && it.clock <= won);
         let asked = asks.next_back()?.clock;
         Some(Phases {
             detect: asked - cut,

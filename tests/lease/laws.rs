@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use cluster_contract::{Millis, Position};
+use cluster_contract::timing::FENCE_LIMIT;
+use cluster_contract::{Millis, WalPosition};
+use cluster_node::fence::{WATCH_GRACE, WATCH_INTERVAL};
 
 use crate::node::{Node, Postgres};
 use crate::world::World;
@@ -72,8 +74,9 @@ impl fmt::Display for Broken {
     }
 }
 
-/// The guard's kill, the second watch's patience and its look: what may pass after the end of a lease.
+/// The guard's kill, the second watch's grace and its interval: what may pass after the end of a lease.
 const FENCED_WITHIN: Millis = 2_600;
+const _: () = assert!(FENCE_LIMIT + WATCH_GRACE + WATCH_INTERVAL < FENCED_WITHIN);
 /// A question is sent once a second, and answered while it may be lost or late once.
 const ASKED_WITHIN: Millis = 3_000;
 /// A majority that is healthy and connected has a primary within this: the old lease, a voter's abstention, the
@@ -97,7 +100,7 @@ fn exempt(world: &World, node: &Node) -> Millis {
     let told = others > world.nodes.len() / 2
         || (0..world.nodes.len())
             .any(|other| hears(other) && world.nodes[other].postgres == Postgres::Primary);
-    let asks = if told && world.is_quick() { ASKED_WITHIN } else { node.timing.holds() };
+    let asks = if told && world.is_quick() { ASKED_WITHIN } else { node.timing.holder_window() };
     FENCED_WITHIN + asks
 }
 
@@ -140,7 +143,11 @@ pub(crate) fn safety(world: &World) -> Result<(), String> {
 
 /// Whether a node with `position` may be promoted when a majority has heard that `reported` was written. A voter that
 /// restarted may remember a report that is older by half of the limit.
-pub(crate) fn may_rise(position: Position, reported: Option<Position>, limit: u64) -> Result<(), String> {
+pub(crate) fn may_rise(
+    position: WalPosition,
+    reported: Option<WalPosition>,
+    limit: u64,
+) -> Result<(), String> {
     let Some(reported) = reported else { return Ok(()) };
     let lacks = reported.lsn.saturating_sub(position.lsn);
     if position.timeline < reported.timeline {
@@ -198,7 +205,7 @@ pub(crate) fn healthy_majority(world: &World) -> Option<u32> {
             && match world.reported {
                 Some(reported) => {
                     node.position.timeline >= reported.timeline
-                        && node.position.lsn + node.timing.lag_limit / 2 >= reported.lsn
+                        && node.position.lsn + node.timing.lag_limit_bytes / 2 >= reported.lsn
                 }
                 None => true,
             }

@@ -40,7 +40,7 @@ fn start_with(world: &mut World, index: usize, lease: Millis) {
     let count = world.nodes.len();
     let (real, mistake) = (world.real, world.mistake);
     let node = &mut world.nodes[index];
-    node.timing = Timing::new(lease, node.timing.lag_limit, count).unwrap();
+    node.timing = Timing::new(lease, node.timing.lag_limit_bytes, count).unwrap();
     node.start_guard(real, mistake);
 }
 

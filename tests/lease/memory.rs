@@ -1,6 +1,6 @@
 //! A guard whose memory is gone, or was put back from an older disk beneath a host that runs.
 
-use cluster_node::lease::Durable;
+use cluster_node::lease::HardState;
 
 use crate::laws::{Broken, Mistake};
 use crate::world::World;
@@ -24,7 +24,7 @@ fn the_primary_forgets(world: &mut World) -> Result<(), String> {
     let old = world.primary().unwrap_or_default();
     let others: Vec<usize> = (0..world.nodes.len()).filter(|index| *index != old).collect();
     let (real, mistake) = (world.real, world.mistake);
-    world.nodes[old].disk = Durable::default();
+    world.nodes[old].disk = HardState::default();
     others.iter().for_each(|other| world.cut(old, *other));
     world.nodes[old].start_guard(real, mistake);
     world.pass_until(|world| world.primary_among(&others).is_some(), PROMOTED_WITHIN, true)?;

@@ -2,12 +2,12 @@
 
 use cluster_contract::config::{Config, Failover, FloatingIp, Member};
 use cluster_contract::timing::Timing;
-use cluster_contract::{Millis, NodeId, Position};
-use cluster_node::control::{Control, ControlState};
-use cluster_node::core::{Core, Host, Input, Start};
+use cluster_contract::{Millis, NodeId, WalPosition};
+use cluster_node::control_file::{ControlFile, DbState};
+use cluster_node::core::{Core, Host, Input, Startup};
 use cluster_node::decision::Job;
-use cluster_node::lease::Durable;
-use cluster_node::memory::Held;
+use cluster_node::lease::HardState;
+use cluster_node::store::{HeldLease, Pause};
 
 use crate::laws::Mistake;
 
@@ -43,9 +43,9 @@ pub(crate) struct Mail {
 }
 
 pub(crate) enum Letter {
-    /// A look that began at that real time ends.
-    Look(Millis),
-    Mended,
+    /// An observation that began at that real time ends.
+    Observation(Millis),
+    ReplicationRepaired,
     Is(Input),
 }
 
@@ -74,16 +74,16 @@ pub(crate) struct Node {
     pub(crate) mail: Vec<Mail>,
     pub(crate) work: Option<Work>,
     pub(crate) postgres: Postgres,
-    pub(crate) control: ControlState,
-    pub(crate) checkpoint: Position,
+    pub(crate) control: DbState,
+    pub(crate) checkpoint: WalPosition,
     pub(crate) postgres_frozen_until: Millis,
     /// Killed, and dead at this time.
     pub(crate) dies_at: Option<Millis>,
     /// The file. Whether it means anything is another question.
     pub(crate) standby_signal: bool,
-    pub(crate) position: Position,
+    pub(crate) position: WalPosition,
     /// The timelines that its own came from, and where each ended.
-    pub(crate) history: Vec<Position>,
+    pub(crate) history: Vec<WalPosition>,
     /// Where it streams from, and when anything came from there.
     pub(crate) upstream: Option<(usize, Millis)>,
     /// Bytes that reach it in a grain of time.
@@ -92,21 +92,21 @@ pub(crate) struct Node {
     pub(crate) paused: bool,
     pub(crate) half_rewound: bool,
     // What survives: a crash of the host (synced), one of the guard (in memory).
-    pub(crate) disk: Durable,
-    /// Written and not synced; only a mistaken guard leaves something here.
+    pub(crate) disk: HardState,
     /// Whether the disk is not the one that this boot has written to.
     pub(crate) restored: bool,
-    pub(crate) unsynced: Option<(Millis, Durable)>,
+    /// Written and not synced; only a mistaken guard leaves something here.
+    pub(crate) unsynced: Option<(Millis, HardState)>,
     /// Nothing can be written before this.
     pub(crate) disk_full_until: Millis,
-    pub(crate) run: Option<Held>,
+    pub(crate) run: Option<HeldLease>,
     /// The end of the last lease that this node had proof of, kept for the laws.
     pub(crate) last_until: Millis,
 }
 
 impl Node {
     pub(crate) fn new(id: NodeId, data: bool, members: Vec<(NodeId, bool)>, timing: Timing) -> Node {
-        let position = Position { timeline: 1, lsn: 1 << 24 };
+        let position = WalPosition { timeline: 1, lsn: 1 << 24 };
         Node {
             id,
             data,
@@ -127,7 +127,7 @@ impl Node {
             mail: Vec::new(),
             work: None,
             postgres: if id == 1 || !data { Postgres::Off } else { Postgres::Standby },
-            control: if id == 1 { ControlState::InProduction } else { ControlState::InArchiveRecovery },
+            control: if id == 1 { DbState::InProduction } else { DbState::InArchiveRecovery },
             checkpoint: position,
             postgres_frozen_until: 0,
             dies_at: None,
@@ -139,7 +139,7 @@ impl Node {
             kept: false,
             paused: false,
             half_rewound: false,
-            disk: Durable { term: 1, holder: Some(1), ..Durable::default() },
+            disk: HardState { term: 1, holder: Some(1), ..HardState::default() },
             restored: false,
             unsynced: None,
             disk_full_until: 0,
@@ -184,59 +184,59 @@ impl Node {
             host: std::net::Ipv4Addr::new(10, 0, 0, u8::try_from(id).unwrap()).into(),
             droplet_id: Some(id.into()),
         };
-        let nodes: Vec<Member> = self.members.iter().copied().map(member).collect();
+        let members: Vec<Member> = self.members.iter().copied().map(member).collect();
         Config {
             cluster: "simulated".into(),
             node: format!("n{}", self.id),
             version: 15,
             port: 5432,
             generation: self.generation,
-            nodes,
+            members,
             observer: (!self.is_member()).then(|| member((self.id, self.data))),
             floating_ip: Some(FloatingIp {
                 address: std::net::Ipv4Addr::new(10, 0, 3, 1).into(),
                 api_url: "http://127.0.0.1:1".into(),
             }),
-            failover: Failover { lease_ms: self.timing.lease, lag_limit: self.timing.lag_limit },
+            failover: Failover { lease_ms: self.timing.lease, lag_limit_bytes: self.timing.lag_limit_bytes },
         }
     }
 
     pub(crate) fn start_guard(&mut self, real: Millis, mistake: Option<Mistake>) {
         let now = self.clock(real);
         let abstains_from = if mistake == Some(Mistake::NoAbstention) {
-            now.saturating_sub(self.timing.waits())
+            now.saturating_sub(self.timing.voter_wait())
         } else {
             now
         };
         let mut timing = self.timing;
         if mistake == Some(Mistake::WaitsTooShort) {
-            (timing.lease, timing.fence_before, timing.grant_after) = (timing.holds(), 0, 0);
+            (timing.lease, timing.fence_margin, timing.grant_margin) = (timing.holder_window(), 0, 0);
         }
         if mistake == Some(Mistake::NoListening) {
-            timing.listen = 0;
+            timing.listen_window = 0;
         }
         if mistake == Some(Mistake::IgnoresLag) {
-            timing.lag_limit = u64::MAX;
+            timing.lag_limit_bytes = u64::MAX;
         }
         if mistake == Some(Mistake::PrefersBriefly) {
-            timing.preference = timing.defers;
+            timing.preference = timing.deferral;
         }
-        let mut durable = self.disk.clone();
+        let mut hard_state = self.disk.clone();
         if mistake == Some(Mistake::ForgetsTheLength) {
-            durable.lease = Some(timing.lease);
+            hard_state.granted_for = Some(timing.lease);
         }
         let mut held = self.run;
         if mistake == Some(Mistake::ResumesAfresh)
             && let Some(held) = &mut held
         {
-            held.until = now + self.timing.holds();
+            held.until = now + self.timing.holder_window();
         }
-        if mistake == Some(Mistake::TakesNoMemoryForNew) && durable == Durable::default() {
-            durable.released = true;
+        if mistake == Some(Mistake::TakesNoMemoryForNew) && hard_state == HardState::default() {
+            hard_state.released = true;
         }
-        let restored = self.restored && mistake != Some(Mistake::TrustsARestoredMemory);
-        let start = Start { config: self.config(), durable, held, restored };
-        self.guard = Some(Core::with_timing(start, self.host(real, mistake), timing, abstains_from));
+        let disk_restored = self.restored && mistake != Some(Mistake::TrustsARestoredMemory);
+        let startup = Startup { config: self.config(), hard_state, held_lease: held, disk_restored };
+        self.guard = Some(Core::with_timing(startup, self.host(real, mistake), timing, abstains_from));
         self.runs += 1;
         (self.guard_frozen_since, self.guard_back_at, self.work) = (None, None, None);
         self.mail.clear();
@@ -247,19 +247,19 @@ impl Node {
     pub(crate) fn host(&self, _real: Millis, mistake: Option<Mistake>) -> Host {
         let mut state = self.control;
         if mistake == Some(Mistake::BelievesTheFile) && self.standby_signal {
-            state = ControlState::InArchiveRecovery;
+            state = DbState::InArchiveRecovery;
         }
-        let mut processes = !self.data || self.postgres != Postgres::Off;
+        let mut has_processes = !self.data || self.postgres != Postgres::Off;
         if mistake == Some(Mistake::ReleasesTooEarly) && self.dies_at.is_some() {
-            processes = false;
+            has_processes = false;
         }
         Host {
-            processes,
-            control: Some(Control { state, checkpoint: self.checkpoint }),
+            has_processes,
+            control_file: Some(ControlFile { state, checkpoint: self.checkpoint }),
             standby_signal: self.standby_signal,
-            finished: true,
-            paused: self.paused.then_some(None),
-            kept: self.kept,
+            data_ready: true,
+            paused: self.paused.then(Pause::default),
+            diverged_data_kept: self.kept,
             half_rewound: self.half_rewound,
         }
     }

@@ -96,7 +96,7 @@ impl World {
                 if mistake == Some(Mistake::TakesSilenceForOff) { Ok(true) } else { Err("away".to_owned()) };
             let answer = inquiry.word.map_or(silence, Ok);
             let asked_at = if mistake == Some(Mistake::TrustsOldWord) { now } else { inquiry.asked_at };
-            self.feed(inquiry.asker, Input::ProviderSaid(inquiry.holder, asked_at, answer))?;
+            self.feed(inquiry.asker, Input::ProviderAnswered(inquiry.holder, asked_at, answer))?;
         }
         Ok(())
     }

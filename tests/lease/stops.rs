@@ -2,7 +2,7 @@
 
 use cluster_contract::Millis;
 use cluster_contract::request::Request;
-use cluster_node::control::ControlState;
+use cluster_node::control_file::DbState;
 
 use crate::laws::{Broken, Mistake};
 use crate::node::Postgres;
@@ -27,7 +27,7 @@ fn play(world: &mut World) -> Result<(), String> {
     }
     let time = world.between(1_000, 12_000);
     world.pass(time, true)?;
-    let heir = (0..world.nodes.len()).find(|it| *it != old && world.nodes[*it].data).unwrap_or_default();
+    let successor = (0..world.nodes.len()).find(|it| *it != old && world.nodes[*it].data).unwrap_or_default();
     let paused = world.between(0, 2) == 0;
     let written = world.nodes[old].position;
     if paused {
@@ -35,14 +35,13 @@ fn play(world: &mut World) -> Result<(), String> {
         world.pass(1_000, true)?;
     }
     if paused || world.between(0, 1) == 0 {
-        (world.nodes[old].postgres, world.nodes[old].control) =
-            (Postgres::Stopping, ControlState::ShuttingDown);
+        (world.nodes[old].postgres, world.nodes[old].control) = (Postgres::Stopping, DbState::ShuttingDown);
         world.pass_until(|world| world.nodes[old].postgres != Postgres::Stopping, SETTLES_WITHIN, true)?;
         let time = world.between(0, 20_000);
         world.pass(time, true)?;
         world.nodes.iter_mut().for_each(|node| node.paused = false);
     } else {
-        let to = Request::HandOver { to: format!("n{}", world.nodes[heir].id) };
+        let to = Request::HandOver { to: format!("n{}", world.nodes[successor].id) };
         if !world.request(old, &to)? {
             return Err("the guard does not hand over".into());
         }

@@ -9,7 +9,7 @@ mod postgres;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use cluster_contract::timing::Timing;
-use cluster_contract::{Millis, NodeId, Position};
+use cluster_contract::{Millis, NodeId, WalPosition};
 
 use crate::laws::{self, Broken, Mistake};
 use crate::node::{Node, Postgres};
@@ -42,11 +42,11 @@ pub(crate) struct World {
     /// Whether some messages arrive many seconds later.
     is_late: bool,
     /// What each question said of the asker's WAL, by asker and its clock: to know what a majority has heard.
-    said: BTreeMap<(usize, Millis), Position>,
+    said: BTreeMap<(usize, Millis), WalPosition>,
     /// The most that a majority has heard of.
-    pub(crate) reported: Option<Position>,
+    pub(crate) reported: Option<WalPosition>,
     /// The last orderly end of a primary: which node's, with what, and when. None once something has gone wrong with it.
-    pub(crate) last_end: Option<(usize, Position, Millis)>,
+    pub(crate) last_end: Option<(usize, WalPosition, Millis)>,
     /// When the last fault fell that a planned stop may not survive.
     pub(crate) last_fault: Millis,
     /// The members that are in force, the number of their configuration, and those that are to come.

@@ -87,11 +87,11 @@ impl Judge {
         let words = [
             ("guard", postgres::options(version)),
             ("session", session.collect::<Vec<_>>().join(" ")),
-            ("limit", (timing::HEARTBEAT / 1000).to_string()),
+            ("limit", (timing::HEARTBEAT_TIMEOUT / 1000).to_string()),
             ("heartbeat", postgres::HEARTBEAT.into()),
-            ("table", postgres::TABLE.into()),
-            ("primary", postgres::PRIMARY.into()),
-            ("standby", postgres::STANDBY.into()),
+            ("table", postgres::HEARTBEAT_TABLE.into()),
+            ("primary", postgres::PRIMARY_POSITION.into()),
+            ("standby", postgres::STANDBY_POSITION.into()),
         ];
         let words: String = words.iter().map(|(name, text)| format!("{name}={}\n", quoted(text))).collect();
         judge.write("words", &words);

@@ -10,26 +10,24 @@ use crate::{Generation, NodeId};
 /// What a node knows of itself and its cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Config {
-    /// The cluster's name.
     pub cluster: String,
-    /// This node's name.
+    /// This node's name: one of the members', or the observer's.
     pub node: String,
     /// PostgreSQL's major version.
     pub version: u32,
     /// PostgreSQL's port.
     pub port: u16,
-    /// Counts the configurations of members that the cluster has had. Two that are in use at the same time differ by one
-    /// member.
+    /// The number of this list of members. Two that are in use at the same time differ by one member.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub generation: Generation,
     /// The members: the nodes that have a vote, in the inventory's order.
-    pub nodes: Vec<Member>,
+    #[serde(rename = "nodes")]
+    pub members: Vec<Member>,
     /// This node, where it is none of them: not yet, or not any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observer: Option<Member>,
-    /// The address that follows the primary.
+    /// The address that follows the primary; none where the cluster has none.
     pub floating_ip: Option<FloatingIp>,
-    /// How a failover goes.
     #[serde(default)]
     pub failover: Failover,
 }
@@ -39,40 +37,41 @@ fn is_zero(number: &Generation) -> bool {
     *number == 0
 }
 
-/// How a failover goes.
+/// The figures of a failover that the inventory may set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failover {
-    /// Length of the lease, in milliseconds. Everything else follows from it.
+    /// The length of the lease. [`crate::timing::Timing`] follows from it.
     pub lease_ms: u64,
-    /// The most WAL, in bytes, that a new primary may lack of what the old one has reported.
-    pub lag_limit: u64,
+    /// The most WAL that a new primary may lack of what the old one has reported.
+    #[serde(rename = "lag_limit")]
+    pub lag_limit_bytes: u64,
 }
 
 impl Default for Failover {
     fn default() -> Failover {
-        Failover { lease_ms: crate::timing::DEFAULT_LEASE, lag_limit: 16 << 20 }
+        Failover {
+            lease_ms: crate::timing::DEFAULT_LEASE,
+            lag_limit_bytes: crate::timing::DEFAULT_LAG_LIMIT_BYTES,
+        }
     }
 }
 
 /// A node, as the others see it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
-    /// Its name.
     pub name: String,
-    /// repmgr's node id.
     pub id: NodeId,
-    /// Whether it is the witness: a voice without data.
+    /// Whether it is the witness, which has a vote and no data.
     pub witness: bool,
     /// Where the other nodes reach it.
     pub host: IpAddr,
-    /// Its droplet, where the provider has one.
+    /// The provider's id of its droplet; none on hosts that the provider does not know.
     pub droplet_id: Option<u64>,
 }
 
 /// The address that follows the primary.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FloatingIp {
-    /// The address.
     pub address: IpAddr,
     /// Base URL of the API that moves it.
     pub api_url: String,
@@ -82,41 +81,38 @@ impl Config {
     /// This node among the members.
     ///
     /// # Panics
-    /// Never, for a file that `cluster up` wrote: `node` is one of `nodes`, or stands in `observer`.
+    /// Never, for a file that `cluster up` wrote: `node` is one of the members, or stands in `observer`.
     pub fn me(&self) -> &Member {
-        self.nodes
+        self.members
             .iter()
             .find(|member| member.name == self.node)
             .or(self.observer.as_ref())
             .expect("a node is a member of its own cluster, or an observer")
     }
 
-    /// This node's id.
     pub fn my_id(&self) -> NodeId {
         self.me().id
     }
 
-    /// Whether this node is the witness.
     pub fn is_witness(&self) -> bool {
         self.me().witness
     }
 
-    /// The other nodes.
+    /// The other members.
     pub fn peers(&self) -> impl Iterator<Item = &Member> {
-        self.nodes.iter().filter(|member| member.name != self.node)
+        self.members.iter().filter(|member| member.name != self.node)
     }
 
-    /// Where the data lies.
     pub fn data_directory(&self) -> String {
         paths::data_directory(self.version)
     }
 
-    /// PostgreSQL's own programs, past Debian's wrappers.
+    /// The path of one of PostgreSQL's own programs, past Debian's wrappers.
     pub fn bin(&self, program: &str) -> String {
         paths::bin(self.version, program)
     }
 
-    /// PostgreSQL's unit.
+    /// PostgreSQL's systemd unit.
     pub fn unit(&self) -> String {
         paths::unit(self.version)
     }

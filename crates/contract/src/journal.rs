@@ -1,172 +1,178 @@
-//! What happened on a node: lines of JSON, each for people and for programs.
+//! A node's journal: lines of JSON, each for people and for programs.
 
 use serde::{Deserialize, Serialize};
 
-use crate::status::{Job, Server};
+use crate::status::{JobKind, Server};
 use crate::{Millis, Term};
 
 /// A line of a node's journal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Line {
-    /// When, on the node's own clock, in RFC 3339.
+    /// On the node's own clock, in RFC 3339.
     pub at: String,
-    /// When, in milliseconds of `CLOCK_BOOTTIME`.
+    /// The same moment in milliseconds of `CLOCK_BOOTTIME`; 0 from builds that did not write it.
     #[serde(default)]
     pub clock: Millis,
-    /// What, for programs.
+    /// For programs.
     #[serde(flatten)]
     pub event: Event,
-    /// What, for people. No program reads it.
+    /// For people. No program reads it.
     pub text: String,
-    /// Since when it had been so, where that is known; as `at`.
+    /// When it had begun, where it was noticed late; as `at`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<String>,
 }
 
-/// What may happen. What an earlier build did not write down is none.
+/// What may happen. A `term` of 0, and none in an optional field, are from an earlier build, which did not write it.
+///
+/// The words in `rename` are older than the names. They are in journals and do not change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "what", rename_all = "snake_case")]
 pub enum Event {
     /// The guard has started.
     Started,
     /// It has started within a lease that it holds still.
-    Holds {
-        /// The term.
+    #[serde(rename = "holds")]
+    LeaseResumed {
         #[serde(default)]
         term: Term,
     },
-    /// A majority would grant the lease; it is asked to.
-    Asked {
-        /// The term.
+    /// A majority has answered the pre-vote with yes: the lease is requested.
+    #[serde(rename = "asked")]
+    LeaseRequested {
         #[serde(default)]
         term: Term,
     },
-    /// This voter has granted a term.
+    /// This voter has granted a term for the first time. Renewals are not written down.
     Granted {
-        /// The term.
         #[serde(default)]
         term: Term,
-        /// To whom, by name.
+        /// The new holder's name.
         #[serde(default)]
         to: Option<String>,
     },
     /// This node holds the lease.
-    Won {
-        /// The term.
+    #[serde(rename = "won")]
+    LeaseWon {
         #[serde(default)]
         term: Term,
     },
     /// The lease goes on under a higher term.
-    Raised {
-        /// The term.
+    #[serde(rename = "raised")]
+    TermRaised {
         #[serde(default)]
         term: Term,
     },
-    /// A majority was not there in time.
-    GaveUp {
-        /// The term.
+    /// The requested term was not granted by a majority in time.
+    #[serde(rename = "gave_up")]
+    NoMajority {
         #[serde(default)]
         term: Term,
     },
-    /// Nobody has renewed the lease in time.
-    Expired {
-        /// The term.
+    /// No majority has renewed the lease in time.
+    #[serde(rename = "expired")]
+    LeaseExpired {
         #[serde(default)]
         term: Term,
     },
     /// A majority has granted to another meanwhile: this node's clock has stood still.
     Superseded {
-        /// The term of this node.
+        /// The term that this node held.
         #[serde(default)]
         term: Term,
     },
     /// This node holds by force, without a majority.
-    Forced {
-        /// The term.
+    #[serde(rename = "forced")]
+    TakenByForce {
         #[serde(default)]
         term: Term,
     },
     /// What was taken by force a majority has granted since.
-    Confirmed {
-        /// The term.
+    #[serde(rename = "confirmed")]
+    ForceConfirmed {
         #[serde(default)]
         term: Term,
     },
-    /// This node held by force, and lets go.
+    /// This node held by force, and lets go: another node holds too.
     Yielded,
-    /// This node has let go of the lease.
-    Released {
-        /// The term.
+    /// This node has stepped down.
+    #[serde(rename = "released")]
+    LeaseReleased {
         #[serde(default)]
         term: Term,
     },
     /// Another voter refuses.
     Refused,
-    /// A job has begun.
-    Begun {
-        /// Which.
+    #[serde(rename = "begun")]
+    JobBegun {
         #[serde(default)]
-        job: Option<Job>,
+        job: Option<JobKind>,
     },
-    /// A job was done.
-    Done {
-        /// Which.
+    #[serde(rename = "done")]
+    JobDone {
         #[serde(default)]
-        job: Option<Job>,
+        job: Option<JobKind>,
     },
-    /// A job has failed.
-    Failed {
-        /// Which.
+    #[serde(rename = "failed")]
+    JobFailed {
         #[serde(default)]
-        job: Option<Job>,
+        job: Option<JobKind>,
     },
     /// PostgreSQL was seen to be something else than before.
-    Postgresql {
-        /// What; none from an earlier build.
+    #[serde(rename = "postgresql")]
+    ServerChanged {
         #[serde(default)]
         server: Option<Server>,
     },
     /// PostgreSQL's processes have ended.
-    Ended,
+    #[serde(rename = "ended")]
+    ServerEnded,
     /// PostgreSQL's processes were killed.
     Fenced,
-    /// They could not be.
+    /// PostgreSQL's processes could not be killed.
     FenceFailed,
     /// The primary has not been heard of for too long.
-    Silent {
-        /// Its name.
+    #[serde(rename = "silent")]
+    PrimarySilent {
+        /// The primary's name.
         #[serde(default)]
         about: Option<String>,
     },
     /// The provider says that the holder's host is off.
-    Off {
-        /// Its name.
+    #[serde(rename = "off")]
+    HostOff {
+        /// The holder's name.
         #[serde(default)]
         about: Option<String>,
     },
     /// The floating IP leads here now.
-    Address,
+    #[serde(rename = "address")]
+    AddressMoved,
     /// This standby has WAL that the primary's history lacks.
     Diverged,
-    /// What was written here beside another primary is kept.
-    Kept,
-    /// What a node that was rewound or cloned gave up.
-    Lost {
-        /// What.
-        lost: Lost,
-    },
+    /// What was written here beside another primary is kept until a person gives it up.
+    #[serde(rename = "kept")]
+    DivergedDataKept,
+    /// A rewind or a clone has given up transactions.
+    #[serde(rename = "lost")]
+    TransactionsLost { lost: LostTransactions },
     /// The data could not be rewound, and was cloned.
     Cloned,
-    /// A promotion is under way.
-    Promoting,
-    /// Readers' sessions were ended.
-    Readers,
+    /// A promotion goes on, and takes its time.
+    #[serde(rename = "promoting")]
+    PromotionProgress,
+    /// Readers' sessions were ended, since replay may have waited for them.
+    #[serde(rename = "readers")]
+    ReadersEnded,
     /// A job waits for a package that is being changed.
-    Waits,
-    /// It has waited long enough.
-    Waited,
+    #[serde(rename = "waits")]
+    PackageWait,
+    /// The package has been waited for long enough, and the job goes on.
+    #[serde(rename = "waited")]
+    PackageWaitGivenUp,
     /// Something was put right.
-    Mended,
+    #[serde(rename = "mended")]
+    Repaired,
     /// Something is not as it should be.
     Trouble,
     /// A person has paused the node.
@@ -182,17 +188,17 @@ impl Event {
     /// The term that it is about; none if it is about none, or an earlier build wrote it down.
     pub fn term(&self) -> Option<Term> {
         match *self {
-            Event::Holds { term }
-            | Event::Asked { term }
+            Event::LeaseResumed { term }
+            | Event::LeaseRequested { term }
             | Event::Granted { term, .. }
-            | Event::Won { term }
-            | Event::Raised { term }
-            | Event::GaveUp { term }
-            | Event::Expired { term }
+            | Event::LeaseWon { term }
+            | Event::TermRaised { term }
+            | Event::NoMajority { term }
+            | Event::LeaseExpired { term }
             | Event::Superseded { term }
-            | Event::Forced { term }
-            | Event::Confirmed { term }
-            | Event::Released { term } => Some(term).filter(|term| *term > 0),
+            | Event::TakenByForce { term }
+            | Event::ForceConfirmed { term }
+            | Event::LeaseReleased { term } => Some(term).filter(|term| *term > 0),
             _ => None,
         }
     }
@@ -200,18 +206,17 @@ impl Event {
 
 /// Transactions that an old primary had committed and the new one never got.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Lost {
-    /// On which timeline.
+pub struct LostTransactions {
+    /// The old primary's timeline.
     pub timeline: u32,
-    /// From where.
+    /// The LSN at which the new primary's history left that timeline.
     pub from: String,
-    /// To where.
+    /// The LSN of the last byte that the old primary wrote there.
     pub to: String,
-    /// How many transactions.
     pub transactions: u64,
-    /// Where their WAL is, on the old primary.
+    /// The directory on the old primary that has their WAL.
     pub wal: String,
-    /// The old primary.
+    /// The old primary's name; empty on its own disk, where it goes without saying.
     #[serde(default)]
     pub node: String,
 }
@@ -225,16 +230,16 @@ mod tests {
         let read = |text: &str| serde_json::from_str::<Line>(text).unwrap().event;
         let stamp = r#""at":"2026-01-02T03:04:05Z","clock":7,"text":"?""#;
         assert_eq!(read(&format!(r#"{{{stamp},"what":"granted"}}"#)), Event::Granted { term: 0, to: None });
-        assert_eq!(read(&format!(r#"{{{stamp},"what":"begun"}}"#)), Event::Begun { job: None });
+        assert_eq!(read(&format!(r#"{{{stamp},"what":"begun"}}"#)), Event::JobBegun { job: None });
         assert_eq!(read(&format!(r#"{{{stamp},"what":"moonrise","full":true}}"#)), Event::Unknown);
         assert_eq!(
             read(&format!(r#"{{{stamp},"what":"begun","job":"backup"}}"#)),
-            Event::Begun { job: Some(Job::Unknown) }
+            Event::JobBegun { job: Some(JobKind::Unknown) }
         );
         // A line without the time within the boot, and one that says since when.
         let line = r#"{"at":"2026-01-02T03:04:05Z","what":"silent","text":"?","about":"pg1","since":"2026-01-02T03:04:01Z"}"#;
         let line: Line = serde_json::from_str(line).unwrap();
-        assert_eq!(line.event, Event::Silent { about: Some("pg1".into()) });
+        assert_eq!(line.event, Event::PrimarySilent { about: Some("pg1".into()) });
         assert!(line.since.is_some());
     }
 
@@ -243,10 +248,10 @@ mod tests {
         for event in [
             Event::Started,
             Event::Granted { term: 3, to: Some("pg1".into()) },
-            Event::Done { job: Some(Job::Promote) },
-            Event::Postgresql { server: Some(Server::Primary) },
-            Event::Lost {
-                lost: Lost {
+            Event::JobDone { job: Some(JobKind::Promote) },
+            Event::ServerChanged { server: Some(Server::Primary) },
+            Event::TransactionsLost {
+                lost: LostTransactions {
                     timeline: 1,
                     from: "0/1".into(),
                     to: "0/2".into(),

@@ -6,24 +6,25 @@ use serde::{Deserialize, Serialize};
 /// from what somebody else put there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Marker {
-    /// The cluster that it belongs to.
+    /// The name of the cluster that the data belongs to.
     pub cluster: String,
-    /// How far it has come.
+    /// The last stage that was begun or reached.
     #[serde(rename = "made")]
-    pub stage: Stage,
-    /// The data's system identifier, once known.
+    pub stage: DataStage,
+    /// PostgreSQL's system identifier of the data; none before it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system_identifier: Option<String>,
 }
 
-/// The stages of a data directory.
+/// How far a data directory has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Stage {
+pub enum DataStage {
     /// `pg_createcluster` was begun; what it left is worth nothing.
     Creating,
     /// A new, empty cluster that was never started.
-    Virgin,
+    #[serde(rename = "virgin")]
+    Initialized,
     /// Started as the cluster's first primary.
     Primary,
     /// Started as the witness.
@@ -34,26 +35,32 @@ pub enum Stage {
     Standby,
 }
 
-impl Stage {
+impl DataStage {
     /// All of them, in the order in which a data directory can reach them.
-    pub const ALL: [Stage; 6] =
-        [Stage::Creating, Stage::Virgin, Stage::Primary, Stage::Witness, Stage::Cloning, Stage::Standby];
+    pub const ALL: [DataStage; 6] = [
+        DataStage::Creating,
+        DataStage::Initialized,
+        DataStage::Primary,
+        DataStage::Witness,
+        DataStage::Cloning,
+        DataStage::Standby,
+    ];
 
-    /// As it is written.
+    /// The word for it on disk and on the command line.
     pub fn word(self) -> &'static str {
         match self {
-            Stage::Creating => "creating",
-            Stage::Virgin => "virgin",
-            Stage::Primary => "primary",
-            Stage::Witness => "witness",
-            Stage::Cloning => "cloning",
-            Stage::Standby => "standby",
+            DataStage::Creating => "creating",
+            DataStage::Initialized => "virgin",
+            DataStage::Primary => "primary",
+            DataStage::Witness => "witness",
+            DataStage::Cloning => "cloning",
+            DataStage::Standby => "standby",
         }
     }
 
     /// Whether the data is somebody's: it was started, or cloned.
     pub fn is_finished(self) -> bool {
-        matches!(self, Stage::Primary | Stage::Witness | Stage::Standby)
+        matches!(self, DataStage::Primary | DataStage::Witness | DataStage::Standby)
     }
 }
 
@@ -63,7 +70,7 @@ mod tests {
 
     #[test]
     fn a_stage_is_called_what_it_is_written_as() {
-        for stage in Stage::ALL {
+        for stage in DataStage::ALL {
             assert_eq!(serde_json::to_value(stage).unwrap(), stage.word());
         }
     }

@@ -9,13 +9,13 @@ pub const KEY: &str = "/etc/cluster/key";
 /// What the data directory is ([`crate::marker::Marker`]).
 pub const MARKER: &str = "/etc/cluster/data.json";
 
-/// Where everything of the guard's lies that outlives a boot.
+/// The directory of everything of the guard's that outlives a boot.
 pub const STATE: &str = "/var/lib/cluster";
-/// What the guard must never forget.
-pub const MEMORY: &str = "/var/lib/cluster/lease.json";
+/// The guard's hard state: what it has granted.
+pub const HARD_STATE: &str = "/var/lib/cluster/lease.json";
 /// What happened, a line of JSON each ([`crate::journal::Line`]).
 pub const JOURNAL: &str = "/var/lib/cluster/journal.jsonl";
-/// What the last rejoin gave up ([`crate::journal::Lost`]).
+/// What the last rejoin gave up ([`crate::journal::LostTransactions`]).
 pub const LOST: &str = "/var/lib/cluster/lost.json";
 /// WAL that a rejoin has set aside.
 pub const KEPT_WAL: &str = "/var/lib/cluster/kept";
@@ -27,17 +27,17 @@ pub const GUARD_PORT: u16 = 5480;
 
 /// The nodes' program.
 pub const PROGRAM: &str = "/usr/local/bin/cluster-node";
-/// PostgreSQL's home; the password file lies in it.
+/// The home of the OS user postgres; the password file lies in it.
 pub const POSTGRES_HOME: &str = "/var/lib/postgresql";
 /// The passwords with which nodes reach each other.
 pub const PGPASS: &str = "/var/lib/postgresql/.pgpass";
 
-/// Where the data of a major version lies.
+/// The data directory of a major version.
 pub fn data_directory(version: u32) -> String {
     format!("{POSTGRES_HOME}/{version}/main")
 }
 
-/// One of PostgreSQL's own programs, past Debian's wrappers.
+/// The path of one of PostgreSQL's own programs, past Debian's wrappers.
 pub fn bin(version: u32, program: &str) -> String {
     format!("/usr/lib/postgresql/{version}/bin/{program}")
 }

@@ -1,4 +1,4 @@
-//! Places in the WAL.
+//! Positions in the WAL.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,26 +9,24 @@ use crate::Term;
 
 /// How much WAL a node has. The later timeline wins, whatever the bytes say: what its history lacks was given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Position {
-    /// PostgreSQL's timeline.
+pub struct WalPosition {
     pub timeline: u32,
-    /// The last byte written (primary) or received (standby).
+    /// The end of what is flushed (primary) or received (standby), as a number of bytes.
     pub lsn: u64,
 }
 
-impl fmt::Display for Position {
+impl fmt::Display for WalPosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} on timeline {}", Lsn(self.lsn), self.timeline)
     }
 }
 
-/// What a holder of the lease has written.
+/// How much WAL a holder of the lease has reported, with a request to renew it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Report {
+pub struct HolderReport {
     /// The holder's term.
     pub term: Term,
-    /// Its WAL.
-    pub position: Position,
+    pub position: WalPosition,
 }
 
 /// A byte of the WAL, as PostgreSQL writes it: `16/B374D848`.
@@ -41,7 +39,7 @@ impl fmt::Display for Lsn {
     }
 }
 
-/// A text that is no place in the WAL.
+/// A text that is no position in the WAL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotAnLsn(String);
 
@@ -81,7 +79,7 @@ mod tests {
 
     #[test]
     fn a_later_timeline_is_ahead_whatever_the_bytes_say() {
-        let at = |timeline, lsn| Position { timeline, lsn };
+        let at = |timeline, lsn| WalPosition { timeline, lsn };
         assert!(at(2, 5) > at(1, 9) && at(2, 6) > at(2, 5));
         assert_eq!(at(2, 0x300_0148).to_string(), "0/3000148 on timeline 2");
     }

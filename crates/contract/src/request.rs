@@ -14,16 +14,17 @@ pub enum Request {
     MayPromote,
     /// PostgreSQL is about to be restarted on purpose: the lease is kept meanwhile.
     Restart,
-    /// Hold without a majority: a person says that the others are lost.
-    Take,
+    /// Hold the lease without a majority, and promote: a person says that the others are lost.
+    #[serde(rename = "take")]
+    TakeByForce,
     /// Make a standby of this node now, rather than when it is next tried.
     Rejoin {
-        /// By a fresh clone, beside the old data.
+        /// Clone beside the old data, and rewind nothing.
         clone: bool,
     },
     /// Stop, and let this node take over.
     HandOver {
-        /// Its name.
+        /// The successor's name.
         to: String,
     },
 }
@@ -31,7 +32,7 @@ pub enum Request {
 impl Request {
     /// Whether only root may ask for it. The promote hook runs as postgres, and only asks; to be asked for a start has
     /// consequences, and systemd does it as root.
-    pub fn is_roots(&self) -> bool {
+    pub fn needs_root(&self) -> bool {
         !matches!(self, Request::Status | Request::MayPromote)
     }
 }
@@ -39,7 +40,6 @@ impl Request {
 /// Yes or no, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdict {
-    /// Yes?
     pub allowed: bool,
     /// Why, for programs. An earlier build does not say it.
     #[serde(default)]
@@ -49,12 +49,10 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// A yes.
     pub fn yes(why: impl Into<String>) -> Verdict {
         Verdict { allowed: true, code: Code::Allowed, why: why.into() }
     }
 
-    /// A no.
     pub fn no(code: Code, why: impl Into<String>) -> Verdict {
         Verdict { allowed: false, code, why: why.into() }
     }
@@ -63,7 +61,7 @@ impl Verdict {
 /// What a pause or its end has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Changed {
-    /// Whether it was not so before.
+    /// False where it was so already.
     pub changed: bool,
 }
 
@@ -71,34 +69,37 @@ pub struct Changed {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Code {
-    /// It is allowed.
     Allowed,
     /// Only root may ask for it.
     NotRoot,
     /// A person has paused the node.
     Paused,
     /// The node holds by force, and no majority stands behind it.
-    Forced,
+    #[serde(rename = "forced")]
+    HoldsByForce,
     /// The node does not hold the lease.
     NotHolder,
     /// The node holds the lease, or its server takes writes.
     TakesWrites,
-    /// The other node that was named is none that could take over.
-    NoSuchNode,
+    /// The successor that was named is none of the other data nodes.
+    #[serde(rename = "no-such-node")]
+    NoSuccessor,
     /// Another job is under way.
     Busy,
     /// The node has no data for it: it is the witness, or `cluster up` has not finished it.
     NoData,
     /// The node is a sound standby already.
-    Standby,
+    #[serde(rename = "standby")]
+    AlreadyStandby,
     /// A rewind was begun and not ended.
     HalfRewound,
-    /// The guard hears of another node that takes writes. That passes when it falls silent.
+    /// The guard hears of another node that takes writes. Transient: it may fall silent.
     PrimaryHeard,
     /// The guard hears of no node that takes writes.
     NoPrimary,
-    /// A lease that this voter has granted to another may still run. That passes.
-    LeaseHeld,
+    /// A lease that this voter has granted to another may still run. Transient.
+    #[serde(rename = "lease-held")]
+    LeaseActive,
     /// The node cannot tell how much WAL it has.
     NoPosition,
     /// The lease is refused for another reason, which `why` names.
@@ -111,8 +112,8 @@ pub enum Code {
 
 impl Code {
     /// Whether what is refused now may be allowed soon, with nobody's help.
-    pub fn passes(self) -> bool {
-        matches!(self, Code::PrimaryHeard | Code::LeaseHeld)
+    pub fn is_transient(self) -> bool {
+        matches!(self, Code::PrimaryHeard | Code::LeaseActive)
     }
 }
 
@@ -127,7 +128,7 @@ mod tests {
         let after: Verdict =
             serde_json::from_str(r#"{"allowed":false,"why":"?","code":"moon-phase","more":1}"#).unwrap();
         assert_eq!(after.code, Code::Unknown);
-        let now = Verdict::no(Code::LeaseHeld, "pg1 holds");
+        let now = Verdict::no(Code::LeaseActive, "pg1 holds");
         assert_eq!(serde_json::from_str::<Verdict>(&serde_json::to_string(&now).unwrap()).unwrap(), now);
     }
 

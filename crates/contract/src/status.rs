@@ -5,63 +5,75 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Generation, Millis, Position, Report, Term};
+use crate::{Generation, HolderReport, Millis, Term, WalPosition};
 
 /// What `cluster-node status --json` prints. What an earlier guard does not say has its default.
+///
+/// The words in `rename` are older than the names. They are on the wire and do not change.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Status {
     /// What PostgreSQL was last seen to be.
     pub postgresql: Server,
-    /// The node that holds the lease, as far as this voter knows.
+    /// The name of the node that holds the lease, as far as this voter knows.
     pub holder: Option<String>,
-    /// Whether this node holds it.
+    /// Whether this node holds the lease.
     pub holds: bool,
     /// Whether it took it by force, and no majority has granted it since.
     pub forced: bool,
-    /// For how long it still does, in milliseconds; none where leases do not run out.
-    pub holds_for: Option<Millis>,
-    /// The length of the leases that this guard asks for, in milliseconds; 0 from guards that do not say it.
-    pub lease: Millis,
+    /// For how long this node still holds; none where it does not, and where leases do not run out.
+    #[serde(rename = "holds_for")]
+    pub lease_left: Option<Millis>,
+    /// The length of the leases that this guard requests; 0 from guards that do not say it.
+    #[serde(rename = "lease")]
+    pub lease_length: Millis,
     /// The highest term granted here.
     pub term: Term,
-    /// The number of the members' configuration that this guard knows; none from a guard of before there were numbers.
+    /// The number of the configuration that this guard knows; none from a guard of before there were numbers.
     pub generation: Option<Generation>,
     /// The members' names; none from a guard that does not say it.
     pub members: Option<Vec<String>>,
-    /// The WAL that is here.
-    pub position: Option<Position>,
+    /// The WAL that this node has; none if that cannot be told.
+    pub position: Option<WalPosition>,
     /// What the last holder reported, as far as this voter has heard.
-    pub report: Option<Report>,
+    pub report: Option<HolderReport>,
     /// Whether what was written here beside another primary is kept until a person gives it up.
-    pub kept: bool,
+    #[serde(rename = "kept")]
+    pub diverged_data_kept: bool,
     /// Whether one lost node leaves a majority: without that there is no automatic failover.
-    pub failover: bool,
-    /// Whether a person has paused it.
+    #[serde(rename = "failover")]
+    pub automatic_failover: bool,
+    /// Whether a person has paused this node.
     pub paused: bool,
-    /// Since when.
+    /// When the pause began, in RFC 3339; none where the file was made by hand.
     pub paused_since: Option<String>,
-    /// Whether the address was seen here at the last look; none before the first, and on other nodes.
+    /// Whether the floating IP led here at the last look; none before the first, and on other nodes.
     pub has_address: Option<bool>,
-    /// What is being done.
-    pub doing: Option<Job>,
-    /// Why nothing else is, for people.
+    /// The job that is under way.
+    #[serde(rename = "doing")]
+    pub job: Option<JobKind>,
+    /// Why nothing else is done, for people.
     pub why: String,
     /// What went wrong last, and has not gone right since, for people.
     pub trouble: Option<String>,
-    /// Why this guard cannot remember what it grants; a voter without memory grants nothing.
-    pub disk: Option<String>,
-    /// Why its disk takes nothing else: no journal is written then, and nothing can rejoin.
-    pub room: Option<String>,
-    /// Whether PostgreSQL runs a program that was replaced since: an upgrade that is not in effect.
-    pub outdated: bool,
-    /// Guards that have not been heard of for long, and for how many milliseconds.
-    pub deaf_to: BTreeMap<String, Millis>,
+    /// Why this guard cannot persist what it grants, for people. It grants nothing then.
+    #[serde(rename = "disk")]
+    pub cannot_persist: Option<String>,
+    /// Why its disk takes nothing else, for people: no journal is written then, and nothing can rejoin.
+    #[serde(rename = "room")]
+    pub no_room: Option<String>,
+    /// Whether PostgreSQL runs programs or libraries that were replaced since: an upgrade that is not in effect.
+    #[serde(rename = "outdated")]
+    pub runs_old_program: bool,
+    /// The names of guards that have not been heard of for too long, and for how long.
+    #[serde(rename = "deaf_to")]
+    pub silent_peers: BTreeMap<String, Millis>,
     /// Whether a `standby.signal` lies beside a server that takes writes: it does no harm while that runs, and would make
     /// a standby of it when it starts again.
     pub stray_standby_signal: bool,
-    /// What it last did, for people.
-    pub last: Option<String>,
+    /// What this guard did last, for people.
+    #[serde(rename = "last")]
+    pub last_action: Option<String>,
 }
 
 impl Status {
@@ -85,31 +97,31 @@ pub enum Server {
     Down,
 }
 
-/// What a guard may be busy with.
+/// Kinds of jobs: what takes a guard a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Job {
-    /// It starts PostgreSQL.
+pub enum JobKind {
+    /// Starts PostgreSQL.
     Start,
-    /// It promotes.
+    /// Promotes the standby.
     Promote,
-    /// It makes a standby of what was a primary, or a fresh clone.
+    /// Makes a standby of what was a primary or has diverged, by a rewind or a fresh clone.
     Rejoin,
-    /// It stops, so that another takes over.
+    /// Stops the primary, for its successor to take over.
     HandOver,
     /// A word of another build.
     #[serde(other)]
     Unknown,
 }
 
-impl fmt::Display for Job {
+impl fmt::Display for JobKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Job::Start => "start",
-            Job::Promote => "promotion",
-            Job::Rejoin => "rejoin",
-            Job::HandOver => "hand-over",
-            Job::Unknown => "another job",
+            JobKind::Start => "start",
+            JobKind::Promote => "promotion",
+            JobKind::Rejoin => "rejoin",
+            JobKind::HandOver => "hand-over",
+            JobKind::Unknown => "another job",
         })
     }
 }
@@ -123,23 +135,20 @@ mod tests {
         let before = r#"{"postgresql":"primary","holder":"pg1","holds":true,"term":4,"why":"","position":{"timeline":1,"lsn":9}}"#;
         let status: Status = serde_json::from_str(before).unwrap();
         assert!(
-            status.leads()
-                && status.generation.is_none()
-                && status.members.is_none()
-                && status.doing.is_none()
+            status.leads() && status.generation.is_none() && status.members.is_none() && status.job.is_none()
         );
         let after = r#"{"postgresql":"starting","holds":false,"doing":"backup","moon":"full"}"#;
         let status: Status = serde_json::from_str(after).unwrap();
-        assert_eq!((status.postgresql, status.doing), (Server::Down, Some(Job::Unknown)));
+        assert_eq!((status.postgresql, status.job), (Server::Down, Some(JobKind::Unknown)));
     }
 
     #[test]
     fn what_is_written_is_read() {
         let status = Status {
             postgresql: Server::Standby,
-            doing: Some(Job::HandOver),
+            job: Some(JobKind::HandOver),
             generation: Some(3),
-            deaf_to: [("pg3".to_owned(), 21_000)].into(),
+            silent_peers: [("pg3".to_owned(), 21_000)].into(),
             ..Status::default()
         };
         let text = serde_json::to_string(&status).unwrap();

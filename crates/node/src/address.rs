@@ -10,7 +10,7 @@ use cluster_contract::config::Config;
 use super::provider;
 
 /// How long an answer is waited for once the API has shown that it takes its time.
-const SLOW: Duration = Duration::from_secs(20);
+const PATIENT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Makes the floating IP lead to this node, if it does not yet. `patient` is for an API that has failed just now: it may
 /// be slow rather than away.
@@ -24,7 +24,7 @@ pub async fn take(config: &Config, patient: bool) -> Result<bool> {
     };
     let droplet = config.me().droplet_id.context("this node has no droplet id")?;
     let urgent = Policy::urgent();
-    let policy = if patient { Policy { timeout: SLOW, ..urgent } } else { urgent };
+    let policy = if patient { Policy { timeout: PATIENT_TIMEOUT, ..urgent } } else { urgent };
     let client = provider::client(floating_ip)?.with_policy(policy);
     let found = client.reserved_ip(address).await?;
     if found.as_ref().and_then(cluster_cloud::model::ReservedIp::holder) == Some(droplet) {

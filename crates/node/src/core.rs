@@ -6,85 +6,90 @@
 //!
 //! Effects are to be carried out in their order. A fence comes first, for nothing may hold it up; then what must be on
 //! disk, then what depends on it. When something cannot be made durable, nothing is sent or begun any more of that
-//! batch, and [`Input::Stored`] says so: the core goes on without a voice.
+//! batch, and [`Input::PersistFailed`] says so: the core goes on without a vote.
 
 mod act;
 mod journal;
+mod observe;
 mod requests;
 mod results;
 mod status;
-mod view;
 
 use std::collections::BTreeMap;
 
 use cluster_contract::config::{Config, Member};
-use cluster_contract::journal::Event as Happened;
-use cluster_contract::timing::{Impossible, STANDS_BACK, Timing};
-use cluster_contract::{Millis, NodeId, Position, Term};
+use cluster_contract::journal::Event;
+use cluster_contract::timing::{CRASH_BACKOFF, ImpossibleTiming, Timing};
+use cluster_contract::{Millis, NodeId, Term, WalPosition};
 
-use super::control::Control;
-use super::decision::Job;
-use super::lease::{Durable, Event, Lease, Local, Members, Message, Output, Refusal};
-use super::memory::Held;
-use super::postgres::Look;
-pub use journal::Entry;
+use super::control_file::ControlFile;
+use super::decision::{HEARTBEAT_FRESH_FOR, Job};
+use super::lease::{Configuration, HardState, Lease, LeaseEvent, Message, NodeState, Output, Refusal};
+use super::postgres::ServerObservation;
+use super::store::{HeldLease, Pause};
+pub use journal::JournalEntry;
 
-/// How often PostgreSQL itself is looked at.
-const LOOK: Millis = 700;
-/// How often it is while somebody waits for what it has.
-const LOOK_CLOSELY: Millis = 100;
+/// How often PostgreSQL itself is observed.
+const OBSERVE_INTERVAL: Millis = 700;
+/// How often it is while somebody waits to know how much WAL it has.
+const OBSERVE_INTERVAL_WANTED: Millis = 100;
 /// How often the API is asked where the address is, when nothing has changed: 240 requests an hour of 5,000.
 const ADDRESS_POLL: Millis = 15_000;
 /// How soon after a move the address is looked for again, and a move that failed is tried again.
 const ADDRESS_RETRY: Millis = 2_000;
 /// How often the API is asked whether a silent primary is off.
-const INQUIRY: Millis = 1_000;
-/// How often repmgr's records are looked at.
-const MEND: Millis = 10_000;
-/// How soon again when something was wrong with them.
-const MEND_RETRY: Millis = 2_000;
-/// For how long a node that could not start or promote lets others try.
-const FAILED_BACKOFF: Millis = 20_000;
+const PROVIDER_POLL: Millis = 1_000;
+/// How often repmgr's records and this standby's upstream are checked.
+const REPAIR_INTERVAL: Millis = 10_000;
+/// How soon again while this standby's upstream is wrong.
+const REPAIR_RETRY: Millis = 2_000;
+/// For how long a node that could not start or promote lets others become primary first.
+const FAILURE_BACKOFF: Millis = 20_000;
+/// For how long one does that has handed over: its successor has the time of a lease to take it up.
+const HAND_OVER_BACKOFF: Millis = 2 * CRASH_BACKOFF;
 /// How soon a start or a rejoin that failed is tried again.
-const RETRY: Millis = 10_000;
+const JOB_RETRY: Millis = 10_000;
 /// A primary that has not been heard of for so long may be none any more.
 const PRIMARY_SILENT_AFTER: Millis = 4_000;
 /// A primary is believed when it has been heard of for so long.
 const PRIMARY_BELIEVED_AFTER: Millis = 1_000;
 /// How long a restart on purpose, or an orderly shutdown, may take before the lease is let go.
 const STOP_LIMIT: Millis = 120_000;
-/// For how long a hand-over that failed is told.
-const TOLD: Millis = 30_000;
+/// For how long the status shows a hand-over that failed, well as everything may be.
+const FAILED_HAND_OVER_SHOWN_FOR: Millis = 30_000;
 /// How long a standby may stream from nowhere, or from the wrong node, before it is pointed at the primary.
-const ASTRAY: Millis = 8_000;
+const WRONG_UPSTREAM_LIMIT: Millis = 8_000;
 /// How long a server that was allowed to start may show no processes.
-const PROMISE: Millis = 3_000;
-/// How often the disk is tried.
-const DISK_CHECK: Millis = 10_000;
+const ALLOWED_START_LIMIT: Millis = 3_000;
+/// How often the disk and PostgreSQL's program are checked.
+const HOST_CHECK_INTERVAL: Millis = 10_000;
 /// How often a peer of which nothing was heard is greeted, so that a broken link is noticed before it matters.
-const GREETING: Millis = 5_000;
-/// A peer that has not been heard of for so long is told of in the status.
+const GREETING_INTERVAL: Millis = 5_000;
+/// A peer that has not been heard of for so long is shown in the status.
 const PEER_SILENT_AFTER: Millis = 20_000;
 
-// A start that is waited for must not be given up by the look that finds it.
-const _: () = assert!(LOOK < PRIMARY_SILENT_AFTER && PRIMARY_BELIEVED_AFTER < PRIMARY_SILENT_AFTER);
-const _: () = assert!(GREETING * 3 < PEER_SILENT_AFTER);
+// A start that is waited for must not be given up by the observation that finds it.
+const _: () =
+    assert!(OBSERVE_INTERVAL < PRIMARY_SILENT_AFTER && PRIMARY_BELIEVED_AFTER < PRIMARY_SILENT_AFTER);
+const _: () = assert!(GREETING_INTERVAL * 3 < PEER_SILENT_AFTER);
+// One observation may be late, and the lease is renewed all the same.
+const _: () = assert!(2 * OBSERVE_INTERVAL < HEARTBEAT_FRESH_FOR);
 
-/// What is seen of the host without waiting.
+/// What is observed of the host without waiting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Host {
     /// Whether the unit of PostgreSQL has processes. A kernel that does not tell leaves the worst to be assumed.
-    pub processes: bool,
+    pub has_processes: bool,
     /// What the server has written in its control file; none if that cannot be read.
-    pub control: Option<Control>,
+    pub control_file: Option<ControlFile>,
     /// Whether the data directory has a `standby.signal`.
     pub standby_signal: bool,
     /// Whether `cluster up` has finished the data directory.
-    pub finished: bool,
-    /// Whether a person has paused this node, and since when.
-    pub paused: Option<Option<String>>,
-    /// Whether what was written here beside another primary is kept for a person to look at.
-    pub kept: bool,
+    pub data_ready: bool,
+    /// A person's wish that nothing be started, promoted or rejoined here.
+    pub paused: Option<Pause>,
+    /// Whether what was written here beside another primary is kept until a person gives it up.
+    pub diverged_data_kept: bool,
     /// Whether a rewind was begun here and not ended.
     pub half_rewound: bool,
 }
@@ -94,38 +99,38 @@ pub struct Host {
 pub enum Input {
     /// Time has passed.
     Tick,
-    /// Another guard says something.
+    /// A message of another guard has come.
     Message(NodeId, Message),
-    /// Another guard was met that did not know this one: it has not understood what it was asked.
-    Met(NodeId),
-    /// A look at PostgreSQL has ended.
-    Looked(Look),
+    /// Another guard was met that did not know this one: it has read nothing of what it was sent.
+    PeerMet(NodeId),
+    /// An observation of PostgreSQL has ended.
+    ServerObserved(ServerObservation),
     /// A job has ended: what was done, or why it was not.
     JobEnded(Job, Result<String, String>),
     /// The address was looked for: whether it was moved here, or why not.
     AddressMoved(Result<bool, String>),
     /// Whether the provider says that this node, asked after at that time, is off.
-    ProviderSaid(NodeId, Millis, Result<bool, String>),
-    /// repmgr's records were looked at.
-    Mended(Result<Mended, String>),
-    /// Something was to be made durable and was not; or could be again.
-    Stored(Result<(), String>),
-    /// What is looked at now and then.
-    Checked {
-        /// Whether the disk takes what must not be forgotten.
-        disk: Result<(), String>,
-        /// Why it takes nothing else.
-        room: Option<String>,
-        /// Whether PostgreSQL runs a program that was replaced since.
-        outdated: bool,
+    ProviderAnswered(NodeId, Millis, Result<bool, String>),
+    /// Replication was checked, and repaired where it had to be.
+    ReplicationRepaired(Result<Replication, String>),
+    /// Something was to be made durable and was not: why.
+    PersistFailed(String),
+    /// The host was checked for what takes a while to find out.
+    HostChecked {
+        /// Whether the disk takes the hard state; why it does not.
+        persist: Result<(), String>,
+        /// Why the disk takes nothing else.
+        no_room: Option<String>,
+        /// Whether PostgreSQL runs programs or libraries that were replaced since.
+        runs_old_program: bool,
     },
 }
 
-/// What looking at repmgr's records has shown.
+/// What checking replication has shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mended {
-    /// They are right, or have been put right.
-    Right,
+pub enum Replication {
+    /// repmgr's records and this node's upstream are right, or have been put right.
+    Sound,
     /// This standby has WAL that the primary's history lacks.
     Diverged,
 }
@@ -133,144 +138,150 @@ pub enum Mended {
 /// What is to be done, in the order in which it comes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Kill PostgreSQL, and say why.
+    /// Kill PostgreSQL, for this reason.
     Fence(&'static str),
-    /// Keep what was written here beside another primary: it must be on disk.
-    KeepData,
-    /// Give that up.
-    GiveUpData,
+    /// Keep what was written here beside another primary: the note of it must be on disk.
+    KeepDivergedData,
+    /// Remove that note: the data may be rewound, or lead.
+    GiveUpDivergedData,
     /// Must be on disk and synced before anything that follows.
-    Persist(Durable),
+    Persist(HardState),
     /// Note for the watch what this node holds, before anything that follows.
-    Hold(Option<Held>),
+    NoteLease(Option<HeldLease>),
     /// Send to a peer; without a message, a greeting.
     Send(NodeId, Option<Message>),
     /// Write into the journal.
-    Note(Entry),
-    /// Look at PostgreSQL.
-    Look,
-    /// Begin a job.
-    Begin(Job),
-    /// Give the job that is under way up.
-    Abort,
-    /// Make the address lead here. Patiently if the API has failed just now.
+    Journal(JournalEntry),
+    /// Observe PostgreSQL.
+    ObserveServer,
+    BeginJob(Job),
+    /// Give up the job that is under way.
+    AbortJob,
+    /// Make the address lead here.
     MoveAddress {
-        /// Whether an answer is waited for longer.
+        /// Whether an answer is waited for longer: the API has failed just now.
         patient: bool,
     },
-    /// The address is another's by now.
-    StopMoving,
+    /// Give up a move of the address that is under way: it is another node's by now.
+    StopMovingAddress,
     /// Ask the provider whether a node is off.
     AskProvider(NodeId),
-    /// Put right what repmgr does not, as a standby of this primary or as it.
-    Mend {
-        /// The primary.
+    /// Put right what repmgr does not: its records, the witness's copy of them, a standby's upstream, unused slots.
+    RepairReplication {
+        /// The primary, this node or another.
         primary: NodeId,
-        /// Whether this standby streams from nowhere, or from the wrong node.
-        astray: bool,
+        /// Whether this standby has streamed from nowhere, or from the wrong node, for too long.
+        wrong_upstream: bool,
     },
-    /// Try whether the disk takes what must not be forgotten.
-    TryDisk,
+    /// Check the host for what takes a while to find out.
+    CheckHost,
 }
 
 /// Another node that takes writes.
 #[derive(Clone, Debug)]
-struct Primary {
+struct OtherPrimary {
     node: NodeId,
-    since: Millis,
-    heard: Millis,
+    /// Since when it has been heard of without a longer silence.
+    heard_since: Millis,
+    last_heard: Millis,
     /// The term with which its claim began; 0 if it did not say.
-    won: Term,
+    claim_term: Term,
 }
 
-/// Something that is done again and again, and not twice at once.
+/// Something that is done again and again, and not twice at the same time.
 #[derive(Clone, Copy, Debug, Default)]
 struct Periodic {
     next: Millis,
-    runs: bool,
+    running: bool,
 }
 
 impl Periodic {
     fn is_due(&self, now: Millis) -> bool {
-        !self.runs && now >= self.next
+        !self.running && now >= self.next
     }
 
     fn begin(&mut self) {
-        self.runs = true;
+        self.running = true;
     }
 
     fn ended(&mut self, next: Millis) {
-        (self.runs, self.next) = (false, next);
+        (self.running, self.next) = (false, next);
     }
 }
 
-/// A guard that starts: what it knows.
-pub struct Start {
-    /// Its configuration.
+/// What a guard knows as it starts.
+pub struct Startup {
     pub config: Config,
-    /// What its disk remembers.
-    pub durable: Durable,
+    /// As its disk has it.
+    pub hard_state: HardState,
     /// What it held when the guard before it ended, within the same boot.
-    pub held: Option<Held>,
-    /// Whether its disk was restored from an older one beneath it: what it remembers may have been overtaken.
-    pub restored: bool,
+    pub held_lease: Option<HeldLease>,
+    /// Whether its disk was restored from an older one beneath it: the hard state may have been overtaken.
+    pub disk_restored: bool,
 }
 
-/// The guard.
+/// The guard: its lease, and everything that it remembers between two moments.
 pub struct Core {
     config: Config,
     lease: Lease,
-    look: Option<Look>,
+    /// What PostgreSQL was last observed to be; none since something has changed.
+    server: Option<ServerObservation>,
     /// What the server that runs has last answered: whether it is a primary.
     answered_primary: Option<bool>,
+    /// When it last answered anything at all.
     answered_at: Option<Millis>,
-    began_as_standby: bool,
-    last_position: Option<Position>,
+    /// Whether it was seen to begin beside a `standby.signal`, and has shown nothing else since.
+    started_as_standby: bool,
+    last_position: Option<WalPosition>,
     had_processes: bool,
-    /// Whether PostgreSQL was looked for at all: a guard that starts has not seen the beginning of what runs.
-    has_seen: bool,
+    /// Whether the host was observed at all: a guard that starts has not seen the beginning of what runs.
+    has_observed_host: bool,
+    /// Whether this is a new cluster's primary that waits for the first lease of all.
     bootstrap: bool,
     job: Option<Job>,
     job_since: Millis,
-    /// Something has changed since: a look that began before this is taken anew.
+    /// Something has changed since: an observation that began before this is taken anew.
     stale_before: Millis,
-    heir: Option<NodeId>,
+    /// The node that is to have the next term, while this one hands over.
+    successor: Option<NodeId>,
     restarting_until: Millis,
     /// Whether PostgreSQL has been seen to end since a restart was announced.
     restart_ended: bool,
     /// Since when a primary shuts down in order.
-    stopping_since: Option<Millis>,
+    shutting_down_since: Option<Millis>,
     /// A hand-over has failed: what was stopped for it is started again here, with the lease that it has.
     returning_until: Millis,
-    /// A hand-over that failed is told until then, well as everything may be.
-    told_until: Millis,
-    promised_until: Millis,
-    unfit_until: Millis,
+    failed_hand_over_shown_until: Millis,
+    start_allowed_until: Millis,
+    backoff_until: Millis,
+    /// Not before this is a start or a rejoin tried again.
     retry_at: Millis,
-    primary: Option<Primary>,
+    other_primary: Option<OtherPrimary>,
     diverged: bool,
-    astray_since: Option<Millis>,
+    wrong_upstream_since: Option<Millis>,
     /// The lease as it is noted for the watch.
-    noted: Option<Held>,
-    looks: Periodic,
+    noted_lease: Option<HeldLease>,
+    observations: Periodic,
     address: Periodic,
-    inquiry: Periodic,
-    mend: Periodic,
-    disk: Periodic,
+    provider_poll: Periodic,
+    repair: Periodic,
+    host_check: Periodic,
     has_address: Option<bool>,
-    /// Why the last attempt to mend came to nothing, so that it is told once.
-    unmended: Option<String>,
-    /// Why the disk does not take what must not be forgotten.
-    disk_trouble: Option<String>,
-    /// Why there is no room beside it: no journal, no rejoin.
-    room_trouble: Option<String>,
-    outdated: bool,
-    heard: BTreeMap<NodeId, Millis>,
+    /// Why the last repair of replication came to nothing, so that it is reported once.
+    repair_trouble: Option<String>,
+    /// Why the disk does not take the hard state.
+    cannot_persist: Option<String>,
+    /// Why the disk takes nothing else: no journal, no rejoin.
+    no_room: Option<String>,
+    runs_old_program: bool,
+    last_heard: BTreeMap<NodeId, Millis>,
     greeted_at: Millis,
+    /// Each voter's last refusal, so that the journal has a new reason once.
     refusals: BTreeMap<NodeId, Refusal>,
     job_trouble: Option<String>,
     address_trouble: Option<String>,
-    last: String,
+    /// What was done last, and why nothing else is: for people.
+    last_action: String,
     why: &'static str,
     effects: Vec<Effect>,
     host: Host,
@@ -282,73 +293,72 @@ impl Core {
     ///
     /// # Errors
     /// When the lease cannot have the length that the configuration gives it.
-    pub fn new(start: Start, host: Host, now: Millis) -> Result<Core, Impossible> {
-        let Start { config, durable, held, restored } = start;
-        let ids: Vec<NodeId> = config.nodes.iter().map(|member| member.id).collect();
-        let timing = Timing::new(config.failover.lease_ms, config.failover.lag_limit, ids.len())?;
-        Ok(Core::with_timing(Start { config, durable, held, restored }, host, timing, now))
+    pub fn new(startup: Startup, host: Host, now: Millis) -> Result<Core, ImpossibleTiming> {
+        let (failover, voters) = (startup.config.failover, startup.config.members.len());
+        let timing = Timing::new(failover.lease_ms, failover.lag_limit_bytes, voters)?;
+        Ok(Core::with_timing(startup, host, timing, now))
     }
 
     /// The same with figures of one's own; a simulation plays with wrong ones.
-    pub fn with_timing(start: Start, host: Host, timing: Timing, now: Millis) -> Core {
-        let Start { config, mut durable, held, restored } = start;
-        if restored {
+    pub fn with_timing(startup: Startup, host: Host, timing: Timing, now: Millis) -> Core {
+        let Startup { config, mut hard_state, held_lease, disk_restored } = startup;
+        if disk_restored {
             // Nobody is known to have been granted anything: it abstains for as long as a new voter would.
-            (durable.holder, durable.released, durable.heir) = (None, false, None);
+            (hard_state.holder, hard_state.released, hard_state.successor) = (None, false, None);
         }
-        let members = Members {
+        let configuration = Configuration {
             generation: config.generation,
-            ids: config.nodes.iter().map(|member| member.id).collect(),
+            members: config.members.iter().map(|member| member.id).collect(),
         };
-        // A memory that is gone is no new cluster: what runs here without a lease is fenced.
-        let bootstrap = durable.is_of_a_new_cluster();
-        let mut lease = Lease::new(config.my_id(), members, timing, durable, now);
-        if let Some(held) = held {
+        // A hard state that is gone is no new cluster: what runs here without a lease is fenced.
+        let bootstrap = hard_state.is_of_a_new_cluster();
+        let mut lease = Lease::new(config.my_id(), configuration, timing, hard_state, now);
+        if let Some(held) = held_lease {
             lease.resume(held.term, held.until, now);
         }
-        let heard = config.peers().map(|peer| (peer.id, now)).collect();
+        let last_heard = config.peers().map(|peer| (peer.id, now)).collect();
         Core {
             lease,
-            look: None,
+            server: None,
             answered_primary: None,
             answered_at: None,
-            began_as_standby: false,
+            started_as_standby: false,
             last_position: None,
             had_processes: false,
-            has_seen: false,
+            has_observed_host: false,
             bootstrap,
             job: None,
             job_since: now,
             stale_before: 0,
-            heir: None,
+            successor: None,
             restarting_until: 0,
             restart_ended: false,
-            stopping_since: None,
+            shutting_down_since: None,
             returning_until: 0,
-            told_until: 0,
-            promised_until: 0,
-            unfit_until: 0,
+            failed_hand_over_shown_until: 0,
+            start_allowed_until: 0,
+            backoff_until: 0,
             retry_at: 0,
-            primary: None,
+            other_primary: None,
             diverged: false,
-            astray_since: None,
-            noted: held,
-            looks: Periodic::default(),
+            wrong_upstream_since: None,
+            noted_lease: held_lease,
+            observations: Periodic::default(),
             address: Periodic::default(),
-            inquiry: Periodic::default(),
-            mend: Periodic::default(),
-            disk: Periodic::default(),
+            provider_poll: Periodic::default(),
+            repair: Periodic::default(),
+            host_check: Periodic::default(),
             has_address: None,
-            unmended: None,
-            disk_trouble: None,
-            room_trouble: None,
-            outdated: false,
-            heard,
+            repair_trouble: None,
+            cannot_persist: None,
+            no_room: None,
+            runs_old_program: false,
+            last_heard,
             greeted_at: now,
             refusals: BTreeMap::new(),
             job_trouble: None,
             address_trouble: None,
-            last: String::new(),
+            last_action: String::new(),
             why: "",
             effects: Vec::new(),
             host,
@@ -357,19 +367,18 @@ impl Core {
         }
     }
 
-    /// The lease.
     pub fn lease(&self) -> &Lease {
         &self.lease
     }
 
-    /// What is being done.
+    /// The job that is under way.
     pub fn job(&self) -> Option<Job> {
         self.job
     }
 
-    /// A peer was heard of at `at`, though it had nothing to say.
+    /// A peer was heard of at `at`, with a greeting alone.
     pub fn hear(&mut self, peer: NodeId, at: Millis) {
-        let heard = self.heard.entry(peer).or_insert(at);
+        let heard = self.last_heard.entry(peer).or_insert(at);
         *heard = at.max(*heard);
     }
 
@@ -380,21 +389,24 @@ impl Core {
         match input {
             Input::Tick => self.tick(now),
             Input::Message(from, message) => self.receive(now, from, message),
-            Input::Met(peer) => {
-                self.heard.insert(peer, now);
+            Input::PeerMet(peer) => {
+                self.last_heard.insert(peer, now);
                 self.effects.push(Effect::Send(peer, None));
-                let output = self.lease.met(now);
-                self.put(now, output);
+                let output = self.lease.peer_met(now);
+                self.carry_out(now, output);
             }
-            Input::Looked(look) => self.looked(now, look),
+            Input::ServerObserved(server) => self.server_observed(now, server),
             Input::JobEnded(job, result) => self.job_ended(now, job, result),
             Input::AddressMoved(result) => self.address_moved(now, result),
-            Input::ProviderSaid(node, asked_at, answer) => self.provider_said(now, (node, asked_at), answer),
-            Input::Mended(result) => self.mended(now, result),
-            Input::Stored(result) => self.stored(now, result),
-            Input::Checked { disk, room, outdated } => {
-                (self.disk.runs, self.room_trouble, self.outdated) = (false, room, outdated);
-                self.stored(now, disk);
+            Input::ProviderAnswered(node, asked_at, answer) => {
+                self.provider_answered(now, (node, asked_at), answer)
+            }
+            Input::ReplicationRepaired(result) => self.replication_repaired(now, result),
+            Input::PersistFailed(why) => self.persist_checked(now, Err(why)),
+            Input::HostChecked { persist, no_room, runs_old_program } => {
+                (self.host_check.running, self.no_room, self.runs_old_program) =
+                    (false, no_room, runs_old_program);
+                self.persist_checked(now, persist);
             }
         }
         let mut effects = std::mem::take(&mut self.effects);
@@ -405,110 +417,120 @@ impl Core {
     }
 
     fn tick(&mut self, now: Millis) {
-        let seen = self.see(now);
-        let local = Local { heir: self.heir, ..seen.local() };
-        self.miss_primary(now);
-        let output = self.lease.tick(now, local);
-        if output.events.iter().any(|event| matches!(event, Event::Released { .. })) {
-            self.heir = None;
+        let observed = self.observe(now);
+        let node_state = NodeState { successor: self.successor, ..observed.node_state() };
+        self.notice_silent_primary(now);
+        let output = self.lease.tick(now, node_state);
+        if output.events.iter().any(|event| matches!(event, LeaseEvent::Released { .. })) {
+            self.successor = None;
         }
-        self.put(now, output);
-        let seen = self.see(now);
-        self.act(&seen);
-        self.look_again(now);
-        self.keep_address(now, &seen);
-        self.inquire(now);
-        self.look_at_records(now, &seen);
-        self.try_disk(now);
+        self.carry_out(now, output);
+        let observed = self.observe(now);
+        self.act(&observed);
+        self.observe_again(now);
+        self.keep_address(now, &observed);
+        self.ask_provider(now);
+        self.repair_replication(now, &observed);
+        self.check_host(now);
         self.greet(now);
     }
 
     fn receive(&mut self, now: Millis, from: NodeId, message: Message) {
-        self.heard.insert(from, now);
+        self.last_heard.insert(from, now);
         // Whoever is refused raises its term, and proves nothing by that: what a majority has granted to it counts.
-        if let Message::Ask { writable: true, term, won, confirmed, forced, .. } = &message
-            && (confirmed.filter(|_| !forced).unwrap_or(*term) >= self.lease.durable().term
+        if let Message::RequestLease { writable: true, term, claim_term, confirmed_term, forced, .. } =
+            &message
+            && (confirmed_term.filter(|_| !forced).unwrap_or(*term) >= self.lease.hard_state().term
                 || self.lease.is_forced())
         {
             self.bootstrap = false;
-            let before = self.primary.take();
-            let before = before.filter(|it| it.node == from && now <= it.heard + PRIMARY_SILENT_AFTER);
-            self.primary =
-                Some(Primary { node: from, since: before.map_or(now, |it| it.since), heard: now, won: *won });
+            let before = self.other_primary.take();
+            let before = before.filter(|it| it.node == from && now <= it.last_heard + PRIMARY_SILENT_AFTER);
+            self.other_primary = Some(OtherPrimary {
+                node: from,
+                heard_since: before.map_or(now, |it| it.heard_since),
+                last_heard: now,
+                claim_term: *claim_term,
+            });
         }
-        let before = self.lease.durable().term;
-        let release = matches!(message, Message::Release { .. });
+        let before = self.lease.hard_state().term;
+        let is_release = matches!(message, Message::Release { .. });
         let output = self.lease.receive(now, from, message);
-        if release && output.persist.is_some() {
+        if is_release && output.persist.is_some() {
             // What streamed from there streams no more, and may be the next.
             self.stale_before = now;
-            self.looks.next = now;
+            self.observations.next = now;
         }
-        // An answer may have made this node grant to itself, which is told as a question.
-        let granted = Some(self.lease.durable())
+        // A reply may have made this node grant to itself, which is reported as a request.
+        let granted = Some(self.lease.hard_state())
             .filter(|it| it.term > before && it.holder == Some(from))
             .map(|it| it.term);
-        let won =
-            output.events.iter().any(|event| matches!(event, Event::Won { .. } | Event::Superseded { .. }));
-        // Before the answer leaves, so that no promotion is older than the grants that it stands on.
+        let changed_hands = output
+            .events
+            .iter()
+            .any(|event| matches!(event, LeaseEvent::Won { .. } | LeaseEvent::Superseded { .. }));
+        // Before the reply leaves, so that no promotion is older than the grants that it stands on.
         if let Some(term) = granted {
             let text = format!("grants term {term} to {}", self.name(from));
-            self.note(Happened::Granted { term, to: Some(self.name(from).to_owned()) }, text);
+            self.journal(Event::Granted { term, to: Some(self.name(from).to_owned()) }, text);
         }
-        self.put(now, output);
-        if won {
-            let seen = self.see(now);
-            self.act(&seen);
-            self.keep_address(now, &seen);
+        self.carry_out(now, output);
+        if changed_hands {
+            let observed = self.observe(now);
+            self.act(&observed);
+            self.keep_address(now, &observed);
         }
-        self.look_again(now);
+        self.observe_again(now);
     }
 
-    /// Makes durable, notes, sends and tells, in this order.
-    fn put(&mut self, now: Millis, output: Output) {
-        if output.events.iter().any(|event| matches!(event, Event::Yielded { .. })) {
+    /// Persists, notes, sends and reports, in this order.
+    fn carry_out(&mut self, now: Millis, output: Output) {
+        if output.events.iter().any(|event| matches!(event, LeaseEvent::Yielded { .. })) {
             // What was written here is nowhere else, and rewinding would lose it. Before the term that says so is gone.
-            self.keep_data();
+            self.keep_diverged_data();
         }
-        if let Some(durable) = output.persist {
-            self.effects.push(Effect::Persist(durable));
+        if let Some(hard_state) = output.persist {
+            self.effects.push(Effect::Persist(hard_state));
         }
-        let held = match (self.lease.term(), self.lease.until()) {
-            (Some(term), Some(until)) => Some(Held { term, until }),
+        let held = match (self.lease.held_term(), self.lease.until()) {
+            (Some(term), Some(until)) => Some(HeldLease { term, until }),
             // Run out, and not yet seen to have ended: the old note stands, unless it would run for longer.
-            (Some(term), None) if self.noted.is_some_and(|held| held.until > now) => {
-                Some(Held { term, until: now })
+            (Some(term), None) if self.noted_lease.is_some_and(|held| held.until > now) => {
+                Some(HeldLease { term, until: now })
             }
-            (Some(_), None) => self.noted,
+            (Some(_), None) => self.noted_lease,
             (None, _) => None,
         };
-        if held != self.noted {
-            self.effects.push(Effect::Hold(held));
-            self.noted = held;
+        if held != self.noted_lease {
+            self.effects.push(Effect::NoteLease(held));
+            self.noted_lease = held;
         }
         self.effects.extend(output.send.into_iter().map(|(to, message)| Effect::Send(to, Some(message))));
         for event in output.events {
-            self.happened(now, event);
+            self.lease_event(now, event);
         }
     }
 
-    fn keep_data(&mut self) {
-        self.host.kept = true;
-        self.effects.push(Effect::KeepData);
+    fn keep_diverged_data(&mut self) {
+        self.host.diverged_data_kept = true;
+        self.effects.push(Effect::KeepDivergedData);
     }
 
     fn member(&self, id: NodeId) -> Option<&Member> {
-        self.config.nodes.iter().find(|member| member.id == id)
+        self.config.members.iter().find(|member| member.id == id)
     }
 
     fn name(&self, id: NodeId) -> &str {
         self.member(id).map_or("?", |member| member.name.as_str())
     }
 
-    fn begin(&mut self, now: Millis, job: Job, why: &str) {
-        self.note(Happened::Begun { job: Some(job.kind()) }, format!("starting the {}: {why}", job.kind()));
+    fn begin_job(&mut self, now: Millis, job: Job, why: &str) {
+        self.journal(
+            Event::JobBegun { job: Some(job.kind()) },
+            format!("starting the {}: {why}", job.kind()),
+        );
         (self.job, self.job_since) = (Some(job), now);
-        self.effects.push(Effect::Begin(job));
+        self.effects.push(Effect::BeginJob(job));
     }
 
     fn is_witness(&self) -> bool {

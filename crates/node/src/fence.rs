@@ -11,23 +11,26 @@ use anyhow::{Context as _, Result, bail};
 use cluster_contract::Millis;
 use cluster_contract::config::Config;
 use cluster_contract::journal::Event;
+use cluster_contract::timing::{FENCE_LIMIT, FENCE_MARGIN, GRANT_MARGIN};
 use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::process::setpriority_process;
 
-use super::{clock, memory, processes};
+use super::{clock, processes, store};
 use crate::journal;
 
-/// How often the watch looks.
-const LOOK: Duration = Duration::from_millis(250);
-/// The guard fences first, and tells why.
-const GRACE: Millis = 400;
+/// How often the watch compares the lease with the clock.
+pub const WATCH_INTERVAL: Millis = 250;
+/// For how long after the end of a lease the watch leaves the fence to the guard, which knows the reason.
+pub const WATCH_GRACE: Millis = 400;
+// Where the guard does not act, the watch has fenced before a voter is free.
+const _: () = assert!(WATCH_GRACE + WATCH_INTERVAL + FENCE_LIMIT < FENCE_MARGIN + GRANT_MARGIN);
 
 /// Fences if this node's lease has run out. Returns how many processes were killed.
 ///
 /// # Errors
 /// When they do not go.
 pub fn if_lease_expired(config: &Config, grace: Millis) -> Result<usize> {
-    match memory::held() {
+    match store::held_lease() {
         Ok(Some(held)) if clock::now() < held.until.saturating_add(grace) => Ok(0),
         // No lease is noted: this node has let go of it, or never had one.
         Ok(None) => Ok(0),
@@ -39,26 +42,26 @@ pub fn if_lease_expired(config: &Config, grace: Millis) -> Result<usize> {
 
 /// The unit of the watch. The guard makes it: what `cluster up` installs knows nothing of it.
 const UNIT: &str = "cluster-watch.service";
-/// How often the guard looks whether the watch is there.
-const KEEP: Duration = Duration::from_secs(15);
+/// How often the guard checks that the watch runs.
+const WATCH_CHECK_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Starts the watch, anew so that it is of this program, and keeps it for as long as the guard runs.
 pub async fn keep_watch() {
     // There may be none.
     let _ = systemd("systemctl", &["stop", UNIT]).await;
-    let mut told = false;
+    let mut reported = false;
     loop {
         if systemd("systemctl", &["is-active", UNIT]).await.is_err() {
             match start_watch().await {
-                Ok(()) => told = false,
-                Err(error) if !told => {
-                    told = true;
+                Ok(()) => reported = false,
+                Err(error) if !reported => {
+                    reported = true;
                     journal::note(Event::Trouble, &format!("the guard's watch is not running: {error:#}"));
                 }
                 Err(_) => {}
             }
         }
-        tokio::time::sleep(KEEP).await;
+        tokio::time::sleep(WATCH_CHECK_INTERVAL).await;
     }
 }
 
@@ -73,7 +76,9 @@ async fn start_watch() -> Result<()> {
 async fn systemd(program: &str, words: &[&str]) -> Result<()> {
     let mut command = tokio::process::Command::new(program);
     command.args(words).stdin(Stdio::null()).kill_on_drop(true);
-    let output = tokio::time::timeout(KEEP, command.output()).await.context("systemd does not answer")??;
+    let output = tokio::time::timeout(WATCH_CHECK_INTERVAL, command.output())
+        .await
+        .context("systemd does not answer")??;
     if !output.status.success() {
         bail!("{program}: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
@@ -99,10 +104,10 @@ pub fn watch(config: &Config) -> ! {
     if let Err(error) = setpriority_process(None, -10) {
         journal::warn(&format!("the watch could not raise its priority: {error}"));
     }
-    let mut told = false;
+    let mut reported = false;
     loop {
-        match if_lease_expired(config, GRACE) {
-            Ok(0) => told = false,
+        match if_lease_expired(config, WATCH_GRACE) {
+            Ok(0) => reported = false,
             Ok(count) => {
                 journal::note(
                     Event::Fenced,
@@ -111,12 +116,12 @@ pub fn watch(config: &Config) -> ! {
                     ),
                 );
             }
-            Err(error) if !told => {
-                told = true;
+            Err(error) if !reported => {
+                reported = true;
                 journal::note(Event::FenceFailed, &format!("{error:#}"));
             }
             Err(_) => {}
         }
-        std::thread::sleep(LOOK);
+        std::thread::sleep(Duration::from_millis(WATCH_INTERVAL));
     }
 }

@@ -22,14 +22,14 @@ use cluster_contract::request::{Code, Request, Verdict};
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 
-use super::core::{Core, Input, Start};
+use super::core::{Core, Input, Startup};
 use super::socket;
 use super::wire::{Opened, Wire};
-use super::{clock, fence, memory};
+use super::{clock, fence, store};
 use crate::journal;
 pub use start_check::start_check;
 
-/// How often the guard looks at what costs nothing.
+/// How often the guard observes what costs nothing to observe.
 const TICK: Duration = Duration::from_millis(200);
 
 struct Guard {
@@ -38,12 +38,12 @@ struct Guard {
     wire: Wire,
     udp: UdpSocket,
     addresses: BTreeMap<NodeId, SocketAddr>,
-    /// Where work beside the loop brings what it comes to.
+    /// Where tasks beside the loop send what they come to.
     inputs: mpsc::Sender<Input>,
     /// The job that is under way.
-    working: Option<tokio::task::AbortHandle>,
+    job_task: Option<tokio::task::AbortHandle>,
     /// The move of the address that is under way.
-    moving: Option<tokio::task::AbortHandle>,
+    address_task: Option<tokio::task::AbortHandle>,
 }
 
 /// Runs until it is stopped.
@@ -53,8 +53,8 @@ struct Guard {
 pub async fn run(config: Config) -> Result<()> {
     std::fs::create_dir_all("/run/cluster")?;
     let listener = socket::listen(Path::new(paths::SOCKET))?;
-    let (asked, mut questions) = mpsc::channel(16);
-    tokio::spawn(socket::serve(listener, asked));
+    let (sender, mut requests) = mpsc::channel(16);
+    tokio::spawn(socket::serve(listener, sender));
     if let Err(error) = fence::stay_in_memory() {
         journal::warn(&format!("the guard could not be locked into memory: {error}"));
     }
@@ -63,8 +63,8 @@ pub async fn run(config: Config) -> Result<()> {
     tokio::spawn(fence::keep_watch());
     notify(&[sd_notify::NotifyState::Ready]);
     journal::note(Event::Started, &format!("the guard of {} has started", guard.config.node));
-    if let Some(term) = guard.core.lease().term() {
-        journal::note(Event::Holds { term }, &format!("still holds the lease, term {term}"));
+    if let Some(term) = guard.core.lease().held_term() {
+        journal::note(Event::LeaseResumed { term }, &format!("still holds the lease, term {term}"));
     }
 
     let mut tick = tokio::time::interval(TICK);
@@ -75,23 +75,23 @@ pub async fn run(config: Config) -> Result<()> {
             biased;
             _ = tick.tick() => {
                 notify(&[sd_notify::NotifyState::Watchdog]);
-                guard.take(Input::Tick).await;
+                guard.handle(Input::Tick).await;
             }
-            Some(input) = results.recv() => guard.take(input).await,
+            Some(input) = results.recv() => guard.handle(input).await,
             received = guard.udp.recv_from(&mut buffer) => {
                 // An error here is an old packet's: "port unreachable" of a peer that is down.
                 if let Ok((length, from)) = received {
                     match guard.wire.open(&buffer[..length], from, clock::now()) {
-                        Opened::Nothing => guard.hear(),
-                        Opened::Greet(peer) => guard.take(Input::Met(peer)).await,
-                        Opened::Message(from, message) => guard.take(Input::Message(from, message)).await,
+                        Opened::Nothing => guard.note_heard(),
+                        Opened::Greet(peer) => guard.handle(Input::PeerMet(peer)).await,
+                        Opened::Message(from, message) => guard.handle(Input::Message(from, message)).await,
                     }
                 }
             }
-            Some(asked) = questions.recv() => {
-                let answer = guard.answer(&asked.request).await;
+            Some(pending) = requests.recv() => {
+                let answer = guard.answer(&pending.request).await;
                 // Who asked may have gone.
-                let _ = asked.reply.send(answer);
+                let _ = pending.reply.send(answer);
             }
         }
     }
@@ -111,31 +111,31 @@ impl Guard {
         let udp = UdpSocket::bind((me.host, paths::GUARD_PORT))
             .await
             .context("cannot listen for the other guards")?;
-        let restored = memory::is_restored()?;
-        if let Err(error) = memory::prepare() {
+        let disk_restored = store::is_restored()?;
+        if let Err(error) = store::prepare() {
             journal::note(Event::Trouble, &error.to_string());
         }
-        let (durable, held) = (memory::durable()?, memory::held()?);
-        let start = Start { config: config.clone(), durable, held, restored };
-        let core = Core::new(start, host::view(&config), clock::now())?;
-        Ok(Guard { config, core, wire, udp, addresses, inputs, working: None, moving: None })
+        let (hard_state, held_lease) = (store::hard_state()?, store::held_lease()?);
+        let startup = Startup { config: config.clone(), hard_state, held_lease, disk_restored };
+        let core = Core::new(startup, host::observe(&config), clock::now())?;
+        Ok(Guard { config, core, wire, udp, addresses, inputs, job_task: None, address_task: None })
     }
 
     /// Hands the core what has happened, and carries out what comes of it.
-    async fn take(&mut self, input: Input) {
-        let host = host::view(&self.config);
+    async fn handle(&mut self, input: Input) {
+        let host = host::observe(&self.config);
         let effects = self.core.handle(clock::now(), &host, input);
         let Err(error) = self.carry_out(effects).await else { return };
-        // What depended on it was not done. The core goes on without a voice, until the disk takes something again.
-        let host = host::view(&self.config);
-        let effects = self.core.handle(clock::now(), &host, Input::Stored(Err(format!("{error:#}"))));
+        // What depended on it was not done. The core goes on without a vote, until the disk takes something again.
+        let host = host::observe(&self.config);
+        let effects = self.core.handle(clock::now(), &host, Input::PersistFailed(format!("{error:#}")));
         if let Err(error) = self.carry_out(effects).await {
             journal::warn(&format!("{error:#}"));
         }
     }
 
-    /// Whom something fresh was heard of, if it was a greeting alone.
-    fn hear(&mut self) {
+    /// Tells the core which peers have been heard of, if by a greeting alone.
+    fn note_heard(&mut self) {
         for peer in self.addresses.keys() {
             if let Some(at) = self.wire.heard(*peer) {
                 self.core.hear(*peer, at);
@@ -151,14 +151,14 @@ impl Guard {
     }
 
     async fn verdict(&mut self, request: &Request) -> Verdict {
-        let (host, now) = (host::view(&self.config), clock::now());
+        let (host, now) = (host::observe(&self.config), clock::now());
         let first_start = start_check::is_first_start();
         let (verdict, effects) = self.core.request(now, &host, request, first_start);
         let uses_it = self.core.uses_first_start(request, &verdict, now);
         if let Err(error) = self.carry_out(effects).await {
             // What could not be made durable was not done.
             let why = format!("{error:#}");
-            self.take(Input::Stored(Err(why.clone()))).await;
+            self.handle(Input::PersistFailed(why.clone())).await;
             return Verdict::no(Code::Unknown, why);
         }
         if uses_it && !start_check::use_first_start() {

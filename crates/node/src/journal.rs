@@ -40,7 +40,7 @@ pub fn note_since(event: Event, text: &str, ago: Option<Millis>) {
 pub fn tells_of_lost(wal: &str) -> bool {
     let is_it = |line: &str| {
         let line = serde_json::from_str::<Line>(line).ok();
-        line.is_some_and(|line| matches!(line.event, Event::Lost { lost } if lost.wal == wal))
+        line.is_some_and(|line| matches!(line.event, Event::TransactionsLost { lost } if lost.wal == wal))
     };
     let journals = [JOURNAL.to_owned(), format!("{JOURNAL}.1")];
     journals.iter().any(|path| fs::read_to_string(path).is_ok_and(|text| text.lines().any(is_it)))

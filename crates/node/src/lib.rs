@@ -1,11 +1,12 @@
 //! What runs on a node: the guard, the promote hook and the start check.
 //!
-//! What is decided is decided by pure functions (`lease`, `decision`) on what was seen (`view`, `postgres`); the rest is
-//! the thin loop around them.
+//! What is decided is decided by pure functions (`lease`, `decision`) on what was observed (`postgres`, `processes`,
+//! `control_file`); the rest is the thin loop around them.
 
 pub mod address;
 pub mod clock;
-pub mod control;
+pub mod config;
+pub mod control_file;
 pub mod core;
 pub mod decision;
 pub mod fence;
@@ -14,14 +15,14 @@ pub mod guard;
 pub mod journal;
 pub mod lease;
 pub mod marker;
-pub mod memory;
 pub mod packages;
 mod plain;
 pub mod postgres;
 pub mod processes;
 pub mod promote;
 mod provider;
+mod psql;
 mod slots;
 pub mod socket;
-pub mod view;
+pub mod store;
 pub mod wire;

@@ -5,12 +5,12 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use cluster_contract::journal::Lost;
-use cluster_contract::marker::Stage;
+use cluster_contract::journal::LostTransactions;
+use cluster_contract::marker::DataStage;
 use cluster_contract::paths;
 use cluster_contract::request::{Changed, Request, Verdict};
 use cluster_contract::status::Status;
-use cluster_node::{fence, file, guard, marker, memory, promote, socket, view};
+use cluster_node::{config, fence, file, guard, marker, promote, socket, store};
 
 /// The node program of a PostgreSQL cluster, installed by `cluster up`
 #[derive(Parser)]
@@ -101,7 +101,7 @@ enum Command {
         system_identifier: Option<String>,
         /// How far it has come
         #[arg(value_parser = stage)]
-        stage: Stage,
+        stage: DataStage,
     },
     /// Print the recorded stage of the data directory; called by `cluster up`
     #[command(hide = true)]
@@ -152,9 +152,9 @@ fn say(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
-fn stage(word: &str) -> Result<Stage, String> {
-    let words = Stage::ALL.map(Stage::word);
-    Stage::ALL
+fn stage(word: &str) -> Result<DataStage, String> {
+    let words = DataStage::ALL.map(DataStage::word);
+    DataStage::ALL
         .into_iter()
         .find(|stage| stage.word() == word)
         .ok_or_else(|| format!("use one of {}", words.join(", ")))
@@ -173,11 +173,11 @@ async fn run(command: Command, json: bool) -> anyhow::Result<ExitCode> {
         _ => say(words[usize::from(!changed)]),
     };
     match command {
-        Command::Guard => guard::run(view::config()?).await?,
-        Command::Promote => promote::promote(&view::config()?).await?,
-        Command::Watch => fence::watch(&view::config()?),
+        Command::Guard => guard::run(config::read()?).await?,
+        Command::Promote => promote::promote(&config::read()?).await?,
+        Command::Watch => fence::watch(&config::read()?),
         Command::Fence { .. } => {
-            let killed = fence::if_lease_expired(&view::config()?, 0)?;
+            let killed = fence::if_lease_expired(&config::read()?, 0)?;
             if killed > 0 {
                 say(&format!("the lease has expired: killed {killed} PostgreSQL processes"));
             }
@@ -185,13 +185,13 @@ async fn run(command: Command, json: bool) -> anyhow::Result<ExitCode> {
         Command::MayPromote { .. } => {
             return Ok(verdict(socket::verdict_in_time(&Request::MayPromote).await?));
         }
-        Command::StartCheck => return Ok(verdict(guard::start_check(&view::config()?).await)),
+        Command::StartCheck => return Ok(verdict(guard::start_check(&config::read()?).await)),
         Command::Restart => return Ok(verdict(socket::verdict(&Request::Restart).await?)),
         Command::HandOver { to } => return Ok(verdict(socket::verdict(&Request::HandOver { to }).await?)),
-        Command::Take => return Ok(verdict(socket::verdict(&Request::Take).await?)),
+        Command::Take => return Ok(verdict(socket::verdict(&Request::TakeByForce).await?)),
         Command::Rejoin { clone } => return Ok(verdict(socket::verdict(&Request::Rejoin { clone }).await?)),
-        Command::Pause => changed(memory::pause()?, ["paused", "already paused"]),
-        Command::Resume => changed(memory::resume()?, ["resumed", "not paused"]),
+        Command::Pause => changed(store::pause()?, ["paused", "already paused"]),
+        Command::Resume => changed(store::resume()?, ["resumed", "not paused"]),
         Command::Event { node, event, success, at, details } => {
             let line = serde_json::json!({
                 "node": node, "event": event, "success": success == "1", "at": at, "details": details,
@@ -215,17 +215,20 @@ async fn run(command: Command, json: bool) -> anyhow::Result<ExitCode> {
             if let (Some(transactions), Some(wal)) = (transactions, wal) {
                 file::write(
                     path,
-                    &Lost { timeline, from, to, transactions, wal, node: String::new() },
+                    &LostTransactions { timeline, from, to, transactions, wal, node: String::new() },
                     true,
                 )?;
                 return Ok(ExitCode::SUCCESS);
             }
             // What is there and cannot be read is as good as nothing.
-            let told = file::read::<Lost>(path).ok().flatten().filter(|lost| Path::new(&lost.wal).is_dir());
+            let told = file::read::<LostTransactions>(path)
+                .ok()
+                .flatten()
+                .filter(|lost| Path::new(&lost.wal).is_dir());
             let same = told.is_some_and(|it| (it.timeline, it.from, it.to) == (timeline, from, to));
             return Ok(if same { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
-        Command::NewCluster => memory::begin()?,
+        Command::NewCluster => store::initialize()?,
         Command::Status => {
             let answer = socket::ask(&Request::Status).await?;
             if json {

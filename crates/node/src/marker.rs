@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use cluster_contract::marker::{Marker, Stage};
+use cluster_contract::marker::{DataStage, Marker};
 use cluster_contract::paths;
 
 use crate::file;
@@ -20,7 +20,7 @@ pub fn read() -> Result<Option<Marker>> {
 ///
 /// # Errors
 /// When that cannot be made to last.
-pub fn write(cluster: &str, stage: Stage, system_identifier: Option<String>) -> Result<()> {
+pub fn write(cluster: &str, stage: DataStage, system_identifier: Option<String>) -> Result<()> {
     let marker = Marker { cluster: cluster.to_owned(), stage, system_identifier };
     file::write(Path::new(paths::MARKER), &marker, true).context("the data directory was left as it is")
 }

@@ -49,12 +49,12 @@ pub async fn wait(config: &Config, limit: Duration) {
                 "{package} is still being changed after {} s; not waiting any longer",
                 limit.as_secs()
             );
-            journal::note(Event::Waited, &text);
+            journal::note(Event::PackageWaitGivenUp, &text);
             return;
         }
         if !told {
             journal::note(
-                Event::Waits,
+                Event::PackageWait,
                 &format!(
                     "waiting for the change of package {package} to finish, {} s at most",
                     limit.as_secs()

@@ -7,11 +7,15 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use cluster_contract::Millis;
 use cluster_contract::config::Config;
+use cluster_contract::timing::FENCE_LIMIT;
 use rustix::process::{Pid, Signal, kill_process};
 
-/// How long the kernel is given to clear killed processes away. [`cluster_contract::timing`] counts on it.
-const PATIENCE: Duration = Duration::from_millis(1_400);
+/// How long the kernel is given to clear killed processes away.
+const KILL_LIMIT: Millis = 1_400;
+// The figures of the lease count on it.
+const _: () = assert!(KILL_LIMIT < FENCE_LIMIT);
 /// Where control groups are: version 2, or systemd's own hierarchy of version 1, alone or beside a version 2.
 const ROOTS: [&str; 3] = ["/sys/fs/cgroup", "/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified"];
 
@@ -30,12 +34,12 @@ fn groups(config: &Config) -> impl Iterator<Item = PathBuf> {
 /// When the kernel does not tell.
 pub fn list(config: &Config) -> Result<Vec<Pid>> {
     let unit = of_unit(config)?;
-    if unit.is_empty() { outside(config) } else { Ok(unit) }
+    if unit.is_empty() { unmanaged(config) } else { Ok(unit) }
 }
 
 /// Servers on this node's data directory, whoever started them: they stand in it. What initialises, recovers or rewinds
 /// the data takes no connections, and is none.
-fn outside(config: &Config) -> Result<Vec<Pid>> {
+fn unmanaged(config: &Config) -> Result<Vec<Pid>> {
     let (program, data) = (config.bin("postgres"), PathBuf::from(config.data_directory()));
     let entries = std::fs::read_dir("/proc").context("cannot read /proc")?;
     let numbers = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
@@ -47,13 +51,13 @@ fn outside(config: &Config) -> Result<Vec<Pid>> {
             return Some(false);
         }
         let words = std::fs::read(place.join("cmdline")).ok()?;
-        Some(!words.split(|byte| *byte == 0).any(|word| ALONE.contains(&word)))
+        Some(!words.split(|byte| *byte == 0).any(|word| NOT_SERVING.contains(&word)))
     };
     Ok(numbers.filter(|pid| serves(pid) == Some(true)).filter_map(Pid::from_raw).collect())
 }
 
 /// What the server program is called with when it is to do something else than serve.
-const ALONE: [&[u8]; 4] = [b"--single", b"--boot", b"--check", b"--describe-config"];
+const NOT_SERVING: [&[u8]; 4] = [b"--single", b"--boot", b"--check", b"--describe-config"];
 
 fn of_unit(config: &Config) -> Result<Vec<Pid>> {
     let mut processes = Vec::new();
@@ -96,23 +100,23 @@ pub fn activity(config: &Config) -> Result<u64> {
 ///
 /// # Errors
 /// When the kernel does not tell.
-pub fn outdated(config: &Config) -> Result<bool> {
+pub fn runs_old_program(config: &Config) -> Result<bool> {
     let processes = list(config)?;
     Ok(processes.iter().any(|pid| {
         // One that has ended meanwhile has none.
         let maps = std::fs::read_to_string(format!("/proc/{}/maps", pid.as_raw_nonzero()));
-        maps.is_ok_and(|maps| maps.lines().any(|line| replaced(line, config.version)))
+        maps.is_ok_and(|maps| maps.lines().any(|line| is_replaced(line, config.version)))
     }))
 }
 
-fn replaced(map: &str, version: u32) -> bool {
+fn is_replaced(map: &str, version: u32) -> bool {
     map.ends_with(" (deleted)") && map.contains(&format!(" /usr/lib/postgresql/{version}/"))
 }
 
 /// Kills them all, and returns when none is left. New ones may appear while it goes on: they are killed too.
 ///
 /// # Errors
-/// When some are left after [`PATIENCE`]: they have been killed, and hang in the kernel.
+/// When some are left after [`KILL_LIMIT`]: they have been killed, and hang in the kernel.
 pub fn kill(config: &Config) -> Result<usize> {
     let begun = Instant::now();
     // Counted before: the kernel may have ended them all by the first look.
@@ -127,7 +131,7 @@ pub fn kill(config: &Config) -> Result<usize> {
             return Ok(killed);
         }
         killed = killed.max(left.len());
-        if begun.elapsed() > PATIENCE {
+        if begun.elapsed() > Duration::from_millis(KILL_LIMIT) {
             bail!("{} processes of {} survived SIGKILL", left.len(), config.unit());
         }
         for process in left {
@@ -140,15 +144,15 @@ pub fn kill(config: &Config) -> Result<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::replaced;
+    use super::is_replaced;
 
     #[test]
     fn only_programs_and_libraries_of_this_version_are_outdated() {
         let map = |rest: &str| format!("55d0c0a00000-55d0c0ac0000 r--p 00000000 08:01 131 {rest}");
-        assert!(replaced(&map("                   /usr/lib/postgresql/15/bin/postgres (deleted)"), 15));
-        assert!(replaced(&map("                   /usr/lib/postgresql/15/lib/repmgr.so (deleted)"), 15));
-        assert!(!replaced(&map("                   /usr/lib/postgresql/15/bin/postgres"), 15));
-        assert!(!replaced(&map("                   /usr/lib/postgresql/14/bin/postgres (deleted)"), 15));
-        assert!(!replaced(&map("                   /dev/zero (deleted)"), 15));
+        assert!(is_replaced(&map("                   /usr/lib/postgresql/15/bin/postgres (deleted)"), 15));
+        assert!(is_replaced(&map("                   /usr/lib/postgresql/15/lib/repmgr.so (deleted)"), 15));
+        assert!(!is_replaced(&map("                   /usr/lib/postgresql/15/bin/postgres"), 15));
+        assert!(!is_replaced(&map("                   /usr/lib/postgresql/14/bin/postgres (deleted)"), 15));
+        assert!(!is_replaced(&map("                   /dev/zero (deleted)"), 15));
     }
 }

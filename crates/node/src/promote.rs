@@ -6,12 +6,12 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use cluster_contract::config::Config;
 use cluster_contract::request::Request;
+use cluster_contract::status::Server;
 
-use super::socket;
-use super::view::{self, Local};
+use super::{postgres, socket};
 
 /// How long repmgrd may be kept waiting: its own bookkeeping stands still meanwhile.
-const PATIENCE: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(10);
 
 /// Succeeds when PostgreSQL takes writes.
 ///
@@ -20,15 +20,15 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub async fn promote(config: &Config) -> Result<()> {
     let begun = tokio::time::Instant::now();
     loop {
-        if view::local(config).await == Local::Primary {
+        if postgres::role(config).await == Server::Primary {
             return Ok(());
         }
         let verdict = socket::verdict(&Request::MayPromote).await?;
         if !verdict.allowed {
             bail!("refused: {}", verdict.why);
         }
-        if begun.elapsed() > PATIENCE {
-            bail!("the guard did not promote within {} s", PATIENCE.as_secs());
+        if begun.elapsed() > LIMIT {
+            bail!("the guard did not promote within {} s", LIMIT.as_secs());
         }
         tokio::time::sleep(Duration::from_millis(300)).await;
     }

@@ -10,7 +10,7 @@ use cluster_contract::paths;
 use secrecy::SecretString;
 
 /// An answer that takes longer is hardly worth having: the lease of a silent node ends by itself.
-const PATIENCE: Duration = Duration::from_secs(4);
+const ANSWER_LIMIT: Duration = Duration::from_secs(4);
 
 /// A client for the API that moves the address.
 ///
@@ -31,6 +31,6 @@ pub(super) async fn is_off(config: &Config, member: &Member) -> Result<bool> {
         return Ok(false);
     };
     let client = client(floating_ip)?;
-    let off = tokio::time::timeout(PATIENCE, client.droplet_is_off(droplet, member.host)).await;
+    let off = tokio::time::timeout(ANSWER_LIMIT, client.droplet_is_off(droplet, member.host)).await;
     Ok(off.context("the API does not answer in time")??)
 }

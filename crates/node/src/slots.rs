@@ -37,7 +37,7 @@ pub(super) struct Version<T> {
     pub(super) value: T,
 }
 
-/// The file.
+/// A file with two slots.
 pub(super) struct Slots {
     path: PathBuf,
     /// Whether it must survive a power cut.

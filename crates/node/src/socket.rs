@@ -14,14 +14,14 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
-/// How long whoever connects may take to ask, and to read the answer.
-const MANNERS: Duration = Duration::from_millis(500);
-/// How long the loop may take to answer; nobody waits longer ([`ask`]).
-const ANSWER: Duration = Duration::from_secs(2);
+/// How long a client may take to send its request, and to read the answer.
+const CLIENT_LIMIT: Duration = Duration::from_millis(500);
+/// How long the guard's loop may take to answer. No client waits longer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 /// How many may be connected at once, of root's and of all others each.
 const CONNECTIONS: usize = 128;
 /// How long [`verdict_in_time`] asks again: a guard that is started anew is there by then.
-const PATIENCE: Duration = Duration::from_secs(5);
+const RETRY_FOR: Duration = Duration::from_secs(5);
 
 /// Asks the guard.
 ///
@@ -39,7 +39,7 @@ pub async fn ask(request: &Request) -> Result<String> {
         }
         Ok(answer.trim().to_owned())
     };
-    tokio::time::timeout(Duration::from_secs(2), talk).await.context("the guard does not answer")?
+    tokio::time::timeout(ANSWER_LIMIT, talk).await.context("the guard does not answer")?
 }
 
 /// Asks for a yes or a no.
@@ -59,7 +59,7 @@ pub async fn verdict_in_time(request: &Request) -> Result<Verdict> {
     let begun = Instant::now();
     loop {
         match verdict(request).await {
-            Err(_) if begun.elapsed() < PATIENCE => tokio::time::sleep(Duration::from_millis(100)).await,
+            Err(_) if begun.elapsed() < RETRY_FOR => tokio::time::sleep(Duration::from_millis(100)).await,
             answer => return answer,
         }
     }
@@ -69,14 +69,13 @@ pub async fn verdict_in_time(request: &Request) -> Result<Verdict> {
 pub(super) async fn read(stream: &mut UnixStream) -> Option<Request> {
     let mut line = String::new();
     let mut reader = BufReader::new(stream).take(256);
-    tokio::time::timeout(MANNERS, reader.read_line(&mut line)).await.ok()?.ok()?;
+    tokio::time::timeout(CLIENT_LIMIT, reader.read_line(&mut line)).await.ok()?.ok()?;
     serde_json::from_str(line.trim()).ok()
 }
 
-/// A question to the guard's loop.
+/// A request that the guard's loop is to answer.
 #[derive(Debug)]
-pub struct Asked {
-    /// What is asked.
+pub struct PendingRequest {
     pub request: Request,
     /// Whether root asks. What only root may ask has been refused already if it does not.
     pub root: bool,
@@ -103,7 +102,7 @@ pub fn listen(path: &Path) -> Result<UnixListener> {
 
 /// Serves the socket beside the guard's loop, which gets whole questions alone: who connects and says nothing, or does
 /// not read, keeps nobody waiting. Does not end.
-pub async fn serve(listener: UnixListener, sender: mpsc::Sender<Asked>) {
+pub async fn serve(listener: UnixListener, sender: mpsc::Sender<PendingRequest>) {
     let of_root = Arc::new(Semaphore::new(CONNECTIONS));
     let of_others = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
@@ -126,25 +125,25 @@ pub async fn serve(listener: UnixListener, sender: mpsc::Sender<Asked>) {
 }
 
 /// Reads one question, has it answered, and writes the answer.
-async fn answer(mut stream: UnixStream, root: bool, sender: &mpsc::Sender<Asked>) {
+async fn answer(mut stream: UnixStream, root: bool, sender: &mpsc::Sender<PendingRequest>) {
     let text = match read(&mut stream).await {
         None => "{\"error\":\"what?\"}".to_owned(),
-        Some(request) if request.is_roots() && !root => {
+        Some(request) if request.needs_root() && !root => {
             let verdict = Verdict::no(Code::NotRoot, "only root may ask for that");
             serde_json::to_string(&verdict).unwrap_or_default()
         }
         Some(request) => {
             let (reply, answer) = oneshot::channel();
             let ask = async {
-                sender.send(Asked { request, root, reply }).await.ok()?;
+                sender.send(PendingRequest { request, root, reply }).await.ok()?;
                 answer.await.ok()
             };
             // Without an answer the connection ends, and who asked knows that there was none.
-            let Ok(Some(text)) = tokio::time::timeout(ANSWER, ask).await else { return };
+            let Ok(Some(text)) = tokio::time::timeout(ANSWER_LIMIT, ask).await else { return };
             text
         }
     };
-    let _ = tokio::time::timeout(MANNERS, stream.write_all(text.as_bytes())).await;
+    let _ = tokio::time::timeout(CLIENT_LIMIT, stream.write_all(text.as_bytes())).await;
 }
 
 #[cfg(test)]
@@ -155,7 +154,7 @@ mod tests {
     fn guard(pause: Duration) -> (tempfile::TempDir, std::path::PathBuf) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("guard.sock");
-        let (sender, mut questions) = mpsc::channel::<Asked>(16);
+        let (sender, mut questions) = mpsc::channel::<PendingRequest>(16);
         tokio::spawn(serve(UnixListener::bind(&path).unwrap(), sender));
         tokio::spawn(async move {
             while let Some(asked) = questions.recv().await {
@@ -186,12 +185,12 @@ mod tests {
         let begun = Instant::now();
         let answer = ask_at(&path, "\"may-promote\"\n").await;
         assert_eq!(answer, format!("MayPromote of root: {root}"));
-        assert!(begun.elapsed() < MANNERS / 2, "{:?}", begun.elapsed());
+        assert!(begun.elapsed() < CLIENT_LIMIT / 2, "{:?}", begun.elapsed());
         // They are put out, and more than may be there at once are turned away, and then it is as before.
         for _ in 0..2 * CONNECTIONS {
             idle.push(UnixStream::connect(&path).await.unwrap());
         }
-        tokio::time::sleep(2 * MANNERS).await;
+        tokio::time::sleep(2 * CLIENT_LIMIT).await;
         assert_eq!(ask_at(&path, "\"status\"\n").await, format!("Status of root: {root}"));
     }
 
@@ -215,11 +214,11 @@ mod tests {
             (Request::MayPromote, false),
             (Request::MayStart, true),
             (Request::Restart, true),
-            (Request::Take, true),
+            (Request::TakeByForce, true),
             (Request::Rejoin { clone: false }, true),
             (Request::HandOver { to: "pg2".into() }, true),
         ] {
-            assert_eq!(request.is_roots(), roots, "{request:?}");
+            assert_eq!(request.needs_root(), roots, "{request:?}");
         }
     }
 }

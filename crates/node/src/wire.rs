@@ -22,8 +22,8 @@ use super::lease::Message;
 
 /// Bytes of the seal.
 const SEAL: usize = 32;
-/// A peer is greeted this seldom, whatever comes in its name.
-const GREETINGS: Millis = 1_000;
+/// A peer is greeted no more often than this, whatever comes in its name.
+const GREETING_INTERVAL: Millis = 1_000;
 
 #[derive(Serialize, Deserialize)]
 struct Packet {
@@ -50,9 +50,9 @@ pub enum Opened {
     Nothing,
 }
 
-/// A packet, by session and counter.
+/// Names one packet.
 #[derive(Clone, Copy)]
-struct Mark {
+struct PacketId {
     session: u64,
     counter: u64,
 }
@@ -60,9 +60,9 @@ struct Mark {
 struct Peer {
     address: SocketAddr,
     /// The newest packet of the session that the peer has proved to be in.
-    proved: Option<Mark>,
+    proved: Option<PacketId>,
     /// What has been read since and proves nothing: the next greeting echoes it.
-    claimed: Option<Mark>,
+    claimed: Option<PacketId>,
     /// Packets sent to it.
     sent: u64,
     /// Those that had been sent when its session was believed.
@@ -109,7 +109,7 @@ impl Wire {
         Ok(Wire { key, me, session, peers: peers.map(peer).collect() })
     }
 
-    /// When something fresh of a peer was last heard.
+    /// When a peer was last heard of, by a packet that is fresh.
     pub fn heard(&self, peer: NodeId) -> Option<Millis> {
         self.peers.get(&peer)?.heard
     }
@@ -127,7 +127,7 @@ impl Wire {
     pub fn pack(&mut self, to: NodeId, message: Option<Message>) -> Result<Vec<u8>> {
         let peer = self.peers.get_mut(&to).context("no such peer")?;
         peer.sent += 1;
-        let mark = match message {
+        let packet_id = match message {
             None => peer.claimed.take().or(peer.proved),
             Some(_) => peer.proved.or(peer.claimed),
         };
@@ -136,8 +136,8 @@ impl Wire {
             to,
             session: self.session,
             counter: peer.sent,
-            yours: mark.map(|mark| mark.session),
-            echo: mark.map(|mark| mark.counter),
+            yours: packet_id.map(|packet_id| packet_id.session),
+            echo: packet_id.map(|packet_id| packet_id.counter),
             message,
         };
         let mut bytes = serde_json::to_vec(&packet)?;
@@ -161,13 +161,13 @@ impl Wire {
         }) else {
             return Opened::Nothing;
         };
-        let mark = Mark { session: packet.session, counter: packet.counter };
+        let packet_id = PacketId { session: packet.session, counter: packet.counter };
         let fresh = match peer.proved {
-            Some(proved) if proved.session == mark.session => mark.counter > proved.counter,
+            Some(proved) if proved.session == packet_id.session => packet_id.counter > proved.counter,
             _ if packet.yours != Some(session)
                 || packet.echo.is_some_and(|echo| echo <= peer.sent_before) =>
             {
-                return peer.greet(packet.from, mark, now);
+                return peer.greet(packet.from, packet_id, now);
             }
             _ => {
                 peer.sent_before = peer.sent;
@@ -175,23 +175,23 @@ impl Wire {
             }
         };
         if packet.yours != Some(session) {
-            return peer.greet(packet.from, mark, now);
+            return peer.greet(packet.from, packet_id, now);
         }
         if !fresh {
             return Opened::Nothing;
         }
-        (peer.proved, peer.claimed, peer.heard) = (Some(mark), None, Some(now));
+        (peer.proved, peer.claimed, peer.heard) = (Some(packet_id), None, Some(now));
         packet.message.map_or(Opened::Nothing, |message| Opened::Message(packet.from, message))
     }
 }
 
 impl Peer {
     /// A greeting that echoes this packet, unless there was one a moment ago.
-    fn greet(&mut self, id: NodeId, mark: Mark, now: Millis) -> Opened {
-        if self.greeted.is_some_and(|greeted| now < greeted + GREETINGS) {
+    fn greet(&mut self, id: NodeId, packet_id: PacketId, now: Millis) -> Opened {
+        if self.greeted.is_some_and(|greeted| now < greeted + GREETING_INTERVAL) {
             return Opened::Nothing;
         }
-        (self.claimed, self.greeted) = (Some(mark), Some(now));
+        (self.claimed, self.greeted) = (Some(packet_id), Some(now));
         Opened::Greet(id)
     }
 }
@@ -214,7 +214,7 @@ mod tests {
     }
 
     fn release(term: u64) -> Message {
-        Message::Release { term, heir: None, end: None }
+        Message::Release { term, successor: None, end: None }
     }
 
     /// Two guards, and what is between them.
@@ -299,7 +299,7 @@ mod tests {
 
         /// A round of messages both ways, a second later; whether both were delivered.
         fn round(&mut self) -> bool {
-            self.now += GREETINGS;
+            self.now += GREETING_INTERVAL;
             let there = self.send(0, false, false);
             self.send(1, false, false) && there
         }
@@ -326,6 +326,18 @@ mod tests {
         forged[at] = b'9';
         assert_eq!(two.open(&forged, address(1), 0), Opened::Nothing, "changed on the way");
         assert_eq!(two.open(b"short", address(1), 0), Opened::Nothing);
+    }
+
+    /// Two builds talk to each other while `cluster up` runs.
+    #[test]
+    fn a_packet_has_the_words_of_every_build() {
+        let text = concat!(
+            r#"{"from":1,"to":2,"session":3,"counter":4,"yours":5,"echo":6,"#,
+            r#""message":{"release":{"term":7,"heir":null,"end":null}}}"#
+        );
+        let packet: Packet = serde_json::from_str(text).unwrap();
+        assert_eq!((packet.session, packet.yours, packet.echo), (3, Some(5), Some(6)));
+        assert_eq!(serde_json::to_string(&packet).unwrap(), text);
     }
 
     #[test]
@@ -362,7 +374,7 @@ mod tests {
         pair.meet();
         // It proves its session, and is kept from the receiver until its sender has restarted.
         pair.restart(0);
-        pair.now += GREETINGS;
+        pair.now += GREETING_INTERVAL;
         pair.send(0, false, false);
         pair.send(0, true, true);
         let (to, held) = pair.kept.last().cloned().unwrap();

@@ -73,7 +73,7 @@ fn a_stage_that_does_not_exist_is_refused_with_those_that_do() {
     let output = run(&["mark", "--cluster", "demo", "finished"]);
     assert_eq!(output.status.code(), Some(2));
     let told = text(&output.stderr);
-    for stage in cluster_contract::marker::Stage::ALL {
+    for stage in cluster_contract::marker::DataStage::ALL {
         assert!(told.contains(stage.word()), "{told}");
     }
 }

@@ -153,7 +153,7 @@ pub(in crate::commands) fn ours(
         .and_then(|file| serde_json::from_str::<Config>(file.content.as_deref()?).ok())
         .is_some_and(|config| config.cluster == inventory.cluster);
     match roles::data(inventory, facts, host) {
-        Data::Ours | Data::Virgin | Data::HalfMade => Ok(&[Half::Services, Half::Postgresql]),
+        Data::Ours | Data::Initialized | Data::HalfMade => Ok(&[Half::Services, Half::Postgresql]),
         Data::Foreign(_) | Data::None if configured => Ok(&[Half::Services]),
         Data::Foreign(whose) => Err(whose),
         Data::None => Err(format!("it holds nothing of cluster `{}`", inventory.cluster)),

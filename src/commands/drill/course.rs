@@ -171,7 +171,7 @@ impl Drill {
         // From here on there is something to undo.
         self.note(|moments, now| moments.ordered = Some(now));
         self.damage.prepare().await?;
-        self.tell(primary, self.fault.deed(primary, &self.target.heir));
+        self.tell(primary, self.fault.deed(primary, &self.target.successor));
         self.note(|moments, now| moments.ordered = Some(now));
         // Both end together: what is left running would hold up the end of the program.
         tokio::select! {

@@ -73,7 +73,7 @@ impl Damage {
             Fault::Freeze => self.on(primary, &self.command("freeze")).await,
             Fault::Isolate => self.on(primary, &self.command("isolate")).await,
             Fault::Switchover => {
-                let verdict = control::hand_over(&self.world, primary, &self.target.heir).await?;
+                let verdict = control::hand_over(&self.world, primary, &self.target.successor).await?;
                 anyhow::ensure!(
                     verdict.allowed,
                     "the guard of {primary} refuses to hand over: {}",

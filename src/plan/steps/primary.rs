@@ -1,6 +1,6 @@
 //! The primary: its first start, its registration, the roles and databases on it.
 
-use cluster_contract::marker::Stage;
+use cluster_contract::marker::DataStage;
 
 use super::Planner;
 use crate::facts::HostFacts;
@@ -18,7 +18,7 @@ impl Planner<'_> {
         let rows = host.repmgr.as_deref().unwrap_or_default();
         if self.primary == Primary::Never && host.postgres.is_none() {
             let why = Reason::NewCluster;
-            self.step(Phase::Setup, Some(node), Action::StartNew { made: Stage::Primary }, why);
+            self.step(Phase::Setup, Some(node), Action::StartNew { made: DataStage::Primary }, why);
         }
         let Some(postgres) = &host.postgres else {
             if *data == Data::Ours {

@@ -1,6 +1,6 @@
 //! What every node has, whatever its role: a data directory, files, the node's program, settings.
 
-use cluster_contract::marker::Stage;
+use cluster_contract::marker::DataStage;
 
 use super::Planner;
 use super::services::program_hash;
@@ -27,7 +27,7 @@ impl<'a> Planner<'a> {
                 _ => Reason::NoData,
             };
             // A half-made clone is made anew by the clone itself.
-            if !host.marker.as_ref().is_some_and(|marker| marker.stage == Stage::Cloning) {
+            if !host.marker.as_ref().is_some_and(|marker| marker.stage == DataStage::Cloning) {
                 let first = self.primary == Primary::Never;
                 self.step(Phase::Setup, Some(node), Action::CreateData { first }, why);
             }

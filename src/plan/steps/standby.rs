@@ -23,7 +23,7 @@ impl<'a> Planner<'a> {
         let theirs = self.system_identifier(&primary);
         let mut starts = false;
         match data {
-            Data::None | Data::HalfMade | Data::Virgin => {
+            Data::None | Data::HalfMade | Data::Initialized => {
                 let why = match data {
                     Data::HalfMade if self.is_clone_under_way(host) => Reason::CloneUnderWay,
                     Data::HalfMade => Reason::CloneUnfinished,

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use cluster_contract::marker::Stage;
+use cluster_contract::marker::DataStage;
 
 use super::Planner;
 use crate::facts::HostFacts;
@@ -27,7 +27,7 @@ impl Planner<'_> {
             }
             _ if !running => {
                 let why = Reason::NotRunning;
-                self.step(Phase::Setup, Some(node), Action::StartNew { made: Stage::Witness }, why);
+                self.step(Phase::Setup, Some(node), Action::StartNew { made: DataStage::Witness }, why);
                 if *data == Data::Ours {
                     // It has run before; what it holds is for the next look to say.
                     return;

@@ -1,7 +1,7 @@
 //! Data directories: made, started for the first time, cloned.
 
 use cluster::facts::host::{DataFacts, DatabaseFacts, PgCluster, PostgresFacts, RoleFacts};
-use cluster_contract::marker::{Marker, Stage};
+use cluster_contract::marker::{DataStage, Marker};
 
 use super::{IDENTIFIER, Model};
 
@@ -19,12 +19,12 @@ impl Model {
         if host.data.as_ref().is_some_and(|data| data.entries > 0) {
             let marker = host.marker.as_ref().expect("somebody's data is overwritten");
             assert!(
-                marker.stage == Stage::Creating && marker.cluster == cluster,
+                marker.stage == DataStage::Creating && marker.cluster == cluster,
                 "data of {marker:?} is overwritten"
             );
         }
         host.marker =
-            Some(Marker { cluster: cluster.clone(), stage: Stage::Creating, system_identifier: None });
+            Some(Marker { cluster: cluster.clone(), stage: DataStage::Creating, system_identifier: None });
         host.data = Some(DataFacts { entries: 5, ..DataFacts::default() });
         if whole {
             // Every data directory has an identifier of its own, until it is cloned.
@@ -34,8 +34,11 @@ impl Model {
                 format!("720000000000000000{number}")
             };
             let host = self.host(node);
-            host.marker =
-                Some(Marker { cluster, stage: Stage::Virgin, system_identifier: Some(identifier.clone()) });
+            host.marker = Some(Marker {
+                cluster,
+                stage: DataStage::Initialized,
+                system_identifier: Some(identifier.clone()),
+            });
             host.data = Some(DataFacts {
                 entries: 23,
                 system_identifier: Some(identifier),
@@ -54,14 +57,17 @@ impl Model {
         }
     }
 
-    pub(super) fn start_new(&mut self, node: &str, made: Stage, whole: bool) {
-        if made == Stage::Primary {
+    pub(super) fn start_new(&mut self, node: &str, made: DataStage, whole: bool) {
+        if made == DataStage::Primary {
             assert_eq!(self.writers(), Vec::<String>::new(), "a second primary");
             assert!(self.facts.local.system_identifier.is_none(), "a cluster that existed is begun anew");
         }
         let host = self.host(node);
         let marker = host.marker.as_mut().expect("no data directory was made");
-        assert!(marker.stage == Stage::Virgin || marker.stage == made, "a {marker:?} starts as {made:?}");
+        assert!(
+            marker.stage == DataStage::Initialized || marker.stage == made,
+            "a {marker:?} starts as {made:?}"
+        );
         marker.stage = made;
         if whole {
             let identifier = marker.system_identifier.clone().unwrap();
@@ -96,18 +102,21 @@ impl Model {
         let host = self.host(node);
         if let Some(marker) = host.marker.as_ref().filter(|_| host.data.is_some()) {
             assert!(
-                matches!(marker.stage, Stage::Virgin | Stage::Cloning),
+                matches!(marker.stage, DataStage::Initialized | DataStage::Cloning),
                 "a {:?} is overwritten",
                 marker.stage
             );
         }
         assert!(host.postgres.is_none(), "a running PostgreSQL is overwritten");
         host.marker =
-            Some(Marker { cluster: cluster.clone(), stage: Stage::Cloning, system_identifier: None });
+            Some(Marker { cluster: cluster.clone(), stage: DataStage::Cloning, system_identifier: None });
         host.data = None;
         if whole {
-            host.marker =
-                Some(Marker { cluster, stage: Stage::Standby, system_identifier: Some(identifier.clone()) });
+            host.marker = Some(Marker {
+                cluster,
+                stage: DataStage::Standby,
+                system_identifier: Some(identifier.clone()),
+            });
             host.data = Some(DataFacts {
                 entries: 24,
                 standby_signal: true,

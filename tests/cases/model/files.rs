@@ -91,5 +91,5 @@ fn tell_members(host: &mut HostFacts) {
     let config: Config = serde_json::from_str(text).unwrap();
     let guard = host.guard.get_or_insert_with(Status::default);
     guard.generation = Some(config.generation);
-    guard.members = Some(config.nodes.into_iter().map(|member| member.name).collect());
+    guard.members = Some(config.members.into_iter().map(|member| member.name).collect());
 }

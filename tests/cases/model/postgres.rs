@@ -149,7 +149,7 @@ impl Model {
             let Some(Host::Up(host)) = self.facts.hosts.get_mut(&node.name) else { continue };
             let Some(guard) = &mut host.guard else { continue };
             guard.holds = writers.contains(&node.name);
-            guard.failover = failover;
+            guard.automatic_failover = failover;
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Faults: one drawn at random, the end of all of them, and what comes back by itself.
 
 use cluster_contract::request::Request;
-use cluster_node::control::ControlState;
+use cluster_node::control_file::DbState;
 
 use super::World;
 use crate::node::Postgres;
@@ -30,8 +30,8 @@ impl World {
                 if node.guard.take().is_some() && node.on {
                     node.guard_back_at = Some(real + 1_000);
                     // What was not synced survives the guard, not the host.
-                    if let Some((_, durable)) = node.unsynced.take() {
-                        node.disk = durable;
+                    if let Some((_, hard_state)) = node.unsynced.take() {
+                        node.disk = hard_state;
                     }
                 }
                 format!("the guard of {id} is killed")
@@ -78,7 +78,7 @@ impl World {
             13 if self.nodes[index].postgres == Postgres::Primary => {
                 // By hand, or by an upgrade of its package.
                 self.nodes[index].postgres = Postgres::Stopping;
-                self.nodes[index].control = ControlState::ShuttingDown;
+                self.nodes[index].control = DbState::ShuttingDown;
                 format!("PostgreSQL on {id} is stopped in order")
             }
             14 if self.nodes[index].postgres == Postgres::Primary => {
@@ -149,8 +149,8 @@ impl World {
                 self.tell(format!("the guard of {id} starts"));
             }
             let node = &mut self.nodes[index];
-            if let Some((_, durable)) = node.unsynced.take_if(|(at, _)| real >= *at) {
-                node.disk = durable;
+            if let Some((_, hard_state)) = node.unsynced.take_if(|(at, _)| real >= *at) {
+                node.disk = hard_state;
             }
         }
     }

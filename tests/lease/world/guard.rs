@@ -1,21 +1,17 @@
 //! The guard's edges in the simulation: what happens becomes an input of the real core, and what comes out is done.
 
 use cluster_contract::Millis;
-use cluster_contract::journal::Event as Happened;
-use cluster_node::core::{Effect, Input, Mended};
+use cluster_contract::journal::Event;
+use cluster_contract::timing::HEARTBEAT_TIMEOUT;
+use cluster_node::core::{Effect, Input, Replication};
 use cluster_node::decision::Job;
-use cluster_node::lease::{Event, Message};
-use cluster_node::postgres::{Look, QUIET, State};
+use cluster_node::fence::{WATCH_GRACE, WATCH_INTERVAL};
+use cluster_node::lease::{LeaseEvent, Message};
+use cluster_node::postgres::{STREAM_SILENT_AFTER, ServerObservation, ServerState};
 
 use super::World;
 use crate::laws::{self, Mistake};
 use crate::node::{Letter, Mail, Postgres, Work};
-
-/// How often the second watch looks, and how long it leaves to the guard.
-const WATCH: Millis = 250;
-const WATCH_GRACE: Millis = 400;
-/// How long a look waits for a heartbeat.
-const HEARTBEAT: Millis = 3_000;
 
 impl World {
     /// One grain of time on one node.
@@ -25,7 +21,8 @@ impl World {
             return Ok(());
         }
         self.postgres(index)?;
-        if real % WATCH == 0 && !matches!(mistake, Some(Mistake::NoSentinel | Mistake::NeverFences)) {
+        if real % WATCH_INTERVAL == 0 && !matches!(mistake, Some(Mistake::NoSentinel | Mistake::NeverFences))
+        {
             let node = &self.nodes[index];
             if node.run.is_some_and(|held| node.clock(real) >= held.until.saturating_add(WATCH_GRACE)) {
                 self.kill(index);
@@ -60,18 +57,22 @@ impl World {
             }
             let input = match mail.what {
                 Letter::Is(input) => input,
-                Letter::Mended => Input::Mended(Ok(self.look_at_records(index))),
-                Letter::Look(began) => {
+                Letter::ReplicationRepaired => Input::ReplicationRepaired(Ok(self.check_replication(index))),
+                Letter::Observation(began) => {
                     let waited = real.saturating_sub(began);
                     if !self.nodes[index].answers(real)
                         && self.nodes[index].postgres != Postgres::Off
-                        && waited < HEARTBEAT
+                        && waited < HEARTBEAT_TIMEOUT
                     {
                         let due = real + 10;
-                        self.nodes[index].mail.push(Mail { due, run: mail.run, what: Letter::Look(began) });
+                        self.nodes[index].mail.push(Mail {
+                            due,
+                            run: mail.run,
+                            what: Letter::Observation(began),
+                        });
                         continue;
                     }
-                    Input::Looked(self.look(index, began))
+                    Input::ServerObserved(self.observe_server(index, began))
                 }
             };
             self.feed(index, input)?;
@@ -79,37 +80,37 @@ impl World {
         Ok(())
     }
 
-    fn look(&self, index: usize, began: Millis) -> Look {
+    fn observe_server(&self, index: usize, began: Millis) -> ServerObservation {
         let (real, node) = (self.real, &self.nodes[index]);
-        let from = || {
+        let upstream = || {
             let (upstream, heard) = node.upstream?;
-            (real <= heard + QUIET).then(|| format!("10.0.0.{}", self.nodes[upstream].id))
+            (real <= heard + STREAM_SILENT_AFTER).then(|| format!("10.0.0.{}", self.nodes[upstream].id))
         };
         let state = match node.postgres {
-            _ if !node.answers(real) => State::Silent("no heartbeat".into()),
-            Postgres::Off => State::Silent("no such file".into()),
-            Postgres::Starting(_) => State::Busy("it starts".into()),
-            Postgres::Stopping => State::Busy("it shuts down".into()),
-            Postgres::Standby => State::Standby { from: from() },
-            Postgres::Rising(_) => State::Standby { from: None },
+            _ if !node.answers(real) => ServerState::Silent("no heartbeat".into()),
+            Postgres::Off => ServerState::Silent("no such file".into()),
+            Postgres::Starting(_) => ServerState::Busy("it starts".into()),
+            Postgres::Stopping => ServerState::Busy("it shuts down".into()),
+            Postgres::Standby => ServerState::Standby { upstream: upstream() },
+            Postgres::Rising(_) => ServerState::Standby { upstream: None },
             Postgres::Primary if self.mistake == Some(Mistake::BelievesTheFile) && node.standby_signal => {
-                State::Standby { from: None }
+                ServerState::Standby { upstream: None }
             }
-            Postgres::Primary => State::Primary,
+            Postgres::Primary => ServerState::Primary,
         };
-        let answers = matches!(state, State::Primary | State::Standby { .. });
+        let answers = matches!(state, ServerState::Primary | ServerState::Standby { .. });
         let position = answers.then_some(node.position);
-        Look { began: node.clock(began), at: node.clock(real), state, position }
+        ServerObservation { began: node.clock(began), at: node.clock(real), state, position }
     }
 
-    fn look_at_records(&self, index: usize) -> Mended {
+    fn check_replication(&self, index: usize) -> Replication {
         let upstream = (0..self.nodes.len()).find(|other| self.nodes[*other].postgres == Postgres::Primary);
         let node = &self.nodes[index];
         match upstream.filter(|other| *other != index && self.is_reached(index, *other)) {
             Some(other) if node.postgres == Postgres::Standby && !node.can_follow(&self.nodes[other]) => {
-                Mended::Diverged
+                Replication::Diverged
             }
-            _ => Mended::Right,
+            _ => Replication::Sound,
         }
     }
 
@@ -129,24 +130,26 @@ impl World {
         let mut failed = false;
         for effect in effects {
             match effect {
-                Effect::Persist(_) | Effect::KeepData | Effect::GiveUpData if is_full => failed = true,
+                Effect::Persist(_) | Effect::KeepDivergedData | Effect::GiveUpDivergedData if is_full => {
+                    failed = true
+                }
                 // What depends on it is not done.
                 Effect::Send(_, Some(_)) if failed => {}
-                Effect::Begin(job) if failed => {
+                Effect::BeginJob(job) if failed => {
                     self.mail(index, real, Letter::Is(Input::JobEnded(job, Err("full".into()))));
                 }
                 effect => self.do_one(index, effect)?,
             }
         }
         if failed {
-            self.mail(index, real, Letter::Is(Input::Stored(Err("full".into()))));
+            self.mail(index, real, Letter::Is(Input::PersistFailed("full".into())));
         }
         let node = &self.nodes[index];
         // What a majority has heard, as the holder itself can tell.
         if !self.changes
             && let Some(guard) = &node.guard
             && let Some(until) = guard.lease().until().filter(|it| *it != Millis::MAX)
-            && let Some(position) = self.said.get(&(index, until - node.timing.holds()))
+            && let Some(position) = self.said.get(&(index, until - node.timing.holder_window()))
             && self.reported.is_none_or(|reported| reported < *position)
         {
             self.reported = Some(*position);
@@ -159,13 +162,13 @@ impl World {
         match effect {
             Effect::Fence(_) if mistake == Some(Mistake::NeverFences) => {}
             Effect::Fence(_) => self.kill(index),
-            Effect::KeepData => self.nodes[index].kept = true,
-            Effect::GiveUpData => self.nodes[index].kept = false,
-            Effect::Persist(durable) if mistake == Some(Mistake::AnswersBeforeDisk) => {
-                self.nodes[index].unsynced = Some((real + 2_000, durable));
+            Effect::KeepDivergedData => self.nodes[index].kept = true,
+            Effect::GiveUpDivergedData => self.nodes[index].kept = false,
+            Effect::Persist(hard_state) if mistake == Some(Mistake::AnswersBeforeDisk) => {
+                self.nodes[index].unsynced = Some((real + 2_000, hard_state));
             }
-            Effect::Persist(durable) => self.nodes[index].disk = durable,
-            Effect::Hold(held) => {
+            Effect::Persist(hard_state) => self.nodes[index].disk = hard_state,
+            Effect::NoteLease(held) => {
                 self.nodes[index].run = held;
                 if let Some(held) = held {
                     self.nodes[index].last_until = held.until;
@@ -173,36 +176,36 @@ impl World {
             }
             Effect::Send(to, Some(message)) => {
                 let stops = self.nodes[index].postgres == Postgres::Stopping;
-                let is_ask = matches!(message, Message::Ask { .. });
-                if !(mistake == Some(Mistake::AsksNothingInAStop) && stops && is_ask) {
+                let is_request = matches!(message, Message::RequestLease { .. });
+                if !(mistake == Some(Mistake::AsksNothingInAStop) && stops && is_request) {
                     self.send(index, vec![(to, message)]);
                 }
             }
             Effect::Send(_, None) => {}
-            Effect::Note(entry) if entry.event == Happened::Refused => {}
-            Effect::Note(entry) => self.tell(format!("{id}: {}", entry.text)),
-            Effect::Look => {
+            Effect::Journal(entry) if entry.event == Event::Refused => {}
+            Effect::Journal(entry) => self.tell(format!("{id}: {}", entry.text)),
+            Effect::ObserveServer => {
                 let due = real + self.random.between(5, 50);
-                self.mail(index, due, Letter::Look(real));
+                self.mail(index, due, Letter::Observation(real));
             }
-            Effect::Begin(job) => self.begin(index, job)?,
-            Effect::Abort => self.nodes[index].work = None,
+            Effect::BeginJob(job) => self.begin(index, job)?,
+            Effect::AbortJob => self.nodes[index].work = None,
             Effect::MoveAddress { .. } => {
                 let moved = if self.provider.away { Err("away".to_owned()) } else { Ok(false) };
                 self.mail(index, real + 100, Letter::Is(Input::AddressMoved(moved)));
             }
-            Effect::StopMoving => {
+            Effect::StopMovingAddress => {
                 self.nodes[index].mail.retain(|mail| !matches!(mail.what, Letter::Is(Input::AddressMoved(_))))
             }
             Effect::AskProvider(holder) => {
                 let (run, now) = (self.nodes[index].runs, self.nodes[index].clock(real));
                 self.provider.ask(&mut self.random, real, (index, run), holder, now, mistake);
             }
-            Effect::Mend { .. } => self.mail(index, real + 100, Letter::Mended),
-            Effect::TryDisk => {
+            Effect::RepairReplication { .. } => self.mail(index, real + 100, Letter::ReplicationRepaired),
+            Effect::CheckHost => {
                 let full = real < self.nodes[index].disk_full_until;
-                let disk = if full { Err("full".to_owned()) } else { Ok(()) };
-                let checked = Input::Checked { disk, room: None, outdated: false };
+                let persist = if full { Err("full".to_owned()) } else { Ok(()) };
+                let checked = Input::HostChecked { persist, no_room: None, runs_old_program: false };
                 self.mail(index, real + 20, Letter::Is(checked));
             }
         }
@@ -230,7 +233,7 @@ impl World {
         if is_forced {
             return Ok(());
         }
-        laws::may_rise(node.position, self.reported, node.timing.lag_limit)?;
+        laws::may_rise(node.position, self.reported, node.timing.lag_limit_bytes)?;
         laws::nothing_planned_is_lost(self, index)
     }
 
@@ -253,9 +256,9 @@ impl World {
 
     /// A person's word. Whether the guard took it.
     pub(crate) fn force(&mut self, index: usize) -> Result<bool, String> {
-        let taken = self.request(index, &cluster_contract::request::Request::Take)?;
+        let taken = self.request(index, &cluster_contract::request::Request::TakeByForce)?;
         let forced = self.nodes[index].guard.as_ref().is_some_and(|guard| guard.lease().is_forced());
-        assert!(!taken || forced, "{:?}", Event::Forced { term: 0 });
+        assert!(!taken || forced, "{:?}", LeaseEvent::TakenByForce { term: 0 });
         Ok(taken)
     }
 

@@ -15,7 +15,7 @@ impl World {
             let node = &mut self.nodes[index];
             // What is no member yet has an empty disk, and a copy of the data.
             if !member {
-                node.disk = cluster_node::lease::Durable::default();
+                node.disk = cluster_node::lease::HardState::default();
             }
             self.start_again(index);
         }

@@ -46,7 +46,7 @@ impl World {
     pub(super) fn send(&mut self, from: usize, messages: Vec<(NodeId, Message)>) {
         for (to, message) in messages {
             let to = to as usize - 1;
-            if let Message::Ask { asked_at, position, writable: true, .. } = &message {
+            if let Message::RequestLease { asked_at, position, writable: true, .. } = &message {
                 self.said.insert((from, *asked_at), *position);
             }
             let copies = 1 + u64::from(self.random.chance(self.doubling));
@@ -85,25 +85,26 @@ impl World {
             let now = node.clock(real);
             let mut message = flight.message;
             if self.mistake == Some(Mistake::CountsFromReply)
-                && let Message::Answer { asked_at, .. } = &mut message
+                && let Message::LeaseReply { asked_at, .. } = &mut message
             {
                 *asked_at = now;
             }
             if self.mistake == Some(Mistake::KnowsItsOwnLengthOnly) {
                 match &mut message {
-                    Message::Ask { lease, .. } => *lease = self.nodes[flight.to].timing.lease,
-                    Message::Answer { lease, .. } => *lease = Millis::MAX,
+                    Message::RequestLease { lease, .. } => *lease = self.nodes[flight.to].timing.lease,
+                    Message::LeaseReply { lease, .. } => *lease = Millis::MAX,
                     _ => {}
                 }
             }
             if self.mistake == Some(Mistake::PrefersNobody)
-                && let Message::Straw { refusal, .. } = &mut message
-                && matches!(refusal, Some(Refusal::Better { .. } | Refusal::Looking))
+                && let Message::PreVoteReply { refusal, .. } = &mut message
+                && matches!(refusal, Some(Refusal::BetterCandidate { .. } | Refusal::InspectingOwnWal))
             {
                 *refusal = None;
             }
             if self.mistake == Some(Mistake::GrantsToOldMembers)
-                && let Message::Ask { generation, .. } | Message::Canvass { generation, .. } = &mut message
+                && let Message::RequestLease { generation, .. } | Message::PreVote { generation, .. } =
+                    &mut message
             {
                 *generation = u64::MAX;
             }

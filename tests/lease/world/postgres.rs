@@ -1,8 +1,8 @@
 //! PostgreSQL in a grain of time: it starts, writes, streams, stops, dies and rises; and the jobs that make it do so.
 
 use cluster_contract::request::Request;
-use cluster_contract::{Millis, Position};
-use cluster_node::control::ControlState;
+use cluster_contract::{Millis, WalPosition};
+use cluster_node::control_file::DbState;
 use cluster_node::core::Input;
 use cluster_node::decision::Job;
 
@@ -16,13 +16,13 @@ const WRITES: u64 = 2_000;
 const BEHIND: u64 = 8_000;
 /// A receiver gives up a host that says nothing after this.
 const RECEIVER_TIMEOUT: Millis = 5_000;
-/// How far behind an heir may be before its primary is stopped for it.
-const HEIR_LAG: u64 = 1 << 20;
+/// How far behind a successor may be before its primary is stopped for it.
+const SUCCESSOR_LAG: u64 = 1 << 20;
 /// How long it is waited for to come so near.
 const CATCH_UP: Millis = 10_000;
-/// How long a shutdown may take before the job gives it up; and the heir for the last of it.
+/// How long a shutdown may take before the job gives it up; and the successor for the last of it.
 const STOP: Millis = 60_000;
-const HEIR: Millis = 5_000;
+const SUCCESSOR: Millis = 5_000;
 /// How long a rewind takes.
 const REWIND: Millis = 3_000;
 
@@ -54,9 +54,9 @@ impl World {
             Postgres::Starting(at) if real >= at => {
                 let node = &mut self.nodes[index];
                 if node.standby_signal {
-                    (node.postgres, node.control) = (Postgres::Standby, ControlState::InArchiveRecovery);
+                    (node.postgres, node.control) = (Postgres::Standby, DbState::InArchiveRecovery);
                 } else {
-                    (node.postgres, node.control) = (Postgres::Primary, ControlState::InProduction);
+                    (node.postgres, node.control) = (Postgres::Primary, DbState::InProduction);
                 }
             }
             Postgres::Rising(at) if real >= at => {
@@ -73,7 +73,7 @@ impl World {
                 node.history.push(node.position);
                 node.position.timeline += 1;
                 (node.checkpoint, node.upstream) = (node.position, None);
-                (node.postgres, node.control) = (Postgres::Primary, ControlState::InProduction);
+                (node.postgres, node.control) = (Postgres::Primary, DbState::InProduction);
                 self.last_end = None;
             }
             Postgres::Primary => self.nodes[index].position.lsn += WRITES,
@@ -87,7 +87,7 @@ impl World {
                 if !waits {
                     let node = &mut self.nodes[index];
                     node.postgres_ends();
-                    (node.control, node.checkpoint) = (ControlState::ShutDown, end);
+                    (node.control, node.checkpoint) = (DbState::ShutDown, end);
                     self.last_end = Some((index, end, real));
                     let id = self.nodes[index].id;
                     self.tell(format!("PostgreSQL on {id} was shut down at {end}"));
@@ -195,11 +195,11 @@ impl World {
             self.ended(index, job, Err("it is not primary"));
         } else if real >= begun + REWIND {
             let (position, history) = (self.nodes[of].position, self.nodes[of].history.clone());
-            let behind = Position { lsn: position.lsn.saturating_sub(BEHIND), ..position };
+            let behind = WalPosition { lsn: position.lsn.saturating_sub(BEHIND), ..position };
             let node = &mut self.nodes[index];
             (node.position, node.history, node.checkpoint) = (behind, history, behind);
             (node.standby_signal, node.half_rewound) = (true, false);
-            (node.postgres, node.control) = (Postgres::Standby, ControlState::InArchiveRecovery);
+            (node.postgres, node.control) = (Postgres::Standby, DbState::InArchiveRecovery);
             self.ended(index, job, Ok("rejoined"));
         } else if real >= begun + 500 {
             self.nodes[index].half_rewound = true;
@@ -207,18 +207,20 @@ impl World {
         }
     }
 
-    fn stop_for(&mut self, index: usize, heir: usize, (begun, acted): (Millis, bool)) {
+    fn stop_for(&mut self, index: usize, successor: usize, (begun, acted): (Millis, bool)) {
         let (real, postgres) = (self.real, self.nodes[index].postgres);
         let Some(job) = self.nodes[index].work.map(|work| work.job) else { return };
-        let lacks = self.nodes[index].position.lsn.saturating_sub(self.nodes[heir].position.lsn);
-        let streams = self.nodes[heir].upstream.is_some_and(|(from, _)| from == index);
+        let lacks = self.nodes[index].position.lsn.saturating_sub(self.nodes[successor].position.lsn);
+        let streams = self.nodes[successor].upstream.is_some_and(|(from, _)| from == index);
         match postgres {
-            Postgres::Primary if !acted && (!streams || (lacks > HEIR_LAG && real > begun + CATCH_UP)) => {
-                self.ended(index, job, Err("the heir lacks too much"));
+            Postgres::Primary
+                if !acted && (!streams || (lacks > SUCCESSOR_LAG && real > begun + CATCH_UP)) =>
+            {
+                self.ended(index, job, Err("the successor lacks too much"));
             }
-            Postgres::Primary if !acted && lacks <= HEIR_LAG => {
+            Postgres::Primary if !acted && lacks <= SUCCESSOR_LAG => {
                 self.nodes[index].postgres = Postgres::Stopping;
-                self.nodes[index].control = ControlState::ShuttingDown;
+                self.nodes[index].control = DbState::ShuttingDown;
                 if let Some(work) = &mut self.nodes[index].work {
                     (work.acted, work.begun) = (true, real);
                 }
@@ -229,10 +231,10 @@ impl World {
             }
             Postgres::Stopping => {}
             Postgres::Off if acted && lacks == 0 => self.ended(index, job, Ok("stopped")),
-            Postgres::Off if acted && real < begun + STOP + HEIR => {
+            Postgres::Off if acted && real < begun + STOP + SUCCESSOR => {
                 // Asked for a while; what it lacks cannot come any more.
-                if real > begun + HEIR {
-                    self.ended(index, job, Err("the heir does not get the end"));
+                if real > begun + SUCCESSOR {
+                    self.ended(index, job, Err("the successor does not get the end"));
                 }
             }
             _ => self.ended(index, job, Err("it has ended")),

@@ -1,70 +1,70 @@
-//! What the decision says, done; and what is done again and again beside it.
+//! Does what the decision says, and what is done again and again beside it.
 
 use cluster_contract::Millis;
 use cluster_contract::journal::Event;
 
 use super::{
-    ASTRAY, Core, DISK_CHECK, Effect, GREETING, INQUIRY, LOOK, LOOK_CLOSELY, PRIMARY_SILENT_AFTER,
-    STANDS_BACK,
+    CRASH_BACKOFF, Core, Effect, GREETING_INTERVAL, HOST_CHECK_INTERVAL, OBSERVE_INTERVAL,
+    OBSERVE_INTERVAL_WANTED, PRIMARY_SILENT_AFTER, PROVIDER_POLL, WRONG_UPSTREAM_LIMIT,
 };
-use crate::decision::{Act, Job, Seen};
-use crate::postgres::State;
+use crate::decision::{Act, Job, Observation};
+use crate::postgres::ServerState;
 
 impl Core {
     /// Does what the decision says.
-    pub(super) fn act(&mut self, seen: &Seen) {
-        let (act, why) = seen.decide();
+    pub(super) fn act(&mut self, observed: &Observation) {
+        let (act, why) = observed.decide();
         self.why = why;
-        let now = seen.now;
+        let now = observed.now;
         match act {
             Act::Rest => {}
             Act::Fence => {
                 self.effects.push(Effect::Fence(why));
-                self.last = format!("fenced: {why}");
+                self.last_action = format!("fenced: {why}");
                 // What a job was about is gone; it will say so itself.
-                self.unfit_until = now + STANDS_BACK;
+                self.backoff_until = now + CRASH_BACKOFF;
             }
             Act::Start | Act::Rejoin(_) if now < self.retry_at => {}
-            Act::Start => self.begin(now, Job::Start, why),
-            Act::Promote => self.begin(now, Job::Promote, why),
+            Act::Start => self.begin_job(now, Job::Start, why),
+            Act::Promote => self.begin_job(now, Job::Promote, why),
             Act::Rejoin(_) if self.has_writes_that_the_primary_never_knew() => {
                 // A voter of the primary's majority had forgotten this node's term: its disk was an older one.
-                self.keep_data();
-                self.note(
-                    Event::Kept,
+                self.keep_diverged_data();
+                self.journal(
+                    Event::DivergedDataKept,
                     "took writes in a term that the new primary's voters do not know: the data is kept until \
                      `cluster rejoin`",
                 );
             }
-            Act::Rejoin(of) => self.begin(now, Job::Rejoin { of, clone: false }, why),
+            Act::Rejoin(of) => self.begin_job(now, Job::Rejoin { of, clone: false }, why),
         }
     }
 
     /// Whether the present primary began its claim without knowing of the last term in which this node took writes. A
     /// majority that remembers gives every new holder a higher one.
     fn has_writes_that_the_primary_never_knew(&self) -> bool {
-        let won = self.primary.as_ref().map_or(0, |primary| primary.won);
-        won > 0 && self.lease.last_held().is_some_and(|held| held >= won)
+        let claim_term = self.other_primary.as_ref().map_or(0, |primary| primary.claim_term);
+        claim_term > 0 && self.lease.last_held().is_some_and(|held| held >= claim_term)
     }
 
-    pub(super) fn look_again(&mut self, now: Millis) {
-        if self.lease.wants_look(now) {
-            self.looks.next = self.looks.next.min(now + LOOK_CLOSELY);
+    pub(super) fn observe_again(&mut self, now: Millis) {
+        if self.lease.wants_observation(now) {
+            self.observations.next = self.observations.next.min(now + OBSERVE_INTERVAL_WANTED);
         }
-        if self.looks.is_due(now) {
-            self.looks.begin();
-            self.looks.next = now + LOOK;
-            self.effects.push(Effect::Look);
+        if self.observations.is_due(now) {
+            self.observations.begin();
+            self.observations.next = now + OBSERVE_INTERVAL;
+            self.effects.push(Effect::ObserveServer);
         }
     }
 
-    pub(super) fn keep_address(&mut self, now: Millis, seen: &Seen) {
-        if !seen.leads() {
+    pub(super) fn keep_address(&mut self, now: Millis, observed: &Observation) {
+        if !observed.should_hold_address() {
             (self.has_address, self.address_trouble, self.address.next) = (None, None, now);
             // A move takes seconds and is tried again for minutes; the address is another's by then.
-            if self.address.runs {
-                self.address.runs = false;
-                self.effects.push(Effect::StopMoving);
+            if self.address.running {
+                self.address.running = false;
+                self.effects.push(Effect::StopMovingAddress);
             }
             return;
         }
@@ -77,50 +77,55 @@ impl Core {
 
     /// Asks the provider whether a holder that has fallen silent is off. The lease ends by itself a few seconds later,
     /// so that is asked a few times at most.
-    pub(super) fn inquire(&mut self, now: Millis) {
+    pub(super) fn ask_provider(&mut self, now: Millis) {
         let Some(holder) = self.lease.silent_holder(now) else { return };
-        if self.config.floating_ip.is_none() || self.member(holder).is_none() || !self.inquiry.is_due(now) {
+        if self.config.floating_ip.is_none()
+            || self.member(holder).is_none()
+            || !self.provider_poll.is_due(now)
+        {
             return;
         }
-        self.inquiry.begin();
-        self.inquiry.next = now + INQUIRY;
+        self.provider_poll.begin();
+        self.provider_poll.next = now + PROVIDER_POLL;
         self.effects.push(Effect::AskProvider(holder));
     }
 
-    pub(super) fn look_at_records(&mut self, now: Millis, seen: &Seen) {
-        if !self.mend.is_due(now) || seen.job.is_some() || seen.paused || !seen.member {
+    pub(super) fn repair_replication(&mut self, now: Millis, observed: &Observation) {
+        if !self.repair.is_due(now) || observed.job.is_some() || observed.paused || !observed.is_member {
             return;
         }
-        let primary = if seen.holds { Some(self.config.my_id()) } else { seen.primary };
+        let primary = if observed.holds_lease { Some(self.config.my_id()) } else { observed.other_primary };
         let Some(primary) = primary.and_then(|id| self.member(id)) else { return };
         let (primary, host) = (primary.id, primary.host.to_string());
-        let Some(look) = seen.look.as_ref().filter(|_| seen.processes) else { return };
-        let astray = match &look.state {
-            State::Standby { from } => from.as_deref() != Some(host.as_str()),
-            State::Primary => false,
-            State::Silent(_) | State::Busy(_) => return,
+        let Some(server) = observed.server.as_ref().filter(|_| observed.has_processes) else { return };
+        let wrong_upstream = match &server.state {
+            ServerState::Standby { upstream } => upstream.as_deref() != Some(host.as_str()),
+            ServerState::Primary => false,
+            ServerState::Silent(_) | ServerState::Busy(_) => return,
         };
-        self.astray_since = if astray { self.astray_since.or(Some(now)) } else { None };
-        if !astray {
+        self.wrong_upstream_since =
+            if wrong_upstream { self.wrong_upstream_since.or(Some(now)) } else { None };
+        if !wrong_upstream {
             self.diverged = false;
         }
-        let astray = self.astray_since.is_some_and(|since| now >= since + ASTRAY);
-        self.mend.begin();
-        self.effects.push(Effect::Mend { primary, astray });
+        let wrong_upstream =
+            self.wrong_upstream_since.is_some_and(|since| now >= since + WRONG_UPSTREAM_LIMIT);
+        self.repair.begin();
+        self.effects.push(Effect::RepairReplication { primary, wrong_upstream });
     }
 
-    pub(super) fn try_disk(&mut self, now: Millis) {
-        if self.disk.is_due(now) {
-            self.disk.begin();
-            self.disk.next = now + DISK_CHECK;
-            self.effects.push(Effect::TryDisk);
+    pub(super) fn check_host(&mut self, now: Millis) {
+        if self.host_check.is_due(now) {
+            self.host_check.begin();
+            self.host_check.next = now + HOST_CHECK_INTERVAL;
+            self.effects.push(Effect::CheckHost);
         }
     }
 
-    /// Between two nodes neither of which is primary nothing is said for days. A link that is cut there is missed when it
-    /// is needed: so they greet each other.
+    /// Between two nodes neither of which is primary nothing is sent for days. A link that is cut there is missed when
+    /// it is needed: so they greet each other.
     pub(super) fn greet(&mut self, now: Millis) {
-        if now < self.greeted_at + GREETING || !self.lease.is_member() {
+        if now < self.greeted_at + GREETING_INTERVAL || !self.lease.is_member() {
             return;
         }
         self.greeted_at = now;
@@ -128,15 +133,17 @@ impl Core {
         self.effects.extend(peers.into_iter().map(|peer| Effect::Send(peer, None)));
     }
 
-    /// Notes when another node that took writes has not been heard of for too long: from when on, if from anything, a
-    /// story of a failover begins.
-    pub(super) fn miss_primary(&mut self, now: Millis) {
-        let Some(primary) = self.primary.take_if(|primary| now > primary.heard + PRIMARY_SILENT_AFTER) else {
+    /// Reports that another node, which took writes, has not been heard of for too long: with that the story of a
+    /// failover begins.
+    pub(super) fn notice_silent_primary(&mut self, now: Millis) {
+        let Some(primary) =
+            self.other_primary.take_if(|primary| now > primary.last_heard + PRIMARY_SILENT_AFTER)
+        else {
             return;
         };
         let name = self.name(primary.node).to_owned();
-        let silent = now - primary.heard;
+        let silent = now - primary.last_heard;
         let text = format!("no message from {name} for {:.1} s", silent as f64 / 1000.0);
-        self.note_late(Event::Silent { about: Some(name) }, text, silent);
+        self.journal_late(Event::PrimarySilent { about: Some(name) }, text, silent);
     }
 }

@@ -4,37 +4,36 @@ use cluster_contract::Millis;
 use cluster_contract::journal::Event;
 
 use super::{Core, Effect};
-use crate::lease::{self, Refusal};
+use crate::lease::{LeaseEvent, Refusal};
 
 /// An entry of the node's journal. The clock and the time of day are added where it is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// For programs.
+pub struct JournalEntry {
     pub event: Event,
     /// A line for people.
     pub text: String,
-    /// How long ago it began, in milliseconds; for what is noticed late.
+    /// How long ago it began; for what is noticed late.
     pub ago: Option<Millis>,
 }
 
 impl Core {
-    pub(super) fn note(&mut self, event: Event, text: impl Into<String>) {
-        self.effects.push(Effect::Note(Entry { event, text: text.into(), ago: None }));
+    pub(super) fn journal(&mut self, event: Event, text: impl Into<String>) {
+        self.effects.push(Effect::Journal(JournalEntry { event, text: text.into(), ago: None }));
     }
 
-    pub(super) fn note_late(&mut self, event: Event, text: String, ago: Millis) {
-        self.effects.push(Effect::Note(Entry { event, text, ago: Some(ago) }));
+    pub(super) fn journal_late(&mut self, event: Event, text: String, ago: Millis) {
+        self.effects.push(Effect::Journal(JournalEntry { event, text, ago: Some(ago) }));
     }
 
-    /// Something has happened to the lease: what follows from it here, and how it is told.
-    pub(super) fn happened(&mut self, now: Millis, event: lease::Event) {
+    /// Something has happened to the lease: what follows from it here, and how it is reported.
+    pub(super) fn lease_event(&mut self, now: Millis, event: LeaseEvent) {
         match &event {
-            lease::Event::Won { .. } => {
-                self.primary = None;
+            LeaseEvent::Won { .. } => {
+                self.other_primary = None;
                 (self.bootstrap, self.address.next) = (false, now);
             }
-            lease::Event::Forced { .. } => (self.bootstrap, self.address.next) = (false, now),
-            lease::Event::Refused { why: Refusal::Held { by: Some(other), .. }, .. }
+            LeaseEvent::TakenByForce { .. } => (self.bootstrap, self.address.next) = (false, now),
+            LeaseEvent::Refused { why: Refusal::LeaseActive { by: Some(other), .. }, .. }
                 if *other != self.config.my_id() =>
             {
                 // The cluster is not new after all.
@@ -42,7 +41,7 @@ impl Core {
             }
             _ => {}
         }
-        if let lease::Event::Refused { by, why } = &event {
+        if let LeaseEvent::Refused { by, why } = &event {
             let reason = std::mem::discriminant(why);
             let is_new = self.refusals.get(by).is_none_or(|before| std::mem::discriminant(before) != reason);
             self.refusals.insert(*by, why.clone());
@@ -53,54 +52,54 @@ impl Core {
             self.refusals.clear();
         }
         let (event, text) = self.words(&event);
-        self.note(event, text.clone());
-        self.last = text;
+        self.journal(event, text.clone());
+        self.last_action = text;
     }
 
-    fn words(&self, event: &lease::Event) -> (Event, String) {
+    fn words(&self, event: &LeaseEvent) -> (Event, String) {
         match event {
-            lease::Event::Asked { term } => {
-                (Event::Asked { term: *term }, format!("requests the lease for term {term}"))
+            LeaseEvent::Requested { term } => {
+                (Event::LeaseRequested { term: *term }, format!("requests the lease for term {term}"))
             }
-            lease::Event::Won { term } => {
-                (Event::Won { term: *term }, format!("holds the lease, term {term}"))
+            LeaseEvent::Won { term } => {
+                (Event::LeaseWon { term: *term }, format!("holds the lease, term {term}"))
             }
-            lease::Event::Raised { term } => {
-                (Event::Raised { term: *term }, format!("the lease continues as term {term}"))
+            LeaseEvent::TermRaised { term } => {
+                (Event::TermRaised { term: *term }, format!("the lease continues as term {term}"))
             }
-            lease::Event::GaveUp { term } => {
-                (Event::GaveUp { term: *term }, format!("no majority for term {term}"))
+            LeaseEvent::NoMajority { term } => {
+                (Event::NoMajority { term: *term }, format!("no majority for term {term}"))
             }
-            lease::Event::Expired { term } => (
-                Event::Expired { term: *term },
+            LeaseEvent::Expired { term } => (
+                Event::LeaseExpired { term: *term },
                 format!("the lease of term {term} has expired: no majority renewed it"),
             ),
-            lease::Event::Superseded { term, by } => (
+            LeaseEvent::Superseded { term, by } => (
                 Event::Superseded { term: *term },
                 format!(
                     "{} holds the lease according to a majority: this node's clock stood still in term {term}",
                     self.name(*by)
                 ),
             ),
-            lease::Event::Forced { term } => (
-                Event::Forced { term: *term },
+            LeaseEvent::TakenByForce { term } => (
+                Event::TakenByForce { term: *term },
                 format!("holds the lease by force, term {term}: no majority has granted it"),
             ),
-            lease::Event::Confirmed { term } => (
-                Event::Confirmed { term: *term },
+            LeaseEvent::Confirmed { term } => (
+                Event::ForceConfirmed { term: *term },
                 format!("a majority is back and has granted the forced lease, term {term}"),
             ),
-            lease::Event::Yielded { to } => (
+            LeaseEvent::Yielded { to } => (
                 Event::Yielded,
                 format!(
                     "steps down in favor of {}, which takes writes too: this node held the lease by force",
                     self.name(*to)
                 ),
             ),
-            lease::Event::Released { term } => {
-                (Event::Released { term: *term }, format!("released the lease, term {term}"))
+            LeaseEvent::Released { term } => {
+                (Event::LeaseReleased { term: *term }, format!("released the lease, term {term}"))
             }
-            lease::Event::Refused { by, why } => {
+            LeaseEvent::Refused { by, why } => {
                 (Event::Refused, format!("{} refuses the lease: {why}", self.name(*by)))
             }
         }

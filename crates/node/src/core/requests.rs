@@ -3,7 +3,8 @@
 use cluster_contract::Millis;
 use cluster_contract::request::{Code, Request, Verdict};
 
-use super::{Core, Effect, Event, Host, Job, PROMISE, Refusal, STOP_LIMIT};
+use super::{ALLOWED_START_LIMIT, Core, Effect, Host, Job, LeaseEvent, Refusal, STOP_LIMIT};
+use crate::lease::force::CannotForce;
 
 fn yes(why: impl Into<String>) -> Verdict {
     Verdict::yes(why)
@@ -14,7 +15,7 @@ fn no(code: Code, why: impl Into<String>) -> Verdict {
 }
 
 impl Core {
-    /// Answers, and says what follows from the answer. `first_start` is whether `cluster up` has announced the first start
+    /// Answers, with the effects of the answer. `first_start` is whether `cluster up` has announced the first start
     /// of a new primary, which is used up by a yes. If the effects cannot be carried out, the answer is no.
     pub fn request(
         &mut self,
@@ -32,14 +33,14 @@ impl Core {
     fn verdict(&mut self, now: Millis, request: &Request, first_start: bool) -> Verdict {
         let holds = self.lease.holds(now);
         match request {
-            Request::Take => self.take(now),
+            Request::TakeByForce => self.take_by_force(now),
             Request::Rejoin { clone } => self.rejoin(now, *clone),
             Request::HandOver { .. } if self.host.paused.is_some() => no(
                 Code::Paused,
                 "the cluster is paused: the primary would stop, and the standby would not promote",
             ),
             Request::HandOver { .. } if self.lease.is_forced() => no(
-                Code::Forced,
+                Code::HoldsByForce,
                 "this node holds the lease by force; a majority must be back before it can hand over",
             ),
             Request::HandOver { to } if holds => self.hand_over(now, to),
@@ -47,10 +48,10 @@ impl Core {
                 (self.restarting_until, self.restart_ended) = (now + STOP_LIMIT, false);
                 yes("the lease is kept during the pause")
             }
-            // It has ended and is started again, between two looks maybe.
+            // It has ended and is started again, between two observations maybe.
             Request::MayStart if holds && now < self.restarting_until => {
                 (self.restart_ended, self.stale_before) = (true, now);
-                self.promised_until = now + PROMISE;
+                self.start_allowed_until = now + ALLOWED_START_LIMIT;
                 yes("this node holds the lease")
             }
             Request::MayStart if self.host.half_rewound => {
@@ -63,7 +64,7 @@ impl Core {
             }
             Request::MayStart if holds => {
                 // Its processes are there in a moment; until then it must not count as gone.
-                self.promised_until = now + PROMISE;
+                self.start_allowed_until = now + ALLOWED_START_LIMIT;
                 yes("this node holds the lease")
             }
             Request::MayStart if self.bootstrap && first_start => {
@@ -75,27 +76,27 @@ impl Core {
     }
 
     fn hand_over(&mut self, now: Millis, to: &str) -> Verdict {
-        let heir = self.config.peers().find(|peer| peer.name == *to && !peer.witness).cloned();
-        match (heir, self.job) {
-            (None, _) => no(Code::NoSuchNode, format!("there is no other data node `{to}`")),
+        let successor = self.config.peers().find(|peer| peer.name == *to && !peer.witness).cloned();
+        match (successor, self.job) {
+            (None, _) => no(Code::NoSuccessor, format!("there is no other data node `{to}`")),
             (_, Some(job)) => no(Code::Busy, format!("a {} is in progress", job.kind())),
-            (Some(heir), None) => {
-                self.heir = Some(heir.id);
+            (Some(successor), None) => {
+                self.successor = Some(successor.id);
                 // What a person began before is over: the stop that comes now is not to be waited out.
                 (self.restarting_until, self.restart_ended) = (0, false);
-                let why = format!("to {}", heir.name);
-                self.begin(now, Job::HandOver { to: heir.id }, &why);
+                let why = format!("to {}", successor.name);
+                self.begin_job(now, Job::HandOver { to: successor.id }, &why);
                 yes(why)
             }
         }
     }
 
     /// Takes the lease without a majority, on a person's word.
-    fn take(&mut self, now: Millis) -> Verdict {
+    fn take_by_force(&mut self, now: Millis) -> Verdict {
         if self.lease.holds(now) {
             return yes("this node holds the lease");
         }
-        if self.is_witness() || !self.host.finished {
+        if self.is_witness() || !self.host.data_ready {
             return no(Code::NoData, format!("{} has no data to promote", self.config.node));
         }
         if self.host.paused.is_some() {
@@ -110,32 +111,36 @@ impl Core {
         if let Some(job) = self.job {
             return no(Code::Busy, format!("a {} is in progress", job.kind()));
         }
-        match self.lease.take(now) {
+        match self.lease.take_by_force(now) {
             Ok(output) => {
-                debug_assert!(output.events.iter().any(|event| matches!(event, Event::Forced { .. })));
-                self.host.kept = false;
-                self.effects.push(Effect::GiveUpData);
-                self.unfit_until = 0;
-                self.put(now, output);
-                let seen = self.see(now);
-                self.act(&seen);
+                debug_assert!(
+                    output.events.iter().any(|event| matches!(event, LeaseEvent::TakenByForce { .. }))
+                );
+                self.host.diverged_data_kept = false;
+                self.effects.push(Effect::GiveUpDivergedData);
+                self.backoff_until = 0;
+                self.carry_out(now, output);
+                let observed = self.observe(now);
+                self.act(&observed);
                 yes("this node holds the lease by force")
             }
-            Err(Refusal::Past) => {
+            Err(CannotForce::NoPosition) => {
                 no(Code::NoPosition, "PostgreSQL does not answer, so the node's WAL position is unknown")
             }
-            Err(refusal @ Refusal::Held { .. }) => no(Code::LeaseHeld, refusal.to_string()),
-            Err(refusal) => no(Code::Refused, refusal.to_string()),
+            Err(CannotForce::Refused(refusal @ Refusal::LeaseActive { .. })) => {
+                no(Code::LeaseActive, refusal.to_string())
+            }
+            Err(CannotForce::Refused(refusal)) => no(Code::Refused, refusal.to_string()),
         }
     }
 
     /// Makes a standby of this node, because a person asks for it.
     fn rejoin(&mut self, now: Millis, clone: bool) -> Verdict {
-        let seen = self.see(now);
-        if seen.witness {
+        let observed = self.observe(now);
+        if observed.is_witness {
             return no(Code::NoData, "this is the witness; it has no data to rejoin with");
         }
-        if self.lease.holds(now) || seen.local().writable {
+        if self.lease.holds(now) || observed.node_state().writable {
             return no(Code::TakesWrites, "this node takes writes");
         }
         match self.job {
@@ -145,29 +150,29 @@ impl Core {
             Some(Job::Rejoin { .. }) => return yes("a rejoin is in progress"),
             _ => {}
         }
-        if seen.paused {
+        if observed.paused {
             return no(Code::Paused, "this node is paused");
         }
-        if seen.standby_signal && !clone && !seen.diverged {
-            return no(Code::Standby, "this node is a standby; if it does not stream, use --clone");
+        if observed.standby_signal && !clone && !observed.diverged {
+            return no(Code::AlreadyStandby, "this node is a standby; if it does not stream, use --clone");
         }
         // A damaged server may run and answer nobody; its start waits for a quarter of an hour, and a clone ends that.
         let given_up = clone && self.job == Some(Job::Start);
         if self.job.is_some() && !given_up {
             return no(Code::Busy, "another job is in progress; see `cluster-node status`");
         }
-        let Some(primary) = seen.primary.and_then(|id| self.member(id)).cloned() else {
+        let Some(primary) = observed.other_primary.and_then(|id| self.member(id)).cloned() else {
             return no(Code::NoPrimary, "its guard knows of no node that takes writes");
         };
         if given_up {
-            self.effects.push(Effect::Abort);
+            self.effects.push(Effect::AbortJob);
         }
         let why = format!(
             "rejoins {}, as requested{}",
             primary.name,
             if clone { ", with a fresh clone" } else { "" }
         );
-        self.begin(now, Job::Rejoin { of: primary.id, clone }, &why);
+        self.begin_job(now, Job::Rejoin { of: primary.id, clone }, &why);
         yes(why)
     }
 

@@ -5,71 +5,72 @@ use cluster_contract::status::Server;
 use cluster_contract::{Millis, NodeId};
 
 use super::{
-    ADDRESS_POLL, ADDRESS_RETRY, Core, Effect, FAILED_BACKOFF, INQUIRY, LOOK, MEND, MEND_RETRY, Mended,
-    RETRY, STANDS_BACK, STOP_LIMIT, TOLD,
+    ADDRESS_POLL, ADDRESS_RETRY, Core, Effect, FAILED_HAND_OVER_SHOWN_FOR, FAILURE_BACKOFF,
+    HAND_OVER_BACKOFF, JOB_RETRY, OBSERVE_INTERVAL, PROVIDER_POLL, REPAIR_INTERVAL, REPAIR_RETRY,
+    Replication, STOP_LIMIT,
 };
 use crate::decision::Job;
-use crate::postgres::{Look, State};
+use crate::postgres::{ServerObservation, ServerState};
 
 impl Core {
-    pub(super) fn looked(&mut self, now: Millis, look: Look) {
-        self.looks.ended(now + LOOK);
-        if look.began < self.stale_before {
-            self.looks.next = now;
-            self.look_again(now);
+    pub(super) fn server_observed(&mut self, now: Millis, server: ServerObservation) {
+        self.observations.ended(now + OBSERVE_INTERVAL);
+        if server.began < self.stale_before {
+            self.observations.next = now;
+            self.observe_again(now);
             return;
         }
-        let before = self.look.as_ref().map(|look| std::mem::discriminant(&look.state));
-        if before != Some(std::mem::discriminant(&look.state)) {
-            let (server, text) = match &look.state {
-                State::Primary => (Server::Primary, "PostgreSQL takes writes".to_owned()),
-                State::Standby { .. } => (Server::Standby, "PostgreSQL is a standby".to_owned()),
-                State::Busy(why) | State::Silent(why) => {
+        let before = self.server.as_ref().map(|server| std::mem::discriminant(&server.state));
+        if before != Some(std::mem::discriminant(&server.state)) {
+            let (role, text) = match &server.state {
+                ServerState::Primary => (Server::Primary, "PostgreSQL takes writes".to_owned()),
+                ServerState::Standby { .. } => (Server::Standby, "PostgreSQL is a standby".to_owned()),
+                ServerState::Busy(why) | ServerState::Silent(why) => {
                     (Server::Down, format!("PostgreSQL does not answer: {why}"))
                 }
             };
-            self.note(Event::Postgresql { server: Some(server) }, text);
+            self.journal(Event::ServerChanged { server: Some(role) }, text);
         }
-        match &look.state {
-            State::Primary => {
+        match &server.state {
+            ServerState::Primary => {
                 if self.restart_ended {
                     // It is through: what ends from here on has failed.
                     self.restarting_until = 0;
                 }
-                (self.stopping_since, self.returning_until) = (None, 0);
+                (self.shutting_down_since, self.returning_until) = (None, 0);
                 if self.job.is_none() {
                     // It was to have the term after a stop that has not ended in a release.
-                    self.heir = None;
+                    self.successor = None;
                 }
                 self.is_well(now);
             }
-            State::Standby { .. } => self.is_well(now),
-            State::Busy(_) if self.answered_primary == Some(true) && self.host.processes => {
-                self.stopping_since = self.stopping_since.or(Some(now));
+            ServerState::Standby { .. } => self.is_well(now),
+            ServerState::Busy(_) if self.answered_primary == Some(true) && self.host.has_processes => {
+                self.shutting_down_since = self.shutting_down_since.or(Some(now));
             }
-            State::Busy(_) | State::Silent(_) => {}
+            ServerState::Busy(_) | ServerState::Silent(_) => {}
         }
-        if self.host.processes {
-            match &look.state {
-                State::Primary => self.answered_primary = Some(true),
-                State::Standby { .. } => self.answered_primary = Some(false),
-                State::Busy(_) | State::Silent(_) => {}
+        if self.host.has_processes {
+            match &server.state {
+                ServerState::Primary => self.answered_primary = Some(true),
+                ServerState::Standby { .. } => self.answered_primary = Some(false),
+                ServerState::Busy(_) | ServerState::Silent(_) => {}
             }
-            if !matches!(look.state, State::Silent(_)) {
-                self.answered_at = Some(look.at);
+            if !matches!(server.state, ServerState::Silent(_)) {
+                self.answered_at = Some(server.at);
             }
             if self.answered_primary.is_some() {
-                self.began_as_standby = false;
+                self.started_as_standby = false;
             }
         }
-        self.last_position = look.position.or(self.last_position);
-        self.look = Some(look);
+        self.last_position = server.position.or(self.last_position);
+        self.server = Some(server);
         self.tick(now);
     }
 
     /// PostgreSQL runs: what a start has failed with is over, whoever has started it since.
     fn is_well(&mut self, now: Millis) {
-        if self.job.is_none() && now >= self.told_until {
+        if self.job.is_none() && now >= self.failed_hand_over_shown_until {
             self.job_trouble = None;
         }
     }
@@ -79,47 +80,47 @@ impl Core {
             // It was given up for another, and had just ended.
             return;
         }
-        // What was seen before it ended says nothing about now.
-        (self.job, self.look, self.stale_before) = (None, None, now);
+        // What was observed before it ended says nothing about now.
+        (self.job, self.server, self.stale_before) = (None, None, now);
         match result {
             Ok(text) => {
-                self.note(Event::Done { job: Some(job.kind()) }, text.clone());
-                self.last = text;
+                self.journal(Event::JobDone { job: Some(job.kind()) }, text.clone());
+                self.last_action = text;
                 self.job_trouble = None;
                 match job {
                     Job::Rejoin { .. } => {
                         // Whatever failed here before, this is a sound standby now, and what it had is another's.
-                        (self.unfit_until, self.retry_at) = (0, 0);
+                        (self.backoff_until, self.retry_at) = (0, 0);
                         (self.diverged, self.last_position, self.answered_primary) = (false, None, None);
                         // Not before: until then it must not count as data that might lead.
-                        self.host.kept = false;
-                        self.effects.push(Effect::GiveUpData);
-                        let output = self.lease.give_up_writes();
-                        self.put(now, output);
+                        self.host.diverged_data_kept = false;
+                        self.effects.push(Effect::GiveUpDivergedData);
+                        let output = self.lease.clear_last_held();
+                        self.carry_out(now, output);
                     }
-                    // The heir has the time of a lease; this node must not want it back at once.
-                    Job::HandOver { .. } => self.unfit_until = now + 2 * STANDS_BACK,
+                    Job::HandOver { .. } => self.backoff_until = now + HAND_OVER_BACKOFF,
                     Job::Start | Job::Promote => {}
                 }
             }
             Err(error) => {
                 let text = format!("the {} failed: {error}", job.kind());
-                self.note(Event::Failed { job: Some(job.kind()) }, text.clone());
+                self.journal(Event::JobFailed { job: Some(job.kind()) }, text.clone());
                 self.job_trouble = Some(text);
-                self.heir = None;
+                self.successor = None;
                 match job {
                     // It goes on here, or starts again once its shutdown has ended, with the lease that it still has.
                     Job::HandOver { .. } => {
-                        (self.returning_until, self.told_until) = (now + STOP_LIMIT, now + TOLD);
+                        (self.returning_until, self.failed_hand_over_shown_until) =
+                            (now + STOP_LIMIT, now + FAILED_HAND_OVER_SHOWN_FOR);
                     }
-                    Job::Rejoin { .. } => self.retry_at = now + RETRY,
+                    Job::Rejoin { .. } => self.retry_at = now + JOB_RETRY,
                     Job::Start | Job::Promote => {
-                        (self.unfit_until, self.retry_at) = (now + FAILED_BACKOFF, now + RETRY);
+                        (self.backoff_until, self.retry_at) = (now + FAILURE_BACKOFF, now + JOB_RETRY);
                     }
                 }
             }
         }
-        self.looks.next = now;
+        self.observations.next = now;
         self.tick(now);
     }
 
@@ -129,72 +130,76 @@ impl Core {
         match result {
             Ok(moved) => {
                 if moved {
-                    self.note(Event::Address, "the floating IP points here now");
+                    self.journal(Event::AddressMoved, "the floating IP points here now");
                 }
                 (self.has_address, self.address_trouble) = (Some(true), None);
             }
             Err(error) => {
                 let text = format!("floating IP: {error}");
                 if self.address_trouble.as_ref() != Some(&text) {
-                    self.note(Event::Trouble, text.clone());
+                    self.journal(Event::Trouble, text.clone());
                 }
                 (self.has_address, self.address_trouble) = (Some(false), Some(text));
             }
         }
     }
 
-    pub(super) fn provider_said(
+    pub(super) fn provider_answered(
         &mut self,
         now: Millis,
         (node, asked_at): (NodeId, Millis),
         answer: Result<bool, String>,
     ) {
-        let next = self.inquiry.next.max(asked_at + INQUIRY);
-        self.inquiry.ended(next);
+        let next = self.provider_poll.next.max(asked_at + PROVIDER_POLL);
+        self.provider_poll.ended(next);
         // A lease runs out without the provider's word.
         if answer != Ok(true) {
             return;
         }
-        let output = self.lease.off(now, node, asked_at);
+        let output = self.lease.holder_is_off(now, node, asked_at);
         if output.persist.is_some() {
             let text = format!("the provider reports that {} is off", self.name(node));
-            self.note(Event::Off { about: Some(self.name(node).to_owned()) }, text);
+            self.journal(Event::HostOff { about: Some(self.name(node).to_owned()) }, text);
         }
-        self.put(now, output);
+        self.carry_out(now, output);
     }
 
-    pub(super) fn mended(&mut self, now: Millis, result: Result<Mended, String>) {
-        self.mend.ended(now + if self.astray_since.is_some() { MEND_RETRY } else { MEND });
+    pub(super) fn replication_repaired(&mut self, now: Millis, result: Result<Replication, String>) {
+        self.repair
+            .ended(now + if self.wrong_upstream_since.is_some() { REPAIR_RETRY } else { REPAIR_INTERVAL });
         let trouble = match result {
-            Ok(mended) => {
-                let diverged = mended == Mended::Diverged;
+            Ok(replication) => {
+                let diverged = replication == Replication::Diverged;
                 if diverged && !self.diverged {
-                    self.note(Event::Diverged, "this standby has WAL that is not in the primary's history");
+                    self.journal(
+                        Event::Diverged,
+                        "this standby has WAL that is not in the primary's history",
+                    );
                 }
                 self.diverged = diverged;
                 None
             }
             Err(error) => Some(format!("repmgr's records: {error}")),
         };
-        if let Some(text) = trouble.clone().filter(|_| trouble != self.unmended) {
-            self.note(Event::Trouble, text);
+        if let Some(text) = trouble.clone().filter(|_| trouble != self.repair_trouble) {
+            self.journal(Event::Trouble, text);
         }
-        self.unmended = trouble;
+        self.repair_trouble = trouble;
     }
 
-    pub(super) fn stored(&mut self, now: Millis, result: Result<(), String>) {
+    pub(super) fn persist_checked(&mut self, now: Millis, result: Result<(), String>) {
         let trouble = result.err();
         let is_well = trouble.is_none();
-        if self.disk_trouble.is_some() == is_well {
+        if self.cannot_persist.is_some() == is_well {
             match &trouble {
                 Some(why) => {
-                    self.note(Event::Trouble, format!("cannot persist its vote and grants nothing: {why}"))
+                    self.journal(Event::Trouble, format!("cannot persist its vote and grants nothing: {why}"))
                 }
-                None => self.note(Event::Mended, "can persist its vote again"),
+                None => self.journal(Event::Repaired, "can persist its vote again"),
             }
         }
-        self.disk_trouble = trouble;
-        let output = self.lease.remember(is_well);
-        self.put(now, output);
+        self.cannot_persist = trouble;
+        let output = self.lease.set_can_persist(is_well);
+        self.carry_out(now, output);
     }
 }

@@ -1,49 +1,52 @@
-//! What the guard says of itself.
+//! What the guard reports of itself.
 
 use cluster_contract::Millis;
 use cluster_contract::status::{Server, Status};
 
 use super::{Core, PEER_SILENT_AFTER};
-use crate::postgres::State;
+use crate::postgres::ServerState;
 
 impl Core {
-    /// What there is to say at `now`.
+    /// The status as of `now`.
     pub fn status(&self, now: Millis) -> Status {
-        let postgresql = match self.look.as_ref().map(|look| &look.state) {
-            Some(State::Primary) => Server::Primary,
-            Some(State::Standby { .. }) => Server::Standby,
-            Some(State::Silent(_) | State::Busy(_)) | None => Server::Down,
+        let postgresql = match self.server.as_ref().map(|server| &server.state) {
+            Some(ServerState::Primary) => Server::Primary,
+            Some(ServerState::Standby { .. }) => Server::Standby,
+            Some(ServerState::Silent(_) | ServerState::Busy(_)) | None => Server::Down,
         };
-        let seen = self.see(now);
-        let until = self.lease.until().filter(|until| seen.holds && *until != Millis::MAX);
-        let silent = self.heard.iter().filter(|(_, heard)| now > **heard + PEER_SILENT_AFTER);
+        let observed = self.observe(now);
+        let until = self.lease.until().filter(|until| observed.holds_lease && *until != Millis::MAX);
+        let silent = self.last_heard.iter().filter(|(_, heard)| now > **heard + PEER_SILENT_AFTER);
         Status {
             postgresql,
             holder: self.lease.holder(now).map(|id| self.name(id).to_owned()),
-            holds: seen.holds,
+            holds: observed.holds_lease,
             forced: self.lease.is_forced(),
-            position: self.look.as_ref().and_then(|look| look.position).or(seen.stopped),
+            position: self.server.as_ref().and_then(|server| server.position).or(observed.stopped_at),
             report: self.lease.report(),
-            kept: self.host.kept,
-            holds_for: until.map(|until| until - now),
-            lease: self.lease.length(),
-            term: self.lease.durable().term,
+            diverged_data_kept: self.host.diverged_data_kept,
+            lease_left: until.map(|until| until - now),
+            lease_length: self.lease.lease_length(),
+            term: self.lease.hard_state().term,
             generation: Some(self.lease.generation()),
-            members: Some(self.config.nodes.iter().map(|member| member.name.clone()).collect()),
-            failover: self.config.nodes.len() > 2,
-            paused: seen.paused,
-            paused_since: self.host.paused.clone().flatten(),
+            members: Some(self.config.members.iter().map(|member| member.name.clone()).collect()),
+            automatic_failover: self.config.members.len() > 2,
+            paused: observed.paused,
+            paused_since: self.host.paused.clone().and_then(|pause| pause.since),
             has_address: self.has_address,
-            doing: self.job.map(|job| job.kind()),
+            job: self.job.map(|job| job.kind()),
             why: self.why.to_owned(),
             // Where the address leads is the holder's matter.
-            trouble: self.job_trouble.clone().or_else(|| self.address_trouble.clone().filter(|_| seen.holds)),
-            disk: self.disk_trouble.clone(),
-            room: self.room_trouble.clone(),
-            outdated: self.outdated,
-            deaf_to: silent.map(|(peer, heard)| (self.name(*peer).to_owned(), now - heard)).collect(),
+            trouble: self
+                .job_trouble
+                .clone()
+                .or_else(|| self.address_trouble.clone().filter(|_| observed.holds_lease)),
+            cannot_persist: self.cannot_persist.clone(),
+            no_room: self.no_room.clone(),
+            runs_old_program: self.runs_old_program,
+            silent_peers: silent.map(|(peer, heard)| (self.name(*peer).to_owned(), now - heard)).collect(),
             stray_standby_signal: self.host.standby_signal && self.answered_primary == Some(true),
-            last: Some(self.last.clone()).filter(|last| !last.is_empty()),
+            last_action: Some(self.last_action.clone()).filter(|last| !last.is_empty()),
         }
     }
 

@@ -10,7 +10,7 @@ use crate::core::{Effect, Input};
 use crate::decision::Job;
 use crate::journal;
 use crate::lease::Message;
-use crate::{address, clock, memory, postgres, processes, provider};
+use crate::{address, clock, postgres, processes, provider, store};
 
 impl Guard {
     /// Carries out effects in their order.
@@ -21,14 +21,14 @@ impl Guard {
         let mut stored = Ok(());
         for effect in effects {
             let result = match effect {
-                Effect::KeepData => memory::keep_data(),
-                Effect::GiveUpData => memory::give_up_data(),
-                Effect::Persist(durable) => memory::persist(&durable).map_err(Into::into),
-                Effect::Hold(held) => memory::hold(held),
+                Effect::KeepDivergedData => store::keep_diverged_data(),
+                Effect::GiveUpDivergedData => store::give_up_diverged_data(),
+                Effect::Persist(hard_state) => store::persist(&hard_state).map_err(Into::into),
+                Effect::NoteLease(held) => store::note_held_lease(held),
                 Effect::Send(_, Some(_)) if stored.is_err() => Ok(()),
-                Effect::Begin(job) if stored.is_err() => {
+                Effect::BeginJob(job) if stored.is_err() => {
                     let why = Err("the disk cannot be written to".to_owned());
-                    self.beside(async move { Input::JobEnded(job, why) });
+                    self.spawn(async move { Input::JobEnded(job, why) });
                     Ok(())
                 }
                 effect => {
@@ -44,47 +44,52 @@ impl Guard {
     async fn carry_out_one(&mut self, effect: Effect) {
         match effect {
             Effect::Fence(why) => self.fence(why),
-            Effect::KeepData | Effect::GiveUpData | Effect::Persist(_) | Effect::Hold(_) => {}
+            Effect::KeepDivergedData
+            | Effect::GiveUpDivergedData
+            | Effect::Persist(_)
+            | Effect::NoteLease(_) => {}
             Effect::Send(to, message) => self.send(to, message).await,
-            Effect::Note(entry) => journal::note_since(entry.event, &entry.text, entry.ago),
-            Effect::Look => {
+            Effect::Journal(entry) => journal::note_since(entry.event, &entry.text, entry.ago),
+            Effect::ObserveServer => {
                 let config = self.config.clone();
-                self.beside(async move { Input::Looked(postgres::look(&config).await) });
+                self.spawn(async move { Input::ServerObserved(postgres::observe(&config).await) });
             }
-            Effect::Begin(job) => self.begin(job),
-            Effect::Abort => {
-                if let Some(job) = self.working.take() {
+            Effect::BeginJob(job) => self.begin_job(job),
+            Effect::AbortJob => {
+                if let Some(job) = self.job_task.take() {
                     job.abort();
                 }
             }
             Effect::MoveAddress { patient } => {
                 let config = self.config.clone();
-                let moving = self.beside(async move {
+                let moving = self.spawn(async move {
                     let moved = address::take(&config, patient).await;
                     Input::AddressMoved(moved.map_err(|error| format!("{error:#}")))
                 });
-                self.moving = Some(moving);
+                self.address_task = Some(moving);
             }
-            Effect::StopMoving => {
-                if let Some(moving) = self.moving.take() {
+            Effect::StopMovingAddress => {
+                if let Some(moving) = self.address_task.take() {
                     moving.abort();
                 }
             }
             Effect::AskProvider(node) => self.ask_provider(node),
-            Effect::Mend { primary, astray } => self.mend(primary, astray),
-            Effect::TryDisk => {
+            Effect::RepairReplication { primary, wrong_upstream } => {
+                self.repair_replication(primary, wrong_upstream)
+            }
+            Effect::CheckHost => {
                 // Beside the loop: a disk that hangs must not hang the guard.
                 let config = self.config.clone();
-                let checked = tokio::task::spawn_blocking(move || checked(&config));
-                self.beside(async move {
-                    checked.await.unwrap_or_else(|error| Input::Stored(Err(error.to_string())))
+                let checked = tokio::task::spawn_blocking(move || check_host(&config));
+                self.spawn(async move {
+                    checked.await.unwrap_or_else(|error| Input::PersistFailed(error.to_string()))
                 });
             }
         }
     }
 
-    /// Starts work beside the loop. What it comes to is an input of the core.
-    fn beside(&self, work: impl Future<Output = Input> + Send + 'static) -> tokio::task::AbortHandle {
+    /// Starts a task beside the loop. What it comes to is an input of the core.
+    fn spawn(&self, work: impl Future<Output = Input> + Send + 'static) -> tokio::task::AbortHandle {
         let inputs = self.inputs.clone();
         let task = tokio::spawn(async move {
             // The receiver lives as long as the loop.
@@ -110,10 +115,10 @@ impl Guard {
         }
     }
 
-    fn begin(&mut self, job: Job) {
+    fn begin_job(&mut self, job: Job) {
         let config = self.config.clone();
         let member = |id: NodeId| {
-            let found = config.nodes.iter().find(|member| member.id == id).cloned();
+            let found = config.members.iter().find(|member| member.id == id).cloned();
             found.with_context(|| format!("there is no node {id}"))
         };
         let (of, to) = match job {
@@ -126,47 +131,48 @@ impl Guard {
                 (Job::Start, ..) => jobs::start(config).await,
                 (Job::Promote, ..) => jobs::promote(config).await,
                 (Job::Rejoin { clone, .. }, Some(of), _) => jobs::rejoin(config, of?, clone).await,
-                (Job::HandOver { .. }, _, Some(to)) => jobs::stop_for(config, to?).await,
+                (Job::HandOver { .. }, _, Some(to)) => jobs::hand_over(config, to?).await,
                 (job, ..) => anyhow::bail!("{job:?} names no node"),
             }
         };
-        let working = self
-            .beside(async move { Input::JobEnded(job, work.await.map_err(|error| format!("{error:#}"))) });
-        self.working = Some(working);
+        let job_task =
+            self.spawn(async move { Input::JobEnded(job, work.await.map_err(|error| format!("{error:#}"))) });
+        self.job_task = Some(job_task);
     }
 
     fn ask_provider(&self, node: NodeId) {
         let (config, now) = (self.config.clone(), clock::now());
-        self.beside(async move {
-            let answer = match config.nodes.iter().find(|member| member.id == node) {
+        self.spawn(async move {
+            let answer = match config.members.iter().find(|member| member.id == node) {
                 Some(member) => provider::is_off(&config, member).await,
                 None => Ok(false),
             };
             if let Err(error) = &answer {
                 journal::warn(&format!("cannot ask the provider whether node {node} is off: {error:#}"));
             }
-            Input::ProviderSaid(node, now, answer.map_err(|error| format!("{error:#}")))
+            Input::ProviderAnswered(node, now, answer.map_err(|error| format!("{error:#}")))
         });
     }
 
-    fn mend(&self, primary: NodeId, astray: bool) {
+    fn repair_replication(&self, primary: NodeId, wrong_upstream: bool) {
         let config = self.config.clone();
-        self.beside(async move {
-            let result = match config.nodes.iter().find(|member| member.id == primary).cloned() {
-                Some(primary) => jobs::mend(config, primary, astray).await,
+        self.spawn(async move {
+            let result = match config.members.iter().find(|member| member.id == primary).cloned() {
+                Some(primary) => jobs::repair_replication(config, primary, wrong_upstream).await,
                 None => Err(anyhow::anyhow!("there is no node {primary}")),
             };
-            Input::Mended(result.map_err(|error| format!("{error:#}")))
+            Input::ReplicationRepaired(result.map_err(|error| format!("{error:#}")))
         });
     }
 }
 
-/// What is looked at now and then, and may take a while.
-fn checked(config: &Config) -> Input {
-    let (disk, room) = match memory::check() {
+/// Checks the host for what takes a while to find out.
+fn check_host(config: &Config) -> Input {
+    let (persist, no_room) = match store::check() {
         Ok(()) => (Ok(()), None),
-        Err(memory::Trouble::NoRoom(error)) => (Ok(()), Some(error.to_string())),
-        Err(trouble @ memory::Trouble::Forgetful(_)) => (Err(trouble.to_string()), None),
+        Err(store::DiskTrouble::NoRoom(error)) => (Ok(()), Some(error.to_string())),
+        Err(trouble @ store::DiskTrouble::CannotPersist(_)) => (Err(trouble.to_string()), None),
     };
-    Input::Checked { disk, room, outdated: processes::outdated(config).unwrap_or(false) }
+    let runs_old_program = processes::runs_old_program(config).unwrap_or(false);
+    Input::HostChecked { persist, no_room, runs_old_program }
 }

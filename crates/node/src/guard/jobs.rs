@@ -1,4 +1,4 @@
-//! Work that takes a while, done beside the loop.
+//! Jobs: work that takes a while, done beside the loop.
 
 mod promote;
 mod readers;
@@ -11,31 +11,36 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use cluster_contract::config::{Config, Member};
-use cluster_contract::journal::{Event, Lost};
+use cluster_contract::journal::{Event, LostTransactions};
 use cluster_contract::paths;
 use cluster_contract::position::Lsn;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 use tokio::time::Instant;
 
-use crate::core::Mended;
+use crate::core::Replication;
 use crate::journal;
-use crate::{marker, packages, postgres, view};
+use crate::{marker, packages, postgres, psql};
 pub(super) use promote::promote;
 pub(super) use start::start;
-pub(super) use stop::stop_for;
+pub(super) use stop::hand_over;
 
 /// Rewinding copies what differs; a clone that takes its place copies all.
-const REJOIN_PATIENCE: Duration = Duration::from_secs(86_400);
-/// An upgrade of PostgreSQL is waited for so long.
-const REJOIN_WAITS: Duration = Duration::from_secs(300);
+const REJOIN_LIMIT: Duration = Duration::from_secs(86_400);
+/// So long one command of repmgr's may take.
+const REPMGR_LIMIT: Duration = Duration::from_secs(60);
+/// A rejoin waits for an upgrade of PostgreSQL for so long.
+const REJOIN_PACKAGE_WAIT: Duration = Duration::from_secs(300);
+
+/// A server that works answers a small question by then.
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
 /// How a standby is made of what was primary.
-const REJOIN: &str = concat!(include_str!("../../../contract/src/whose.sh"), include_str!("rejoin.sh"));
+const REJOIN_SH: &str = concat!(include_str!("../../../contract/src/whose.sh"), include_str!("rejoin.sh"));
 
 /// Makes a standby of what was primary: the recipe is in `rejoin.sh`. With `clone` nothing is rewound.
 pub(super) async fn rejoin(config: Config, primary: Member, clone: bool) -> Result<String> {
-    packages::wait(&config, REJOIN_WAITS).await;
+    packages::wait(&config, REJOIN_PACKAGE_WAIT).await;
     let begun = Instant::now();
     let marked = marker::read().ok().flatten().and_then(|marker| marker.system_identifier);
     let mut command = Command::new("sh");
@@ -50,21 +55,21 @@ pub(super) async fn rejoin(config: Config, primary: Member, clone: bool) -> Resu
         .kill_on_drop(true);
     let mut child = command.spawn().context("cannot run sh")?;
     let mut input = child.stdin.take().context("no standard input")?;
-    input.write_all(REJOIN.as_bytes()).await?;
+    input.write_all(REJOIN_SH.as_bytes()).await?;
     drop(input);
-    let output = tokio::time::timeout(REJOIN_PATIENCE, child.wait_with_output())
+    let output = tokio::time::timeout(REJOIN_LIMIT, child.wait_with_output())
         .await
         .context("the rejoin timed out")??;
     let said = String::from_utf8_lossy(&output.stderr);
     if let Ok(lost) = std::fs::read_to_string(paths::LOST)
-        && let Ok(lost) = serde_json::from_str::<Lost>(&lost)
+        && let Ok(lost) = serde_json::from_str::<LostTransactions>(&lost)
         && !journal::tells_of_lost(&lost.wal)
     {
         let text = format!(
             "{} transactions ({} to {}) never reached {}; their WAL is kept in {}",
             lost.transactions, lost.from, lost.to, primary.name, lost.wal
         );
-        journal::note(Event::Lost { lost }, &text);
+        journal::note(Event::TransactionsLost { lost }, &text);
     }
     if !output.status.success() {
         let last: Vec<&str> = said.lines().rev().take(4).collect();
@@ -80,8 +85,11 @@ pub(super) async fn rejoin(config: Config, primary: Member, clone: bool) -> Resu
 }
 
 /// Puts right what repmgr does not: the witness's record, a standby's upstream, slots that would fill the disk.
-pub(super) async fn mend(config: Config, primary: Member, astray: bool) -> Result<Mended> {
-    let limit = Duration::from_secs(60);
+pub(super) async fn repair_replication(
+    config: Config,
+    primary: Member,
+    wrong_upstream: bool,
+) -> Result<Replication> {
     let me = config.me();
     if me.witness {
         // A copy that is made anew only when repmgrd here knows whom to follow: two failovers in a row, or a node that
@@ -92,52 +100,57 @@ pub(super) async fn mend(config: Config, primary: Member, astray: bool) -> Resul
              from repmgr.nodes",
             me.id, primary.id
         );
-        let copy = postgres::row(&*postgres::reach(&config).await?, &sql).await?.join("|");
-        if !copy.starts_with("1|") || copy != view::query(&config, &primary, &sql).await? {
+        let copy = postgres::row(&*postgres::connect_or_reuse(&config).await?, &sql).await?.join("|");
+        if !copy.starts_with("1|") || copy != psql::query(&config, &primary, &sql).await? {
             let host = primary.host.to_string();
             let args = ["-f", "/etc/repmgr.conf", "witness", "register", "--force", "-h", &host];
-            view::as_postgres(&config, "repmgr", &args, limit).await?;
+            psql::as_postgres(&config, "repmgr", &args, REPMGR_LIMIT).await?;
             journal::note(
-                Event::Mended,
+                Event::Repaired,
                 &format!("repmgr's metadata on the witness is that of {} again", primary.name),
             );
         }
-        return Ok(Mended::Right);
+        return Ok(Replication::Sound);
     }
     if primary.id == me.id {
-        let client = postgres::reach(&config).await?;
+        let client = postgres::connect_or_reuse(&config).await?;
         let sql = format!("select type = 'primary' and active from repmgr.nodes where node_id = {}", me.id);
         if postgres::row(&client, &sql).await? != ["t"] {
             client.batch_execute(&promote::REGISTER.replace("$me", &me.id.to_string())).await?;
-            journal::note(Event::Mended, "repmgr's metadata shows this node as primary now");
+            journal::note(Event::Repaired, "repmgr's metadata shows this node as primary now");
         }
-        return Ok(Mended::Right);
+        return Ok(Replication::Sound);
     }
-    if astray && has_diverged(&config, &primary).await? {
-        return Ok(Mended::Diverged);
+    if wrong_upstream && has_diverged(&config, &primary).await? {
+        return Ok(Replication::Diverged);
     }
-    if astray {
+    if wrong_upstream {
         let id = format!("--upstream-node-id={}", primary.id);
-        view::as_postgres(&config, "repmgr", &["-f", "/etc/repmgr.conf", "standby", "follow", &id], limit)
-            .await?;
-        journal::note(Event::Mended, &format!("follows {} now", primary.name));
+        psql::as_postgres(
+            &config,
+            "repmgr",
+            &["-f", "/etc/repmgr.conf", "standby", "follow", &id],
+            REPMGR_LIMIT,
+        )
+        .await?;
+        journal::note(Event::Repaired, &format!("follows {} now", primary.name));
     }
-    let client = postgres::reach(&config).await?;
+    let client = postgres::connect_or_reuse(&config).await?;
     let sql = "select count(pg_drop_replication_slot(slot_name)) from pg_replication_slots \
                where not active and slot_name like 'repmgr_slot_%' and pg_is_in_recovery()";
     let dropped = postgres::row(&client, sql).await?.remove(0);
     if dropped != "0" {
-        journal::note(Event::Mended, &format!("dropped {dropped} unused replication slots"));
+        journal::note(Event::Repaired, &format!("dropped {dropped} unused replication slots"));
     }
-    Ok(Mended::Right)
+    Ok(Replication::Sound)
 }
 
 /// Whether this standby has received WAL of its timeline beyond the place where the primary's history left it. It can
 /// never follow then. What the primary's history does not name at all is an error rather than a divergence: it is no
 /// reason to rewind anything.
 async fn has_diverged(config: &Config, primary: &Member) -> Result<bool> {
-    let Some(here) = postgres::look(config).await.position else { return Ok(false) };
-    let now = view::query(
+    let Some(here) = postgres::observe(config).await.position else { return Ok(false) };
+    let now = psql::query(
         config,
         primary,
         "select ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int",
@@ -148,7 +161,7 @@ async fn has_diverged(config: &Config, primary: &Member) -> Result<bool> {
         return Ok(false);
     }
     let history =
-        view::query(config, primary, &format!("select pg_read_file('pg_wal/{now:08X}.history')")).await?;
+        psql::query(config, primary, &format!("select pg_read_file('pg_wal/{now:08X}.history')")).await?;
     Ok(left_at(&history, here.timeline)?.is_some_and(|end| here.lsn > end))
 }
 

@@ -5,8 +5,8 @@ use std::path::Path;
 use cluster_contract::config::Config;
 use cluster_contract::request::{Code, Request, Verdict};
 
-use crate::memory;
 use crate::socket;
+use crate::store;
 
 /// Made by `cluster up` just before the first start of a new primary; gone after a boot.
 const FIRST_START: &str = "/run/cluster/first-start";
@@ -26,13 +26,13 @@ pub async fn start_check(config: &Config) -> Verdict {
         return Verdict::yes("this is the witness");
     }
     let standby = Path::new(&config.data_directory()).join("standby.signal").exists();
-    if standby && !Path::new(memory::REWINDING).exists() {
+    if standby && !Path::new(store::REWINDING).exists() {
         return Verdict::yes("this is a standby");
     }
     match socket::verdict(&Request::MayStart).await {
         Ok(verdict) => verdict,
         // No guard yet: `cluster up` starts the first primary before it starts the guards.
-        Err(_) if memory::durable().is_ok_and(|it| it.is_of_a_new_cluster()) && use_first_start() => {
+        Err(_) if store::hard_state().is_ok_and(|it| it.is_of_a_new_cluster()) && use_first_start() => {
             Verdict::yes("`cluster up` starts it for the first time")
         }
         Err(error) => Verdict::no(

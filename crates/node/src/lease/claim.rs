@@ -1,205 +1,204 @@
-//! One node's claim to the lease: canvass, ask, hold, let go.
+//! One node's claim to the lease: pre-vote, request, hold, step down.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cluster_contract::{Millis, NodeId, Position, Term};
+use cluster_contract::{Millis, NodeId, Term, WalPosition};
 
-use super::{Durable, Event, Lease, Message, Output, Refusal};
+use super::{HardState, Lease, LeaseEvent, Message, Output, Refusal};
 
-/// Where a claim stands.
+/// How far a node's claim to the lease has come.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Claim {
     /// There is none.
-    None {
+    Idle {
         /// Not before this is it tried again.
         retry_at: Millis,
     },
-    /// Would a majority?
-    Canvass {
-        /// For which term.
+    /// Voters are asked whether they would grant a term.
+    PreVote {
         term: Term,
-        /// Since when.
+        /// When the pre-vote was sent.
         since: Millis,
-        /// Who would.
-        yes: BTreeSet<NodeId>,
-        /// Who has answered, either way.
+        /// The voters that would.
+        votes: BTreeSet<NodeId>,
+        /// The voters that have replied, either way.
         answered: BTreeSet<NodeId>,
-        /// Whether one that has answered knows of more WAL than this node has, or is looking.
+        /// Whether one that has replied knows of more WAL than this node has, or still finds out.
         deferred: bool,
     },
-    /// A majority is asked, or has granted.
-    Asked {
-        /// Which term.
+    /// The lease is requested, or held.
+    Requested {
         term: Term,
-        /// The term with which it began.
-        won: Term,
+        /// The term with which this claim began.
+        claim_term: Term,
         /// The highest term that a majority has granted to it, as far as this run of the guard knows; 0 before that.
-        confirmed: Term,
-        /// Since when.
+        confirmed_term: Term,
+        /// When the first request was sent.
         since: Millis,
-        /// Who says that another holds, in answer to the last question.
-        contradicted: BTreeMap<NodeId, NodeId>,
-        /// When the last question was sent.
+        /// The voters that name another holder in reply to the last request, with the holder that they name.
+        contradicted_by: BTreeMap<NodeId, NodeId>,
+        /// When the last request was sent.
         asked_at: Millis,
         /// For each voter, until when its grants let this node hold.
-        granted: BTreeMap<NodeId, Millis>,
+        granted_until: BTreeMap<NodeId, Millis>,
         /// Until when this node holds; none before a majority has granted.
         until: Option<Millis>,
     },
     /// The lease has run out, and what took writes here has not been seen to end.
-    Ending {
-        /// The last term.
-        term: Term,
-    },
+    Ending { term: Term },
 }
 
 impl Claim {
     pub(super) fn resumed(term: Term, until: Millis) -> Claim {
-        Claim::Asked {
+        Claim::Requested {
             term,
-            won: term,
-            confirmed: 0,
+            claim_term: term,
+            confirmed_term: 0,
             since: 0,
-            contradicted: BTreeMap::new(),
+            contradicted_by: BTreeMap::new(),
             asked_at: 0,
-            granted: BTreeMap::new(),
+            granted_until: BTreeMap::new(),
             until: Some(until),
         }
     }
 
     pub(super) fn until(&self) -> Option<Millis> {
         match self {
-            Claim::Asked { until, .. } => *until,
+            Claim::Requested { until, .. } => *until,
             _ => None,
         }
     }
 
     pub(super) fn held_term(&self) -> Option<Term> {
         match self {
-            Claim::Asked { term, until: Some(_), .. } | Claim::Ending { term } => Some(*term),
+            Claim::Requested { term, until: Some(_), .. } | Claim::Ending { term } => Some(*term),
             _ => None,
         }
     }
 
     /// Whether voters have been asked for a term that has not been given back.
-    pub(super) fn is_begun(&self) -> bool {
-        matches!(self, Claim::Asked { .. } | Claim::Ending { .. })
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self, Claim::Requested { .. } | Claim::Ending { .. })
     }
 }
 
 impl Lease {
     pub(super) fn advance(&mut self, now: Millis, output: &mut Output) {
         match &self.claim {
-            Claim::None { retry_at } if now < *retry_at => {}
-            Claim::None { .. } => {
-                self.remind(now, output);
+            Claim::Idle { retry_at } if now < *retry_at => {}
+            Claim::Idle { .. } => {
+                self.repeat_release(now, output);
                 if self.is_forced() {
-                    self.force_again(now, output);
+                    self.resume_by_force(now, output);
                 } else {
-                    self.canvass(now, output);
+                    self.pre_vote(now, output);
                 }
             }
-            Claim::Canvass { since, .. } if now >= since + self.timing.canvass => self.canvass(now, output),
-            Claim::Canvass { .. } => {}
-            Claim::Asked { term, since, until: None, .. } => {
-                if now >= since + self.timing.patience {
+            Claim::PreVote { since, .. } if now >= since + self.timing.pre_vote_interval => {
+                self.pre_vote(now, output)
+            }
+            Claim::PreVote { .. } => {}
+            Claim::Requested { term, since, until: None, .. } => {
+                if now >= since + self.timing.reply_timeout {
                     let term = *term;
-                    output.events.push(Event::GaveUp { term });
-                    self.let_go(now, term, None, output);
+                    output.events.push(LeaseEvent::NoMajority { term });
+                    self.step_down(now, term, None, output);
                 }
             }
-            Claim::Asked { term, until: Some(until), .. } if now >= *until => {
+            Claim::Requested { term, until: Some(until), .. } if now >= *until => {
                 let term = *term;
-                output.events.push(Event::Expired { term });
+                output.events.push(LeaseEvent::Expired { term });
                 self.claim = Claim::Ending { term };
                 self.advance(now, output);
             }
-            Claim::Asked { term, asked_at, .. } => {
+            Claim::Requested { term, asked_at, .. } => {
                 let (term, asked_at) = (*term, *asked_at);
-                if self.local.renew || self.local.candidate {
-                    if now >= asked_at + self.timing.renew {
+                if self.node_state.should_renew || self.node_state.candidate {
+                    if now >= asked_at + self.timing.renew_interval {
                         self.renew(now, output);
                     }
-                } else if self.local.gone && !self.is_forced() {
-                    self.let_go(now, term, self.local.heir, output);
+                } else if self.node_state.cannot_write && !self.is_forced() {
+                    self.step_down(now, term, self.node_state.successor, output);
                 }
             }
-            // Where PostgreSQL can simply be started again, the term is asked for anew rather than given away: a node that
-            // was off for a while with all others should come back as what it was.
-            Claim::Ending { .. } if self.local.gone && self.local.candidate => {
-                self.claim = Claim::None { retry_at: now };
+            // Where PostgreSQL can simply be started again, the lease is requested again rather than given away: a node
+            // that was off for a while with all others should come back as what it was.
+            Claim::Ending { .. } if self.node_state.cannot_write && self.node_state.candidate => {
+                self.claim = Claim::Idle { retry_at: now };
             }
             Claim::Ending { term } => {
-                if self.local.gone {
-                    self.let_go(now, *term, None, output);
+                if self.node_state.cannot_write {
+                    self.step_down(now, *term, None, output);
                 }
             }
         }
     }
 
-    /// A release may have been lost, and a voter that has not heard of it may wait for ever: it is said again.
-    fn remind(&mut self, now: Millis, output: &mut Output) {
-        let Durable { term, holder, released, heir, report, .. } = *self.voter.durable();
-        if holder == Some(self.me) && released && now >= self.reminded_at + self.timing.renew {
-            self.reminded_at = now;
+    /// A release may have been lost, and a voter that has not heard of it may wait for ever: it is sent again.
+    fn repeat_release(&mut self, now: Millis, output: &mut Output) {
+        let HardState { term, holder, released, successor, report, .. } = *self.voter.hard_state();
+        if holder == Some(self.me) && released && now >= self.release_sent_at + self.timing.renew_interval {
+            self.release_sent_at = now;
             let end = report.filter(|report| report.term == term).map(|report| report.position);
-            self.broadcast(&Message::Release { term, heir, end }, output);
+            self.broadcast(&Message::Release { term, successor, end }, output);
         }
     }
 
-    /// Would a majority grant the next term? This node's own voice comes first: without it nobody is disturbed.
-    fn canvass(&mut self, now: Millis, output: &mut Output) {
-        let Some(position) = self.local.position.filter(|_| self.local.candidate) else { return };
-        let (term, generation) = (self.seen.max(self.voter.durable().term) + 1, self.members.generation);
-        if let Claim::Canvass { yes, deferred, .. } = &self.claim {
-            // The time of a canvass was for those that have more: they are preferred for a moment, and no longer.
+    /// Would a majority grant the next term? This node's own vote comes first: without it nobody is disturbed.
+    fn pre_vote(&mut self, now: Millis, output: &mut Output) {
+        let Some(position) = self.node_state.position.filter(|_| self.node_state.candidate) else { return };
+        let (term, generation) =
+            (self.highest_term_seen.max(self.voter.hard_state().term) + 1, self.configuration.generation);
+        if let Claim::PreVote { votes, deferred, .. } = &self.claim {
+            // The time of a pre-vote was for those that have more: they are preferred for a moment, and no longer.
             let deferred = *deferred;
-            if yes.len() >= self.majority()
-                && (!deferred || self.deferred_at.is_some_and(|since| now >= since + self.timing.defers))
+            if votes.len() >= self.majority()
+                && (!deferred
+                    || self.deferring_since.is_some_and(|since| now >= since + self.timing.deferral))
             {
-                let Claim::Canvass { term, .. } = self.claim else { return };
-                return self.begin(now, term, output);
+                let Claim::PreVote { term, .. } = self.claim else { return };
+                return self.request_term(now, term, output);
             }
-            self.deferred_at = if deferred { self.deferred_at.or(Some(now)) } else { None };
+            self.deferring_since = if deferred { self.deferring_since.or(Some(now)) } else { None };
         }
-        let mut yes = BTreeSet::new();
+        let mut votes = BTreeSet::new();
         match self.consider(now, self.me, (term, generation), position) {
-            Ok(()) => drop(yes.insert(self.me)),
-            // Said a moment before it can be granted, so that voters know whom to prefer when it can.
-            Err(Refusal::Held { millis, .. }) if millis <= self.timing.renew => {}
+            Ok(()) => drop(votes.insert(self.me)),
+            // Sent a moment before it can be granted, so that voters know whom to prefer when it can.
+            Err(Refusal::LeaseActive { millis, .. }) if millis <= self.timing.renew_interval => {}
             Err(why) => {
-                self.claim = Claim::None { retry_at: now };
-                if !matches!(why, Refusal::Held { .. }) {
-                    output.events.push(Event::Refused { by: self.me, why });
+                self.claim = Claim::Idle { retry_at: now };
+                if !matches!(why, Refusal::LeaseActive { .. }) {
+                    output.events.push(LeaseEvent::Refused { by: self.me, why });
                 }
                 return;
             }
         }
-        self.broadcast(&Message::Canvass { term, position, generation }, output);
-        let won = yes.len() >= self.majority();
+        self.broadcast(&Message::PreVote { term, position, generation }, output);
+        let has_majority = votes.len() >= self.majority();
         let answered = [self.me].into();
-        self.claim = Claim::Canvass { term, since: now, yes, answered, deferred: false };
-        if won {
-            self.begin(now, term, output);
+        self.claim = Claim::PreVote { term, since: now, votes, answered, deferred: false };
+        if has_majority {
+            self.request_term(now, term, output);
         }
     }
 
-    /// Whether all have answered that may: of the last holder nothing is expected.
+    /// Whether all voters have replied but the last holder, of which nothing is expected.
     fn all_have_answered(&self, answered: &BTreeSet<NodeId>) -> bool {
-        let holder = self.voter.durable().holder;
-        self.members.ids.iter().all(|member| answered.contains(member) || Some(*member) == holder)
+        let holder = self.voter.hard_state().holder;
+        self.configuration.members.iter().all(|member| answered.contains(member) || Some(*member) == holder)
     }
 
-    pub(super) fn straw(
+    pub(super) fn pre_vote_reply(
         &mut self,
-        (from, sound): (NodeId, bool),
+        (from, sound_standby): (NodeId, bool),
         of: Term,
         refusal: Option<Refusal>,
         now: Millis,
         output: &mut Output,
     ) {
         let majority = self.majority();
-        let Claim::Canvass { term, yes, answered, deferred, .. } = &mut self.claim else { return };
+        let Claim::PreVote { term, votes, answered, deferred, .. } = &mut self.claim else { return };
         if *term != of {
             return;
         }
@@ -207,158 +206,171 @@ impl Lease {
         match refusal {
             Some(why) => {
                 // A standby's voter that has not heard yet that the lease is free has not compared what there is.
-                *deferred |= matches!(why, Refusal::Better { .. } | Refusal::Looking)
-                    || (sound && matches!(why, Refusal::Held { .. }));
-                output.events.push(Event::Refused { by: from, why });
+                *deferred |= matches!(why, Refusal::BetterCandidate { .. } | Refusal::InspectingOwnWal)
+                    || (sound_standby && matches!(why, Refusal::LeaseActive { .. }));
+                output.events.push(LeaseEvent::Refused { by: from, why });
             }
-            None => drop(yes.insert(from)),
+            None => drop(votes.insert(from)),
         }
-        // One that has more may be no part of this majority: the others are heard first, for as long as a canvass takes.
-        let (ready, answered) = (yes.len() >= majority && !*deferred, answered.clone());
+        // One that has more may be no part of this majority: the others are heard first, for as long as a pre-vote
+        // takes.
+        let (ready, answered) = (votes.len() >= majority && !*deferred, answered.clone());
         if ready && self.all_have_answered(&answered) {
-            self.begin(now, of, output);
+            self.request_term(now, of, output);
         }
     }
 
-    /// A majority would: it is asked, this node's own voter first.
-    fn begin(&mut self, now: Millis, term: Term, output: &mut Output) {
-        let retry = Claim::None { retry_at: now + self.timing.renew };
-        let Some(position) = self.local.position.filter(|_| self.local.candidate) else {
+    /// A majority would grant the term: it is requested, of this node's own voter first.
+    fn request_term(&mut self, now: Millis, term: Term, output: &mut Output) {
+        let retry = Claim::Idle { retry_at: now + self.timing.renew_interval };
+        let Some(position) = self.node_state.position.filter(|_| self.node_state.candidate) else {
             self.claim = retry;
             return;
         };
-        // It may have granted to another since the canvass began.
-        let generation = self.members.generation;
+        // It may have granted to another since the pre-vote was sent.
+        let generation = self.configuration.generation;
         if self.consider(now, self.me, (term, generation), position).is_err() {
             self.claim = retry;
             return;
         }
-        output.events.push(Event::Asked { term });
-        self.deferred_at = None;
-        self.claim = Claim::Asked {
+        output.events.push(LeaseEvent::Requested { term });
+        self.deferring_since = None;
+        self.claim = Claim::Requested {
             term,
-            won: term,
-            confirmed: 0,
+            claim_term: term,
+            confirmed_term: 0,
             since: now,
-            contradicted: BTreeMap::new(),
+            contradicted_by: BTreeMap::new(),
             asked_at: now,
-            granted: BTreeMap::new(),
+            granted_until: BTreeMap::new(),
             until: None,
         };
-        self.ask(now, output);
+        self.request(now, output);
     }
 
-    /// Asks everybody, on record here first.
-    pub(super) fn ask(&mut self, now: Millis, output: &mut Output) {
-        let (forced, generation, me, has_memory) =
-            (self.is_forced(), self.members.generation, self.me, self.has_memory);
-        let Claim::Asked { term, won, confirmed, asked_at, granted, contradicted, .. } = &mut self.claim
+    /// Requests the lease of every voter, on record here first.
+    pub(super) fn request(&mut self, now: Millis, output: &mut Output) {
+        let (forced, generation, me, can_persist) =
+            (self.is_forced(), self.configuration.generation, self.me, self.can_persist);
+        let Claim::Requested {
+            term,
+            claim_term,
+            confirmed_term,
+            asked_at,
+            granted_until,
+            contradicted_by,
+            ..
+        } = &mut self.claim
         else {
             return;
         };
         // A holder that cannot tell its position is as much the holder: what it reported stands.
-        let known = self.local.position.or(self.voter.report().map(|report| report.position));
-        let position = known.unwrap_or(Position { timeline: 0, lsn: 0 });
+        let own = self.node_state.position.or(self.voter.report().map(|report| report.position));
+        let position = own.unwrap_or(WalPosition { timeline: 0, lsn: 0 });
         *asked_at = now;
-        contradicted.clear();
-        let (term, won, confirmed, lease) = (*term, *won, Some(*confirmed), self.timing.asks());
-        let writable = self.local.writable && self.local.position.is_some();
-        if has_memory {
-            granted.insert(me, now.saturating_add(self.timing.holds_of(lease)));
+        contradicted_by.clear();
+        let (term, claim_term, confirmed_term, lease) =
+            (*term, *claim_term, Some(*confirmed_term), self.timing.requested_lease());
+        let writable = self.node_state.writable && self.node_state.position.is_some();
+        if can_persist {
+            granted_until.insert(me, now.saturating_add(self.timing.holder_window_of(lease)));
             let persist = self.voter.grant(now, (me, me), term, writable.then_some(position), lease);
             output.persist = persist.or(output.persist.take());
         }
-        let ask = Message::Ask {
+        let request = Message::RequestLease {
             term,
             asked_at: now,
             position,
             writable,
             lease,
             forced,
-            won,
+            claim_term,
             generation,
-            confirmed,
+            confirmed_term,
         };
-        self.broadcast(&ask, output);
-        self.count(now, output);
+        self.broadcast(&request, output);
+        self.count_grants(now, output);
     }
 
     fn renew(&mut self, now: Millis, output: &mut Output) {
-        if let Claim::Asked { term, granted, .. } = &mut self.claim
-            && self.seen > *term
+        if let Claim::Requested { term, granted_until, .. } = &mut self.claim
+            && self.highest_term_seen > *term
         {
             // A voter has given a later term away, to somebody who could not use it. What was granted for this term
             // still counts: those voters know this node as the holder, under whatever number.
-            *term = self.seen + 1;
-            granted.clear();
-            output.events.push(Event::Raised { term: *term });
+            *term = self.highest_term_seen + 1;
+            granted_until.clear();
+            output.events.push(LeaseEvent::TermRaised { term: *term });
         }
-        self.ask(now, output);
+        self.request(now, output);
     }
 
-    pub(super) fn answer(
+    pub(super) fn lease_reply(
         &mut self,
         now: Millis,
         from: NodeId,
         of: Term,
-        (asked, lease): (Millis, Millis),
+        (asked_then, lease): (Millis, Millis),
         refusal: Option<Refusal>,
         output: &mut Output,
     ) {
-        let end = asked.saturating_add(self.timing.holds_of(lease));
+        let end = asked_then.saturating_add(self.timing.holder_window_of(lease));
         let (majority, me, forced) = (self.majority(), self.me, self.is_forced());
-        let Claim::Asked { term, granted, contradicted, asked_at, until, .. } = &mut self.claim else {
+        let Claim::Requested { term, granted_until, contradicted_by, asked_at, until, .. } = &mut self.claim
+        else {
             return;
         };
         if *term != of {
             return;
         }
         if let Some(why) = refusal {
-            if let Refusal::Held { by: Some(by), .. } = why
+            if let Refusal::LeaseActive { by: Some(by), .. } = why
                 && by != me
-                && asked == *asked_at
+                && asked_then == *asked_at
             {
-                contradicted.insert(from, by);
+                contradicted_by.insert(from, by);
             }
-            let superseded = until.is_some() && !forced && contradicted.len() >= majority;
-            let by = contradicted.values().next().copied();
-            output.events.push(Event::Refused { by: from, why });
+            let superseded = until.is_some() && !forced && contradicted_by.len() >= majority;
+            let by = contradicted_by.values().next().copied();
+            output.events.push(LeaseEvent::Refused { by: from, why });
             if let Some(by) = by.filter(|_| superseded) {
                 let term = *term;
-                output.events.push(Event::Superseded { term, by });
+                output.events.push(LeaseEvent::Superseded { term, by });
                 self.claim = Claim::Ending { term };
             }
             return;
         }
-        // The term says that it is an answer to this claim, and no clock that counts for this claim was ever ahead.
-        if asked <= now {
-            let last = granted.entry(from).or_insert(end);
+        // The term says that it is a reply to this claim, and no clock that counts for this claim was ever ahead.
+        if asked_then <= now {
+            let last = granted_until.entry(from).or_insert(end);
             *last = end.max(*last);
-            self.count(now, output);
+            self.count_grants(now, output);
         }
     }
 
-    /// Another node takes writes under a claim that a majority has granted after this node's own: this one is over, whatever
-    /// its clock says. Terms do not tell, for whoever is refused raises its own.
+    /// Another node takes writes under a claim that a majority has granted after this node's own: this one is over,
+    /// whatever its clock says. Terms do not tell, for whoever is refused raises its own.
     pub(super) fn superseded(&mut self, by: NodeId, theirs: Term, output: &mut Output) {
-        if let Claim::Asked { term, won, until: Some(_), .. } = self.claim
-            && theirs > won
+        if let Claim::Requested { term, claim_term, until: Some(_), .. } = self.claim
+            && theirs > claim_term
             && !self.is_forced()
         {
-            output.events.push(Event::Superseded { term, by });
+            output.events.push(LeaseEvent::Superseded { term, by });
             self.claim = Claim::Ending { term };
         }
     }
 
-    /// How long the grants last: until the first grant of the best majority ends.
-    fn count(&mut self, now: Millis, output: &mut Output) {
+    /// Holds for as long as the grants last: until the first grant of the best majority ends.
+    fn count_grants(&mut self, now: Millis, output: &mut Output) {
         let majority = self.majority();
-        let Claim::Asked { term, confirmed, granted, until, .. } = &mut self.claim else { return };
-        let mut newest: Vec<Millis> = granted.values().copied().collect();
+        let Claim::Requested { term, confirmed_term, granted_until, until, .. } = &mut self.claim else {
+            return;
+        };
+        let mut newest: Vec<Millis> = granted_until.values().copied().collect();
         newest.sort_unstable_by(|one, other| other.cmp(one));
         let Some(end) = newest.get(majority - 1).copied() else { return };
-        *confirmed = *term;
-        if self.voter.durable().forced {
+        *confirmed_term = *term;
+        if self.voter.hard_state().forced {
             if now < end {
                 let term = *term;
                 *until = Some(end);
@@ -370,21 +382,23 @@ impl Lease {
             Some(until) => *until = end.max(*until),
             None if now < end => {
                 *until = Some(end);
-                output.events.push(Event::Won { term: *term });
+                output.events.push(LeaseEvent::Won { term: *term });
             }
             None => {}
         }
     }
 
     /// Gives the term back. Nothing that was granted for it counts from here on.
-    fn let_go(&mut self, now: Millis, term: Term, heir: Option<NodeId>, output: &mut Output) {
-        let end = self.local.position;
-        output.persist = self.voter.let_go(now, self.me, term, (heir, end)).or(output.persist.take());
-        self.broadcast(&Message::Release { term, heir, end }, output);
-        output.events.push(Event::Released { term });
+    fn step_down(&mut self, now: Millis, term: Term, successor: Option<NodeId>, output: &mut Output) {
+        let end = self.node_state.position;
+        output.persist =
+            self.voter.holder_released(now, self.me, term, (successor, end)).or(output.persist.take());
+        self.broadcast(&Message::Release { term, successor, end }, output);
+        output.events.push(LeaseEvent::Released { term });
         // Candidates that collided come back one after the other.
-        let place = self.members.ids.iter().position(|member| *member == self.me).unwrap_or(0) as u64;
-        let retry_at = now + self.timing.renew + place * self.timing.renew / 2;
-        self.claim = Claim::None { retry_at };
+        let place =
+            self.configuration.members.iter().position(|member| *member == self.me).unwrap_or(0) as u64;
+        let retry_at = now + self.timing.renew_interval + place * self.timing.renew_interval / 2;
+        self.claim = Claim::Idle { retry_at };
     }
 }

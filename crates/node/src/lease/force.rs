@@ -8,71 +8,81 @@ use cluster_contract::timing::ENDLESS;
 use cluster_contract::{Millis, NodeId, Term};
 
 use super::claim::Claim;
-use super::{Event, Lease, Output, Refusal};
+use super::{Lease, LeaseEvent, Output, Refusal};
+
+/// Why a node does not take the lease by force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CannotForce {
+    /// As a voter would refuse it.
+    Refused(Refusal),
+    /// It cannot tell how much WAL it has.
+    NoPosition,
+}
 
 impl Lease {
     /// Whether this node holds, or is about to hold again, without a majority.
     pub fn is_forced(&self) -> bool {
-        self.voter.durable().forced
+        self.voter.hard_state().forced
     }
 
     /// Takes the next term without a majority.
     ///
     /// # Errors
     /// When this node has granted a lease that may still run, or knows too little of its own WAL.
-    pub fn take(&mut self, now: Millis) -> Result<Output, Refusal> {
+    pub fn take_by_force(&mut self, now: Millis) -> Result<Output, CannotForce> {
         let mut output = Output::default();
-        if self.term().is_some() {
+        if self.held_term().is_some() {
             return Ok(output);
         }
-        if self.claim.is_begun() {
-            return Err(Refusal::Held { by: Some(self.me), millis: self.timing.patience });
+        if self.claim.is_open() {
+            let millis = self.timing.reply_timeout;
+            return Err(CannotForce::Refused(Refusal::LeaseActive { by: Some(self.me), millis }));
         }
-        if !self.has_memory {
-            return Err(Refusal::NoMemory);
+        if !self.can_persist {
+            return Err(CannotForce::Refused(Refusal::CannotPersist));
         }
         if let Some(refusal) = self.voter.renewed_lately(self.me, now) {
-            return Err(refusal);
+            return Err(CannotForce::Refused(refusal));
         }
-        if self.local.position.is_none() {
-            return Err(Refusal::Past);
+        if self.node_state.position.is_none() {
+            return Err(CannotForce::NoPosition);
         }
         self.force(now, &mut output);
         Ok(output)
     }
 
     pub(super) fn force(&mut self, now: Millis, output: &mut Output) {
-        let term = self.seen.max(self.voter.durable().term) + 1;
-        self.rival = None;
+        let term = self.highest_term_seen.max(self.voter.hard_state().term) + 1;
+        self.other_holder = None;
         self.claim = Claim::forced(term, now);
         self.voter.force(Some(self.me));
-        self.ask(now, output);
-        output.persist = Some(self.voter.durable().clone());
-        output.events.push(Event::Forced { term });
+        self.request(now, output);
+        output.persist = Some(self.voter.hard_state().clone());
+        output.events.push(LeaseEvent::TakenByForce { term });
     }
 
     /// Takes up again what was taken by force before this host went down, once nobody has been heard of who holds.
-    pub(super) fn force_again(&mut self, now: Millis, output: &mut Output) {
+    pub(super) fn resume_by_force(&mut self, now: Millis, output: &mut Output) {
         if self.is_forced()
-            && self.local.candidate
-            && self.local.position.is_some()
-            && self.has_memory
-            && now >= self.started_at + self.timing.listen
-            && self.rival.is_none_or(|(_, since)| now > since + self.timing.listen)
+            && self.node_state.candidate
+            && self.node_state.position.is_some()
+            && self.can_persist
+            && now >= self.started_at + self.timing.listen_window
+            && self.other_holder.is_none_or(|(_, since)| now > since + self.timing.listen_window)
         {
             self.force(now, output);
         }
     }
 
-    /// A majority has granted until `end` what was taken by force.
+    /// A majority has granted what was taken by force.
     pub(super) fn confirm(&mut self, term: Term, output: &mut Output) {
         self.voter.force(None);
-        output.persist = Some(self.voter.durable().clone());
-        output.events.push(Event::Confirmed { term });
+        output.persist = Some(self.voter.hard_state().clone());
+        output.events.push(LeaseEvent::Confirmed { term });
     }
 
-    /// Another node says that it takes writes.
-    pub(super) fn hear_of(
+    /// Another node's request says that it takes writes.
+    pub(super) fn hear_of_writer(
         &mut self,
         now: Millis,
         from: NodeId,
@@ -81,54 +91,54 @@ impl Lease {
         output: &mut Output,
     ) {
         if forced {
-            self.voter.heard_forced(from, now);
+            self.voter.note_forced(from, now);
             // What this node granted to itself in an earlier life nobody uses any more.
-            if !self.claim.is_begun() && !self.is_forced() && self.local.gone {
-                let own = self.voter.durable().term;
+            if !self.claim.is_open() && !self.is_forced() && self.node_state.cannot_write {
+                let own = self.voter.hard_state().term;
                 output.persist = self.voter.release(now, self.me, own, None).or(output.persist.take());
             }
         }
-        if !self.is_forced() || (forced && (term, from) < (self.voter.durable().term, self.me)) {
+        if !self.is_forced() || (forced && (term, from) < (self.voter.hard_state().term, self.me)) {
             return;
         }
-        // One question may be an old one on its way; a node that goes on asking is there.
-        match self.rival {
-            Some((rival, since)) if rival == from && now <= since + self.timing.listen => {
-                if now >= since + self.timing.renew / 2 {
-                    self.give_way(now, from, output);
+        // One request may be an old one on its way; a node that goes on renewing is there.
+        match self.other_holder {
+            Some((other, since)) if other == from && now <= since + self.timing.listen_window => {
+                if now >= since + self.timing.renew_interval / 2 {
+                    self.yield_to(now, from, output);
                 }
             }
-            _ => self.rival = Some((from, now)),
+            _ => self.other_holder = Some((from, now)),
         }
     }
 
-    fn give_way(&mut self, now: Millis, to: NodeId, output: &mut Output) {
+    fn yield_to(&mut self, now: Millis, to: NodeId, output: &mut Output) {
         self.voter.force(None);
-        let term = self.voter.durable().term;
-        output.events.push(Event::Yielded { to });
+        let term = self.voter.hard_state().term;
+        output.events.push(LeaseEvent::Yielded { to });
         match self.claim {
-            Claim::Asked { term, .. } => self.claim = Claim::Ending { term },
+            Claim::Requested { term, .. } => self.claim = Claim::Ending { term },
             Claim::Ending { .. } => {}
             // It was not taken up again yet.
-            Claim::None { .. } | Claim::Canvass { .. } => {
+            Claim::Idle { .. } | Claim::PreVote { .. } => {
                 drop(self.voter.release(now, self.me, term, None));
-                self.claim = Claim::None { retry_at: now + self.timing.renew };
+                self.claim = Claim::Idle { retry_at: now + self.timing.renew_interval };
             }
         }
-        output.persist = Some(self.voter.durable().clone());
+        output.persist = Some(self.voter.hard_state().clone());
     }
 }
 
 impl Claim {
     fn forced(term: Term, now: Millis) -> Claim {
-        Claim::Asked {
+        Claim::Requested {
             term,
-            won: term,
-            confirmed: 0,
+            claim_term: term,
+            confirmed_term: 0,
             since: now,
-            contradicted: [].into(),
+            contradicted_by: [].into(),
             asked_at: now,
-            granted: [].into(),
+            granted_until: [].into(),
             until: Some(ENDLESS),
         }
     }

@@ -1,9 +1,12 @@
-//! What guards say to each other: the questions, the answers, and why a voter says no.
+//! What guards say to each other: the requests, the replies, and why a voter says no.
+//!
+//! Guards of two builds talk to each other while `cluster up` runs. So the words on the wire do not change: where a
+//! name has become a better one since, `#[serde(rename)]` keeps the word. A field is added with a default.
 
 use std::fmt;
 
 use cluster_contract::timing::default_lease;
-use cluster_contract::{Generation, Millis, NodeId, Position, Term};
+use cluster_contract::{Generation, Millis, NodeId, Term, WalPosition};
 use serde::{Deserialize, Serialize};
 
 /// What guards say to each other.
@@ -11,64 +14,70 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "snake_case")]
 pub enum Message {
     /// Would you grant me this term?
-    Canvass {
-        /// The term.
+    #[serde(rename = "canvass")]
+    PreVote {
         term: Term,
-        /// What I have.
-        position: Position,
-        /// The configuration of members that I know. Guards that do not say it know the first.
+        /// The WAL that I have.
+        position: WalPosition,
+        /// The configuration that I know. Guards that do not say it know the first.
         #[serde(default)]
         generation: Generation,
     },
-    /// Whether I would.
-    Straw {
+    /// Whether I would grant it.
+    #[serde(rename = "straw")]
+    PreVoteReply {
         /// The term that was asked about.
         term: Term,
         /// Why not; none for yes.
         refusal: Option<Refusal>,
         /// The highest term that I have granted.
-        known: Term,
+        #[serde(rename = "known")]
+        highest_term: Term,
         /// Whether my own node has a standby that could take over as well.
-        #[serde(default)]
-        sound: bool,
+        #[serde(default, rename = "sound")]
+        sound_standby: bool,
     },
     /// Grant me this term, or renew it.
-    Ask {
-        /// The term.
+    #[serde(rename = "ask")]
+    RequestLease {
         term: Term,
-        /// My clock before I sent this. It comes back with the answer and means nothing to anybody else.
+        /// My clock before I sent this. It comes back with the reply and means nothing to anybody else.
         asked_at: Millis,
-        /// What I have.
-        position: Position,
+        /// The WAL that I have.
+        position: WalPosition,
         /// Whether I take writes.
         writable: bool,
         /// For how long: [`ENDLESS`] where leases do not run out. Guards that do not say it know one length only.
+        ///
+        /// [`ENDLESS`]: cluster_contract::timing::ENDLESS
         #[serde(default = "default_lease")]
         lease: Millis,
         /// Whether I hold without a majority: a person has said that the others are lost.
         #[serde(default)]
         forced: bool,
         /// The term with which this claim began; it may have been raised since. Guards that do not say it send 0.
-        #[serde(default)]
-        won: Term,
-        /// The configuration of members that I know.
+        #[serde(default, rename = "won")]
+        claim_term: Term,
+        /// The configuration that I know.
         #[serde(default)]
         generation: Generation,
         /// The highest term that a majority has granted to this claim: `term` may have been raised beyond it, by a node
         /// whose clock has stood still and that knows of no other. None from guards that do not say it.
-        #[serde(default)]
-        confirmed: Option<Term>,
+        #[serde(default, rename = "confirmed")]
+        confirmed_term: Option<Term>,
     },
-    /// Whether I do.
-    Answer {
-        /// The term that was asked for.
+    /// Whether I have granted it.
+    #[serde(rename = "answer")]
+    LeaseReply {
+        /// The term that was requested.
         term: Term,
-        /// `asked_at` of the question.
+        /// `asked_at` of the request.
         asked_at: Millis,
         /// Why not; none for yes.
         refusal: Option<Refusal>,
         /// The highest term that I have granted.
-        known: Term,
+        #[serde(rename = "known")]
+        highest_term: Term,
         /// For how long I have granted it, whatever my own configuration says.
         #[serde(default = "default_lease")]
         lease: Millis,
@@ -77,11 +86,13 @@ pub enum Message {
     Release {
         /// My last term.
         term: Term,
-        /// Who is to have the next one.
-        heir: Option<NodeId>,
-        /// The last byte that I know to have written: all of it after a clean stop, at least so much after a crash.
+        /// The one node that may have the next term; none for any.
+        #[serde(rename = "heir")]
+        successor: Option<NodeId>,
+        /// The end of the WAL that I know to have written: all of it after a clean stop, at least so much after a
+        /// crash.
         #[serde(default)]
-        end: Option<Position>,
+        end: Option<WalPosition>,
     },
 }
 
@@ -89,66 +100,73 @@ pub enum Message {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Refusal {
-    /// It is not a member of this cluster.
-    Stranger,
-    /// It knows older members than this voter: two majorities need not meet.
-    OldMembers {
-        /// This voter's configuration.
-        known: Generation,
+    /// The candidate, or this voter, is not a member of this cluster.
+    #[serde(rename = "stranger")]
+    NotMember,
+    /// The candidate knows an older configuration than this voter: two majorities need not meet.
+    #[serde(rename = "old_members")]
+    StaleConfiguration {
+        /// The configuration that this voter knows.
+        #[serde(rename = "known")]
+        generation: Generation,
     },
     /// This voter cannot write down what it grants.
-    NoMemory,
-    /// This voter's node has data of its own, and is looking how much before it prefers another.
-    Looking,
-    /// The term is used up.
-    Past,
+    #[serde(rename = "no_memory")]
+    CannotPersist,
+    /// This voter's node has data of its own, and finds out how much before it prefers another.
+    #[serde(rename = "looking")]
+    InspectingOwnWal,
+    /// This voter has granted a later term, or this one to another node.
+    #[serde(rename = "past")]
+    StaleTerm,
     /// Somebody's lease may still run.
-    Held {
-        /// Whose.
+    #[serde(rename = "held")]
+    LeaseActive {
+        /// The holder; none where this voter has just started and does not know.
         by: Option<NodeId>,
-        /// For how long it may.
+        /// For how long it may still run.
         millis: Millis,
     },
-    /// The last holder named another one.
-    Promised {
-        /// Whom.
-        heir: NodeId,
+    /// The last holder named another node.
+    #[serde(rename = "promised")]
+    ReservedForSuccessor {
+        #[serde(rename = "heir")]
+        successor: NodeId,
     },
-    /// It lacks more of what the last holder reported than the inventory allows.
-    Lags {
-        /// How much, in bytes.
+    /// The candidate lacks more of what the last holder reported than the inventory allows.
+    #[serde(rename = "lags")]
+    BehindLagLimit {
+        /// How much WAL it lacks.
         bytes: u64,
-        /// What is allowed.
-        limit: u64,
+        /// How much it may lack.
+        #[serde(rename = "limit")]
+        limit_bytes: u64,
     },
-    /// It lacks some of what the last holder has, which let go a moment ago and may be back at once.
-    Lacks {
-        /// How much, in bytes.
-        bytes: u64,
-    },
-    /// It has missed a promotion.
-    OldTimeline {
-        /// The last holder's.
+    /// The candidate lacks some of what the last holder has, which let go a moment ago and may be back at once.
+    #[serde(rename = "lacks")]
+    MissingWal { bytes: u64 },
+    /// The candidate has missed a promotion.
+    #[serde(rename = "old_timeline")]
+    StaleTimeline {
+        /// The last holder's timeline.
         needed: u32,
     },
-    /// Another candidate has more, or as much and the lower id.
-    Better {
-        /// Who.
-        node: NodeId,
-    },
+    /// Another candidate has more WAL, or as much and the lower id.
+    #[serde(rename = "better")]
+    BetterCandidate { node: NodeId },
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Refusal::Stranger => write!(f, "the candidate is not a member of this cluster"),
-            Refusal::OldMembers { known } => {
-                write!(f, "the candidate's membership is older than configuration {known}")
+            Refusal::NotMember => write!(f, "the candidate is not a member of this cluster"),
+            Refusal::StaleConfiguration { generation } => {
+                write!(f, "the candidate's membership is older than configuration {generation}")
             }
-            Refusal::NoMemory => write!(f, "this guard cannot write to its disk and grants nothing"),
-            Refusal::Looking => write!(f, "this node is checking its own WAL position first"),
-            Refusal::Past => write!(f, "the term is stale"),
-            Refusal::Held { by: Some(by), millis } => {
+            Refusal::CannotPersist => write!(f, "this guard cannot write to its disk and grants nothing"),
+            Refusal::InspectingOwnWal => write!(f, "this node is checking its own WAL position first"),
+            Refusal::StaleTerm => write!(f, "the term is stale"),
+            Refusal::LeaseActive { by: Some(by), millis } => {
                 write!(
                     f,
                     "node {by} may hold the lease for another {}.{} s",
@@ -156,7 +174,7 @@ impl fmt::Display for Refusal {
                     millis % 1000 / 100
                 )
             }
-            Refusal::Held { by: None, millis } => {
+            Refusal::LeaseActive { by: None, millis } => {
                 write!(
                     f,
                     "this guard has just started and grants nothing for another {}.{} s",
@@ -164,20 +182,22 @@ impl fmt::Display for Refusal {
                     millis % 1000 / 100
                 )
             }
-            Refusal::Promised { heir } => write!(f, "the lease is reserved for node {heir}"),
-            Refusal::Lags { bytes, limit } => {
-                write!(f, "the candidate is {bytes} bytes of WAL behind; the limit is {limit}")
+            Refusal::ReservedForSuccessor { successor } => {
+                write!(f, "the lease is reserved for node {successor}")
             }
-            Refusal::Lacks { bytes } => {
+            Refusal::BehindLagLimit { bytes, limit_bytes } => {
+                write!(f, "the candidate is {bytes} bytes of WAL behind; the limit is {limit_bytes}")
+            }
+            Refusal::MissingWal { bytes } => {
                 write!(
                     f,
                     "the candidate is {bytes} bytes of WAL behind the last primary, which is expected back"
                 )
             }
-            Refusal::OldTimeline { needed } => {
+            Refusal::StaleTimeline { needed } => {
                 write!(f, "the candidate missed the promotion to timeline {needed}")
             }
-            Refusal::Better { node } => write!(f, "node {node} is the better candidate"),
+            Refusal::BetterCandidate { node } => write!(f, "node {node} is the better candidate"),
         }
     }
 }

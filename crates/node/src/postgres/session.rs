@@ -41,20 +41,20 @@ const SETTINGS: [(u32, &str, &str); 20] = [
     (0, "jit", "off"),
 ];
 
-/// Why no session was had.
+/// Why no session was opened.
 #[derive(Debug)]
-pub(super) enum Refusal {
-    /// Nobody was there to answer, or it begins or ends just now.
-    Absent(anyhow::Error),
+pub(super) enum ConnectError {
+    /// No server is there to answer, or it begins or ends just now.
+    Unavailable(anyhow::Error),
     /// A running server turned this session away: full, a rule, a default that breaks every new session. The postmaster
     /// has accepted the connection and begun a process for it, or said that it cannot.
-    TurnedAway(anyhow::Error),
+    Rejected(anyhow::Error),
 }
 
-impl Refusal {
+impl ConnectError {
     pub(super) fn into_error(self) -> anyhow::Error {
         match self {
-            Refusal::Absent(error) | Refusal::TurnedAway(error) => error,
+            ConnectError::Unavailable(error) | ConnectError::Rejected(error) => error,
         }
     }
 }
@@ -80,11 +80,11 @@ fn socket(config: &Config) -> std::path::PathBuf {
     Path::new("/var/run/postgresql").join(format!(".s.PGSQL.{}", config.port))
 }
 
-async fn attempt(config: &Config, password: Option<&str>) -> Result<Client, (Refusal, bool)> {
+async fn attempt(config: &Config, password: Option<&str>) -> Result<Client, (ConnectError, bool)> {
     let path = socket(config);
     let stream =
         UnixStream::connect(&path).await.with_context(|| format!("cannot connect to {}", path.display()));
-    let stream = stream.map_err(|error| (Refusal::Absent(error), false))?;
+    let stream = stream.map_err(|error| (ConnectError::Unavailable(error), false))?;
     let mut parameters = tokio_postgres::Config::new();
     parameters
         .user("repmgr")
@@ -104,12 +104,16 @@ async fn attempt(config: &Config, password: Option<&str>) -> Result<Client, (Ref
             let said = error.as_db_error().map(|said| (said.code().code().to_owned(), said.to_string()));
             let wants_password = said.is_none() && error.to_string().contains("password");
             let refusal = match said {
-                Some((code, text)) if code == CANNOT_CONNECT_NOW => Refusal::Absent(Busy(text).into()),
+                Some((code, text)) if code == CANNOT_CONNECT_NOW => {
+                    ConnectError::Unavailable(Busy(text).into())
+                }
                 // It starts, shuts down or recovers: not a server that goes on working.
-                Some((code, text)) if code.starts_with("57") => Refusal::Absent(anyhow::anyhow!("{text}")),
-                Some((_, text)) => Refusal::TurnedAway(anyhow::anyhow!("{text}")),
+                Some((code, text)) if code.starts_with("57") => {
+                    ConnectError::Unavailable(anyhow::anyhow!("{text}"))
+                }
+                Some((_, text)) => ConnectError::Rejected(anyhow::anyhow!("{text}")),
                 // It was accepted and closed: the postmaster could begin no process for it.
-                None => Refusal::TurnedAway(error.into()),
+                None => ConnectError::Rejected(error.into()),
             };
             Err((refusal, wants_password))
         }
@@ -117,7 +121,7 @@ async fn attempt(config: &Config, password: Option<&str>) -> Result<Client, (Ref
 }
 
 /// Opens a session, or says why there is none.
-pub(super) async fn open(config: &Config) -> Result<Client, Refusal> {
+pub(super) async fn open(config: &Config) -> Result<Client, ConnectError> {
     match attempt(config, None).await {
         Ok(client) => Ok(client),
         // Until `cluster up` has brought the rules that need none.
@@ -138,27 +142,27 @@ fn password() -> Result<String> {
         .context(".pgpass has no password for repmgr")
 }
 
-/// The session of the last look that had a new one. It is no proof by itself: it may outlive a postmaster that hangs,
-/// and lets nobody else in. But where a postmaster answers a *new* connection by turning it away, both together say what
-/// a new session would: it accepts and forks, and what is written reaches the disk. Without one, a server that turns the
-/// guard away has not shown that its disk works, and that renews no lease.
-static KEPT: Mutex<Option<Arc<Client>>> = Mutex::new(None);
+/// The session of the last observation that had a new one. It is no proof by itself: it may outlive a postmaster that
+/// hangs, and lets nobody else in. But where a postmaster answers a *new* connection by turning it away, both together
+/// say what a new session would: it accepts and forks, and what is written reaches the disk. Without one, a server that
+/// turns the guard away has not shown that its disk works, and that renews no lease.
+static RESERVED: Mutex<Option<Arc<Client>>> = Mutex::new(None);
 
 /// Keeps a session in reserve, in place of the one before.
-pub(super) fn keep(client: Client) -> Arc<Client> {
+pub(super) fn reserve(client: Client) -> Arc<Client> {
     let client = Arc::new(client);
-    *KEPT.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&client));
+    *RESERVED.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&client));
     client
 }
 
 /// The session in reserve, if it has not ended.
-pub(super) fn kept() -> Option<Arc<Client>> {
-    KEPT.lock().unwrap_or_else(PoisonError::into_inner).clone().filter(|client| !client.is_closed())
+pub(super) fn reserved() -> Option<Arc<Client>> {
+    RESERVED.lock().unwrap_or_else(PoisonError::into_inner).clone().filter(|client| !client.is_closed())
 }
 
 /// Ends it: a smart shutdown would wait for it.
-pub(super) fn forget() {
-    *KEPT.lock().unwrap_or_else(PoisonError::into_inner) = None;
+pub(super) fn drop_reserved() {
+    *RESERVED.lock().unwrap_or_else(PoisonError::into_inner) = None;
 }
 
 /// The timeline that a standby replays, in the server's own words (`IDENTIFY_SYSTEM`): no function of SQL tells it in

@@ -9,24 +9,25 @@ use cluster_contract::journal::Event;
 use tokio::time::{Instant, timeout};
 use tokio_postgres::Client;
 
-use super::readers;
+use super::{ANSWER_LIMIT, readers};
+use crate::decision::PROMOTION_LIMIT;
 use crate::journal;
 use crate::{postgres, processes};
 
-/// A server that works answers a small question by then.
-const ANSWER: Duration = Duration::from_secs(5);
-/// How often it is asked how far it is.
-const LOOK: Duration = Duration::from_millis(100);
+/// How often its progress is polled.
+const POLL: Duration = Duration::from_millis(100);
 /// Replay that has something to replay and has not moved for so long waits for a reader.
-const BLOCKED: Duration = Duration::from_millis(250);
-/// The request is a signal, and is made again until it has been heard.
-const AGAIN: Duration = Duration::from_secs(5);
-/// How often the journal is told.
-const TELL: Duration = Duration::from_secs(5);
-/// Nothing has moved for so long: it hangs.
-const STANDSTILL: Duration = Duration::from_secs(60);
+const REPLAY_BLOCKED_AFTER: Duration = Duration::from_millis(250);
+/// The request is a signal, and is repeated until it has been heard.
+const REPEAT_REQUEST: Duration = Duration::from_secs(5);
+/// How often the journal gets a line of progress.
+const JOURNAL_PROGRESS: Duration = Duration::from_secs(5);
+/// Replay that has not moved for so long hangs.
+const HANGS_AFTER: Duration = Duration::from_secs(60);
+// The job ends a promotion that hangs before the lease is let run out.
+const _: () = assert!(HANGS_AFTER.as_millis() < PROMOTION_LIMIT as u128);
 
-/// What repmgr's table must say of a primary. The old one is not active any more: it comes back as a standby.
+/// Makes repmgr's table name this node as the primary. The old one is not active any more: it comes back as a standby.
 pub(super) const REGISTER: &str = "\
     update repmgr.nodes set active = false where type = 'primary' and node_id <> $me; \
     update repmgr.nodes set type = 'primary', upstream_node_id = null, active = true where node_id = $me; \
@@ -38,7 +39,7 @@ const SLOT: &str = "\
     select pg_create_physical_replication_slot('repmgr_slot_$id', true) \
     where not exists (select from pg_replication_slots where slot_name = 'repmgr_slot_$id')";
 /// For how long slots may hold up a promotion, all together.
-const SLOTS: Duration = Duration::from_secs(1);
+const SLOTS_LIMIT: Duration = Duration::from_secs(1);
 /// Everything that it has received is replayed before it takes writes. After a start it may not know how much that is.
 const PROGRESS: &str = "\
     select pg_is_in_recovery(), pg_last_wal_replay_lsn(), \
@@ -52,7 +53,8 @@ const PROGRESS: &str = "\
 /// still come true.
 pub(in crate::guard) async fn promote(config: Config) -> Result<String> {
     let begun = Instant::now();
-    if let Err(error) = timeout(SLOTS, make_slots(&config)).await.unwrap_or_else(|_| bail!("no answer")) {
+    if let Err(error) = timeout(SLOTS_LIMIT, make_slots(&config)).await.unwrap_or_else(|_| bail!("no answer"))
+    {
         journal::note(Event::Trouble, &format!("cannot create slots for the other standbys: {error:#}"));
     }
     request(&config).await?;
@@ -60,7 +62,7 @@ pub(in crate::guard) async fn promote(config: Config) -> Result<String> {
     let text = format!("promoted in {:.2} s", begun.elapsed().as_secs_f64());
     // It takes writes; whatever is left is mended later.
     let register = REGISTER.replace("$me", &config.me().id.to_string());
-    let told = match timeout(ANSWER, client.batch_execute(&register)).await {
+    let told = match timeout(ANSWER_LIMIT, client.batch_execute(&register)).await {
         Ok(told) => told.map_err(|error| error.to_string()),
         Err(_) => Err("no answer".to_owned()),
     };
@@ -84,7 +86,7 @@ async fn make_slots(config: &Config) -> Result<()> {
     if config.version < 13 {
         return Ok(());
     }
-    let client = postgres::reach(config).await?;
+    let client = postgres::connect_or_reuse(config).await?;
     for peer in config.peers().filter(|peer| !peer.witness) {
         client.batch_execute(&SLOT.replace("$id", &peer.id.to_string())).await?;
     }
@@ -93,9 +95,11 @@ async fn make_slots(config: &Config) -> Result<()> {
 
 /// Asks for the promotion, and does not wait for it. An answer that is lost says nothing: it may have been heard.
 async fn request(config: &Config) -> Result<()> {
-    let client = timeout(ANSWER, postgres::reach(config)).await.context("PostgreSQL does not answer")??;
+    let client = timeout(ANSWER_LIMIT, postgres::connect_or_reuse(config))
+        .await
+        .context("PostgreSQL does not answer")??;
     // Where it is primary already it fails, and that is seen by whoever looks next.
-    let _ = timeout(ANSWER, client.batch_execute("select pg_promote(false)")).await;
+    let _ = timeout(ANSWER_LIMIT, client.batch_execute("select pg_promote(false)")).await;
     Ok(())
 }
 
@@ -117,29 +121,29 @@ async fn complete(config: &Config, begun: Instant) -> Result<Arc<Client>> {
         if let Some((replayed, more)) = seen {
             if replayed != at {
                 (at, moved) = (replayed, now);
-            } else if more && now - moved > BLOCKED {
+            } else if more && now - moved > REPLAY_BLOCKED_AFTER {
                 end_readers(config).await;
             }
         }
-        if now - moved > STANDSTILL {
+        if now - moved > HANGS_AFTER {
             // So that it cannot come true behind the back of whoever is told that it failed.
             processes::kill(config)?;
             bail!(
                 "the promotion made no progress at {at} for {} s: PostgreSQL was killed",
-                STANDSTILL.as_secs()
+                HANGS_AFTER.as_secs()
             );
         }
-        if now - asked > AGAIN {
+        if now - asked > REPEAT_REQUEST {
             asked = now;
             let _ = request(config).await;
         }
-        if now - told > TELL {
+        if now - told > JOURNAL_PROGRESS {
             told = now;
             let text =
                 format!("promotion running for {:.0} s: replaying {at}", begun.elapsed().as_secs_f64());
-            journal::note(Event::Promoting, &text);
+            journal::note(Event::PromotionProgress, &text);
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL).await;
     }
 }
 
@@ -150,10 +154,13 @@ async fn progress(
 ) -> Result<(Option<Arc<Client>>, (String, bool))> {
     let open = match client.take().filter(|client| !client.is_closed()) {
         Some(client) => client,
-        None => timeout(ANSWER, postgres::reach(config)).await.context("PostgreSQL does not answer")??,
+        None => timeout(ANSWER_LIMIT, postgres::connect_or_reuse(config))
+            .await
+            .context("PostgreSQL does not answer")??,
     };
-    let row =
-        timeout(ANSWER, postgres::row(&open, PROGRESS)).await.context("PostgreSQL does not answer")??;
+    let row = timeout(ANSWER_LIMIT, postgres::row(&open, PROGRESS))
+        .await
+        .context("PostgreSQL does not answer")??;
     let seen = (row[1].clone(), row[2] == "t");
     if row[0] == "f" {
         return Ok((Some(open), seen));
@@ -164,14 +171,14 @@ async fn progress(
 
 async fn end_readers(config: &Config) {
     let work = async {
-        let client = postgres::reach(config).await?;
+        let client = postgres::connect_or_reuse(config).await?;
         postgres::row(&client, readers::END).await
     };
-    if let Ok(Ok(ended)) = timeout(ANSWER, work).await
+    if let Ok(Ok(ended)) = timeout(ANSWER_LIMIT, work).await
         && ended[0] != "0"
     {
         journal::note(
-            Event::Readers,
+            Event::ReadersEnded,
             &format!("terminated {} sessions that may have blocked replay", ended[0]),
         );
     }

@@ -4,33 +4,37 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use cluster_contract::Millis;
 use cluster_contract::config::Config;
 use tokio::time::Instant;
 
 use super::unit;
-use crate::postgres::{self, State};
+use crate::decision::START_GRACE;
+use crate::postgres::{self, ServerState};
 use crate::{packages, plain, processes};
 
 /// Before its first process is there, systemd reads, and asks the guard.
-const FIRST: Duration = Duration::from_secs(5);
+const FIRST_PROCESS_LIMIT: Duration = Duration::from_secs(5);
 /// Without any process after that, it is over.
-const NONE_LEFT: Duration = Duration::from_secs(1);
+const NO_PROCESS_LIMIT: Duration = Duration::from_secs(1);
+// Until then a start that shows nothing is worth its lease.
+const _: () = assert!((FIRST_PROCESS_LIMIT.as_millis() as Millis) < START_GRACE);
 /// Crash recovery of a large database may take hours, and is busy all the time. Processes that use neither time nor disk
 /// for so long hang.
-const STANDSTILL: Duration = Duration::from_secs(120);
+const HANGS_AFTER: Duration = Duration::from_secs(120);
 /// A server that says that it is ready answers a question by then.
-const READY: Duration = Duration::from_secs(15);
+const READY_LIMIT: Duration = Duration::from_secs(15);
 /// Whatever it does, no start takes longer. The unit's own limit is the same.
-const LIMIT: Duration = Duration::from_secs(86_400);
+const START_LIMIT: Duration = Duration::from_secs(86_400);
 /// An upgrade of PostgreSQL is waited for so long by a standby, which nobody writes to,
-const STANDBY_WAITS: Duration = Duration::from_secs(300);
+const STANDBY_PACKAGE_WAIT: Duration = Duration::from_secs(300);
 /// and by what is to be primary, where every second counts.
-const PRIMARY_WAITS: Duration = Duration::from_secs(30);
+const PRIMARY_PACKAGE_WAIT: Duration = Duration::from_secs(30);
 
 /// Starts PostgreSQL and waits until it answers, or until it is certain that this attempt will not.
 pub(in crate::guard) async fn start(config: Config) -> Result<String> {
     let standby = Path::new(&config.data_directory()).join("standby.signal").exists();
-    packages::wait(&config, if standby { STANDBY_WAITS } else { PRIMARY_WAITS }).await;
+    packages::wait(&config, if standby { STANDBY_PACKAGE_WAIT } else { PRIMARY_PACKAGE_WAIT }).await;
     let begun = Instant::now();
     let log = Log::new(&config);
     unit::begin(&config).await?;
@@ -53,11 +57,11 @@ async fn watch(config: &Config, begun: Instant) -> Result<()> {
     let mut used = (0, begun);
     let mut ready = None;
     loop {
-        let look = postgres::look(config).await;
-        let (State::Silent(why) | State::Busy(why)) = look.state else { return Ok(()) };
+        let server = postgres::observe(config).await;
+        let (ServerState::Silent(why) | ServerState::Busy(why)) = server.state else { return Ok(()) };
         let now = Instant::now();
         if processes::list(config)?.is_empty() {
-            let patience = if running { NONE_LEFT } else { FIRST };
+            let patience = if running { NO_PROCESS_LIMIT } else { FIRST_PROCESS_LIMIT };
             if now - alive > patience || (running && unit::has_ended(config).await) {
                 bail!("PostgreSQL stopped during startup: {why}");
             }
@@ -67,17 +71,17 @@ async fn watch(config: &Config, begun: Instant) -> Result<()> {
             if activity != used.0 {
                 used = (activity, now);
             }
-            if now - used.1 > STANDSTILL {
-                bail!("PostgreSQL made no progress for {} s during startup: {why}", STANDSTILL.as_secs());
+            if now - used.1 > HANGS_AFTER {
+                bail!("PostgreSQL made no progress for {} s during startup: {why}", HANGS_AFTER.as_secs());
             }
         }
         if is_ready(config) {
             let since = *ready.get_or_insert(now);
-            if now - since > READY {
+            if now - since > READY_LIMIT {
                 bail!("PostgreSQL was started but does not answer: {why}");
             }
         }
-        if begun.elapsed() > LIMIT {
+        if begun.elapsed() > START_LIMIT {
             bail!("PostgreSQL did not start within a day: {why}");
         }
         tokio::time::sleep(Duration::from_millis(100)).await;

@@ -9,47 +9,48 @@ use cluster_contract::position::Lsn;
 use tokio::time::{Instant, timeout};
 use tokio_postgres::Client;
 
-use super::{readers, unit};
+use super::{ANSWER_LIMIT, readers, unit};
 use crate::journal;
-use crate::{postgres, processes, view};
+use crate::{postgres, processes, psql};
 
-/// A server that works answers a small question by then.
-const ANSWER: Duration = Duration::from_secs(5);
-/// Of a primary that is to stop. What the shutdown's own checkpoint would take otherwise.
-const CHECKPOINT: Duration = Duration::from_secs(60);
+/// For a checkpoint before the stop, which spares the shutdown most of its own.
+const CHECKPOINT_LIMIT: Duration = Duration::from_secs(60);
 /// A fast shutdown waits for a checkpoint and for walsenders.
-const STOP: Duration = Duration::from_secs(60);
-/// The shutdown itself waits for the heir's walsender; an heir that lacks something after that has vanished, and the
-/// primary goes on.
-const HEIR: Duration = Duration::from_secs(5);
-/// For so long the heir may catch up before anything is stopped.
-const CATCH_UP: Duration = Duration::from_secs(10);
-/// How often it is looked how far it is.
-const LOOK: Duration = Duration::from_millis(100);
+const STOP_LIMIT: Duration = Duration::from_secs(60);
+/// The shutdown itself waits for the successor's walsender; a successor that lacks something after that has vanished,
+/// and the primary goes on.
+const END_LIMIT: Duration = Duration::from_secs(5);
+/// For so long the successor may catch up before anything is stopped.
+const CATCH_UP_LIMIT: Duration = Duration::from_secs(10);
+/// How often its progress is polled.
+const POLL: Duration = Duration::from_millis(100);
 /// Replay that has something to replay and has not moved for so long waits for a reader.
-const BLOCKED: Duration = Duration::from_millis(300);
+const REPLAY_BLOCKED_AFTER: Duration = Duration::from_millis(300);
 /// So little is on its way at any moment.
-const LITTLE: u64 = 128 << 10;
-/// An heir that has received everything replays so much in a moment.
-const REPLAYS: u64 = 16 << 20;
+const IN_FLIGHT_BYTES: u64 = 128 << 10;
+/// A successor that has received everything replays so much in a moment.
+const REPLAY_BACKLOG_BYTES: u64 = 16 << 20;
 
-/// Stops the primary cleanly and makes sure that `heir` has everything. The lease is handed over after that.
-pub(in crate::guard) async fn stop_for(config: Config, heir: Member) -> Result<String> {
+/// Stops the primary cleanly and makes sure that `successor` has everything. The lease is handed over after that.
+pub(in crate::guard) async fn hand_over(config: Config, successor: Member) -> Result<String> {
     // Nothing else is begun here while this goes on, so nothing of it may hang.
     let client =
-        timeout(ANSWER, postgres::connect(&config)).await.context("PostgreSQL does not answer")??;
-    catch_up(&config, &client, &heir).await?;
-    timeout(CHECKPOINT, client.batch_execute("checkpoint")).await.context("the checkpoint timed out")??;
+        timeout(ANSWER_LIMIT, postgres::connect(&config)).await.context("PostgreSQL does not answer")??;
+    catch_up(&config, &client, &successor).await?;
+    timeout(CHECKPOINT_LIMIT, client.batch_execute("checkpoint"))
+        .await
+        .context("the checkpoint timed out")??;
     // It has written much, and has taken its time.
-    catch_up(&config, &client, &heir).await?;
+    catch_up(&config, &client, &successor).await?;
     drop(client);
     let begun = Instant::now();
-    if let Err(error) = unit::systemctl(&["stop", &config.unit()], STOP).await {
-        // What is half way down serves nobody, and the heir does not have its end. Killed, it can be started again here.
+    if let Err(error) = unit::systemctl(&["stop", &config.unit()], STOP_LIMIT).await {
+        // What is half way down serves nobody, and the successor does not have its end. Killed, it can be started again
+        // here.
         let killed = processes::kill(&config)?;
         bail!("PostgreSQL did not stop, and {killed} of its processes were killed: {error:#}");
     }
-    let (end, clean) = postgres::stopped(&config)?;
+    let (end, clean) = postgres::shutdown_position(&config)?;
     if !clean {
         bail!("PostgreSQL was not shut down cleanly: its last writes may exist only on this node");
     }
@@ -57,21 +58,23 @@ pub(in crate::guard) async fn stop_for(config: Config, heir: Member) -> Result<S
     let sql = "select pg_last_wal_receive_lsn()";
     let stopped = Instant::now();
     loop {
-        let has = view::query(&config, &heir, sql).await.and_then(|text| Ok(text.parse::<Lsn>()?.0));
+        let has = psql::query(&config, &successor, sql).await.and_then(|text| Ok(text.parse::<Lsn>()?.0));
         match has {
             Ok(has) if has > end.lsn => break,
-            _ if stopped.elapsed() > HEIR => bail!("{} did not receive the end of the WAL, {end}", heir.name),
+            _ if stopped.elapsed() > END_LIMIT => {
+                bail!("{} did not receive the end of the WAL, {end}", successor.name)
+            }
             _ => tokio::time::sleep(Duration::from_millis(50)).await,
         }
     }
     Ok(format!(
         "stopped in {:.2} s at {end}, and {} has everything",
         begun.elapsed().as_secs_f64(),
-        heir.name
+        successor.name
     ))
 }
 
-/// How far the heir is: what it has on its disk and what it has replayed, and the end of the WAL here.
+/// How far the successor is: what it has on its disk and what it has replayed, and the end of the WAL here.
 #[derive(Clone, Copy, Debug)]
 struct Progress {
     end: u64,
@@ -79,55 +82,60 @@ struct Progress {
     replayed: u64,
 }
 
-async fn progress(client: &Client, heir: &Member) -> Result<Progress> {
+async fn progress(client: &Client, successor: &Member) -> Result<Progress> {
     let sql = format!(
         "select state, pg_wal_lsn_diff(pg_current_wal_flush_lsn(), '0/0'), \
              pg_wal_lsn_diff(flush_lsn, '0/0'), pg_wal_lsn_diff(replay_lsn, '0/0') \
          from (select) as it left join pg_stat_replication on application_name = '{}' \
          order by state = 'streaming' desc nulls last limit 1",
-        heir.name
+        successor.name
     );
-    let row = timeout(ANSWER, postgres::row(client, &sql)).await.context("PostgreSQL does not answer")??;
+    let row =
+        timeout(ANSWER_LIMIT, postgres::row(client, &sql)).await.context("PostgreSQL does not answer")??;
     if row[0] != "streaming" {
         let state = if row[0].is_empty() { "nothing" } else { &row[0] };
-        bail!("{} does not stream from here ({state}); nothing was stopped", heir.name);
+        bail!("{} does not stream from here ({state}); nothing was stopped", successor.name);
     }
     // It has not said yet.
     let number = |text: &str| text.parse().unwrap_or(0);
     Ok(Progress { end: number(&row[1]), flushed: number(&row[2]), replayed: number(&row[3]) })
 }
 
-/// Waits until the heir would have what is written now within a moment. If it does not come to that, nothing is stopped:
-/// the shutdown would wait for it, and everybody for the shutdown.
-async fn catch_up(config: &Config, client: &Client, heir: &Member) -> Result<()> {
+/// Waits until the successor would have what is written now within a moment. If it does not come to that, nothing is
+/// stopped: the shutdown would wait for it, and everybody for the shutdown.
+async fn catch_up(config: &Config, client: &Client, successor: &Member) -> Result<()> {
     let begun = Instant::now();
-    let first = progress(client, heir).await?;
+    let first = progress(client, successor).await?;
     let (mut now, mut moved) = (first, begun);
     loop {
         if is_near(&first, &now, begun.elapsed()) {
             return Ok(());
         }
-        if begun.elapsed() > CATCH_UP {
+        if begun.elapsed() > CATCH_UP_LIMIT {
             let what = match now.end.saturating_sub(now.flushed) {
-                missing if missing > LITTLE => format!("{} lacks {}", heir.name, size(missing)),
+                missing if missing > IN_FLIGHT_BYTES => format!("{} lacks {}", successor.name, size(missing)),
                 _ => {
-                    format!("{} has yet to replay {}", heir.name, size(now.end.saturating_sub(now.replayed)))
+                    format!(
+                        "{} has yet to replay {}",
+                        successor.name,
+                        size(now.end.saturating_sub(now.replayed))
+                    )
                 }
             };
             bail!("{what} and catches up too slowly; nothing was stopped");
         }
-        tokio::time::sleep(LOOK).await;
-        let next = progress(client, heir).await?;
+        tokio::time::sleep(POLL).await;
+        let next = progress(client, successor).await?;
         if next.replayed != now.replayed || next.replayed == next.flushed {
             moved = Instant::now();
-        } else if moved.elapsed() > BLOCKED {
+        } else if moved.elapsed() > REPLAY_BLOCKED_AFTER {
             moved = Instant::now();
-            if let Ok(ended) = view::query(config, heir, readers::END).await
+            if let Ok(ended) = psql::query(config, successor, readers::END).await
                 && ended != "0"
             {
                 let text =
-                    format!("terminated {ended} sessions on {} that may have blocked replay", heir.name);
-                journal::note(Event::Readers, &text);
+                    format!("terminated {ended} sessions on {} that may have blocked replay", successor.name);
+                journal::note(Event::ReadersEnded, &text);
             }
         }
         now = next;
@@ -140,8 +148,8 @@ fn is_near(first: &Progress, now: &Progress, passed: Duration) -> bool {
     let a_second = (now.flushed.saturating_sub(first.flushed)).saturating_mul(1_000) / millis;
     // A rate over less than that is noise.
     let a_second = if millis < 500 { 0 } else { a_second };
-    now.end.saturating_sub(now.flushed) <= LITTLE.max(a_second)
-        && now.flushed.saturating_sub(now.replayed) <= REPLAYS
+    now.end.saturating_sub(now.flushed) <= IN_FLIGHT_BYTES.max(a_second)
+        && now.flushed.saturating_sub(now.replayed) <= REPLAY_BACKLOG_BYTES
 }
 
 fn size(bytes: u64) -> String {
@@ -153,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_heir_is_near_when_a_second_is_enough_for_it() {
+    fn a_successor_is_near_when_a_second_is_enough_for_it() {
         let at = |end, flushed, replayed| Progress { end, flushed, replayed };
         let begun = at(20 << 20, 10 << 20, 10 << 20);
         let passed = Duration::from_secs(2);

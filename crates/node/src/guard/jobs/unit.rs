@@ -9,8 +9,8 @@ use tokio::process::Command;
 
 use crate::processes;
 
-/// What systemd does at once.
-const AT_ONCE: Duration = Duration::from_secs(10);
+/// For what systemd does at once.
+const AT_ONCE_LIMIT: Duration = Duration::from_secs(10);
 
 pub(super) async fn systemctl(words: &[&str], limit: Duration) -> Result<String> {
     let mut command = Command::new("systemctl");
@@ -32,28 +32,28 @@ pub(super) async fn begin(config: &Config) -> Result<()> {
     if processes::list(config)?.is_empty() {
         clear(config).await?;
     }
-    systemctl(&["--no-block", "start", &config.unit()], AT_ONCE).await?;
+    systemctl(&["--no-block", "start", &config.unit()], AT_ONCE_LIMIT).await?;
     Ok(())
 }
 
 /// Ends what is left of a unit that has no processes.
 pub(super) async fn clear(config: &Config) -> Result<()> {
     let unit = config.unit();
-    let state = systemctl(&["show", "-p", "ActiveState", "--value", &unit], AT_ONCE).await?;
+    let state = systemctl(&["show", "-p", "ActiveState", "--value", &unit], AT_ONCE_LIMIT).await?;
     if !["inactive", "failed"].contains(&state.as_str())
-        && systemctl(&["stop", &unit], AT_ONCE).await.is_err()
+        && systemctl(&["stop", &unit], AT_ONCE_LIMIT).await.is_err()
     {
         // It may have ended in between.
-        let _ = systemctl(&["kill", "-s", "KILL", &unit], AT_ONCE).await;
-        systemctl(&["stop", &unit], AT_ONCE).await?;
+        let _ = systemctl(&["kill", "-s", "KILL", &unit], AT_ONCE_LIMIT).await;
+        systemctl(&["stop", &unit], AT_ONCE_LIMIT).await?;
     }
     // It may not have failed.
-    let _ = systemctl(&["reset-failed", &unit], AT_ONCE).await;
+    let _ = systemctl(&["reset-failed", &unit], AT_ONCE_LIMIT).await;
     Ok(())
 }
 
 /// Whether systemd has ended the attempt to start it.
 pub(super) async fn has_ended(config: &Config) -> bool {
-    let state = systemctl(&["show", "-p", "ActiveState", "--value", &config.unit()], AT_ONCE).await;
+    let state = systemctl(&["show", "-p", "ActiveState", "--value", &config.unit()], AT_ONCE_LIMIT).await;
     state.is_ok_and(|state| ["inactive", "failed"].contains(&state.as_str()))
 }

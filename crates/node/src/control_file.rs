@@ -7,7 +7,7 @@ use std::io::Read as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
-use cluster_contract::Position;
+use cluster_contract::WalPosition;
 
 use super::plain;
 
@@ -16,7 +16,7 @@ const VERSIONS: std::ops::RangeInclusive<u32> = 1100..=1899;
 
 /// What the server is doing, or did last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ControlState {
+pub enum DbState {
     /// It starts, for the first time.
     StartingUp,
     /// It was shut down cleanly as a primary.
@@ -35,31 +35,30 @@ pub enum ControlState {
 
 /// What is read of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Control {
-    /// The server's state.
-    pub state: ControlState,
+pub struct ControlFile {
+    pub state: DbState,
     /// Where its last checkpoint lies, and on which timeline.
-    pub checkpoint: Position,
+    pub checkpoint: WalPosition,
 }
 
-impl Control {
+impl ControlFile {
     /// Reads the control file of a data directory.
     ///
     /// # Errors
     /// When there is none, or none that this knows.
-    pub fn read(data_directory: &Path) -> Result<Control> {
+    pub fn read(data_directory: &Path) -> Result<ControlFile> {
         let path = data_directory.join("global/pg_control");
         let file = plain::open(&path)?;
         let mut bytes = Vec::new();
         file.take(64).read_to_end(&mut bytes).with_context(|| format!("cannot read {}", path.display()))?;
-        Control::parse(&bytes)
+        ControlFile::parse(&bytes)
     }
 
     /// Reads the first bytes of a control file.
     ///
     /// # Errors
     /// When they are too few, or of a version that this does not know.
-    pub fn parse(bytes: &[u8]) -> Result<Control> {
+    pub fn parse(bytes: &[u8]) -> Result<ControlFile> {
         let four = |at: usize| -> Result<u32> {
             let bytes = bytes.get(at..at + 4).context("the control file is truncated")?;
             Ok(u32::from_ne_bytes(bytes.try_into()?))
@@ -73,16 +72,16 @@ impl Control {
             bail!("the control file has unknown version {version}");
         }
         let state = match four(16)? {
-            0 => ControlState::StartingUp,
-            1 => ControlState::ShutDown,
-            2 => ControlState::ShutDownInRecovery,
-            3 => ControlState::ShuttingDown,
-            4 => ControlState::InCrashRecovery,
-            5 => ControlState::InArchiveRecovery,
-            6 => ControlState::InProduction,
+            0 => DbState::StartingUp,
+            1 => DbState::ShutDown,
+            2 => DbState::ShutDownInRecovery,
+            3 => DbState::ShuttingDown,
+            4 => DbState::InCrashRecovery,
+            5 => DbState::InArchiveRecovery,
+            6 => DbState::InProduction,
             other => bail!("the control file has unknown state {other}"),
         };
-        Ok(Control { state, checkpoint: Position { lsn: eight(32)?, timeline: four(48)? } })
+        Ok(ControlFile { state, checkpoint: WalPosition { lsn: eight(32)?, timeline: four(48)? } })
     }
 }
 
@@ -107,21 +106,21 @@ mod tests {
 
     #[test]
     fn the_state_and_the_last_checkpoint_are_read() {
-        let control = Control::parse(&written()).unwrap();
-        assert_eq!(control.state, ControlState::ShutDown);
-        assert_eq!(control.checkpoint, Position { timeline: 1, lsn: 0x14F_FB50 });
+        let file = ControlFile::parse(&written()).unwrap();
+        assert_eq!(file.state, DbState::ShutDown);
+        assert_eq!(file.checkpoint, WalPosition { timeline: 1, lsn: 0x14F_FB50 });
     }
 
     #[test]
     fn what_is_cut_off_or_unknown_is_no_state() {
         for length in 0..52 {
-            assert!(Control::parse(&written()[..length]).is_err(), "{length}");
+            assert!(ControlFile::parse(&written()[..length]).is_err(), "{length}");
         }
         let mut strange = written();
         strange[8..12].copy_from_slice(&9_000_u32.to_ne_bytes());
-        assert!(Control::parse(&strange).is_err());
+        assert!(ControlFile::parse(&strange).is_err());
         let mut strange = written();
         strange[16] = 7;
-        assert!(Control::parse(&strange).is_err());
+        assert!(ControlFile::parse(&strange).is_err());
     }
 }

@@ -1,0 +1,104 @@
+//! What a guard makes of its host: what it has noticed over time, and what it observes now.
+
+use cluster_contract::journal::Event;
+use cluster_contract::{Millis, NodeId, WalPosition};
+
+use super::{
+    CRASH_BACKOFF, Core, OBSERVE_INTERVAL, PRIMARY_BELIEVED_AFTER, PRIMARY_SILENT_AFTER, STOP_LIMIT,
+};
+use crate::control_file::DbState;
+use crate::decision::Observation;
+
+impl Core {
+    /// Notices what has begun and what has ended since the last time.
+    pub(super) fn notice(&mut self, now: Millis) {
+        let (has_processes, standby_signal) = (self.host.has_processes, self.host.standby_signal);
+        let ended = self.had_processes && !has_processes;
+        let began = has_processes && !self.had_processes && self.has_observed_host;
+        if began {
+            (self.answered_primary, self.answered_at, self.server) = (None, None, None);
+            // It reads the file as it begins, and a promotion removes it.
+            self.started_as_standby = standby_signal;
+        }
+        let says_itself =
+            self.control_state() == Some(DbState::InArchiveRecovery) || self.answered_primary.is_some();
+        if says_itself || !has_processes || !standby_signal {
+            self.started_as_standby = false;
+        }
+        if ended {
+            (self.answered_primary, self.answered_at) = (None, None);
+            if !self.is_witness() {
+                self.journal(Event::ServerEnded, "PostgreSQL has stopped");
+                let on_purpose = now < self.restarting_until || now < self.returning_until;
+                if self.lease.held_term().is_some() && !on_purpose && self.job.is_none() {
+                    self.backoff_until = self.backoff_until.max(now + CRASH_BACKOFF);
+                }
+            }
+        }
+        // A crash is no orderly shutdown, however alive the postmaster is that replays after it.
+        if !has_processes || self.control_state() == Some(DbState::InCrashRecovery) {
+            self.shutting_down_since = None;
+        }
+        self.restart_ended |= ended;
+        (self.had_processes, self.has_observed_host) = (has_processes, true);
+    }
+
+    fn control_state(&self) -> Option<DbState> {
+        self.host.control_file.map(|file| file.state)
+    }
+
+    /// The end of the WAL of a PostgreSQL that does not run.
+    fn stopped_position(&self) -> Option<WalPosition> {
+        if self.host.has_processes || self.job.is_some() || self.is_witness() || !self.host.data_ready {
+            return None;
+        }
+        let at = self.host.control_file?.checkpoint;
+        // A primary that was killed has more than its last checkpoint. What it reported was flushed.
+        let reported = self.lease.own_report().filter(|_| !self.host.standby_signal);
+        Some(reported.map_or(at, |reported| at.max(reported)))
+    }
+
+    /// Everything that is known now.
+    pub(super) fn observe(&self, now: Millis) -> Observation {
+        Observation {
+            now,
+            is_witness: self.is_witness(),
+            is_member: self.lease.is_member(),
+            data_ready: self.host.data_ready,
+            standby_signal: self.host.standby_signal,
+            has_processes: self.host.has_processes,
+            control_state: self.control_state(),
+            server: self.server.clone(),
+            answered_primary: self.answered_primary,
+            answered_at: self.answered_at,
+            started_as_standby: self.started_as_standby,
+            stopped_at: self.stopped_position(),
+            last_position: self.last_position,
+            holds_lease: self.lease.holds(now),
+            term: self.lease.hard_state().term,
+            bootstrap: self.bootstrap,
+            job: self.job,
+            job_since: self.job_since,
+            restarting: now < self.restarting_until,
+            shutting_down: self.shutting_down_since.is_some_and(|since| now < since + STOP_LIMIT)
+                && self
+                    .answered_at
+                    .is_some_and(|at| now <= at + 3 * OBSERVE_INTERVAL + PRIMARY_BELIEVED_AFTER),
+            start_allowed: now < self.start_allowed_until,
+            paused: self.host.paused.is_some(),
+            diverged_data_kept: self.host.diverged_data_kept,
+            half_rewound: self.host.half_rewound,
+            other_primary: self.other_primary(now),
+            diverged: self.diverged,
+            backing_off: now < self.backoff_until,
+        }
+    }
+
+    /// Another node that takes writes, as far as it is believed.
+    pub(super) fn other_primary(&self, now: Millis) -> Option<NodeId> {
+        let primary = self.other_primary.as_ref()?;
+        (now <= primary.last_heard + PRIMARY_SILENT_AFTER
+            && primary.last_heard >= primary.heard_since + PRIMARY_BELIEVED_AFTER)
+            .then_some(primary.node)
+    }
+}
