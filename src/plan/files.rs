@@ -221,7 +221,7 @@ pub fn files(
         },
         file(postgresql_unit(version), "644", "root:root", Some(Template::PostgresqlUnit.render(&unit))),
     ];
-    // The witness moves nothing, but its voice asks whether a silent primary is off.
+    // The witness moves nothing, but its vote needs to know whether a silent primary is off.
     if addresses.wants_floating_ip {
         files.push(File {
             path: paths::FAILOVER_TOKEN.into(),

@@ -179,7 +179,7 @@ fn constant(text: &str) -> String {
             ("/v2/account/keys/", " ", "FINGERPRINT"),
             ("(request ", ")", "ID"),
             ("provider   ", "", "…"),
-            ("at the provider (", ")", "…"),
+            ("belongs to it (", ")", "…"),
             ("is unreachable: ", "", "…"),
             ("/demo/logs/", ".jsonl", "RUN"),
         ] {
