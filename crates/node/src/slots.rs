@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
 /// A page: what is written to it is on the disk, or is not, without its neighbours.
@@ -19,13 +20,15 @@ const SLOTS: usize = 3;
 
 /// What a slot holds: a line of JSON, blanks behind it.
 #[derive(Serialize, Deserialize)]
-struct Slot<T> {
+struct Slot<'a> {
     /// Drawn when the file is made.
     file: String,
     sequence: u64,
     /// Of all that is here besides.
     checksum: String,
-    value: T,
+    /// As it is written: a build whose value has another field must not take what an older one wrote for damaged.
+    #[serde(borrow)]
+    value: &'a RawValue,
 }
 
 /// A value, and the number of its version.
@@ -50,7 +53,7 @@ impl Slots {
     }
 
     /// The newest version. A file with nothing but the value, as others write it, is version 0.
-    pub(super) fn read<T: DeserializeOwned + Serialize>(&self) -> Result<Option<Version<T>>> {
+    pub(super) fn read<T: DeserializeOwned>(&self) -> Result<Option<Version<T>>> {
         let bytes = match fs::read(&self.path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -63,9 +66,12 @@ impl Slots {
                 value: serde_json::from_slice(&bytes)?,
             }));
         }
-        let newest = bytes.chunks(SLOT).take(2).filter_map(decode).max_by_key(|version| version.sequence);
+        let newest = bytes.chunks(SLOT).take(2).filter_map(whole).max_by_key(|slot| slot.sequence);
         let lost = || Error::new(ErrorKind::InvalidData, "both of its versions are damaged");
-        newest.map(Some).ok_or_else(lost)
+        let Slot { file, sequence, value, .. } = newest.ok_or_else(lost)?;
+        // Whole, and not understood: the version before is not what was promised last.
+        let value = serde_json::from_str(value.get())?;
+        Ok(Some(Version { file, sequence, value }))
     }
 
     /// Writes the next version. When this fails, the version before still is what is read, or the new one is: both are
@@ -149,13 +155,14 @@ fn draw() -> Result<String> {
     Ok(hex(&bytes))
 }
 
-fn checksum<T: Serialize>(file: &str, sequence: u64, value: &T) -> Result<String> {
-    let digest = Sha256::digest(format!("{file} {sequence} {}", serde_json::to_string(value)?));
-    Ok(hex(&digest[..8]))
+fn checksum(file: &str, sequence: u64, value: &RawValue) -> String {
+    let digest = Sha256::digest(format!("{file} {sequence} {}", value.get()));
+    hex(&digest[..8])
 }
 
 fn encode<T: Serialize>(file: &str, sequence: u64, value: &T) -> Result<Vec<u8>> {
-    let checksum = checksum(file, sequence, value)?;
+    let value = &*serde_json::value::to_raw_value(value)?;
+    let checksum = checksum(file, sequence, value);
     let mut bytes = serde_json::to_vec(&Slot { file: file.to_owned(), sequence, checksum, value })?;
     if bytes.len() >= SLOT {
         return Err(Error::new(ErrorKind::FileTooLarge, "the value does not fit"));
@@ -165,10 +172,10 @@ fn encode<T: Serialize>(file: &str, sequence: u64, value: &T) -> Result<Vec<u8>>
     Ok(bytes)
 }
 
-fn decode<T: DeserializeOwned + Serialize>(bytes: &[u8]) -> Option<Version<T>> {
-    let slot: Slot<T> = serde_json::from_slice(bytes).ok()?;
-    let whole = checksum(&slot.file, slot.sequence, &slot.value).ok()? == slot.checksum;
-    whole.then_some(Version { file: slot.file, sequence: slot.sequence, value: slot.value })
+/// A slot whose writing was not cut off.
+fn whole(bytes: &[u8]) -> Option<Slot<'_>> {
+    let slot: Slot = serde_json::from_slice(bytes).ok()?;
+    (checksum(&slot.file, slot.sequence, slot.value) == slot.checksum).then_some(slot)
 }
 
 #[cfg(test)]
@@ -238,6 +245,31 @@ mod tests {
             let version = read(&slots).unwrap();
             assert_eq!((version.sequence, version.value), (1, vec![7]));
         }
+    }
+
+    #[test]
+    fn a_build_with_another_field_reads_what_an_older_one_wrote() {
+        #[derive(Serialize, Deserialize)]
+        struct Before {
+            term: u64,
+            gone: bool,
+        }
+        #[derive(Serialize, Deserialize, Debug, PartialEq)]
+        struct After {
+            #[serde(default)]
+            new: Option<u64>,
+            term: u64,
+        }
+        let (_directory, slots) = slots();
+        slots.write(&Before { term: 7, gone: true }).unwrap();
+        assert_eq!(slots.read::<After>().unwrap().unwrap().value, After { new: None, term: 7 });
+        slots.write(&After { new: Some(1), term: 8 }).unwrap();
+        assert_eq!(slots.read::<After>().unwrap().unwrap().value.term, 8);
+        let Version { file, sequence, .. } = slots.read::<After>().unwrap().unwrap();
+        let later = encode(&file, sequence + 1, &"of a later build").unwrap();
+        let file = OpenOptions::new().write(true).open(&slots.path).unwrap();
+        file.write_all_at(&later, at(sequence + 1)).unwrap();
+        assert!(slots.read::<After>().is_err(), "an older version is not taken for the newest");
     }
 
     #[test]
