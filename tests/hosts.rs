@@ -82,9 +82,9 @@ fn roles_and_databases_come_and_go(lab: &Lab, inventory: &str) {
         let secrets: Value = serde_json::from_str(&secrets).unwrap();
         secrets["passwords"]["user:shop"].as_str().unwrap().to_owned()
     };
-    says(&["user", "create", "shop"], "shop: made");
-    says(&["db", "create", "shop", "--owner", "shop"], "shop: made, owned by shop");
-    says(&["db", "create", "shop", "--owner", "shop"], "it is there already");
+    says(&["user", "create", "shop"], "shop: created");
+    says(&["db", "create", "shop", "--owner", "shop"], "shop: created, owned by shop");
+    says(&["db", "create", "shop", "--owner", "shop"], "shop: already exists");
     says(&["db", "list"], "shop: owned by shop");
     says(&["user", "list"], "shop");
     let (old, old_verifier) = (password(), verifier());
@@ -96,7 +96,7 @@ fn roles_and_databases_come_and_go(lab: &Lab, inventory: &str) {
     let owner = lab.cluster(&["user", "drop", "shop", "-i", inventory]);
     assert_eq!(owner.code, 3, "it owns a database: {owner:?}");
     says(&["db", "drop", "shop", "--yes"], "shop: dropped");
-    says(&["db", "drop", "shop", "--yes"], "there is no such database");
+    says(&["db", "drop", "shop", "--yes"], "shop: no such database");
     says(&["user", "drop", "shop"], "shop: dropped");
 }
 
@@ -409,7 +409,7 @@ fn bare_hosts_are_converged_without_an_api_and_what_stands_in_the_way_is_named()
     refused(
         &inventory,
         1,
-        &["pg1: cannot create a new data directory", "No space left on device", "make room"],
+        &["pg1: cannot create a new data directory", "No space left on device", "free some space"],
     );
     lab.bare_ssh(&hosts[0], &format!("umount {place}"));
 
