@@ -242,6 +242,11 @@ fn names_holder<'a>(told: &Told<'a>) -> Option<&'a str> {
     }
 }
 
+/// Whether an entry of another node says that the holder is there after all.
+fn hears_of(told: &Told, holder: &str) -> bool {
+    matches!(&told.entry.event, Event::PrimaryHeard { about } if about.as_deref() == Some(holder))
+}
+
 /// Whether an entry says that the holder is well: what was before is another story.
 fn is_well(told: &Told, holder: &str) -> bool {
     told.node == holder && told.entry.event == TAKES_WRITES
@@ -259,6 +264,7 @@ fn incident(
     for told in &all[free..won] {
         match holder {
             Some(holder) if is_well(told, holder) => signs.clear(),
+            Some(holder) if hears_of(told, holder) => signs.retain(|sign| !says_gone(sign)),
             Some(holder) if is_sign(told, holder) => {
                 if let Some(since) = told.since {
                     signs.retain(|sign| sign.at > since || !says_gone(sign));

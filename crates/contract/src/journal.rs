@@ -138,6 +138,13 @@ pub enum Event {
         #[serde(default)]
         about: Option<String>,
     },
+    /// A primary that had not been heard of for too long is heard of again.
+    #[serde(rename = "heard")]
+    PrimaryHeard {
+        /// The primary's name.
+        #[serde(default)]
+        about: Option<String>,
+    },
     /// The provider says that the holder's host is off.
     #[serde(rename = "off")]
     HostOff {

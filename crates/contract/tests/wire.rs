@@ -147,6 +147,7 @@ fn what_stands_in_the_journal() {
         (Event::Fenced, r#"{"what":"fenced"}"#),
         (Event::FenceFailed, r#"{"what":"fence_failed"}"#),
         (Event::PrimarySilent { about: about.clone() }, r#"{"what":"silent","about":"pg1"}"#),
+        (Event::PrimaryHeard { about: about.clone() }, r#"{"what":"heard","about":"pg1"}"#),
         (Event::HostOff { about }, r#"{"what":"off","about":"pg1"}"#),
         (Event::AddressMoved, r#"{"what":"address"}"#),
         (Event::Diverged, r#"{"what":"diverged"}"#),

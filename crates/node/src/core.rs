@@ -257,6 +257,8 @@ pub struct Core {
     /// Not before this is a start or a rejoin tried again.
     retry_at: Millis,
     other_primary: Option<OtherPrimary>,
+    /// The last primary that fell silent, until it is heard of or another is primary.
+    silent_primary: Option<NodeId>,
     diverged: bool,
     wrong_upstream_since: Option<Millis>,
     /// The lease as it is noted for the watch.
@@ -340,6 +342,7 @@ impl Core {
             backoff_until: 0,
             retry_at: 0,
             other_primary: None,
+            silent_primary: None,
             diverged: false,
             wrong_upstream_since: None,
             noted_lease: held_lease,
@@ -444,6 +447,11 @@ impl Core {
                 || self.lease.is_forced())
         {
             self.bootstrap = false;
+            if self.silent_primary.take() == Some(from) {
+                let name = self.name(from).to_owned();
+                let text = format!("hears of {name} again");
+                self.journal(Event::PrimaryHeard { about: Some(name) }, text);
+            }
             let before = self.other_primary.take();
             let before = before.filter(|it| it.node == from && now <= it.last_heard + PRIMARY_SILENT_AFTER);
             self.other_primary = Some(OtherPrimary {

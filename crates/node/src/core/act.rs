@@ -141,6 +141,7 @@ impl Core {
         else {
             return;
         };
+        self.silent_primary = Some(primary.node);
         let name = self.name(primary.node).to_owned();
         let silent = now - primary.last_heard;
         let text = format!("no message from {name} for {:.1} s", silent as f64 / 1000.0);
