@@ -49,7 +49,7 @@ pub struct Failover {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FloatingIp {
     pub address: String,
-    /// The node that it leads to.
+    /// The node that it points to.
     pub node: Option<String>,
 }
 

@@ -378,10 +378,11 @@ fn near(at: Timestamp, began: Timestamp) -> bool {
 fn told_action(action: &Action) -> [Moment; 1] {
     let what = match &action.node {
         Some(node) => format!("{} of {node}", action.kind.replace('_', " ")),
+        None if action.kind == "assign_ip" => "move of the floating IP".to_owned(),
         None => format!("{} of the floating IP", action.kind.replace('_', " ")),
     };
     let took = match action.completed {
-        Some(completed) => format!(", {} s", completed.duration_since(action.started).as_secs()),
+        Some(completed) => format!(", took {} s", completed.duration_since(action.started).as_secs()),
         None => ", not finished".to_owned(),
     };
     [Moment { at: action.started, place: "provider".into(), text: format!("{what}{took}") }]
@@ -419,7 +420,7 @@ pub fn text(incident: &Incident) -> String {
             more => format!("{more} transactions"),
         };
         text.push_str(&format!(
-            "given up: {count}, {} to {} on timeline {}; the WAL is kept on {} in {}\n",
+            "lost: {count}, {} to {} on timeline {}; the WAL is kept on {} in {}\n",
             lost.from, lost.to, lost.timeline, lost.node, lost.wal
         ));
     }

@@ -65,8 +65,6 @@ pub(super) async fn create_droplet(world: &World, facts: &Facts, node: &str) -> 
         ssh_keys: vec![fingerprint],
         user_data: Some(world.user_data(node).await?),
         vpc_uuid: provider.vpc.clone(),
-        tags: Vec::new(),
-        monitoring: false,
     };
     let made = match client.ensure_droplet(&spec, world.pace).await {
         Ok(made) => made,

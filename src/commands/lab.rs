@@ -190,7 +190,7 @@ fn of(name: &LabName) -> Result<(LabSettings, Vec<MachineSpec>)> {
     match LabSettings::load(name)? {
         Some(settings) => Ok((settings, Home::of(name).specs()?)),
         None => bail!(Wrong::new(
-            format!("there is no lab {name}"),
+            format!("there is no lab `{name}`"),
             format!("start it with `cluster lab start --name {name}`")
         )),
     }

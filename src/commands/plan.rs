@@ -170,7 +170,7 @@ fn changes(step: &Step) -> &[FileChange] {
 /// The diff of a file; secrets are not shown.
 fn diff(file: &FileChange) -> String {
     match &file.content {
-        None => "(known once all addresses are)\n".into(),
+        None => "(shown once every node has an address)\n".into(),
         Some(Content::Secret(_)) => "(secret, not shown)\n".into(),
         Some(Content::Plain(text)) => {
             let before = file.before.as_deref().unwrap_or_default();

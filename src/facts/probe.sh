@@ -115,7 +115,7 @@ select 'postgres' || E'\t' || json_build_object(
     (select distinct on (name) name, setting from pg_file_settings
       where error is null or error = 'setting could not be applied' order by name, seqno desc) f on f.name = s.name
     where s.name in ('max_wal_senders', 'max_connections', 'max_worker_processes', 'max_prepared_transactions', 'max_locks_per_transaction')),
-  'hba_errors', (select coalesce(json_agg(line_number || ': ' || error), '[]') from pg_hba_file_rules where error is not null),
+  'hba_errors', (select coalesce(json_agg('pg_hba.conf line ' || line_number || ': ' || error), '[]') from pg_hba_file_rules where error is not null),
   'roles', (select json_agg(json_build_object('name', rolname, 'superuser', rolsuper, 'replication', rolreplication,
     'login', rolcanlogin, 'password', rolpassword,
     'settings', coalesce((select setconfig from pg_db_role_setting where setrole = a.oid and setdatabase = 0), '{}'))) from pg_authid a where rolname !~ '^pg_'),

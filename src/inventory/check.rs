@@ -387,7 +387,7 @@ fn nodes(c: &mut Checker, raw: Vec<file::Node>, provider: Option<&Provider>) -> 
             c.wrong(
                 at("droplet_id"),
                 format!("{id} is also the droplet_id of nodes[{first}]"),
-                "every node is a droplet of its own: the floating IP would lead to the other one",
+                "every node is a droplet of its own: the floating IP would point to the other one",
             );
         }
         let replicated_at = connection_host.or_else(|| raw.address.as_deref()?.parse().ok());

@@ -27,7 +27,7 @@ impl World {
         let tag = names::cluster_tag(cluster);
         let (listed, addresses) = tokio::try_join!(client.droplets(&tag), client.reserved_ips())
             .with_context(|| {
-                format!("cannot list the cluster's droplets and addresses at {}", client.base_url())
+                format!("cannot list the cluster's droplets and floating IPs at {}", client.base_url())
             })?;
         let mut gone = BTreeSet::new();
         let mut unlisted = Vec::new();

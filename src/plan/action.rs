@@ -190,9 +190,9 @@ impl Action {
             Action::StartStandby => "start the standby".into(),
             Action::RegisterStandby => "register the standby".into(),
             Action::RegisterWitness { .. } => "register the witness".into(),
-            Action::Role { name, exists: false, .. } => format!("create the role {name}"),
-            Action::Role { name, exists: true, .. } => format!("change the role {name}"),
-            Action::Database { name, .. } => format!("create the database {name}"),
+            Action::Role { name, exists: false, .. } => format!("create the role `{name}`"),
+            Action::Role { name, exists: true, .. } => format!("change the role `{name}`"),
+            Action::Database { name, .. } => format!("create the database `{name}`"),
             Action::Reload => "reload PostgreSQL".into(),
             Action::Restart { settings } => format!("restart PostgreSQL for {}", settings.join(", ")),
             Action::Configure { members, .. } => {

@@ -24,7 +24,8 @@ pub enum TroubleKind {
     /// No host holds the cluster that this machine remembers.
     ClusterGone,
     /// Whether the cluster existed before cannot be known.
-    Unknown,
+    #[serde(rename = "unknown")]
+    ExistenceUnknown,
     /// Commands do not run as root.
     NotRoot,
     /// An operating system or a processor that is not supported.

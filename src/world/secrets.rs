@@ -162,7 +162,7 @@ impl World {
         let token = match file {
             Some(path) => read(path, key)?,
             None => from_environment(&["DIGITALOCEAN_FAILOVER_TOKEN"]).ok_or_else(|| {
-                Advice::refused("no token for the nodes to move the floating IP is set").hint(format!(
+                Advice::refused("DIGITALOCEAN_FAILOVER_TOKEN is not set: the nodes need that token to move the floating IP").hint(format!(
                     "create a second token with the scope reserved_ip:update (and those it requires) and export \
                      DIGITALOCEAN_FAILOVER_TOKEN, or name a file as {key}; without a floating IP no token is needed"
                 ))

@@ -172,8 +172,6 @@ pub(crate) fn spec(name: &str) -> DropletSpec {
         ssh_keys: Vec::new(),
         user_data: None,
         vpc_uuid: None,
-        tags: Vec::new(),
-        monitoring: false,
     }
 }
 

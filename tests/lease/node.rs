@@ -4,7 +4,7 @@ use cluster_contract::config::{Config, Failover, FloatingIp, Member};
 use cluster_contract::timing::Timing;
 use cluster_contract::{Millis, NodeId, WalPosition};
 use cluster_node::control_file::{ControlFile, DbState};
-use cluster_node::core::{Core, Host, Input, Startup};
+use cluster_node::core::{Core, HostObservation, Input, Startup};
 use cluster_node::decision::Job;
 use cluster_node::lease::HardState;
 use cluster_node::store::{HeldLease, Pause};
@@ -244,7 +244,7 @@ impl Node {
     }
 
     /// What the edges of the guard see.
-    pub(crate) fn host(&self, _real: Millis, mistake: Option<Mistake>) -> Host {
+    pub(crate) fn host(&self, _real: Millis, mistake: Option<Mistake>) -> HostObservation {
         let mut state = self.control;
         if mistake == Some(Mistake::BelievesTheFile) && self.standby_signal {
             state = DbState::InArchiveRecovery;
@@ -253,7 +253,7 @@ impl Node {
         if mistake == Some(Mistake::ReleasesTooEarly) && self.dies_at.is_some() {
             has_processes = false;
         }
-        Host {
+        HostObservation {
             has_processes,
             control_file: Some(ControlFile { state, checkpoint: self.checkpoint }),
             standby_signal: self.standby_signal,

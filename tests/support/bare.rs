@@ -51,8 +51,6 @@ impl Lab {
                 ssh_keys: vec![fingerprint],
                 user_data: None,
                 vpc_uuid: None,
-                tags: Vec::new(),
-                monitoring: false,
             };
             let made = client.ensure_droplet(&spec, Pace::urgent()).await.unwrap();
             client.wait_droplet_ready(made.value.id, Pace::urgent()).await.unwrap()

@@ -82,7 +82,7 @@ pub async fn serve(name: &LabName) -> Result<()> {
     let _ = setsid();
     let Some(settings) = LabSettings::load(name)? else {
         bail!(Wrong::new(
-            format!("there is no lab {name}"),
+            format!("there is no lab `{name}`"),
             format!("start it with `cluster lab start --name {name}`")
         ));
     };

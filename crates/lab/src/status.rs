@@ -110,7 +110,7 @@ pub fn look(name: &LabName) -> Result<Status> {
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (Some(api_url), Some(token_file)) = (&self.api_url, &self.token_file) else {
-            return writeln!(f, "there is no lab {}", self.name);
+            return writeln!(f, "there is no lab `{}`", self.name);
         };
         let state = if self.running { "running" } else { "stopped, not cleaned up" };
         writeln!(f, "lab {}: {state}", self.name)?;

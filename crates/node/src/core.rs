@@ -77,7 +77,7 @@ const _: () = assert!(2 * OBSERVE_INTERVAL < HEARTBEAT_FRESH_FOR);
 
 /// What is observed of the host without waiting.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Host {
+pub struct HostObservation {
     /// Whether the unit of PostgreSQL has processes. A kernel that does not tell leaves the worst to be assumed.
     pub has_processes: bool,
     /// What the server has written in its control file; none if that cannot be read.
@@ -227,9 +227,9 @@ pub struct Core {
     /// What PostgreSQL was last observed to be; none since something has changed.
     server: Option<ServerObservation>,
     /// What the server that runs has last answered: whether it is a primary.
-    answered_primary: Option<bool>,
+    server_answered_primary: Option<bool>,
     /// When it last answered anything at all.
-    answered_at: Option<Millis>,
+    server_answered_at: Option<Millis>,
     /// Whether it was seen to begin beside a `standby.signal`, and has shown nothing else since.
     started_as_standby: bool,
     last_position: Option<WalPosition>,
@@ -286,7 +286,7 @@ pub struct Core {
     last_action: String,
     why: &'static str,
     effects: Vec<Effect>,
-    host: Host,
+    host: HostObservation,
     started_at: Millis,
 }
 
@@ -295,14 +295,14 @@ impl Core {
     ///
     /// # Errors
     /// When the lease cannot have the length that the configuration gives it.
-    pub fn new(startup: Startup, host: Host, now: Millis) -> Result<Core, ImpossibleTiming> {
+    pub fn new(startup: Startup, host: HostObservation, now: Millis) -> Result<Core, ImpossibleTiming> {
         let (failover, voters) = (startup.config.failover, startup.config.members.len());
         let timing = Timing::new(failover.lease_ms, failover.lag_limit_bytes, voters)?;
         Ok(Core::with_timing(startup, host, timing, now))
     }
 
     /// The same with figures of one's own; a simulation plays with wrong ones.
-    pub fn with_timing(startup: Startup, host: Host, timing: Timing, now: Millis) -> Core {
+    pub fn with_timing(startup: Startup, host: HostObservation, timing: Timing, now: Millis) -> Core {
         let Startup { config, mut hard_state, held_lease, disk_restored } = startup;
         if disk_restored {
             // Nobody is known to have been granted anything: it abstains for as long as a new voter would.
@@ -322,8 +322,8 @@ impl Core {
         Core {
             lease,
             server: None,
-            answered_primary: None,
-            answered_at: None,
+            server_answered_primary: None,
+            server_answered_at: None,
             started_as_standby: false,
             last_position: None,
             had_processes: false,
@@ -386,7 +386,7 @@ impl Core {
     }
 
     /// Something has happened at `now`, which is the host's clock read after it; `host` is what was seen then.
-    pub fn handle(&mut self, now: Millis, host: &Host, input: Input) -> Vec<Effect> {
+    pub fn handle(&mut self, now: Millis, host: &HostObservation, input: Input) -> Vec<Effect> {
         host.clone_into(&mut self.host);
         self.notice(now);
         match input {
@@ -533,10 +533,11 @@ impl Core {
     }
 
     fn begin_job(&mut self, now: Millis, job: Job, why: &str) {
-        self.journal(
-            Event::JobBegun { job: Some(job.kind()) },
-            format!("starting the {}: {why}", job.kind()),
-        );
+        let text = match job {
+            Job::Start => format!("starting PostgreSQL: {why}"),
+            _ => format!("starting the {}: {why}", job.kind()),
+        };
+        self.journal(Event::JobBegun { job: Some(job.kind()) }, text);
         (self.job, self.job_since) = (Some(job), now);
         self.effects.push(Effect::BeginJob(job));
     }

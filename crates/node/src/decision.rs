@@ -44,9 +44,9 @@ pub struct Observation {
     /// What PostgreSQL was last observed to be; none before that.
     pub server: Option<ServerObservation>,
     /// What the server that runs has last answered, however long ago: whether it is a primary.
-    pub answered_primary: Option<bool>,
+    pub server_answered_primary: Option<bool>,
     /// When it last answered anything at all, if only that it lets nobody in for now.
-    pub answered_at: Option<Millis>,
+    pub server_answered_at: Option<Millis>,
     /// Whether the server was seen to begin beside a `standby.signal`, and has shown nothing else since.
     pub started_as_standby: bool,
     /// The end of the WAL of a PostgreSQL that does not run.
@@ -147,9 +147,9 @@ impl Observation {
             Some(DbState::InArchiveRecovery | DbState::ShutDownInRecovery) => true,
             // What it was before it has begun to say what it is.
             Some(_) => self.started_as_standby,
-            None => self.started_as_standby || self.answered_primary == Some(false),
+            None => self.started_as_standby || self.server_answered_primary == Some(false),
         };
-        says_so && self.standby_signal && self.answered_primary != Some(true)
+        says_so && self.standby_signal && self.server_answered_primary != Some(true)
     }
 
     /// Whether the floating IP belongs here: with the lease, to what takes writes or is about to. It takes the provider
@@ -198,7 +198,7 @@ impl Observation {
     /// Whether a start is under way that is worth its lease: what died, or hangs, is not waited for.
     fn is_starting(&self) -> bool {
         let is_young = self.now < self.job_since + START_GRACE;
-        let answers = self.answered_at.is_some_and(|at| self.now < at + START_SILENT_LIMIT);
+        let answers = self.server_answered_at.is_some_and(|at| self.now < at + START_SILENT_LIMIT);
         self.job == Some(Job::Start) && (is_young || (self.has_processes && answers))
     }
 
@@ -335,8 +335,8 @@ mod tests {
             standby_signal: true,
             has_processes: true,
             control_state: Some(DbState::InArchiveRecovery),
-            answered_primary: Some(false),
-            answered_at: Some(9_900),
+            server_answered_primary: Some(false),
+            server_answered_at: Some(9_900),
             started_as_standby: false,
             server: Some(ServerObservation {
                 began: 9_800,
@@ -368,7 +368,7 @@ mod tests {
             standby_signal: false,
             holds_lease: true,
             control_state: Some(DbState::InProduction),
-            answered_primary: Some(true),
+            server_answered_primary: Some(true),
             ..standby()
         };
         observed.server.as_mut().unwrap().state = ServerState::Primary;
@@ -379,8 +379,8 @@ mod tests {
         Observation {
             has_processes: false,
             server: None,
-            answered_primary: None,
-            answered_at: None,
+            server_answered_primary: None,
+            server_answered_at: None,
             holds_lease: false,
             stopped_at: standby().server.unwrap().position,
             ..primary()
@@ -412,7 +412,7 @@ mod tests {
         // `touch standby.signal` on a primary, however one looks at it.
         let planted = Observation { standby_signal: true, ..primary() };
         let silent = Observation { server: None, ..planted.clone() };
-        let restarted = Observation { answered_primary: None, ..silent.clone() };
+        let restarted = Observation { server_answered_primary: None, ..silent.clone() };
         let unreadable = Observation { control_state: None, ..planted.clone() };
         for observed in [&planted, &silent, &restarted, &unreadable] {
             assert!(!observed.node_state().cannot_write, "{observed:?}");
@@ -434,7 +434,7 @@ mod tests {
         let begun = Observation {
             control_state: Some(DbState::InProduction),
             started_as_standby: true,
-            answered_primary: None,
+            server_answered_primary: None,
             server: None,
             ..standby()
         };
@@ -482,10 +482,10 @@ mod tests {
         assert!(starting(stopped()).node_state().should_renew, "it has only begun");
         let later = Observation { now: 30_000, ..stopped() };
         assert!(!starting(later.clone()).node_state().should_renew, "nothing came of it");
-        let replays = Observation { has_processes: true, answered_at: Some(29_000), ..later };
+        let replays = Observation { has_processes: true, server_answered_at: Some(29_000), ..later };
         assert!(starting(replays.clone()).node_state().should_renew, "crash recovery takes its time");
         assert!(
-            !starting(Observation { answered_at: Some(20_000), ..replays }).node_state().should_renew,
+            !starting(Observation { server_answered_at: Some(20_000), ..replays }).node_state().should_renew,
             "it hangs"
         );
     }

@@ -153,7 +153,7 @@ impl Guard {
     async fn verdict(&mut self, request: &Request) -> Verdict {
         let (host, now) = (host::observe(&self.config), clock::now());
         let first_start = start_check::is_first_start();
-        let (verdict, effects) = self.core.request(now, &host, request, first_start);
+        let (verdict, effects) = self.core.answer_request(now, &host, request, first_start);
         let uses_it = self.core.uses_first_start(request, &verdict, now);
         if let Err(error) = self.carry_out(effects).await {
             // What could not be made durable was not done.

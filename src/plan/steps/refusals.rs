@@ -83,7 +83,7 @@ impl Planner<'_> {
                         ),
                     };
                     self.refuse(
-                        TroubleKind::Unknown,
+                        TroubleKind::ExistenceUnknown,
                         Some(&node.name),
                         format!("may hold data of this cluster, but is unreachable: {why}"),
                         hint,

@@ -272,7 +272,7 @@ impl World {
         let node = &mut self.nodes[index];
         let (now, host) = (node.clock(real), node.host(real, mistake));
         let Some(guard) = node.guard.as_mut() else { return Ok(false) };
-        let (verdict, effects) = guard.request(now, &host, request, false);
+        let (verdict, effects) = guard.answer_request(now, &host, request, false);
         self.carry_out(index, effects)?;
         Ok(verdict.allowed)
     }

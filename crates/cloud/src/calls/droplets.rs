@@ -31,10 +31,6 @@ pub struct DropletSpec {
     pub user_data: Option<SecretString>,
     /// UUID of the private network; the region's default if `None`.
     pub vpc_uuid: Option<String>,
-    /// Tags besides the cluster's own.
-    pub tags: Vec<String>,
-    /// Whether DigitalOcean's metrics agent is installed.
-    pub monitoring: bool,
 }
 
 impl DropletSpec {
@@ -57,11 +53,9 @@ impl DropletSpec {
     }
 
     fn body(&self) -> Value {
-        let mut tags = vec![names::cluster_tag(&self.cluster)];
-        tags.extend(self.tags.iter().cloned());
         let mut body = json!({
             "name": self.name, "region": self.region, "size": self.size, "image": self.image,
-            "ssh_keys": self.ssh_keys, "tags": tags, "monitoring": self.monitoring,
+            "ssh_keys": self.ssh_keys, "tags": [names::cluster_tag(&self.cluster)], "monitoring": false,
         });
         if let Some(data) = &self.user_data {
             body["user_data"] = data.expose_secret().into();

@@ -100,6 +100,16 @@ impl Core {
                 (Event::LeaseReleased { term: *term }, format!("released the lease, term {term}"))
             }
             LeaseEvent::Refused { by, why } => {
+                let why = match why {
+                    // A person knows nodes by their names.
+                    Refusal::LeaseActive { by: Some(holder), millis } => format!(
+                        "{} may hold it for another {}.{} s",
+                        self.name(*holder),
+                        millis / 1000,
+                        millis % 1000 / 100
+                    ),
+                    why => why.to_string(),
+                };
                 (Event::Refused, format!("{} refuses the lease: {why}", self.name(*by)))
             }
         }

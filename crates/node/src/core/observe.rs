@@ -16,17 +16,17 @@ impl Core {
         let ended = self.had_processes && !has_processes;
         let began = has_processes && !self.had_processes && self.has_observed_host;
         if began {
-            (self.answered_primary, self.answered_at, self.server) = (None, None, None);
+            (self.server_answered_primary, self.server_answered_at, self.server) = (None, None, None);
             // It reads the file as it begins, and a promotion removes it.
             self.started_as_standby = standby_signal;
         }
-        let says_itself =
-            self.control_state() == Some(DbState::InArchiveRecovery) || self.answered_primary.is_some();
+        let says_itself = self.control_state() == Some(DbState::InArchiveRecovery)
+            || self.server_answered_primary.is_some();
         if says_itself || !has_processes || !standby_signal {
             self.started_as_standby = false;
         }
         if ended {
-            (self.answered_primary, self.answered_at) = (None, None);
+            (self.server_answered_primary, self.server_answered_at) = (None, None);
             if !self.is_witness() {
                 self.journal(Event::ServerEnded, "PostgreSQL has stopped");
                 let on_purpose = now < self.restarting_until || now < self.returning_until;
@@ -69,8 +69,8 @@ impl Core {
             has_processes: self.host.has_processes,
             control_state: self.control_state(),
             server: self.server.clone(),
-            answered_primary: self.answered_primary,
-            answered_at: self.answered_at,
+            server_answered_primary: self.server_answered_primary,
+            server_answered_at: self.server_answered_at,
             started_as_standby: self.started_as_standby,
             stopped_at: self.stopped_position(),
             last_position: self.last_position,
@@ -82,7 +82,7 @@ impl Core {
             restarting: now < self.restarting_until,
             shutting_down: self.shutting_down_since.is_some_and(|since| now < since + STOP_LIMIT)
                 && self
-                    .answered_at
+                    .server_answered_at
                     .is_some_and(|at| now <= at + 3 * OBSERVE_INTERVAL + PRIMARY_BELIEVED_AFTER),
             start_allowed: now < self.start_allowed_until,
             paused: self.host.paused.is_some(),

@@ -3,7 +3,7 @@
 use cluster_contract::Millis;
 use cluster_contract::request::{Code, Request, Verdict};
 
-use super::{ALLOWED_START_LIMIT, Core, Effect, Host, Job, LeaseEvent, Refusal, STOP_LIMIT};
+use super::{ALLOWED_START_LIMIT, Core, Effect, HostObservation, Job, LeaseEvent, Refusal, STOP_LIMIT};
 use crate::lease::force::CannotForce;
 
 fn yes(why: impl Into<String>) -> Verdict {
@@ -17,10 +17,10 @@ fn no(code: Code, why: impl Into<String>) -> Verdict {
 impl Core {
     /// Answers, with the effects of the answer. `first_start` is whether `cluster up` has announced the first start
     /// of a new primary, which is used up by a yes. If the effects cannot be carried out, the answer is no.
-    pub fn request(
+    pub fn answer_request(
         &mut self,
         now: Millis,
-        host: &Host,
+        host: &HostObservation,
         request: &Request,
         first_start: bool,
     ) -> (Verdict, Vec<Effect>) {
@@ -46,7 +46,7 @@ impl Core {
             Request::HandOver { to } if holds => self.hand_over(now, to),
             Request::Restart if holds || self.bootstrap => {
                 (self.restarting_until, self.restart_ended) = (now + STOP_LIMIT, false);
-                yes("the lease is kept during the pause")
+                yes("the lease is kept during the restart")
             }
             // It has ended and is started again, between two observations maybe.
             Request::MayStart if holds && now < self.restarting_until => {

@@ -45,21 +45,21 @@ impl Core {
                 self.is_well(now);
             }
             ServerState::Standby { .. } => self.is_well(now),
-            ServerState::Busy(_) if self.answered_primary == Some(true) && self.host.has_processes => {
+            ServerState::Busy(_) if self.server_answered_primary == Some(true) && self.host.has_processes => {
                 self.shutting_down_since = self.shutting_down_since.or(Some(now));
             }
             ServerState::Busy(_) | ServerState::Silent(_) => {}
         }
         if self.host.has_processes {
             match &server.state {
-                ServerState::Primary => self.answered_primary = Some(true),
-                ServerState::Standby { .. } => self.answered_primary = Some(false),
+                ServerState::Primary => self.server_answered_primary = Some(true),
+                ServerState::Standby { .. } => self.server_answered_primary = Some(false),
                 ServerState::Busy(_) | ServerState::Silent(_) => {}
             }
             if !matches!(server.state, ServerState::Silent(_)) {
-                self.answered_at = Some(server.at);
+                self.server_answered_at = Some(server.at);
             }
-            if self.answered_primary.is_some() {
+            if self.server_answered_primary.is_some() {
                 self.started_as_standby = false;
             }
         }
@@ -91,7 +91,8 @@ impl Core {
                     Job::Rejoin { .. } => {
                         // Whatever failed here before, this is a sound standby now, and what it had is another's.
                         (self.backoff_until, self.retry_at) = (0, 0);
-                        (self.diverged, self.last_position, self.answered_primary) = (false, None, None);
+                        (self.diverged, self.last_position, self.server_answered_primary) =
+                            (false, None, None);
                         // Not before: until then it must not count as data that might lead.
                         self.host.diverged_data_kept = false;
                         self.effects.push(Effect::GiveUpDivergedData);

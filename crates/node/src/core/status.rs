@@ -45,7 +45,7 @@ impl Core {
             no_room: self.no_room.clone(),
             runs_old_program: self.runs_old_program,
             silent_peers: silent.map(|(peer, heard)| (self.name(*peer).to_owned(), now - heard)).collect(),
-            stray_standby_signal: self.host.standby_signal && self.answered_primary == Some(true),
+            stray_standby_signal: self.host.standby_signal && self.server_answered_primary == Some(true),
             last_action: Some(self.last_action.clone()).filter(|last| !last.is_empty()),
         }
     }

@@ -5,14 +5,14 @@ use std::path::Path;
 use cluster_contract::config::Config;
 
 use crate::control_file::ControlFile;
-use crate::core::Host;
+use crate::core::HostObservation;
 use crate::{marker, processes, store};
 
 /// Observes the host as it is at this moment.
-pub(super) fn observe(config: &Config) -> Host {
+pub(super) fn observe(config: &Config) -> HostObservation {
     let data = config.data_directory();
     let data = Path::new(&data);
-    Host {
+    HostObservation {
         // A kernel that does not tell leaves the worst to be assumed.
         has_processes: processes::list(config).map_or(true, |list| !list.is_empty()),
         control_file: ControlFile::read(data).ok(),

@@ -65,10 +65,16 @@ pub(super) async fn rejoin(config: Config, primary: Member, clone: bool) -> Resu
         && let Ok(lost) = serde_json::from_str::<LostTransactions>(&lost)
         && !journal::tells_of_lost(&lost.wal)
     {
-        let text = format!(
-            "{} transactions ({} to {}) never reached {}; their WAL is kept in {}",
-            lost.transactions, lost.from, lost.to, primary.name, lost.wal
-        );
+        let text = match lost.transactions {
+            0 => format!(
+                "no transaction was lost; the WAL from {} to {}, which {} does not have, is kept in {}",
+                lost.from, lost.to, primary.name, lost.wal
+            ),
+            count => format!(
+                "lost: {count} transactions ({} to {}), which {} does not have; their WAL is kept in {}",
+                lost.from, lost.to, primary.name, lost.wal
+            ),
+        };
         journal::note(Event::TransactionsLost { lost }, &text);
     }
     if !output.status.success() {
@@ -107,7 +113,7 @@ pub(super) async fn repair_replication(
             psql::as_postgres(&config, "repmgr", &args, REPMGR_LIMIT).await?;
             journal::note(
                 Event::Repaired,
-                &format!("repmgr's metadata on the witness is that of {} again", primary.name),
+                &format!("the witness has copied repmgr's metadata from {}", primary.name),
             );
         }
         return Ok(Replication::Sound);
