@@ -190,7 +190,8 @@ fn grants(all: &[Told]) -> Vec<usize> {
         })
         .collect();
     let counts = |(number, index): (usize, &usize)| {
-        let Some(next) = won.get(number + 1) else { return true };
+        // The first of all goes to a PostgreSQL that takes writes already.
+        let Some(next) = won.get(number + 1).filter(|_| number > 0) else { return true };
         let is_forced = matches!(all[*index].entry.event, Event::TakenByForce { .. });
         is_forced || all[*index..*next].iter().any(|told| told.node == all[*index].node && takes_writes(told))
     };
