@@ -5,11 +5,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
+use tokio::sync::Semaphore;
 use tokio_postgres::NoTls;
 
 /// How long one waits before it tries again, and for how long it tries.
 const AGAIN: Duration = Duration::from_millis(200);
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How many log in at the same moment: a login costs this machine, which plays all clients and hosts, some 50 ms.
+const AT_ONCE: usize = 24;
 
 /// Their connections; they end when it is dropped.
 pub(crate) struct Crowd {
@@ -41,6 +44,9 @@ impl Crowd {
     }
 }
 
+/// How long all of them may take.
+pub(crate) const ALL_WITHIN: Duration = Duration::from_secs(120);
+
 /// Clients with a connection each, which is made anew whenever it ends. They go when it is dropped.
 pub(crate) struct Pool {
     connected: Arc<AtomicUsize>,
@@ -53,14 +59,16 @@ impl Pool {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let connected = Arc::new(AtomicUsize::new(0));
+        let door = Arc::new(Semaphore::new(AT_ONCE));
         for _ in 0..count {
-            let (config, connected) = (config(host, password), connected.clone());
+            let (config, connected, door) = (config(host, password), connected.clone(), door.clone());
             runtime.spawn(async move {
                 loop {
+                    let passes = door.acquire().await;
+                    let connects = tokio::time::timeout(PATIENCE, config.connect(NoTls)).await;
+                    drop(passes);
                     // Dropping the client would end the connection.
-                    if let Ok(Ok((_client, connection))) =
-                        tokio::time::timeout(PATIENCE, config.connect(NoTls)).await
-                    {
+                    if let Ok(Ok((_client, connection))) = connects {
                         connected.fetch_add(1, Ordering::Relaxed);
                         let _ = connection.await;
                         connected.fetch_sub(1, Ordering::Relaxed);
@@ -70,7 +78,7 @@ impl Pool {
             });
         }
         let pool = Pool { connected, _runtime: runtime };
-        pool.all_within(count, Duration::from_secs(60))?;
+        pool.all_within(count, ALL_WITHIN)?;
         Ok(pool)
     }
 

@@ -1,10 +1,8 @@
 //! What breaks inside a host that runs: PostgreSQL, its disk, its clients, repmgr.
 
-use std::time::Duration;
-
 use cluster_node::clock;
 
-use crate::crowd::{Crowd, Pool};
+use crate::crowd::{ALL_WITHIN, Crowd, Pool};
 use crate::fault::Fault;
 use crate::matrix::Row;
 use crate::stage::Stage;
@@ -135,7 +133,7 @@ pub(crate) const ROWS: &[Row] = &[
             let pool = Pool::connect(&stage.floating.to_string(), &password, CLIENTS)?;
             trial.breaks(&Fault::KillPostgres(trial.old.clone()))?;
             trial.failover()?;
-            let seconds = pool.all_within(CLIENTS, Duration::from_secs(30))?;
+            let seconds = pool.all_within(CLIENTS, ALL_WITHIN)?;
             trial.note(format!("all {CLIENTS} clients connected {seconds:.1} s after the failover"));
             trial.back()?;
             // Longer than a lease that the storm could have cost.
