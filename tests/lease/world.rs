@@ -180,8 +180,14 @@ impl World {
         let primary = self.nodes.iter().any(|node| {
             node.on && node.postgres == Postgres::Primary && self.real >= node.postgres_frozen_until
         });
+        // A person who pauses a primary may stop its PostgreSQL: its guard keeps the lease, and nobody takes over.
+        let is_kept = self.nodes.iter().any(|node| {
+            node.paused
+                && node.guard_runs(self.real)
+                && node.guard.as_ref().is_some_and(|guard| guard.lease().holds(node.clock(self.real)))
+        });
         // Where a lease ends by its release alone, there is no failover to wait for.
-        let is_awaited = !primary && self.nodes.len() > 2;
+        let is_awaited = !primary && !is_kept && self.nodes.len() > 2;
         let majority = is_awaited.then(|| laws::healthy_majority(self)).flatten();
         self.leaderless = match (majority, self.leaderless) {
             (Some(now), Some((before, since))) if now == before => Some((before, since)),
