@@ -89,6 +89,19 @@ pub struct FailoverArgs {
     pub yes: bool,
 }
 
+/// The subcommands of `cluster backup`.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum BackupCommand {
+    /// List the backups in the repository
+    List,
+    /// Check that WAL reaches the repository and can be found there
+    Check,
+    /// Print the passphrase that encrypts the repository
+    ///
+    /// Without it nothing in the repository can be read. Keep a copy outside the cluster and outside this machine.
+    Passphrase,
+}
+
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -254,6 +267,22 @@ pub enum Command {
         /// What to do
         #[command(subcommand)]
         command: crate::commands::user::UserCommand,
+    },
+    /// Take a backup now, list the backups, or check the repository
+    ///
+    /// Backups are taken by themselves where the inventory has a `backup` key: one at the beginning, one a day, one soon
+    /// after every failover. Without a subcommand, one is taken now.
+    #[command(args_conflicts_with_subcommands = true)]
+    Backup {
+        /// The inventory
+        #[command(flatten)]
+        inventory: InventoryAnywhere,
+        /// Copy everything, and not only what has changed since the last full backup
+        #[arg(long)]
+        full: bool,
+        /// What to do
+        #[command(subcommand)]
+        command: Option<BackupCommand>,
     },
     /// Delete the cluster at the provider, or stop it on existing hosts
     Down {

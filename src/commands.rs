@@ -1,5 +1,6 @@
 //! The commands, one per file.
 
+mod backup;
 mod completions;
 mod confirm;
 pub mod connect;
@@ -69,6 +70,9 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Logs { inventory, logs } => ssh::logs(&inventory.inventory, logs).await,
         Command::Db { inventory, command } => db::run(&inventory.file()?, command, cli.json).await,
         Command::User { inventory, command } => user::run(&inventory.file()?, command, cli.json).await,
+        Command::Backup { inventory, full, command } => {
+            backup::run(&inventory.file()?, full, command, cli.json).await
+        }
         Command::Drill { inventory, drill } => drill::run(&inventory.inventory, drill, cli.json).await,
         Command::Down { inventory, yes } => down::run(&inventory.inventory, yes, cli.json).await,
         Command::Completions { shell } => Ok(completions::run(shell)),

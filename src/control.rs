@@ -3,6 +3,7 @@
 //! Commands, plans and drills all use this module to talk to a guard, so none of them imports another.
 
 use anyhow::{Context as _, Result};
+use cluster_contract::backup::Contents;
 use cluster_contract::request::{Changed, Code, Verdict};
 use cluster_contract::status::Status;
 
@@ -57,6 +58,41 @@ pub async fn pause(world: &World, node: &str, pause: bool) -> Result<bool, Remot
     let word = if pause { "pause" } else { "resume" };
     let output = world.run(node, &ask(word, &[word], 20), &|_| {}).await?;
     Ok(changed(&output.stdout))
+}
+
+/// A backup may take days, a question of an unreachable repository minutes.
+const BACKUP_LIMIT_S: u64 = 2 * 86_400;
+const REPOSITORY_LIMIT_S: u64 = 200;
+
+/// Takes a backup on the primary; returns what is in the repository afterwards.
+///
+/// # Errors
+/// When the node is not reached, or the backup fails.
+pub async fn backup(world: &World, node: &str, full: bool) -> Result<Contents> {
+    let words: &[&str] = if full { &["backup", "take", "--full"] } else { &["backup", "take"] };
+    backups_of(world, node, &ask("backup", words, BACKUP_LIMIT_S)).await
+}
+
+/// What is in the repository.
+///
+/// # Errors
+/// When the node is not reached, or the repository cannot be read.
+pub async fn backups(world: &World, node: &str) -> Result<Contents> {
+    backups_of(world, node, &ask("list backups", &["backup", "list"], REPOSITORY_LIMIT_S)).await
+}
+
+/// Has the primary archive a WAL file and find it in the repository.
+///
+/// # Errors
+/// When the node is not reached, or the repository does not work, in pgBackRest's words.
+pub async fn check_repository(world: &World, node: &str) -> Result<()> {
+    world.run(node, &ask("check the repository", &["backup", "check"], REPOSITORY_LIMIT_S), &|_| {}).await?;
+    Ok(())
+}
+
+async fn backups_of(world: &World, node: &str, command: &Command) -> Result<Contents> {
+    let output = world.run(node, command, &|_| {}).await?;
+    serde_json::from_str(last(&output.stdout)).with_context(|| format!("cannot parse the answer of {node}"))
 }
 
 async fn verdict(world: &World, node: &str, command: &Command) -> Result<Verdict, RemoteError> {

@@ -1,5 +1,7 @@
 //! Turns facts into a report that an operator can act on. Pure.
 
+pub mod backup;
+
 use std::collections::BTreeMap;
 
 use cluster_contract::paths;
@@ -33,6 +35,9 @@ pub struct Health {
     pub paused: bool,
     /// The nodes, in the inventory's order.
     pub nodes: Vec<Node>,
+    /// The backups; `None` where the inventory names no repository.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backups: Option<backup::Backups>,
     /// The problems, as text.
     pub problems: Vec<String>,
     /// Why the provider was not asked, if its part comes from this machine's state.
@@ -130,6 +135,7 @@ pub fn health(inventory: &Inventory, facts: &Facts, addresses: &BTreeMap<String,
         .collect();
     let floating_ip = floating_ip(inventory, facts, name.as_deref(), &mut problems);
     mislaid(inventory, facts, &mut problems);
+    let backups = backup::backups(inventory, facts, name.as_deref(), &mut problems);
     if !changed.is_empty() {
         // The hosts were looked at by an inventory that is not theirs: what else seems wrong may not be.
         problems = changed
@@ -151,6 +157,7 @@ pub fn health(inventory: &Inventory, facts: &Facts, addresses: &BTreeMap<String,
         failover: failover(inventory, &primary, &nodes),
         paused: nodes.iter().any(|node| node.paused == Some(true)),
         nodes,
+        backups,
         problems,
         provider: facts.cloud.as_ref().and_then(|cloud| cloud.remembered.clone()),
     }

@@ -3,6 +3,7 @@
 //! `file` is the YAML as it is written, `check` what makes it valid, `position` where in the text a key stands.
 //! Everything else in the program sees only the types in this file, which cannot be wrong.
 
+mod backup;
 mod check;
 mod file;
 mod position;
@@ -13,6 +14,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+pub use backup::{Backup, Repository, S3};
 pub use cluster_contract::config::Failover;
 use ipnet::IpNet;
 use secrecy::SecretString;
@@ -36,6 +38,8 @@ pub struct Inventory {
     pub postgresql: Postgresql,
     /// Settings of a failover.
     pub failover: Failover,
+    /// Where backups go; nowhere if absent.
+    pub backup: Option<Backup>,
     /// Databases that applications need.
     pub databases: Vec<Database>,
     /// Roles that applications log in with.

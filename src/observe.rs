@@ -138,9 +138,12 @@ impl World {
     /// What a host is. That one host makes no sense says nothing about the others.
     async fn probe(&self, node: &str, young: bool, purpose: Purpose) -> Host {
         let version = self.inventory.postgresql.version;
+        let packages =
+            self.inventory.node(node).map(|node| files::packages(&self.inventory, node)).unwrap_or_default();
         let command = Command::new("probe", probe::SCRIPT)
             .arg(version.to_string())
             .arg(self.inventory.postgresql.port.to_string())
+            .arg(packages.join(" "))
             .args(files::paths(version))
             .limit(30);
         let command = if purpose == Purpose::Work { command.alone() } else { command };

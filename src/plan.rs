@@ -40,6 +40,8 @@ pub struct Means {
     pub failover_token: Option<SecretString>,
     /// Base URL of the API, as the nodes see it.
     pub api_url: Option<String>,
+    /// How the backup repository is opened; none where the inventory names none.
+    pub backup: Option<files::BackupMeans>,
 }
 
 /// Steps that run on all hosts in parallel; the next phase starts when all have finished.

@@ -125,6 +125,8 @@ pub enum Value {
     /// The inventory's port.
     Port,
     Node,
+    /// The inventory's, in seconds; 0 without a repository.
+    ArchiveTimeout,
     /// repmgr's library, and those of the inventory.
     Libraries,
     /// By the number of nodes.
@@ -141,6 +143,8 @@ pub struct Scope<'a> {
     pub node: &'a str,
     /// How many nodes the cluster has.
     pub nodes: usize,
+    /// How often WAL is archived while there are writes, in seconds; 0 without a repository.
+    pub archive_within_s: u64,
 }
 
 /// What a rendered file holds, in order.
@@ -177,6 +181,7 @@ pub fn render(scope: Scope<'_>, own: &BTreeMap<String, String>) -> Rendered {
         Value::Text(text) => text.to_owned(),
         Value::Port => scope.port.to_string(),
         Value::Node => scope.node.to_owned(),
+        Value::ArchiveTimeout => scope.archive_within_s.to_string(),
         Value::Libraries => libraries(own.get(LIBRARIES).map_or("", String::as_str)),
         Value::Count(count) => count(scope.nodes).to_string(),
     };

@@ -26,6 +26,10 @@ pub enum Template {
     PostgresqlUnit,
     /// `createcluster.d/90-cluster.conf`.
     CreateCluster,
+    /// pgBackRest's configuration.
+    Pgbackrest,
+    /// The unit of the service that takes backups.
+    BackupService,
     /// A droplet's user data.
     CloudInit,
     /// What `cluster drill --svg` draws; the one text that lands on no host.
@@ -50,6 +54,8 @@ impl Template {
             Template::NodeService => template!("cluster-node.service.tera"),
             Template::PostgresqlUnit => template!("postgresql-unit.conf.tera"),
             Template::CreateCluster => template!("createcluster.conf.tera"),
+            Template::Pgbackrest => template!("pgbackrest.conf.tera"),
+            Template::BackupService => template!("cluster-backup.service.tera"),
             Template::CloudInit => template!("cloud-init.yaml.tera"),
             Template::DrillPicture => template!("drill.svg.tera"),
         }

@@ -1,6 +1,7 @@
 //! The context of a command: the inventory, this machine's state, the provider's client and the connections to
 //! the hosts. `keys` is about SSH keys and known hosts, `secrets` about tokens and passwords.
 
+mod backup;
 pub mod keys;
 mod passphrase;
 pub mod secrets;

@@ -66,6 +66,7 @@ fn a_real_postgresql_12_accepts_what_is_rendered_for_it() {
         user_passwords: [("postgres".to_owned(), "123456".into())].into(),
         failover_token: Some("token".into()),
         api_url: None,
+        backup: None,
     };
     let address = |last: u8| IpAddr::from([10, 0, 0, last]);
     let addresses = Addresses {

@@ -9,6 +9,7 @@ use owo_colors::OwoColorize as _;
 
 use super::{in_world, read};
 use crate::error::Exit;
+use crate::health::backup::{Backups, span};
 use crate::health::{Health, health};
 use crate::inventory::Role;
 use crate::report::{Format, visible};
@@ -57,6 +58,9 @@ fn write_text(health: &Health, out: &mut String) -> std::fmt::Result {
     if let Some(why) = health.failover.why.as_ref().filter(|_| runs) {
         writeln!(out, "{} {}", "failover: off:".yellow().bold(), visible(why))?;
     }
+    if let Some(backups) = &health.backups {
+        writeln!(out, "backups in {}: {}", visible(&backups.repository), visible(&backup_line(backups)))?;
+    }
     let mut table = Table::new();
     table
         .load_style(presets::NOTHING)
@@ -96,6 +100,22 @@ fn write_text(health: &Health, out: &mut String) -> std::fmt::Result {
         writeln!(out, "{} {}", "problem:".red().bold(), visible(problem))?;
     }
     Ok(())
+}
+
+/// The backups in a line.
+fn backup_line(backups: &Backups) -> String {
+    let (Some(at), Some(contents)) = (backups.at, &backups.contents) else { return "not read yet".into() };
+    let age = |then: i64| span(at.saturating_sub(then).max(0).unsigned_abs());
+    let last = match backups.last() {
+        Some(last) => format!("{}, the last ({}) {} ago", contents.backups.len(), last.kind, age(last.ended)),
+        None => "none yet".into(),
+    };
+    let running = backups.running.as_ref();
+    let running =
+        running.map_or(String::new(), |it| format!(", a {} one running for {}", it.kind, age(it.since)));
+    let archived = backups.archive.last_at;
+    let archived = archived.map_or(String::new(), |then| format!("; WAL archived {} ago", age(then)));
+    format!("{last}{running}{archived}")
 }
 
 /// `0 B`, `12 KiB`, `3 MiB`.

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::host::{FileFacts, HostFacts, PgCluster, UnitFacts};
 
-/// The script; its arguments are PostgreSQL's version, its port, and the files to look at.
+/// The script; its arguments are PostgreSQL's version, its port, the packages and the files to look at.
 pub const SCRIPT: &str = concat!(
     include_str!("../settings/session.sh"),
     include_str!("../../crates/contract/src/whose.sh"),

@@ -1,8 +1,9 @@
-# Reads one host, changes nothing. Usage: probe.sh VERSION PORT FILE...
-# A FILE that begins with ! is a secret: only its hash is told. One fact a line: name, tab, values.
+# Reads one host, changes nothing. Usage: probe.sh VERSION PORT PACKAGES FILE...
+# PACKAGES are separated by spaces. A FILE that begins with ! is a secret: only its hash is told. One fact a line: name,
+# tab, values.
 set -u
-version=$1 port=$2
-shift 2
+version=$1 port=$2 packages=$3
+shift 3
 data=/var/lib/postgresql/$version/main
 bin=/usr/lib/postgresql/$version/bin
 t=$(printf '\t')
@@ -27,7 +28,7 @@ ip -o addr show scope global 2>/dev/null | awk '{ split($4, a, "/"); print "addr
 
 # Packages: what is there, and, if something is missing, what apt could install.
 missing=
-for package in "postgresql-$version" "postgresql-$version-repmgr" sudo; do
+for package in $packages; do
     installed=$(dpkg-query -W -f '${db:Status-Status} ${Version}' "$package" 2>/dev/null)
     case $installed in
         "installed "*) say package "$package ${installed#installed }" ;;
@@ -67,13 +68,13 @@ for file; do
     say file "$path$t$(stat -c '%a' "$path")$t$(stat -c '%U:%G' "$path")$t${hash%% *}$t$(stat -c '%.Y' "$path")$t$content"
 done
 
-for unit in repmgrd cluster-node; do
+for unit in repmgrd cluster-node cluster-backup; do
     if [ -e "/run/cluster/$unit.loaded" ]; then
         if sha256sum -c --status "/run/cluster/$unit.loaded" 2>/dev/null; then say loaded "$unit current"; else say loaded "$unit stale"; fi
     fi
 done
 systemctl show -p Id,LoadState,ActiveState,SubState,UnitFileState,NeedDaemonReload \
-    "postgresql@$version-main.service" repmgrd.service cluster-node.service cluster-clone.service 2>/dev/null | sed 's/^/unit\t/'
+    "postgresql@$version-main.service" repmgrd.service cluster-node.service cluster-backup.service cluster-clone.service 2>/dev/null | sed 's/^/unit\t/'
 
 # Data: ours, somebody else's, or none.
 if [ -e /etc/cluster/data.json ]; then say marker "$(tr -d '\n' </etc/cluster/data.json)"; fi

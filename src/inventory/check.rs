@@ -14,21 +14,26 @@ use super::{
 };
 use crate::settings;
 
-struct Checker {
+pub(super) struct Checker {
     problems: Vec<Problem>,
     warnings: Vec<String>,
     directory: PathBuf,
 }
 
 impl Checker {
-    fn wrong(&mut self, key: impl Into<String>, message: impl Into<String>, hint: impl Into<String>) {
+    pub(super) fn wrong(
+        &mut self,
+        key: impl Into<String>,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
         let hint = hint.into();
         let hint = (!hint.is_empty()).then_some(hint);
         self.problems.push(Problem { key: key.into(), line: None, message: message.into(), hint });
     }
 
     /// `~` is the home directory; anything else that is relative, is relative to the inventory.
-    fn path(&self, path: &Path) -> PathBuf {
+    pub(super) fn path(&self, path: &Path) -> PathBuf {
         if let Ok(rest) = path.strip_prefix("~")
             && let Some(home) = std::env::var_os("HOME")
         {
@@ -67,6 +72,7 @@ pub(super) fn check(path: &Path, raw: file::File) -> Result<Inventory, Vec<Probl
         }
     }
     let failover = failover(c, &raw.failover, nodes.len());
+    let backup = raw.backup.and_then(|backup| super::backup::check(c, &raw.cluster, backup));
     let users = users(c, raw.users);
     let databases = databases(c, raw.databases, &users);
     let clients = clients(c, &raw.clients, raw.client_tls);
@@ -78,6 +84,7 @@ pub(super) fn check(path: &Path, raw: file::File) -> Result<Inventory, Vec<Probl
             provider,
             postgresql,
             failover,
+            backup,
             databases,
             users,
             clients,
@@ -601,7 +608,7 @@ pub(crate) fn is_identifier(text: &str) -> bool {
 }
 
 /// An IP address or a host name.
-fn is_host(text: &str) -> bool {
+pub(super) fn is_host(text: &str) -> bool {
     if text.chars().all(|c| c.is_ascii_digit() || c == '.') || text.contains(':') {
         return text.parse::<IpAddr>().is_ok();
     }

@@ -15,6 +15,7 @@ pub(super) struct File {
     pub(super) postgresql: Postgresql,
     #[serde(default)]
     pub(super) failover: Failover,
+    pub(super) backup: Option<Backup>,
     #[serde(default)]
     pub(super) databases: Vec<Database>,
     #[serde(default)]
@@ -79,6 +80,32 @@ pub(super) struct Postgresql {
 pub(super) struct Failover {
     pub(super) lease: Option<Scalar>,
     pub(super) lag_limit: Option<Scalar>,
+}
+
+/// Exactly one repository, and how often and for how long.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Backup {
+    pub(super) s3: Option<S3>,
+    pub(super) path: Option<String>,
+    pub(super) folder: Option<String>,
+    pub(super) keep: Option<Scalar>,
+    pub(super) full_every: Option<Scalar>,
+    pub(super) differential_every: Option<Scalar>,
+    pub(super) archive_within: Option<Scalar>,
+    pub(super) passphrase_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct S3 {
+    pub(super) endpoint: String,
+    pub(super) region: String,
+    pub(super) bucket: String,
+    pub(super) ca: Option<PathBuf>,
+    #[serde(default)]
+    pub(super) path_style: bool,
+    pub(super) credentials_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -6,6 +6,16 @@ pub(super) fn time(text: &str) -> Option<u64> {
     with_unit(text, &[("ms", 1), ("s", 1000), ("min", 60_000)])
 }
 
+/// Seconds of a time that is long; none if `text` is no such time.
+pub(super) fn span(text: &str) -> Option<u64> {
+    with_unit(text, &[("min", 60), ("h", 3_600), ("d", 86_400)])
+}
+
+/// The same, in the largest unit that shows it whole.
+pub(super) fn span_text(seconds: u64) -> String {
+    in_units(seconds, &[("d", 86_400), ("h", 3_600), ("min", 60)])
+}
+
 /// Bytes; none if `text` is not a size. As in PostgreSQL, a kB has 1024 of them.
 pub(super) fn size(text: &str) -> Option<u64> {
     with_unit(text, &[("kB", 1 << 10), ("MB", 1 << 20), ("GB", 1 << 30)])
@@ -53,6 +63,12 @@ mod tests {
         }
         for text in ["16MB", "512kB", "3GB"] {
             assert_eq!(size_text(size(text).unwrap()), text);
+        }
+        for text in ["7d", "12h", "90min"] {
+            assert_eq!(span_text(span(text).unwrap()), text);
+        }
+        for text in ["7", "7s", "1w", "1.5d", "99999999999999999d"] {
+            assert_eq!(span(text), None, "{text}");
         }
         assert_eq!(size("16MB"), Some(16 << 20));
         assert_eq!(size("512kB"), Some(512 << 10));

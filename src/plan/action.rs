@@ -27,6 +27,8 @@ pub enum Unit {
     Repmgrd,
     /// The guard.
     ClusterNode,
+    /// The service that takes backups.
+    ClusterBackup,
 }
 
 impl Unit {
@@ -35,6 +37,7 @@ impl Unit {
         match self {
             Unit::Repmgrd => "repmgrd",
             Unit::ClusterNode => "cluster-node",
+            Unit::ClusterBackup => "cluster-backup",
         }
     }
 }

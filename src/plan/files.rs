@@ -1,8 +1,11 @@
 //! The files of every host.
 
+mod backup;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+pub use backup::BackupMeans;
 use cluster_contract::config::{Config, FloatingIp, Member};
 use cluster_contract::paths;
 use cluster_contract::timing::Timing;
@@ -19,6 +22,16 @@ use crate::templates::Template;
 
 /// Written before PostgreSQL's packages are installed, so that they make no cluster of their own.
 pub const CREATECLUSTER: &str = "/etc/postgresql-common/createcluster.d/90-cluster.conf";
+
+/// The packages of a node.
+pub fn packages(inventory: &Inventory, node: &Node) -> Vec<String> {
+    let version = inventory.postgresql.version;
+    let backs_up = inventory.backup.is_some() && node.role != Role::Witness;
+    let mut packages =
+        vec![format!("postgresql-{version}"), format!("postgresql-{version}-repmgr"), "sudo".to_owned()];
+    packages.extend(backs_up.then(|| "pgbackrest".to_owned()));
+    packages
+}
 
 /// The desired state of a file.
 #[derive(Clone, Debug)]
@@ -110,7 +123,7 @@ pub fn paths(version: u32) -> Vec<String> {
 }
 
 fn all_paths(version: u32) -> Vec<(String, bool)> {
-    vec![
+    let mut paths = vec![
         (postgresql_conf(version), false),
         (pg_hba(version), false),
         (pg_ident(version), false),
@@ -123,7 +136,9 @@ fn all_paths(version: u32) -> Vec<(String, bool)> {
         (paths::CONFIG.into(), false),
         (paths::FAILOVER_TOKEN.into(), true),
         (paths::KEY.into(), true),
-    ]
+    ];
+    paths.extend(backup::paths());
+    paths
 }
 
 /// The path of the settings file.
@@ -221,6 +236,9 @@ pub fn files(
         },
         file(postgresql_unit(version), "644", "root:root", Some(Template::PostgresqlUnit.render(&unit))),
     ];
+    if node.role != Role::Witness {
+        files.extend(backup::files(inventory, means));
+    }
     // The witness moves nothing, but its vote needs to know whether a silent primary is off.
     if addresses.wants_floating_ip {
         files.push(File {
@@ -244,6 +262,7 @@ fn scope<'a>(inventory: &Inventory, node: &'a Node) -> Scope<'a> {
         port: inventory.postgresql.port,
         node: &node.name,
         nodes: inventory.nodes.len(),
+        archive_within_s: inventory.backup.as_ref().map_or(0, |backup| backup.archive_within_s),
     }
 }
 

@@ -76,6 +76,7 @@ const fn fewest_connections(_: usize) -> usize {
     20
 }
 
+const ARCHIVE: &str = "WAL is archived to the repository under `backup`";
 const DATA: &str = "a power failure must not lose or corrupt data";
 const DAMAGE: &str = "hiding damaged data would spread the damage to every standby";
 const DELAYS: &str =
@@ -84,7 +85,7 @@ const FILES: &str = "file locations are set by the packages";
 const HBA: &str = "pg_hba.conf is written by this program; use `clients` to control access";
 const LOG: &str = "the log stays where the packages put it; it is read there when PostgreSQL does not start";
 const RECOVERY: &str =
-    "standbys follow the primary to the newest timeline; restoring from an archive is not supported yet";
+    "standbys follow the primary to the newest timeline; `backup` is the key for a repository";
 const REPMGR: &str = "repmgr writes it";
 const SESSIONS: &str = "it would apply to every session, and a standby or the guard may fail with it; set it for a \
      role: `alter role … set`";
@@ -117,6 +118,11 @@ pub const SETTINGS: &[Setting] = &[
         "/usr/local/bin/cluster-node may-promote || exit 126",
         "it asks the guard whether a promotion was granted",
     ),
+    // On from the start, so that a repository needs no restart. Without one the command does nothing.
+    mandatory("archive_mode", "on", ARCHIVE),
+    // The name of pgBackRest in it is what pgBackRest looks for.
+    mandatory("archive_command", "/usr/local/bin/cluster-node pgbackrest-push %p", ARCHIVE),
+    setting("archive_timeout", Class::Mandatory(Value::ArchiveTimeout), "set `backup.archive_within`"),
     setting(
         "shared_preload_libraries",
         Class::Mandatory(Value::Libraries),
@@ -189,12 +195,7 @@ pub const SETTINGS: &[Setting] = &[
     blocked("synchronous_standby_names", SYNCHRONOUS),
     blocked("synchronized_standby_slots", SYNCHRONOUS).since(17),
     blocked("sync_replication_slots", "logical replication is not tested yet").since(17),
-    blocked(
-        "archive_mode",
-        "nodes with different values break a failover; WAL archiving is not supported yet",
-    ),
-    blocked("archive_command", "WAL archiving is not supported yet"),
-    blocked("archive_library", "WAL archiving is not supported yet").since(15),
+    blocked("archive_library", ARCHIVE).since(15),
     blocked("archive_cleanup_command", RECOVERY),
     blocked("restore_command", RECOVERY),
     blocked("recovery_min_apply_delay", "a delayed standby cannot take over"),

@@ -11,7 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 use super::World;
 use crate::error::Advice;
 use crate::facts::Facts;
-use crate::inventory::{DigitalOcean, Inventory, Provider};
+use crate::inventory::{DigitalOcean, Inventory, Provider, Repository};
 use crate::plan::Means;
 use crate::remote::{Command, Remote as _};
 use crate::script;
@@ -26,7 +26,7 @@ pub(super) fn api_url(declared: Option<&str>) -> String {
 /// environment is not sent to a lab.
 pub(super) fn operator_token(provider: &DigitalOcean) -> Result<SecretString> {
     if let Some(path) = &provider.token_file {
-        return read(path, "provider.digitalocean.token_file");
+        return read(path, "provider.digitalocean.token_file", TOKEN_HINT);
     }
     from_environment(&["DIGITALOCEAN_TOKEN", "DIGITALOCEAN_ACCESS_TOKEN"]).ok_or_else(|| {
         Advice::refused("no DigitalOcean token is set")
@@ -35,18 +35,20 @@ pub(super) fn operator_token(provider: &DigitalOcean) -> Result<SecretString> {
     })
 }
 
-fn from_environment(names: &[&str]) -> Option<SecretString> {
+pub(super) fn from_environment(names: &[&str]) -> Option<SecretString> {
     names
         .iter()
         .find_map(|name| std::env::var(name).ok().filter(|it| !it.trim().is_empty()))
         .map(|it| it.trim().into())
 }
 
-fn read(path: &Path, key: &str) -> Result<SecretString> {
+/// What to do about a token's file that is not there.
+const TOKEN_HINT: &str =
+    "write the token to that file; a lab's tokens exist only while it runs (`cluster lab start`)";
+
+pub(super) fn read(path: &Path, key: &str, hint: &str) -> Result<SecretString> {
     let text = std::fs::read_to_string(path).map_err(|error| {
-        Advice::refused(format!("{key}: cannot read {}: {error}", path.display())).hint(
-            "write the token to that file; a lab's tokens exist only while it runs (`cluster lab start`)",
-        )
+        Advice::refused(format!("{key}: cannot read {}: {error}", path.display())).hint(hint)
     })?;
     if text.trim().is_empty() {
         return Err(Advice::refused(format!("{key}: {} is empty", path.display())).into());
@@ -65,6 +67,12 @@ pub(super) fn open_to_everybody(inventory: &Inventory) -> Vec<String> {
         Provider::Existing(it) => {
             let token = it.floating_ip.as_ref().and_then(|it| it.failover_token_file.as_deref());
             files.push((token, "the nodes' token"));
+        }
+    }
+    if let Some(backup) = &inventory.backup {
+        files.push((backup.passphrase_file.as_deref(), "the passphrase of the backups"));
+        if let Repository::S3(s3) = &backup.repository {
+            files.push((s3.credentials_file.as_deref(), "the key of the backups' bucket"));
         }
     }
     if inventory.users.iter().any(|user| user.password.is_some()) {
@@ -117,11 +125,12 @@ impl World {
             user_passwords,
             failover_token: self.failover_token()?,
             api_url: self.nodes_api_url(),
+            backup: self.backup_means(facts).await?,
         })
     }
 
     /// The secret kept under `name`; if this machine has lost it, what `file` on a node says; a new one otherwise.
-    async fn kept_or_a_nodes(
+    pub(super) async fn kept_or_a_nodes(
         &self,
         name: &str,
         facts: &Facts,
@@ -160,7 +169,7 @@ impl World {
             Provider::DigitalOcean(_) => return Ok(None),
         };
         let token = match file {
-            Some(path) => read(path, key)?,
+            Some(path) => read(path, key, TOKEN_HINT)?,
             None => from_environment(&["DIGITALOCEAN_FAILOVER_TOKEN"]).ok_or_else(|| {
                 Advice::refused("DIGITALOCEAN_FAILOVER_TOKEN is not set: the nodes need that token to move the floating IP").hint(format!(
                     "create a second token with the scope reserved_ip:update (and those it requires) and export \

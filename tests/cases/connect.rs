@@ -71,6 +71,7 @@ fn health(floating_ip: Option<&str>, nodes: [(&str, &str); 4]) -> Health {
         failover: Failover { automatic: true, why: None },
         paused: false,
         nodes,
+        backups: None,
         problems: Vec::new(),
     }
 }

@@ -130,6 +130,7 @@ fn the_tables_of_settings_are_what_the_program_does() {
         Value::Text(text) => format!("`{}`", text.replace('|', "&#124;")),
         Value::Port => "`postgresql.port`".into(),
         Value::Node => "the node's name".into(),
+        Value::ArchiveTimeout => "`backup.archive_within`, `0` without a repository".into(),
         Value::Libraries => "`repmgr`, then yours".into(),
         Value::Count(count) => match (count(3), count(9)) {
             (few, many) if few == many => format!("`{few}`"),

@@ -202,5 +202,6 @@ fn means(inventory: &Inventory) -> Means {
         user_passwords: inventory.users.iter().map(user).collect(),
         failover_token: Some("hunter2-token".to_owned().into()),
         api_url: Some("https://api.digitalocean.com".into()),
+        backup: None,
     }
 }

@@ -6,6 +6,7 @@
 //! field is added with a default, a word that is not known is read as `Unknown`, and neither ever changes: where a name
 //! has become a better one since, `#[serde(rename)]` keeps the word (`tests/wire.rs`).
 
+pub mod backup;
 pub mod config;
 pub mod journal;
 pub mod marker;

@@ -9,6 +9,15 @@ pub const KEY: &str = "/etc/cluster/key";
 /// What the data directory is ([`crate::marker::Marker`]).
 pub const MARKER: &str = "/etc/cluster/data.json";
 
+/// How the cluster is backed up ([`crate::backup::BackupConfig`]); there is none without a repository.
+pub const BACKUP: &str = "/etc/cluster/backup.json";
+/// pgBackRest's configuration, with the repository's keys; a DBA's own in /etc/pgbackrest is left alone.
+pub const PGBACKREST_CONF: &str = "/etc/cluster/pgbackrest.conf";
+/// The CA that the repository's certificate is checked with, where the inventory names one.
+pub const BACKUP_CA: &str = "/etc/cluster/backup-ca.crt";
+/// What the node knows of backups ([`crate::backup::BackupStatus`]); belongs to postgres.
+pub const BACKUP_STATUS: &str = "/var/lib/cluster-backup/status.json";
+
 /// The directory of everything of the guard's that outlives a boot.
 pub const STATE: &str = "/var/lib/cluster";
 /// The guard's hard state: what it has granted.

@@ -30,8 +30,23 @@ pub struct HolderReport {
 }
 
 /// A byte of the WAL, as PostgreSQL writes it: `16/B374D848`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct Lsn(pub u64);
+
+impl From<Lsn> for String {
+    fn from(lsn: Lsn) -> String {
+        lsn.to_string()
+    }
+}
+
+impl TryFrom<String> for Lsn {
+    type Error = NotAnLsn;
+
+    fn try_from(text: String) -> Result<Lsn, NotAnLsn> {
+        text.parse()
+    }
+}
 
 impl fmt::Display for Lsn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

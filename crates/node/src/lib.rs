@@ -4,6 +4,8 @@
 //! `control_file`); the rest is the thin loop around them.
 
 pub mod address;
+pub mod archive;
+pub mod backups;
 pub mod clock;
 pub mod config;
 pub mod control_file;
@@ -16,6 +18,7 @@ pub mod journal;
 pub mod lease;
 pub mod marker;
 pub mod packages;
+pub mod pgbackrest;
 mod plain;
 pub mod postgres;
 pub mod processes;

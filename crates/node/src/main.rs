@@ -5,12 +5,13 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use cluster_contract::backup::{BackupKind, Contents};
 use cluster_contract::journal::LostTransactions;
 use cluster_contract::marker::DataStage;
 use cluster_contract::paths;
 use cluster_contract::request::{Changed, Request, Verdict};
 use cluster_contract::status::Status;
-use cluster_node::{config, fence, file, guard, marker, promote, socket, store};
+use cluster_node::{archive, backups, config, fence, file, guard, marker, promote, socket, store};
 
 /// The node program of a PostgreSQL cluster, installed by `cluster up`
 #[derive(Parser)]
@@ -133,6 +134,32 @@ enum Command {
     NewCluster,
     /// Show what this node's guard sees and does
     Status,
+    /// Archive a WAL file with pgBackRest, if the cluster has a backup repository; PostgreSQL's archive_command
+    PgbackrestPush {
+        /// The file, relative to the data directory
+        file: String,
+    },
+    /// Take backups while this node takes writes; run by systemd
+    Backups,
+    /// Take a backup now, list the backups, or check the repository
+    Backup {
+        #[command(subcommand)]
+        command: BackupCommand,
+    },
+}
+
+#[derive(Subcommand)]
+enum BackupCommand {
+    /// Take a backup now
+    Take {
+        /// Copy everything, and not only what has changed since the last full backup
+        #[arg(long)]
+        full: bool,
+    },
+    /// List the backups in the repository
+    List,
+    /// Check that WAL reaches the repository
+    Check,
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -158,6 +185,17 @@ fn stage(word: &str) -> Result<DataStage, String> {
         .into_iter()
         .find(|stage| stage.word() == word)
         .ok_or_else(|| format!("use one of {}", words.join(", ")))
+}
+
+fn list_backups(contents: &Contents, json: bool) -> anyhow::Result<()> {
+    if json {
+        say(&serde_json::to_string(contents)?);
+    } else {
+        for backup in &contents.backups {
+            say(&format!("{:<34} {:<12} {}", backup.label, backup.kind, backup.stop_lsn));
+        }
+    }
+    Ok(())
 }
 
 async fn run(command: Command, json: bool) -> anyhow::Result<ExitCode> {
@@ -229,6 +267,14 @@ async fn run(command: Command, json: bool) -> anyhow::Result<ExitCode> {
             return Ok(if same { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         Command::NewCluster => store::initialize()?,
+        Command::PgbackrestPush { file } => return Ok(archive::push(&file).await?.into()),
+        Command::Backups => backups::serve().await?,
+        Command::Backup { command: BackupCommand::Take { full } } => {
+            let kind = if full { BackupKind::Full } else { BackupKind::Differential };
+            list_backups(&backups::take_now(kind).await?, json)?;
+        }
+        Command::Backup { command: BackupCommand::List } => list_backups(&backups::listed().await?, json)?,
+        Command::Backup { command: BackupCommand::Check } => backups::check().await?,
         Command::Status => {
             let answer = socket::ask(&Request::Status).await?;
             if json {

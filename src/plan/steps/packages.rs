@@ -11,17 +11,16 @@ const LISTS_MAX_AGE: u64 = 24 * 3600;
 
 impl Planner<'_> {
     pub(super) fn packages(&mut self, node: &Node, host: &HostFacts, known: bool) {
-        let version = self.inventory.postgresql.version;
         let file = files::before_install();
         let there = host.files.get(files::CREATECLUSTER);
         if !there.is_some_and(|found| file.matches(found)) {
             let action = Action::WriteFiles { files: vec![file.change(there)] };
             self.step(Phase::Lists, Some(node), action, Reason::NoClusterOfPackages);
         }
-        let wanted =
-            [format!("postgresql-{version}"), format!("postgresql-{version}-repmgr"), "sudo".to_owned()];
-        let missing: Vec<String> =
-            wanted.into_iter().filter(|package| !host.packages.installed.contains_key(package)).collect();
+        let missing: Vec<String> = files::packages(self.inventory, node)
+            .into_iter()
+            .filter(|package| !host.packages.installed.contains_key(package))
+            .collect();
         if missing.is_empty() {
             return;
         }

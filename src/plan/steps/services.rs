@@ -1,4 +1,4 @@
-//! Services: repmgrd and the guard, and the program that the guard runs.
+//! Services: repmgrd, the guard and backups, and the program that the guard runs.
 
 use super::Planner;
 use crate::facts::HostFacts;
@@ -15,7 +15,9 @@ impl Planner<'_> {
         };
         let program = self.facts.local.node_program != program_hash(host);
         let (mut new, mut stale) = (Vec::new(), Vec::new());
-        for unit in [Unit::Repmgrd, Unit::ClusterNode] {
+        let backs_up = self.inventory.backup.is_some() && node.role != Role::Witness;
+        let backups = backs_up.then_some(Unit::ClusterBackup);
+        for unit in [Unit::Repmgrd, Unit::ClusterNode].into_iter().chain(backups) {
             let state = host.units.get(unit.name());
             let runs = state.is_some_and(|state| {
                 state.enabled == "enabled" && matches!(state.active.as_str(), "active" | "activating")
@@ -25,7 +27,7 @@ impl Planner<'_> {
                 new.push(unit);
             } else if host.loaded.get(unit.name()) == Some(&false)
                 || state.is_some_and(|state| state.need_reload)
-                || (unit == Unit::ClusterNode && program)
+                || (unit != Unit::Repmgrd && program)
             {
                 stale.push(unit);
             }

@@ -15,7 +15,7 @@ pub const IMAGES: [(&str, &str); 4] = [
 const WITH_POSTGRESQL: &str = "debian-12-x64-postgresql-15";
 
 /// The packages of that one.
-const POSTGRESQL: [&str; 2] = ["postgresql-15", "postgresql-15-repmgr"];
+const POSTGRESQL: [&str; 3] = ["pgbackrest", "postgresql-15", "postgresql-15-repmgr"];
 
 /// What a provider's image holds beyond the essential packages, as far as it matters here. No PostgreSQL:
 /// installing it is the work being done.

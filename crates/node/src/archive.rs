@@ -1,0 +1,128 @@
+//! PostgreSQL's `archive_command`: hands a finished WAL file to pgBackRest.
+//!
+//! PostgreSQL waits for this command when it stops, for as long as it takes, and pgBackRest waits minutes for a
+//! repository that is away. So it runs with a limit, and ends with the server: a repository never holds up a stop, a
+//! switchover or a fence. What was not archived is kept by PostgreSQL and tried again.
+
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use cluster_contract::backup::BackupConfig;
+use cluster_contract::paths;
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process};
+
+use crate::{file, pgbackrest};
+
+/// How long one file may take: 16 MB at 1 MB/s, and a few questions.
+const LIMIT: Duration = Duration::from_secs(30);
+/// How long it may take when the server stops: enough for a repository that works.
+const STOP_GRACE: Duration = Duration::from_secs(1);
+/// How often the server is looked at meanwhile.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// PostgreSQL's archiver tries again after this.
+const TRY_AGAIN: u8 = 1;
+/// PostgreSQL's archiver takes an exit code above 125 for a signal, and ends without another try: a server that stops
+/// does not wait for it then.
+const STOP: u8 = 143;
+
+/// What the server in this directory is about to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Postmaster {
+    Runs,
+    Stops,
+    Gone,
+}
+
+/// From `postmaster.pid`: its first line is the process, its eighth what it does.
+fn postmaster(lock_file: Option<&str>, is_alive: impl Fn(i32) -> bool) -> Postmaster {
+    let Some(text) = lock_file else { return Postmaster::Gone };
+    let mut lines = text.lines();
+    let alive = lines.next().and_then(|line| line.trim().parse().ok()).is_some_and(is_alive);
+    match lines.nth(6).map(str::trim) {
+        _ if !alive => Postmaster::Gone,
+        Some("stopping") => Postmaster::Stops,
+        _ => Postmaster::Runs,
+    }
+}
+
+fn look() -> Postmaster {
+    let text = std::fs::read_to_string("postmaster.pid").ok();
+    postmaster(text.as_deref(), |pid| Pid::from_raw(pid).is_some_and(|pid| test_kill_process(pid).is_ok()))
+}
+
+/// Archives the file at `path`, which is relative to the data directory, where PostgreSQL runs this. Returns the exit
+/// code.
+///
+/// # Errors
+/// When it cannot be begun. PostgreSQL tries again.
+pub async fn push(path: &str) -> Result<u8> {
+    // Without a repository the WAL goes nowhere, and nothing piles up.
+    let Some(config) = file::read::<BackupConfig>(Path::new(paths::BACKUP))? else { return Ok(0) };
+    let begun = Instant::now();
+    let mut command = pgbackrest::command(&config.stanza, &["archive-push", path])?;
+    command.process_group(0).stdout(Stdio::null());
+    let mut child = command.spawn().context("cannot run pgbackrest")?;
+    let group = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+    let mut stops_since = None;
+    loop {
+        if let Ok(status) = tokio::time::timeout(LOOK, child.wait()).await {
+            let status = status.context("cannot wait for pgbackrest")?;
+            // PostgreSQL would take a code above 125 for a signal and start its archiver anew: nothing is lost, but its
+            // log says something else than what happened.
+            return Ok(match status.code() {
+                Some(0) => 0,
+                _ if status.signal().is_some() => TRY_AGAIN,
+                code => code.and_then(|it| u8::try_from(it).ok()).map_or(TRY_AGAIN, |it| it.min(125)),
+            });
+        }
+        let end = match look() {
+            Postmaster::Gone => Some(STOP),
+            Postmaster::Stops if stops_since.get_or_insert_with(Instant::now).elapsed() > STOP_GRACE => {
+                Some(STOP)
+            }
+            _ if begun.elapsed() > LIMIT => Some(TRY_AGAIN),
+            _ => None,
+        };
+        if let Some(code) = end {
+            if let Some(group) = group {
+                // It may have ended in this moment.
+                let _ = kill_process_group(group, Signal::KILL);
+            }
+            let _ = child.wait().await;
+            eprintln!(
+                "cluster-node: {path} is not archived: {}",
+                match code {
+                    STOP => "the server stops",
+                    _ => "the repository does not answer in time",
+                }
+            );
+            return Ok(code);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lock_file_says_what_the_server_does() {
+        let text = |state| {
+            format!(
+                "812\n/var/lib/postgresql/15/main\n1764190000\n5432\n/var/run/postgresql\n*\n  5432001 7\n{state}\n"
+            )
+        };
+        let alive = |pid| pid == 812;
+        assert_eq!(postmaster(Some(&text("ready   ")), alive), Postmaster::Runs);
+        assert_eq!(postmaster(Some(&text("stopping")), alive), Postmaster::Stops);
+        assert_eq!(postmaster(Some(&text("stopping")), |_| false), Postmaster::Gone);
+        assert_eq!(postmaster(None, alive), Postmaster::Gone);
+        // While it is written it may be short.
+        assert_eq!(postmaster(Some("812\n"), alive), Postmaster::Runs);
+        assert_eq!(postmaster(Some(""), alive), Postmaster::Gone);
+    }
+}

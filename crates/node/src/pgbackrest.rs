@@ -1,0 +1,182 @@
+//! pgBackRest: runs it, and reads what it prints.
+//!
+//! It is run as postgres, with a configuration of our own and nothing of `/etc/pgbackrest`. What it prints about a
+//! repository that it cannot read is not text (2.45 prints the bytes that it could not decipher), and is cut and cleaned.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use cluster_contract::backup::{Backup, BackupKind};
+use cluster_contract::paths;
+use cluster_contract::position::Lsn;
+use serde::Deserialize;
+use tokio::process::Command;
+
+const PROGRAM: &str = "/usr/bin/pgbackrest";
+/// The most of its words that is handed on.
+const LONGEST: usize = 400;
+
+/// Why a command of pgBackRest's did not end well.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub struct Failed {
+    /// Its exit code (`src/build/error/error.yaml` of pgBackRest has all of them); none if it was killed or never ran.
+    pub code: Option<i32>,
+    /// Its own words.
+    pub text: String,
+}
+
+/// Another command holds the stanza's lock on this host (`LockAcquireError`).
+pub const LOCKED: i32 = 50;
+/// The repository belongs to a database of another system identifier or version (`FileInvalidError`).
+pub const OTHER_DATABASE: i32 = 28;
+
+/// The command, ready to run as postgres.
+pub fn command(stanza: &str, args: &[&str]) -> anyhow::Result<Command> {
+    let mut command = Command::new(PROGRAM);
+    if rustix::process::getuid().is_root() {
+        let home =
+            std::fs::metadata(paths::POSTGRES_HOME).context("cannot find the home directory of postgres")?;
+        command.uid(home.uid()).gid(home.gid());
+    }
+    command
+        .arg(format!("--config={}", paths::PGBACKREST_CONF))
+        .arg(format!("--stanza={stanza}"))
+        .args(["--log-level-console=off", "--log-level-stderr=warn", "--no-log-timestamp"])
+        .args(args)
+        .env("HOME", paths::POSTGRES_HOME)
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    Ok(command)
+}
+
+/// Runs a command and returns what it printed.
+///
+/// # Errors
+/// When it fails, or does not end within `limit`.
+pub async fn run(stanza: &str, args: &[&str], limit: Duration) -> Result<String, Failed> {
+    let never = |text: String| Failed { code: None, text };
+    let mut command = command(stanza, args).map_err(|error| never(format!("{error:#}")))?;
+    command.current_dir("/");
+    let output = tokio::time::timeout(limit, command.output())
+        .await
+        .map_err(|_| never(format!("pgbackrest did not finish within {} s", limit.as_secs())))?
+        .map_err(|error| never(format!("cannot run pgbackrest: {error}")))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    Err(Failed { code: output.status.code(), text: words(&output.stderr) })
+}
+
+/// The error in what it printed, on one line. Warnings before it are left out.
+pub fn words(stderr: &[u8]) -> String {
+    let text = String::from_utf8_lossy(stderr);
+    let error = text.find("ERROR: ").map_or(text.as_ref(), |at| &text[at + "ERROR: ".len()..]);
+    let lines = error.lines().map(|line| {
+        let line = line.trim();
+        line.strip_prefix("HINT: ").map_or(line.to_owned(), |hint| format!("hint: {hint}"))
+    });
+    let line = lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ");
+    let clean = |c: char| if c.is_control() || c == char::REPLACEMENT_CHARACTER { '?' } else { c };
+    let line: String = line.chars().map(clean).take(LONGEST).collect();
+    if line.is_empty() { "it said nothing".to_owned() } else { line }
+}
+
+#[derive(Deserialize)]
+struct Info {
+    name: String,
+    status: InfoStatus,
+    #[serde(default)]
+    backup: Vec<InfoBackup>,
+}
+
+#[derive(Deserialize)]
+struct InfoStatus {
+    code: i32,
+    message: String,
+}
+
+#[derive(Deserialize)]
+struct InfoBackup {
+    label: String,
+    #[serde(rename = "type")]
+    kind: BackupKind,
+    #[serde(default)]
+    error: Option<bool>,
+    timestamp: InfoTimes,
+    lsn: Option<InfoLsn>,
+    archive: InfoArchive,
+    info: InfoSize,
+}
+
+#[derive(Deserialize)]
+struct InfoTimes {
+    start: i64,
+    stop: i64,
+}
+
+#[derive(Deserialize)]
+struct InfoLsn {
+    start: Lsn,
+    stop: Lsn,
+}
+
+#[derive(Deserialize)]
+struct InfoArchive {
+    stop: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct InfoSize {
+    size: u64,
+    repository: InfoRepository,
+}
+
+#[derive(Deserialize)]
+struct InfoRepository {
+    delta: u64,
+}
+
+/// What `info` says of a stanza that is not there, or has no backup yet: no error.
+const NOTHING_YET: [i32; 2] = [1, 2];
+
+/// The backups of a stanza, from `info --output=json`, the oldest first. Its exit code is 0 whatever is wrong: what is,
+/// stands in the text.
+///
+/// # Errors
+/// When it cannot be read, or says that the repository cannot.
+pub fn backups(stanza: &str, json: &str) -> Result<Vec<Backup>, Failed> {
+    let wrong = |text: String| Failed { code: None, text };
+    let all: Vec<Info> = serde_json::from_str(json)
+        .map_err(|error| wrong(format!("cannot read what `info` printed: {error}")))?;
+    let Some(ours) = all.into_iter().find(|info| info.name == stanza) else { return Ok(Vec::new()) };
+    if ours.status.code != 0 && !NOTHING_YET.contains(&ours.status.code) {
+        return Err(wrong(words(ours.status.message.as_bytes())));
+    }
+    let mut backups: Vec<Backup> = ours.backup.into_iter().filter_map(InfoBackup::whole).collect();
+    backups.sort_by_key(|backup| backup.ended);
+    Ok(backups)
+}
+
+impl InfoBackup {
+    /// One that ended well has a place where its WAL ends.
+    fn whole(self) -> Option<Backup> {
+        let lsn = self.lsn?;
+        let timeline = u32::from_str_radix(self.archive.stop?.get(..8)?, 16).ok()?;
+        Some(Backup {
+            label: self.label,
+            kind: self.kind,
+            started: self.timestamp.start,
+            ended: self.timestamp.stop,
+            start_lsn: lsn.start,
+            stop_lsn: lsn.stop,
+            timeline,
+            size: self.info.size,
+            added: self.info.repository.delta,
+            damaged: self.error == Some(true),
+        })
+    }
+}

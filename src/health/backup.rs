@@ -1,0 +1,147 @@
+//! The backups, as the primary's service sees them.
+
+use cluster_contract::backup::{Archive, Backup, BackupStatus, Contents, Running};
+use cluster_contract::paths;
+use serde::Serialize;
+
+use crate::facts::{Facts, Host};
+use crate::inventory::{self, Inventory, Repository};
+
+/// WAL that has waited for longer than this is late: `archive_within` and a slow upload are part of it.
+const LATE_S: u64 = 300;
+/// The state of a cluster's backups.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Backups {
+    /// Where they go.
+    pub repository: String,
+    /// What is in the repository; `None` while it has not been read.
+    pub contents: Option<Contents>,
+    /// The backup that is under way.
+    pub running: Option<Running>,
+    /// How WAL gets there.
+    pub archive: Archive,
+    /// When the primary looked, in seconds since 1970; `None` while nothing is known.
+    pub at: Option<i64>,
+}
+
+impl Backups {
+    pub fn last(&self) -> Option<&Backup> {
+        self.contents.as_ref()?.backups.last()
+    }
+}
+
+/// The repository in words.
+pub fn repository(backup: &inventory::Backup) -> String {
+    match &backup.repository {
+        Repository::Path(path) => format!("{path}{}", backup.folder),
+        Repository::S3(s3) => format!("s3://{}{} at {}", s3.bucket, backup.folder, s3.host),
+    }
+}
+
+/// Evaluates what the primary's service has written down.
+pub(super) fn backups(
+    inventory: &Inventory,
+    facts: &Facts,
+    primary: Option<&str>,
+    problems: &mut Vec<String>,
+) -> Option<Backups> {
+    let backup = inventory.backup.as_ref()?;
+    let mut seen = Backups {
+        repository: repository(backup),
+        contents: None,
+        running: None,
+        archive: Archive::default(),
+        at: None,
+    };
+    // Without a primary there are other worries.
+    let Some(primary) = primary else { return Some(seen) };
+    let host = facts.hosts.get(primary).and_then(Host::up)?;
+    let service = host.units.get("cluster-backup").map(|unit| unit.active.as_str());
+    if service != Some("active") {
+        problems.push(format!(
+            "backups: cluster-backup is {} on {primary}: `cluster up` starts it",
+            service.filter(|state| !state.is_empty()).unwrap_or("missing")
+        ));
+        return Some(seen);
+    }
+    let written = host.files.get(paths::BACKUP_STATUS);
+    let status = written
+        .and_then(|file| file.content.as_deref())
+        .and_then(|text| serde_json::from_str::<BackupStatus>(text).ok())
+        .filter(|status| status.leads);
+    let Some(status) = status else {
+        problems.push(format!("backups: {primary} has not looked at the repository yet"));
+        return Some(seen);
+    };
+    judge(backup, primary, &status, problems);
+    seen.at = Some(status.at);
+    (seen.contents, seen.running, seen.archive) = (status.contents, status.running, status.archive);
+    Some(seen)
+}
+
+fn judge(backup: &inventory::Backup, primary: &str, status: &BackupStatus, problems: &mut Vec<String>) {
+    let age = |then: i64| status.at.saturating_sub(then).max(0).unsigned_abs();
+    if let Some(trouble) = &status.trouble {
+        let since =
+            status.trouble_since.map_or(String::new(), |since| format!(" (for {})", span(age(since))));
+        problems.push(format!("backups{since}: {trouble}"));
+    }
+    let archive = &status.archive;
+    if archive.oldest_waits_s.is_some_and(|waits| waits > LATE_S) {
+        let room = archive.free_bytes.map_or(String::new(), |free| {
+            format!("; they are kept on {primary}, whose disk has {} left", size(free))
+        });
+        problems.push(format!(
+            "backups: {} WAL files ({}) wait to be archived, the oldest for {}{room}",
+            archive.waiting,
+            size(archive.waiting_bytes),
+            span(archive.oldest_waits_s.unwrap_or_default())
+        ));
+    }
+    // What is under way, or has failed, is told of already.
+    let quiet = status.running.is_none() && status.trouble.is_none();
+    match status.contents.as_ref().map(|it| it.backups.as_slice()) {
+        Some([]) if quiet => problems.push("backups: there is none yet".into()),
+        Some(list) => {
+            if let Some(last) = list.last()
+                && age(last.ended) > 2 * backup.differential_every_s
+            {
+                problems.push(format!("backups: the last one is {} old", span(age(last.ended))));
+            }
+            for damaged in list.iter().filter(|backup| backup.damaged) {
+                problems.push(format!(
+                    "backups: {} has pages with wrong checksums: the data on {primary} may be damaged",
+                    damaged.label
+                ));
+            }
+        }
+        None => {}
+    }
+    let gaps = status.contents.iter().flat_map(|it| &it.gaps).filter(|gap| !gap.closed_by_backup && quiet);
+    for gap in gaps {
+        problems.push(format!(
+            "backups: {} WAL files from {} on are not in the archive: nothing later can be restored until the next backup",
+            gap.files, gap.from
+        ));
+    }
+}
+
+/// `45 s`, `12 min`, `5 h`, `3 d`.
+pub fn span(seconds: u64) -> String {
+    match seconds {
+        0..=119 => format!("{seconds} s"),
+        120..=7_199 => format!("{} min", seconds / 60),
+        7_200..=172_799 => format!("{} h", seconds / 3_600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
+
+/// `12 kB`, `3 MB`, `1.5 GB`.
+pub fn size(bytes: u64) -> String {
+    match bytes {
+        0..=1023 => format!("{bytes} B"),
+        1024..=1_048_575 => format!("{} kB", bytes >> 10),
+        1_048_576..=1_073_741_823 => format!("{} MB", bytes >> 20),
+        _ => format!("{:.1} GB", bytes as f64 / f64::from(1 << 30)),
+    }
+}

@@ -1,0 +1,90 @@
+//! The files of a data node whose cluster is backed up.
+
+use cluster_contract::backup::BackupConfig;
+use cluster_contract::paths;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::json;
+
+use super::{Content, File};
+use crate::inventory::{Backup, Inventory, Repository};
+use crate::plan::Means;
+use crate::templates::Template;
+
+/// The unit of the service that takes backups.
+pub(super) const UNIT: &str = "/etc/systemd/system/cluster-backup.service";
+
+/// What `files` may want besides, for the probe.
+pub(super) fn paths() -> Vec<(String, bool)> {
+    vec![
+        (paths::BACKUP.into(), false),
+        (paths::PGBACKREST_CONF.into(), true),
+        (paths::BACKUP_CA.into(), false),
+        (UNIT.into(), false),
+        (paths::BACKUP_STATUS.into(), false),
+    ]
+}
+
+/// How a repository is opened.
+#[derive(Clone, Debug)]
+pub struct BackupMeans {
+    /// Encrypts everything in it.
+    pub passphrase: SecretString,
+    /// Access key of a bucket: its id and its secret.
+    pub key: Option<(String, SecretString)>,
+    /// The CA of its certificate, in PEM.
+    pub ca: Option<String>,
+}
+
+pub(super) fn files(inventory: &Inventory, means: &Means) -> Vec<File> {
+    let (Some(backup), Some(backup_means)) = (&inventory.backup, &means.backup) else { return Vec::new() };
+    let plain = |path: &str, text: String| File {
+        path: path.into(),
+        mode: "644",
+        owner: "root:root",
+        content: Some(Content::Plain(text)),
+    };
+    let mut config = serde_json::to_string_pretty(&config(inventory, backup)).expect("plain data");
+    config.push('\n');
+    let unit = Template::BackupService
+        .render(&json!({"cluster": inventory.cluster, "version": inventory.postgresql.version}));
+    let mut files = vec![File {
+        path: paths::PGBACKREST_CONF.into(),
+        mode: "640",
+        owner: "root:postgres",
+        content: Some(Content::Secret(pgbackrest(inventory, backup, backup_means).into())),
+    }];
+    files.extend(backup_means.ca.clone().map(|ca| plain(paths::BACKUP_CA, ca)));
+    files.push(plain(UNIT, unit));
+    // Last: from here on WAL is archived.
+    files.push(plain(paths::BACKUP, config));
+    files
+}
+
+fn config(inventory: &Inventory, backup: &Backup) -> BackupConfig {
+    BackupConfig {
+        stanza: inventory.cluster.clone(),
+        full_every_s: backup.full_every_s,
+        differential_every_s: backup.differential_every_s,
+    }
+}
+
+fn pgbackrest(inventory: &Inventory, backup: &Backup, means: &BackupMeans) -> String {
+    let (s3, folder) = match &backup.repository {
+        Repository::Path(path) => (None, format!("{path}{}", backup.folder)),
+        Repository::S3(s3) => {
+            let (access_key, secret_key) = means.key.clone().unwrap_or_default();
+            let s3 = json!({
+                "bucket": s3.bucket, "host": s3.host, "port": s3.port, "region": s3.region,
+                "style": if s3.path_style { "path" } else { "host" },
+                "access_key": access_key, "secret_key": secret_key.expose_secret(),
+                "ca": means.ca.as_ref().map(|_| paths::BACKUP_CA),
+            });
+            (Some(s3), backup.folder.clone())
+        }
+    };
+    Template::Pgbackrest.render(&json!({
+        "cluster": inventory.cluster, "version": inventory.postgresql.version,
+        "port": inventory.postgresql.port, "s3": s3, "folder": folder, "keep_days": backup.keep_days,
+        "passphrase": means.passphrase.expose_secret(),
+    }))
+}
