@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueHint};
 
 use crate::error::Advice;
+use crate::plan::RestoreTarget;
 
 /// Build and run a PostgreSQL cluster that survives the loss of a server
 ///
@@ -111,6 +112,12 @@ pub enum Command {
         /// The inventory
         #[command(flatten)]
         inventory: InventoryArg,
+        /// If no host has the cluster's data, restore it from the backup repository
+        #[arg(long)]
+        from_backup: bool,
+        /// Restore up to this time (with its zone) or WAL position
+        #[arg(long, value_name = "TARGET", default_value = "latest", requires = "from_backup")]
+        to: RestoreTarget,
     },
     /// Show what `up` would do and why
     Plan {

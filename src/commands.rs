@@ -44,7 +44,9 @@ use crate::world::{Purpose, World};
 pub async fn run(cli: Cli) -> Result<ExitCode> {
     let exit = match cli.command {
         Command::Lab(args) => return lab::run(args, cli.json).await,
-        Command::Up { inventory } => up::run(&inventory.inventory, cli.json).await,
+        Command::Up { inventory, from_backup, to } => {
+            up::run(&inventory.inventory, from_backup.then_some(to), cli.json).await
+        }
         Command::Plan { inventory, check } => plan::run(&inventory.inventory, check, cli.json).await,
         Command::Status { inventory } => status::run(&inventory.inventory, cli.json).await,
         Command::Switchover { inventory, to } => switchover::run(&inventory.inventory, to, cli.json).await,

@@ -9,6 +9,7 @@ pub mod files;
 pub mod lint;
 pub mod members;
 pub mod reason;
+pub mod restore;
 pub mod roles;
 pub(crate) mod steps;
 pub mod trouble;
@@ -23,6 +24,7 @@ use crate::inventory::{Inventory, Node};
 pub use action::{Action, Risk, Unit};
 pub use lint::lint;
 pub use reason::{Reason, Waiting};
+pub use restore::RestoreTarget;
 pub use trouble::{Trouble, TroubleKind};
 
 /// Secrets and addresses that a plan needs besides the inventory and the facts.
@@ -42,6 +44,8 @@ pub struct Means {
     pub api_url: Option<String>,
     /// How the backup repository is opened; none where the inventory names none.
     pub backup: Option<files::BackupMeans>,
+    /// The moment to which a cluster that is lost is restored; none unless the operator asks for it.
+    pub restore: Option<RestoreTarget>,
 }
 
 /// Steps that run on all hosts in parallel; the next phase starts when all have finished.

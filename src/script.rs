@@ -74,6 +74,8 @@ scripts! {
     REGISTER_WITNESS = with_lib "register-witness";
     CLONE = with_lib "clone";
     CLONE_UNIT = with_lib "clone-unit";
+    RESTORE = with_lib "restore";
+    RESTORE_UNIT = with_lib "restore-unit";
     START_STANDBY = with_lib "start-standby";
     RELOAD = with_lib "reload";
     RESTART = with_lib "restart";

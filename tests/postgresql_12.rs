@@ -67,6 +67,7 @@ fn a_real_postgresql_12_accepts_what_is_rendered_for_it() {
         failover_token: Some("token".into()),
         api_url: None,
         backup: None,
+        restore: None,
     };
     let address = |last: u8| IpAddr::from([10, 0, 0, last]);
     let addresses = Addresses {

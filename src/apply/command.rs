@@ -53,6 +53,11 @@ pub fn of(inventory: &Inventory, action: &Action, program: &[u8]) -> Option<Comm
         Action::CreateData { first } => {
             postgres("create data directory", script::CREATE_DATA).arg(if *first { "first" } else { "later" })
         }
+        // As long as it takes to copy everything, and to replay what has been written since.
+        Action::Restore { target } => postgres("restore", script::RESTORE)
+            .args(target.words())
+            .stdin(script::RESTORE_UNIT)
+            .limit(2 * 86_400),
         Action::StartNew { made } => {
             let role = if *made == DataStage::Witness { "witness" } else { "primary" };
             postgres("start PostgreSQL", script::START_NEW).arg(role)

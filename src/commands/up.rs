@@ -9,11 +9,12 @@ use anyhow::{Context as _, Result};
 use super::{in_world, interruptible, read};
 use crate::apply;
 use crate::check;
-use crate::error::Exit;
+use crate::error::{Advice, Exit};
 use crate::facts::Facts;
 use crate::health::health;
 use crate::inventory::{Inventory, Provider};
 use crate::plan::roles::{self, Primary};
+use crate::plan::{Means, RestoreTarget, plan};
 use crate::report::{Event, Format};
 use crate::world::World;
 
@@ -23,8 +24,11 @@ const ADDRESS_PATIENCE: Duration = Duration::from_secs(30);
 /// A newly started service needs a moment to become active.
 const SERVICES_PATIENCE: Duration = Duration::from_secs(15);
 
-pub(super) async fn run(path: &Path, json: bool) -> Result<Exit> {
+pub(super) async fn run(path: &Path, restore: Option<RestoreTarget>, json: bool) -> Result<Exit> {
     let inventory = read(path)?;
+    if let Some(target) = &restore {
+        can_be_restored(&inventory, target)?;
+    }
     let begun = Instant::now();
     in_world(inventory, Format::choose(json), Some("up"), |world| async move {
         let _lock = world.state.lock("up")?;
@@ -32,7 +36,13 @@ pub(super) async fn run(path: &Path, json: bool) -> Result<Exit> {
         for warning in &world.inventory.warnings {
             world.report.warning(warning);
         }
-        let outcome = apply::converge(&world, &interruptible()).await?;
+        if restore.is_some() {
+            world.require_passphrase()?;
+        }
+        let planner = |inventory: &Inventory, facts: &Facts, means: &Means| {
+            plan(inventory, facts, &Means { restore: restore.clone(), ..means.clone() })
+        };
+        let outcome = apply::converge_by(&world, &interruptible(), planner).await?;
         let primary = roles::primary(&world.inventory, &outcome.facts);
         let mut text = match outcome.steps {
             // Whoever reads the last line alone must not take it for well.
@@ -68,6 +78,23 @@ pub(super) async fn run(path: &Path, json: bool) -> Result<Exit> {
         Ok(if outcome.troubles.is_empty() { Exit::Done } else { Exit::Failed })
     })
     .await
+}
+
+/// What can be said of a restore before anything is looked at.
+fn can_be_restored(inventory: &Inventory, target: &RestoreTarget) -> Result<()> {
+    if inventory.backup.is_none() {
+        return Err(Advice::refused("the inventory names no backup repository")
+            .hint("add the `backup` key that the cluster had (docs/backups.md)")
+            .into());
+    }
+    if let RestoreTarget::Time(at) = target
+        && *at > jiff::Timestamp::now()
+    {
+        return Err(Advice::refused(format!("{target} is in the future"))
+            .hint("use --to latest for everything that is in the archive")
+            .into());
+    }
+    Ok(())
 }
 
 /// Problems that `status` would report once services have had a moment to start, except those already reported.

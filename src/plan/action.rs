@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::files::FileChange;
 use super::members::Configuration;
+use super::restore::RestoreTarget;
 
 /// The risk of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -104,6 +105,10 @@ pub enum Action {
         /// Whether the cluster is new: no guard has ever granted anything, and this host's is told so.
         first: bool,
     },
+    /// Fills a new data directory from the backup repository and replays WAL.
+    Restore {
+        target: RestoreTarget,
+    },
     /// Starts a data directory of ours, for the first time.
     StartNew {
         made: DataStage,
@@ -186,6 +191,7 @@ impl Action {
             },
             Action::InstallProgram { .. } => "install cluster-node".into(),
             Action::CreateData { .. } => "create a new data directory".into(),
+            Action::Restore { target } => format!("restore from the repository, up to {target}"),
             Action::StartNew { made: DataStage::Witness } => "start PostgreSQL as the witness".into(),
             Action::StartNew { .. } => "start PostgreSQL as the first primary".into(),
             Action::RegisterPrimary => "register the primary".into(),
@@ -228,6 +234,7 @@ impl Action {
             Action::WriteFiles { .. } => "write-files",
             Action::InstallProgram { .. } => "install-program",
             Action::CreateData { .. } => "create-data",
+            Action::Restore { .. } => "restore",
             Action::StartNew { .. } => "start-new",
             Action::RegisterPrimary => "register-primary",
             Action::Clone { .. } => "clone",

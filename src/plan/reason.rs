@@ -61,6 +61,8 @@ pub enum Reason {
     },
     /// The cluster has never been.
     NewCluster,
+    /// The operator asks for it, and no host has the cluster's data.
+    FromBackup,
     /// PostgreSQL is not running.
     NotRunning,
     /// The services are not running.
@@ -147,6 +149,7 @@ impl fmt::Display for Reason {
             Reason::FilesDiffer { count: 1, missing: true } => "it is missing",
             Reason::FilesDiffer { missing: true, .. } => "some or all are missing",
             Reason::NewCluster => "the cluster does not exist yet",
+            Reason::FromBackup => "no host has the cluster's data",
             Reason::NotRunning => "it is not running",
             Reason::ServicesNotRunning => "not running",
             Reason::ServicesStale => "running with an older program or configuration",

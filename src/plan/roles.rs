@@ -161,16 +161,23 @@ pub fn holds_data(node: &Node, host: &HostFacts) -> bool {
 /// Whether the only trace is the inventory's own primary, made and not yet started by a run that was killed: every
 /// other host was looked at and has nothing, so that starting it cannot make a second primary.
 fn begun(inventory: &Inventory, facts: &Facts, traces: &[String]) -> bool {
-    let first = inventory.primary();
-    let made =
-        facts.hosts.get(&first.name).and_then(|host| host.up()?.marker.as_ref()).map(|marker| marker.stage);
-    traces == [first.name.clone()]
-        && made == Some(DataStage::Primary)
+    traces == [inventory.primary().name.clone()]
         && facts.local.system_identifier.is_none()
-        && inventory
-            .nodes
-            .iter()
-            .all(|node| facts.hosts.get(&node.name).is_some_and(|host| host.up().is_some()))
+        && only_the_first(inventory, facts)
+}
+
+/// Whether every host was looked at, and none has data of the cluster but the inventory's primary, made and not yet
+/// started.
+pub fn only_the_first(inventory: &Inventory, facts: &Facts) -> bool {
+    inventory.nodes.iter().all(|node| {
+        let Some(host) = facts.hosts.get(&node.name).and_then(Host::up) else { return false };
+        let stage = host.marker.as_ref().map(|marker| marker.stage);
+        match node.role {
+            Role::Primary => stage == Some(DataStage::Primary) && host.postgres.is_none(),
+            Role::Standby => data(inventory, facts, host) != Data::Ours && stage != Some(DataStage::Cloning),
+            Role::Witness => true,
+        }
+    })
 }
 
 /// The role that a node should have: live if there is a primary, the inventory's otherwise.

@@ -5,6 +5,7 @@ mod packages;
 mod primary;
 mod provider;
 pub(crate) mod refusals;
+mod restore;
 mod services;
 mod setup;
 mod standby;
@@ -38,7 +39,14 @@ pub(super) struct Planner<'a> {
 
 impl<'a> Planner<'a> {
     pub(super) fn new(inventory: &'a Inventory, facts: &'a Facts, means: &'a Means) -> Self {
-        let primary = roles::primary(inventory, facts);
+        let primary = match roles::primary(inventory, facts) {
+            // What this machine remembers is what is to be had again.
+            Primary::Gone(_) if means.restore.is_some() => Primary::Never,
+            Primary::Lost(_) if means.restore.is_some() && roles::only_the_first(inventory, facts) => {
+                Primary::Never
+            }
+            primary => primary,
+        };
         let addresses = provider::addresses(inventory, facts);
         let is_paused = |name: &str| facts.hosts.get(name).and_then(|host| host.up()?.paused()) == Some(true);
         let paused =
@@ -64,6 +72,7 @@ impl<'a> Planner<'a> {
         self.lease();
         self.pause();
         self.ignored();
+        self.restore();
         self.then();
         self.then_members();
         self.plan

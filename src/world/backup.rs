@@ -13,6 +13,8 @@ use crate::plan::files::BackupMeans;
 
 /// Under which names this machine keeps them.
 const PASSPHRASE: &str = "backup";
+/// Where the operator may put it for a restore on a new machine.
+const VARIABLE: &str = "CLUSTER_BACKUP_PASSPHRASE";
 const ACCESS_KEY: &str = "backup-access-key";
 const SECRET_KEY: &str = "backup-secret-key";
 const PASSPHRASE_HINT: &str = "write the passphrase to that file";
@@ -33,6 +35,25 @@ impl World {
             Repository::S3(s3) => (Some(self.bucket_key(s3)?), ca(s3)?),
         };
         Ok(Some(BackupMeans { passphrase, key, ca }))
+    }
+
+    /// Makes sure that the passphrase of a repository that exists is known: a new one would open nothing.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn require_passphrase(&self) -> Result<()> {
+        if self.kept_passphrase()?.is_some() {
+            return Ok(());
+        }
+        let Some(given) = from_environment(&[VARIABLE]) else {
+            return Err(Advice::refused("the repository's passphrase is not known on this machine")
+                .hint(format!(
+                    "export {VARIABLE}, or name a file as backup.passphrase_file: `cluster backup passphrase` has \
+                     printed it where the cluster was made"
+                ))
+                .into());
+        };
+        self.state.keep_password(PASSPHRASE, &given)
     }
 
     /// The passphrase, as this machine knows it.

@@ -126,6 +126,7 @@ impl World {
             failover_token: self.failover_token()?,
             api_url: self.nodes_api_url(),
             backup: self.backup_means(facts).await?,
+            restore: None,
         })
     }
 

@@ -203,5 +203,6 @@ fn means(inventory: &Inventory) -> Means {
         failover_token: Some("hunter2-token".to_owned().into()),
         api_url: Some("https://api.digitalocean.com".into()),
         backup: None,
+        restore: None,
     }
 }

@@ -33,6 +33,14 @@ impl<'a> Planner<'a> {
             }
         }
         self.files(node, host);
+        if let Some(target) = &self.means.restore
+            && self.primary == Primary::Never
+            && role == Role::Primary
+            && matches!(data, Data::None | Data::HalfMade | Data::Initialized)
+        {
+            let action = Action::Restore { target: target.clone() };
+            self.step(Phase::Setup, Some(node), action, Reason::FromBackup);
+        }
         if let Some(postgres) = &host.postgres {
             self.settings(node, host, postgres, role);
         } else if host.postgres_error.is_some() && host.loaded.get("postgresql") == Some(&false) {
