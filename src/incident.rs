@@ -51,7 +51,7 @@ impl Journal {
 /// An action of the provider's, as its API lists it; its times are whole seconds.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Action {
-    /// The droplet's node, or none for the floating IP.
+    /// The server's node, or none for the floating IP.
     pub node: Option<String>,
     /// `power_off`, `assign_ip`, …
     pub kind: String,

@@ -26,7 +26,7 @@ pub enum Template {
     PostgresqlUnit,
     /// `createcluster.d/90-cluster.conf`.
     CreateCluster,
-    /// A droplet's user data.
+    /// A server's user data.
     CloudInit,
     /// What `cluster drill --svg` draws; the one text that lands on no host.
     DrillPicture,
