@@ -341,7 +341,8 @@ fn floating_ip(
 fn complaints(facts: &Facts, guard: &Status, votes: Option<bool>) -> Vec<String> {
     let mut found = Vec::new();
     if votes == Some(false) {
-        found.push("has no vote yet and would not take over: `cluster up` gives it one".to_owned());
+        found
+            .push("is not a voting member yet and would not take over: `cluster up` makes it one".to_owned());
     }
     if let Some(why) = &guard.cannot_persist {
         found.push(format!("its guard cannot persist its vote and grants nothing: {why}"));

@@ -215,9 +215,11 @@ impl fmt::Display for Waiting {
             Waiting::Members { node, generation } => {
                 write!(f, "the guard of {node} to apply membership {generation}")
             }
-            Waiting::Guard { node } => write!(f, "the guard of {node} to answer before the node gets a vote"),
+            Waiting::Guard { node } => {
+                write!(f, "the guard of {node} to answer before the node becomes a voting member")
+            }
             Waiting::Newcomer { node, primary } => {
-                write!(f, "{node} to follow {primary} before it gets a vote")
+                write!(f, "{node} to follow {primary} before it becomes a voting member")
             }
         }
     }

@@ -16,7 +16,7 @@ fn seconds(incident: &Value, key: &str) -> f64 {
 fn parts_make_the_whole(incident: &Value, seen: Duration) {
     let phases = incident["phases"].as_array().unwrap();
     let names: Vec<&str> = phases.iter().map(|phase| phase["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["detect", "decide", "promote", "move the address"], "{incident:#}");
+    assert_eq!(names, ["detect", "decide", "promote", "move the floating IP"], "{incident:#}");
     let sum: f64 = phases.iter().map(|phase| seconds(phase, "seconds")).sum();
     let (writable, address) = (seconds(incident, "writable_after"), seconds(incident, "address_after"));
     assert!((sum - address).abs() < 0.05, "{sum} s of parts, {address} s in all: {incident:#}");
@@ -35,7 +35,8 @@ pub(super) fn a_failover_is_explained(stage: &Stage) {
     assert_eq!((&story["incident"]["from"], &story["incident"]["to"]), (&json!("pg1"), &json!("pg2")));
     assert!(story["missing"]["pg1"].is_string(), "its journal is on its disk, and it is off");
     parts_make_the_whole(&story["incident"], seen);
-    let parts = ["failover: pg1 to pg2", "detect", "decide", "promote", "move the address", "writes after "];
+    let parts =
+        ["failover: pg1 to pg2", "detect", "decide", "promote", "move the floating IP", "writes after "];
     stage.says("explain", 0, &parts);
     stage.says("explain", 0, &["the provider reports that pg1 is off", "the journal of pg1 is missing: "]);
 
