@@ -230,7 +230,7 @@ async fn run_lane(
                 Some(node) => host::run(world, facts, node, &step).await,
             }
         };
-        let only_waits = matches!(step.action, Action::Reach | Action::AwaitDroplet { .. });
+        let only_waits = matches!(step.action, Action::Reach | Action::AwaitServer { .. });
         let result = tokio::select! {
             result = work => result,
             () = stop.cancelled(), if only_waits => return Ok(()),

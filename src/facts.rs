@@ -27,13 +27,14 @@ pub struct Facts {
 pub struct Cloud {
     /// Whether the operator's public key is known to the account.
     pub ssh_key: bool,
-    /// The nodes' droplets, by the node's name: with the cluster's tag and that name, or made as it and remembered.
-    pub droplets: BTreeMap<String, Droplet>,
-    /// Droplets that belong to the cluster but to no node of the inventory.
+    /// The nodes' servers, by the node's name: with the cluster's tag and that name, or made as it and remembered.
+    #[serde(rename = "droplets")]
+    pub servers: BTreeMap<String, Server>,
+    /// Servers that belong to the cluster but to no node of the inventory.
     pub strays: Vec<Stray>,
     /// The cluster's floating IP.
     pub floating_ip: Option<FloatingIp>,
-    /// The address recorded as the cluster's, if it is assigned to a droplet outside the cluster.
+    /// The address recorded as the cluster's, if it is assigned to a server outside the cluster.
     pub taken: Option<FloatingIp>,
     /// Why the provider was not asked, if all of this comes from this machine's state.
     pub remembered: Option<String>,
@@ -41,7 +42,7 @@ pub struct Cloud {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Droplet {
+pub struct Server {
     pub id: u64,
     /// `new`, `active`, `off` or `archive`.
     pub status: String,
@@ -62,7 +63,7 @@ pub struct Droplet {
     /// Whether it carries the tag that names the floating IP.
     #[serde(default)]
     pub records_floating_ip: bool,
-    /// The droplet's name at the provider, if it differs from the node's: it was renamed.
+    /// The server's name at the provider, if it differs from the node's: it was renamed.
     #[serde(default)]
     pub renamed: Option<String>,
     /// Whether it has lost the cluster's tag.
@@ -73,7 +74,7 @@ pub struct Droplet {
     pub failed: bool,
 }
 
-/// A droplet that belongs to the cluster but to no node of the inventory.
+/// A server that belongs to the cluster but to no node of the inventory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Stray {
@@ -88,7 +89,7 @@ pub struct Stray {
 }
 
 impl Stray {
-    /// Describes the droplet.
+    /// Describes the server.
     pub fn describe(&self, cluster: &str) -> String {
         let Stray { id, name, node, .. } = self;
         let made = node.as_ref().map_or(String::new(), |node| format!(", created as {node},"));
@@ -100,7 +101,7 @@ impl Stray {
     }
 }
 
-impl Droplet {
+impl Server {
     /// What is wrong with its name or tag, in words.
     pub fn mislabelled(&self, cluster: &str) -> Option<String> {
         let renamed = self.renamed.as_ref().map(|name| format!("is called `{name}` now"));
@@ -114,14 +115,15 @@ impl Droplet {
 #[serde(deny_unknown_fields)]
 pub struct FloatingIp {
     pub address: Ipv4Addr,
-    /// The droplet that it is assigned to.
-    pub droplet: Option<u64>,
+    /// The server that it is assigned to.
+    #[serde(rename = "droplet")]
+    pub server: Option<u64>,
 }
 
 impl FloatingIp {
-    /// Says that a droplet outside the cluster has the address.
+    /// Says that a server outside the cluster has the address.
     pub fn stranger(&self) -> String {
-        let holder = self.droplet.map_or("nobody".into(), |id| format!("droplet {id}"));
+        let holder = self.server.map_or("nobody".into(), |id| format!("droplet {id}"));
         format!(
             "{} is recorded as the cluster's floating IP but is assigned to {holder}, which is not part of the cluster",
             self.address
@@ -133,9 +135,9 @@ impl FloatingIp {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Host {
-    /// The droplet does not exist.
+    /// The server does not exist.
     Missing,
-    /// The droplet is off.
+    /// The server is off.
     Off,
     /// SSH cannot log in.
     Unreachable {

@@ -163,12 +163,12 @@ pub fn health(inventory: &Inventory, facts: &Facts, addresses: &BTreeMap<String,
     }
 }
 
-/// Reports droplets that are renamed, untagged or unknown.
+/// Reports servers that are renamed, untagged or unknown.
 fn mislaid(inventory: &Inventory, facts: &Facts, problems: &mut Vec<String>) {
     let Some(cloud) = &facts.cloud else { return };
     for node in &inventory.nodes {
-        let droplet = cloud.droplets.get(&node.name);
-        if let Some(wrong) = droplet.and_then(|droplet| droplet.mislabelled(&inventory.cluster)) {
+        let server = cloud.servers.get(&node.name);
+        if let Some(wrong) = server.and_then(|server| server.mislabelled(&inventory.cluster)) {
             problems.push(format!("{}: {wrong}", node.name));
         }
     }
@@ -325,15 +325,15 @@ fn floating_ip(
         return None;
     }
     let Some(found) = found else {
-        if wanted && !cloud.droplets.is_empty() {
+        if wanted && !cloud.servers.is_empty() {
             problems.push("the cluster has no floating IP: `cluster up` creates one".into());
         }
         return None;
     };
     let holder = cloud
-        .droplets
+        .servers
         .iter()
-        .find(|(_, droplet)| Some(droplet.id) == found.droplet)
+        .find(|(_, server)| Some(server.id) == found.server)
         .map(|(name, _)| name.clone());
     if let Some(primary) = primary
         && holder.as_deref() != Some(primary)
@@ -348,7 +348,8 @@ fn floating_ip(
 fn complaints(facts: &Facts, guard: &Status, votes: Option<bool>) -> Vec<String> {
     let mut found = Vec::new();
     if votes == Some(false) {
-        found.push("has no vote yet and would not take over: `cluster up` gives it one".to_owned());
+        found
+            .push("is not a voting member yet and would not take over: `cluster up` makes it one".to_owned());
     }
     if let Some(why) = &guard.cannot_persist {
         found.push(format!("its guard cannot persist its vote and grants nothing: {why}"));
@@ -421,10 +422,10 @@ fn look_at(
         }
         Some(Host::Unreachable { why, .. }) => {
             seen.state = "unreachable".into();
-            let droplet = facts.cloud.as_ref().and_then(|cloud| cloud.droplets.get(&node.name));
-            wrong(match droplet {
-                Some(droplet) if droplet.failed => {
-                    format!("{why} {}: `cluster up` deletes it and creates another", droplet.id)
+            let server = facts.cloud.as_ref().and_then(|cloud| cloud.servers.get(&node.name));
+            wrong(match server {
+                Some(server) if server.failed => {
+                    format!("{why} {}: `cluster up` deletes it and creates another", server.id)
                 }
                 _ => format!("is unreachable: {why}"),
             });

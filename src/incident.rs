@@ -51,7 +51,7 @@ impl Journal {
 /// An action of the provider's, as its API lists it; its times are whole seconds.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Action {
-    /// The droplet's node, or none for the floating IP.
+    /// The server's node, or none for the floating IP.
     pub node: Option<String>,
     /// `power_off`, `assign_ip`, …
     pub kind: String,
@@ -325,7 +325,7 @@ fn incident(
     if let Some(writable) = writable.filter(|_| !begins_here) {
         part(if holder == Some(to) { "start" } else { "promote" }, all[won].at, writable);
         if let Some(address) = address {
-            part("move the address", writable.min(address), address);
+            part("move the floating IP", writable.min(address), address);
         }
     }
     let kind = match holder {
@@ -400,7 +400,7 @@ pub fn text(incident: &Incident) -> String {
     }
     text.push('\n');
     for phase in &incident.phases {
-        text.push_str(&format!("{:<18} {:>6.2} s\n", phase.name, phase.seconds));
+        text.push_str(&format!("{:<20} {:>6.2} s\n", phase.name, phase.seconds));
     }
     let mut told = Vec::new();
     for (seconds, what) in [

@@ -244,9 +244,9 @@ pub struct Node {
     pub id: u32,
     /// The role that it starts with; after a failover the live role is the truth.
     pub role: Role,
-    /// Where SSH goes; a droplet's public address if absent.
+    /// Where SSH goes; a server's public address if absent.
     pub address: Option<String>,
-    /// Where replication goes; a droplet's private address, or `address`, if absent.
+    /// Where replication goes; a server's private address, or `address`, if absent.
     pub connection_host: Option<IpAddr>,
     /// The host's public SSH key, pinned; `~/.ssh/known_hosts` if absent.
     pub host_key: Option<String>,

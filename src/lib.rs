@@ -20,6 +20,7 @@ pub mod inventory;
 pub mod observe;
 pub mod plan;
 pub mod poll;
+pub mod provider;
 pub mod remote;
 pub mod report;
 pub mod scram;

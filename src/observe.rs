@@ -7,23 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use cluster_cloud::{Error, Policy};
 use tokio::task::JoinSet;
 
 use crate::facts::{Cloud, Facts, Host, Local, probe};
 use crate::plan::files;
+use crate::provider::{Patience, why_away};
 use crate::remote::{Command, RemoteError};
 use crate::report::Event;
 use crate::world::{Purpose, World};
-
-/// For a question that is worth a moment: what follows can do without the answer.
-const BRIEF: Policy = Policy {
-    base: Duration::from_millis(300),
-    cap: Duration::from_secs(1),
-    retries: 1,
-    deadline: Duration::from_secs(6),
-    timeout: Duration::from_secs(5),
-};
 
 /// How long a command that only looks waits for a host that falls silent: connecting takes 5 s at most.
 const LOOK_PATIENCE: Duration = Duration::from_secs(8);
@@ -36,8 +27,8 @@ impl World {
     pub async fn observe(self: &Arc<Self>) -> Result<Facts> {
         self.report.send(Event::Observing);
         let memory = self.state.memory()?;
-        let cloud = match &self.cloud {
-            Some(client) => Some(self.observe_cloud(client, &memory).await?),
+        let cloud = match &self.provider {
+            Some(api) => Some(self.observe_cloud(api, &memory).await?),
             None => None,
         };
         let mut facts = self.observe_hosts(cloud, self.purpose).await?;
@@ -68,14 +59,14 @@ impl World {
     }
 
     async fn cloud_or_memory(&self) -> Result<Option<Cloud>> {
-        let Some(client) = &self.cloud else { return Ok(None) };
+        let Some(api) = &self.provider else { return Ok(None) };
         let memory = self.state.memory()?;
-        let error = match self.observe_cloud(&client.clone().with_policy(BRIEF), &memory).await {
+        let error = match self.observe_cloud(&api.with_patience(Patience::Brief), &memory).await {
             Ok(cloud) => return Ok(Some(cloud)),
             Err(error) => error,
         };
-        let away = error.downcast_ref::<Error>().filter(|why| why.is_away());
-        let remembered = away.and_then(|why| self.remembered_cloud(&memory, why, client.base_url()));
+        let away = why_away(&error);
+        let remembered = away.and_then(|why| self.remembered_cloud(&memory, &why, api.url()));
         let Some(cloud) = remembered else { return Err(error) };
         if let Some(note) = cloud.remembered.as_ref().filter(|_| self.first_time_away()) {
             self.report.warning(note);
@@ -92,12 +83,12 @@ impl World {
         let mut hosts = BTreeMap::new();
         for node in &self.inventory.nodes {
             let name = node.name.clone();
-            let droplet = cloud.as_ref().map(|cloud| cloud.droplets.get(&name));
-            match droplet {
+            let server = cloud.as_ref().map(|cloud| cloud.servers.get(&name));
+            match server {
                 Some(None) => drop(hosts.insert(name, Host::Missing)),
-                Some(Some(droplet)) if droplet.status == "off" => drop(hosts.insert(name, Host::Off)),
-                Some(Some(droplet)) if droplet.public.is_none() => {
-                    let why = if droplet.failed {
+                Some(Some(server)) if server.status == "off" => drop(hosts.insert(name, Host::Off)),
+                Some(Some(server)) if server.public.is_none() => {
+                    let why = if server.failed {
                         "the provider failed to create its droplet"
                     } else {
                         "its droplet is being created"
@@ -129,7 +120,7 @@ impl World {
             .nodes
             .iter()
             .filter_map(|node| {
-                let public = || Some(cloud?.droplets.get(&node.name)?.public?.to_string());
+                let public = || Some(cloud?.servers.get(&node.name)?.public?.to_string());
                 Some((node.name.clone(), node.address.clone().or_else(public)?))
             })
             .collect()

@@ -33,16 +33,17 @@ pub struct Memory {
     pub generation: u64,
     /// The floating IP that was made for it.
     pub floating_ip: Option<std::net::Ipv4Addr>,
-    /// The droplets that were made for it, by id: what leads to them when their tag is gone or the API is away.
-    pub droplets: BTreeMap<u64, KnownDroplet>,
+    /// The servers that were made for it, by id: what leads to them when their tag is gone or the API is away.
+    #[serde(rename = "droplets")]
+    pub servers: BTreeMap<u64, KnownServer>,
     /// When the provider last listed them.
     pub listed: Option<jiff::Timestamp>,
 }
 
-/// A droplet as it was last seen.
+/// A server as it was last seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct KnownDroplet {
+pub struct KnownServer {
     /// The node that it is, or was.
     pub node: String,
     pub public: Option<std::net::Ipv4Addr>,
@@ -94,7 +95,7 @@ impl State {
         self.read_json("cluster.json")
     }
 
-    /// Changes what is remembered. Droplets are made at the same time, and a `status` may run beside an `up`: one
+    /// Changes what is remembered. Servers are made at the same time, and a `status` may run beside an `up`: one
     /// writer at a time, each of which sees what the last one wrote.
     ///
     /// # Errors

@@ -30,7 +30,7 @@ pub enum Template {
     Pgbackrest,
     /// The unit of the service that takes backups.
     BackupService,
-    /// A droplet's user data.
+    /// A server's user data.
     CloudInit,
     /// What `cluster drill --svg` draws; the one text that lands on no host.
     DrillPicture,

@@ -1,4 +1,4 @@
-//! The context of a command: the inventory, this machine's state, the provider's client and the connections to
+//! The context of a command: the inventory, this machine's state, the provider's API and the connections to
 //! the hosts. `keys` is about SSH keys and known hosts, `secrets` about tokens and passwords.
 
 mod backup;
@@ -12,11 +12,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use cluster_cloud::{Client, Pace, Policy};
 use tokio::sync::Mutex;
 
 use crate::error::Advice;
 use crate::inventory::{Inventory, Provider};
+use crate::provider::{self, Api, Patience};
 use crate::remote::ssh::{Ssh, SshHost};
 use crate::remote::{Command, Output, Remote as _, RemoteError};
 use crate::report::Reporter;
@@ -35,9 +35,7 @@ pub struct World {
     /// This machine's state.
     pub state: State,
     /// The provider's API, where there is one.
-    pub cloud: Option<Client>,
-    /// How long to wait for the provider.
-    pub pace: Pace,
+    pub provider: Option<Api>,
     pub report: Reporter,
     /// The node's program, and its SHA-256.
     pub program: Program,
@@ -61,11 +59,10 @@ pub enum Purpose {
 }
 
 impl Purpose {
-    fn policy(self) -> Policy {
-        let patient = Policy::default();
+    fn patience(self) -> Patience {
         match self {
-            Purpose::Work => patient,
-            Purpose::Look => Policy { retries: 2, ..patient },
+            Purpose::Work => Patience::Long,
+            Purpose::Look => Patience::Short,
         }
     }
 }
@@ -83,16 +80,10 @@ impl World {
     /// # Errors
     /// When a token, the node's program or the state directory is missing.
     pub fn new(inventory: Inventory, state: State, report: Reporter, purpose: Purpose) -> Result<World> {
-        let cloud = match &inventory.provider {
-            Provider::DigitalOcean(provider) => {
-                let url = secrets::api_url(provider.api_url.as_deref());
-                let token = secrets::operator_token(provider)?;
-                let teller = report.clone();
-                let client = Client::new(&url, token)
-                    .context("cannot use the provider's API")?
-                    .with_policy(purpose.policy())
-                    .with_observer(Arc::new(move |notice| teller.progress("provider", notice.to_string())));
-                Some(client)
+        let provider = match &inventory.provider {
+            Provider::DigitalOcean(settings) => {
+                let token = secrets::operator_token(settings)?;
+                Some(Api::new(&inventory.cluster, settings, token, purpose.patience(), report.clone())?)
             }
             Provider::Existing(_) => None,
         };
@@ -106,8 +97,7 @@ impl World {
         Ok(World {
             inventory,
             state,
-            cloud,
-            pace: Pace::default(),
+            provider,
             report,
             program,
             purpose,
@@ -188,9 +178,9 @@ impl World {
     /// Base URL of the API, as the nodes see it.
     pub fn nodes_api_url(&self) -> Option<String> {
         match &self.inventory.provider {
-            Provider::DigitalOcean(it) => Some(secrets::api_url(it.api_url.as_deref())),
+            Provider::DigitalOcean(it) => Some(provider::api_url(it.api_url.as_deref())),
             Provider::Existing(existing) => {
-                existing.floating_ip.as_ref().map(|it| secrets::api_url(it.api_url.as_deref()))
+                existing.floating_ip.as_ref().map(|it| provider::api_url(it.api_url.as_deref()))
             }
         }
     }

@@ -63,7 +63,7 @@ pub fn of(inventory: &Inventory, action: &Action, program: &[u8]) -> Option<Comm
             postgres("start PostgreSQL", script::START_NEW).arg(role)
         }
         Action::RegisterPrimary => postgres("repmgr primary register", script::REGISTER_PRIMARY),
-        // A day: a large database on a small droplet.
+        // A day: a large database on a small server.
         Action::Clone { conninfo, .. } => postgres("repmgr standby clone", script::CLONE)
             .arg(conninfo)
             .stdin(script::CLONE_UNIT)
@@ -94,9 +94,9 @@ pub fn of(inventory: &Inventory, action: &Action, program: &[u8]) -> Option<Comm
             .args(units.iter().map(|unit| unit.name()))
             .limit(120),
         Action::ImportSshKey
-        | Action::CreateDroplet
-        | Action::AwaitDroplet { .. }
-        | Action::RemakeDroplet { .. }
+        | Action::CreateServer
+        | Action::AwaitServer { .. }
+        | Action::RemakeServer { .. }
         | Action::PowerOn { .. }
         | Action::CreateFloatingIp { .. }
         | Action::RecordFloatingIp

@@ -13,9 +13,9 @@ use crate::report::Event;
 use crate::script;
 use crate::world::World;
 
-/// A droplet answers within a minute; one that has not after ten never will.
+/// A server answers within a minute; one that has not after ten never will.
 const REACH_DEADLINE: Duration = Duration::from_secs(600);
-/// How often the provider is asked whether a droplet that does not answer is still there.
+/// How often the provider is asked whether a server that does not answer is still there.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// How long a reloading sshd may refuse connections.
 const RELOAD_PATIENCE: Duration = Duration::from_secs(20);
@@ -24,11 +24,11 @@ const CLOUD_INIT_SECONDS: u64 = 1200;
 
 pub(super) async fn run(world: &World, facts: &Facts, node: &str, step: &Step) -> Result<()> {
     match &step.action {
-        Action::CreateDroplet => provider::create_droplet(world, facts, node).await,
-        Action::AwaitDroplet { droplet } => provider::await_droplet(world, facts, *droplet).await,
-        Action::RemakeDroplet { droplet } => provider::remake_droplet(world, facts, node, *droplet).await,
-        Action::PowerOn { droplet } => {
-            provider::power_on(world, facts, *droplet).await?;
+        Action::CreateServer => provider::create_server(world, facts, node).await,
+        Action::AwaitServer { server } => provider::await_server(world, facts, *server).await,
+        Action::RemakeServer { server } => provider::remake_server(world, facts, node, *server).await,
+        Action::PowerOn { server } => {
+            provider::power_on(world, facts, *server).await?;
             // Nobody would wait for it later: a host that was logged in to before and is silent counts as lost.
             reach(world, facts, node).await
         }

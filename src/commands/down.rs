@@ -18,8 +18,8 @@ pub(super) async fn run(path: &Path, yes: bool, json: bool) -> Result<Exit> {
     let inventory = read(path)?;
     in_world(inventory, Format::choose(json), Some("down"), |world| async move {
         let _lock = world.state.lock("down")?;
-        match world.cloud.clone() {
-            Some(client) => provider::run(&world, &client, yes).await,
+        match &world.provider {
+            Some(api) => provider::run(&world, api, yes).await,
             None => hosts::run(&world, yes).await,
         }
     })

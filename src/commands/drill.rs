@@ -1,7 +1,7 @@
 //! `cluster drill`: the primary is lost on purpose, while clients write and read, and what they saw is told.
 //!
 //! Whatever happens to this program in the middle, the cluster mends itself: the fault ends by a timer on its host, and
-//! a droplet that is off is switched on by the next `cluster up`. `damage` makes the fault and undoes it.
+//! a server that is off is switched on by the next `cluster up`. `damage` makes the fault and undoes it.
 
 mod course;
 mod damage;

@@ -13,6 +13,7 @@ use super::{in_world, read};
 use crate::error::{Advice, Exit};
 use crate::facts::{Facts, Host};
 use crate::incident::{self, Action, Incident, Journal, Kind};
+use crate::provider::Event;
 use crate::remote::{Command, RemoteError};
 use crate::report::{Format, visible};
 use crate::script;
@@ -126,29 +127,27 @@ async fn one(world: &World, node: &str) -> Result<(Clock, String), RemoteError> 
     Ok((best.unwrap_or(Clock { ahead_ms: 0, within_ms: 1_000 }), output.stdout))
 }
 
-/// The provider's actions on the droplets' power and the floating IP. The timeline works without them.
+/// The provider's actions on the servers' power and the floating IP. The timeline works without them.
 async fn actions(world: &World, facts: &Facts) -> Vec<Action> {
-    let (Some(client), Some(cloud)) = (&world.cloud, &facts.cloud) else { return Vec::new() };
+    let (Some(api), Some(cloud)) = (&world.provider, &facts.cloud) else { return Vec::new() };
     if cloud.remembered.is_some() {
         return Vec::new();
     }
     let mut found = Vec::new();
-    let mut take =
-        |node: Option<&String>, result: Result<Vec<cluster_cloud::model::Action>, cluster_cloud::Error>| {
-            match result {
-                Ok(actions) => found.extend(actions.into_iter().filter_map(|action| {
-                    let started = action.started_at?.parse().ok()?;
-                    let completed = action.completed_at.and_then(|at| at.parse().ok());
-                    Some(Action { node: node.cloned(), kind: action.kind, started, completed })
-                })),
-                Err(error) => world.report.warning(format!("the provider's actions are missing: {error}")),
-            }
-        };
-    for (name, droplet) in &cloud.droplets {
-        take(Some(name), client.droplet_actions(droplet.id).await);
+    let mut take = |node: Option<&String>, result: Result<Vec<Event>>| match result {
+        Ok(events) => found.extend(events.into_iter().map(|Event { kind, started, completed }| Action {
+            node: node.cloned(),
+            kind,
+            started,
+            completed,
+        })),
+        Err(error) => world.report.warning(format!("the provider's actions are missing: {error}")),
+    };
+    for (name, server) in &cloud.servers {
+        take(Some(name), api.server_events(server.id).await);
     }
     if let Some(address) = &cloud.floating_ip {
-        take(None, client.reserved_ip_actions(address.address).await);
+        take(None, api.address_events(address.address).await);
     }
     found
 }

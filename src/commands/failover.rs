@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use cluster_cloud::droplet::Power;
 use cluster_contract::status::Status;
 use cluster_contract::timing::Timing;
 use owo_colors::OwoColorize as _;
@@ -37,7 +36,7 @@ pub(super) async fn run(path: &Path, args: FailoverArgs, json: bool) -> Result<E
         };
         may_be_forced(&world, &facts, &health, node)?;
         let says = control::status(&world, node).await.with_context(|| format!("cannot query the guard of {node}"))?;
-        let off = droplets_to_switch_off(&world, &facts, node, args.no_power_off);
+        let off = servers_to_switch_off(&world, &facts, node, args.no_power_off);
         tell!("{} will be forced to become primary:", node.bold());
         for consequence in consequences(&world, &facts, node, &says, &off) {
             tell!("  - {}", visible(&consequence));
@@ -132,13 +131,13 @@ fn may_be_forced(world: &World, facts: &Facts, health: &Health, node: &str) -> R
     }
 }
 
-/// The droplet of an unreachable data node that may still be running.
-struct Droplet {
+/// The server of an unreachable data node that may still be running.
+struct Server {
     node: String,
     id: u64,
 }
 
-fn droplets_to_switch_off(world: &World, facts: &Facts, node: &str, leave: bool) -> Vec<Droplet> {
+fn servers_to_switch_off(world: &World, facts: &Facts, node: &str, leave: bool) -> Vec<Server> {
     // Without the API nothing can be switched off; what that may cost is said.
     let Some(cloud) = facts.cloud.as_ref().filter(|cloud| !leave && cloud.remembered.is_none()) else {
         return Vec::new();
@@ -148,18 +147,18 @@ fn droplets_to_switch_off(world: &World, facts: &Facts, node: &str, leave: bool)
         .inventory
         .data_nodes()
         .filter(|it| it.name != node && silent(&it.name))
-        .filter_map(|it| Some(Droplet { node: it.name.clone(), id: cloud.droplets.get(&it.name)?.id }))
+        .filter_map(|it| Some(Server { node: it.name.clone(), id: cloud.servers.get(&it.name)?.id }))
         .collect()
 }
 
 /// What a forced failover may cost, in words.
-fn consequences(world: &World, facts: &Facts, node: &str, says: &Status, off: &[Droplet]) -> Vec<String> {
+fn consequences(world: &World, facts: &Facts, node: &str, says: &Status, off: &[Server]) -> Vec<String> {
     let mut list = vec![missing_wal(says)];
     for other in world.inventory.data_nodes().filter(|it| it.name != node) {
         let name = &other.name;
         match facts.hosts.get(name).unwrap_or(&Host::Missing) {
             Host::Unreachable { why, .. } => {
-                let switched = off.iter().any(|droplet| droplet.node == *name);
+                let switched = off.iter().any(|server| server.node == *name);
                 list.push(if switched {
                     format!("{name} is unreachable ({why}) and its droplet is on: the droplet is powered off first")
                 } else {
@@ -215,14 +214,13 @@ fn missing_wal(says: &Status) -> String {
     }
 }
 
-async fn switch_off(world: &Arc<World>, off: &[Droplet]) -> Result<()> {
-    let Some(client) = world.cloud.as_ref().filter(|_| !off.is_empty()) else { return Ok(()) };
-    for droplet in off {
-        world.report.progress(&droplet.node, "powering off");
-        client.power(droplet.id, Power::Off, world.pace).await.map_err(|error| {
-            let error = anyhow::Error::new(error);
+async fn switch_off(world: &Arc<World>, off: &[Server]) -> Result<()> {
+    let Some(api) = world.provider.as_ref().filter(|_| !off.is_empty()) else { return Ok(()) };
+    for server in off {
+        world.report.progress(&server.node, "powering off");
+        api.power_off(server.id).await.map_err(|error| {
             hinted(
-                error.context(format!("cannot power off the droplet of {}", droplet.node)),
+                error.context(format!("cannot power off the droplet of {}", server.node)),
                 "nothing was promoted; if you know that the node is lost, use --no-power-off",
             )
         })?;

@@ -71,7 +71,7 @@ pub fn text(plan: &Plan) -> String {
 /// What a destructive step deletes, in a few words.
 fn destroys(action: &Action) -> &'static str {
     match action {
-        Action::RemakeDroplet { .. } => "[deletes a droplet that never ran]",
+        Action::RemakeServer { .. } => "[deletes a droplet that never ran]",
         _ => "[replaces an empty data directory]",
     }
 }

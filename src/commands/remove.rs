@@ -1,5 +1,5 @@
 //! `cluster remove`: a node leaves a cluster that lives. Its vote goes first, then what runs on it, then what others
-//! remember of it, then its droplet. Each part looks before it acts, so that a run that was killed is finished by the
+//! remember of it, then its server. Each part looks before it acts, so that a run that was killed is finished by the
 //! next.
 
 use std::path::Path;
@@ -56,7 +56,7 @@ pub(super) async fn run(path: &Path, node: &str, yes: bool, json: bool) -> Resul
 fn announce(inventory: &Inventory, facts: &Facts, node: &Node) {
     let what = if node.role == Role::Witness { "the witness" } else { "a node with data" };
     tell!("{}, {what}, will be removed from cluster {}:", node.name.bold(), inventory.cluster.bold());
-    match droplet(facts, node) {
+    match server(facts, node) {
         Some(id) => tell!("  its droplet {id} is deleted with everything on it"),
         None => tell!(
             "  PostgreSQL, repmgrd and cluster-node are stopped and disabled on it; data and packages are kept"
@@ -82,8 +82,8 @@ fn primary(inventory: &Inventory, facts: &Facts) -> Option<String> {
     }
 }
 
-fn droplet(facts: &Facts, node: &Node) -> Option<u64> {
-    facts.cloud.as_ref()?.droplets.get(&node.name).map(|droplet| droplet.id)
+fn server(facts: &Facts, node: &Node) -> Option<u64> {
+    facts.cloud.as_ref()?.servers.get(&node.name).map(|server| server.id)
 }
 
 /// Stops, forgets and deletes a node that no longer has a vote; returns the number of steps.
@@ -108,15 +108,15 @@ async fn leave(world: &Arc<World>, facts: &Facts, node: &Node) -> Result<usize> 
         .report
         .note(format!("{primary}: repmgr's record and the replication slot of {} are deleted", node.name));
     steps += 1;
-    if let (Some(id), Some(client)) = (droplet(facts, node), &world.cloud) {
+    if let (Some(id), Some(api)) = (server(facts, node), &world.provider) {
         world.report.progress("provider", format!("deleting droplet {id}"));
-        if let Err(errors) = client.destroy_droplets(&[id], world.pace).await {
+        if let Err(errors) = api.delete_server(id).await {
             let text: Vec<String> = errors.iter().map(ToString::to_string).collect();
             return Err(Advice::failed(format!("cannot delete droplet {id}: {}", text.join("; ")))
                 .hint("it no longer has a vote; run this again to delete the droplet")
                 .into());
         }
-        world.state.remember(|memory| drop(memory.droplets.remove(&id)))?;
+        world.state.remember(|memory| drop(memory.servers.remove(&id)))?;
         world.report.note(format!("provider: droplet {id} is deleted"));
         steps += 1;
     }

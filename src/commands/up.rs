@@ -122,7 +122,7 @@ pub(super) fn entry_point(inventory: &Inventory, facts: &crate::facts::Facts, pr
         let public = facts
             .cloud
             .as_ref()
-            .and_then(|cloud| cloud.droplets.get(primary)?.public)
+            .and_then(|cloud| cloud.servers.get(primary)?.public)
             .map(|it| it.to_string());
         inventory.node(primary).and_then(|node| node.address.clone()).or(public).unwrap_or_default()
     };

@@ -15,8 +15,8 @@ use crate::inventory::{Inventory, Provider, Role};
 pub struct Target {
     /// The node that takes writes and will be lost.
     pub primary: String,
-    /// Its droplet, where there is one.
-    pub droplet: Option<u64>,
+    /// Its server, where there is one.
+    pub server: Option<u64>,
     /// The standby that is expected to take over: the one with the least to replay.
     pub successor: String,
     /// The data nodes and where they are reached, in the inventory's order.
@@ -79,7 +79,7 @@ impl Target {
             _ => Vec::new(),
         };
         Ok(Target {
-            droplet: facts.cloud.as_ref().and_then(|cloud| Some(cloud.droplets.get(&primary)?.id)),
+            server: facts.cloud.as_ref().and_then(|cloud| Some(cloud.servers.get(&primary)?.id)),
             successor: successor.name.clone(),
             data,
             floating_ip: health.floating_ip.as_ref().map(|it| it.address.clone()),

@@ -47,30 +47,30 @@ impl Unit {
 pub enum Action {
     /// Adds the operator's public key to the account.
     ImportSshKey,
-    CreateDroplet,
-    /// Waits for a droplet that an earlier run asked for: it has no address yet.
-    AwaitDroplet {
-        droplet: u64,
+    CreateServer,
+    /// Waits for a server that an earlier run asked for: it has no address yet.
+    AwaitServer {
+        server: u64,
     },
-    /// Deletes a droplet that the provider has failed to make, and makes it anew.
-    RemakeDroplet {
-        droplet: u64,
+    /// Deletes a server that the provider has failed to make, and makes it anew.
+    RemakeServer {
+        server: u64,
     },
-    /// Powers a droplet on.
+    /// Powers a server on.
     PowerOn {
-        droplet: u64,
+        server: u64,
     },
-    /// Makes the floating IP, on this node's droplet.
+    /// Makes the floating IP, on this node's server.
     CreateFloatingIp {
         /// The node that it points to first.
         node: String,
     },
-    /// Records the floating IP as a tag of every droplet.
+    /// Records the floating IP as a tag of every server.
     RecordFloatingIp,
     AssignFloatingIp {
         /// The node that takes writes.
         node: String,
-        droplet: u64,
+        server: u64,
     },
     /// Waits until SSH accepts a login and cloud-init has finished.
     Reach,
@@ -169,12 +169,12 @@ impl Action {
     pub fn summary(&self) -> String {
         match self {
             Action::ImportSshKey => "import the SSH key".into(),
-            Action::CreateDroplet => "create the droplet".into(),
-            Action::AwaitDroplet { droplet } => format!("wait for droplet {droplet}"),
-            Action::RemakeDroplet { droplet } => {
-                format!("delete droplet {droplet}, which never ran, and create another")
+            Action::CreateServer => "create the droplet".into(),
+            Action::AwaitServer { server } => format!("wait for droplet {server}"),
+            Action::RemakeServer { server } => {
+                format!("delete droplet {server}, which never ran, and create another")
             }
-            Action::PowerOn { droplet } => format!("power on droplet {droplet}"),
+            Action::PowerOn { server } => format!("power on droplet {server}"),
             Action::CreateFloatingIp { node } => format!("create a floating IP that points to {node}"),
             Action::RecordFloatingIp => "record the floating IP as a tag of the droplets".into(),
             Action::AssignFloatingIp { node, .. } => format!("move the floating IP to {node}"),
@@ -218,9 +218,9 @@ impl Action {
     pub fn kind(&self) -> &'static str {
         match self {
             Action::ImportSshKey => "import-ssh-key",
-            Action::CreateDroplet => "create-droplet",
-            Action::AwaitDroplet { .. } => "await-droplet",
-            Action::RemakeDroplet { .. } => "remake-droplet",
+            Action::CreateServer => "create-droplet",
+            Action::AwaitServer { .. } => "await-droplet",
+            Action::RemakeServer { .. } => "remake-droplet",
             Action::PowerOn { .. } => "power-on",
             Action::CreateFloatingIp { .. } => "create-floating-ip",
             Action::RecordFloatingIp => "record-floating-ip",
@@ -255,7 +255,7 @@ impl Action {
     pub fn risk(&self) -> Risk {
         match self {
             Action::Restart { .. } => Risk::Restart,
-            Action::Clone { .. } | Action::RemakeDroplet { .. } => Risk::Destructive,
+            Action::Clone { .. } | Action::RemakeServer { .. } => Risk::Destructive,
             _ => Risk::Safe,
         }
     }

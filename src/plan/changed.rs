@@ -157,7 +157,7 @@ pub fn changed(inventory: &Inventory, facts: &Facts) -> Vec<Trouble> {
         if let Some(node) = inventory.node(name)
             && let Some(host) = node.connection_host.or_else(|| match inventory.provider {
                 Provider::Existing(_) => node.address.as_deref()?.parse().ok(),
-                // A droplet's own is known from the API.
+                // A server's own is known from the API.
                 Provider::DigitalOcean(_) => None,
             })
             && let Some(me) = config.members.iter().find(|member| member.name == config.node)

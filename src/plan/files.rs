@@ -103,8 +103,8 @@ pub fn sha256(bytes: &[u8]) -> String {
 pub struct Addresses {
     /// Where each node is reached by the others.
     pub hosts: BTreeMap<String, IpAddr>,
-    /// Droplet ids.
-    pub droplets: BTreeMap<String, u64>,
+    /// Server ids.
+    pub servers: BTreeMap<String, u64>,
     pub floating_ip: Option<IpAddr>,
     /// Whether the cluster uses a floating IP, whose address may not be known yet.
     pub wants_floating_ip: bool,
@@ -351,7 +351,7 @@ fn node_config(
             id: node.id,
             witness: node.role == Role::Witness,
             host: *addresses.hosts.get(&node.name)?,
-            droplet_id: addresses.droplets.get(&node.name).copied(),
+            droplet_id: addresses.servers.get(&node.name).copied(),
         })
     };
     let voters = inventory.nodes.iter().filter(|node| members.names.contains(&node.name));

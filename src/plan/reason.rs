@@ -10,15 +10,19 @@ use serde::Serialize;
 pub enum Reason {
     /// The provider's account does not have the operator's key.
     KeyUnknown,
-    /// The provider has no droplet for the node.
-    NoDroplet { node: String },
-    /// The node's droplet is off.
-    DropletOff,
-    /// The node's droplet has never been reached.
-    DropletNew,
-    /// The provider is making the droplet.
-    DropletBeingMade,
-    /// The provider has failed to make the droplet.
+    /// The provider has no server for the node.
+    #[serde(rename = "no-droplet")]
+    NoServer { node: String },
+    /// The node's server is off.
+    #[serde(rename = "droplet-off")]
+    ServerOff,
+    /// The node's server has never been reached.
+    #[serde(rename = "droplet-new")]
+    ServerNew,
+    /// The provider is making the server.
+    #[serde(rename = "droplet-being-made")]
+    ServerBeingMade,
+    /// The provider has failed to make the server.
     CreationFailed,
     /// The cluster has no floating IP.
     NoFloatingIp,
@@ -122,12 +126,12 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Reason::KeyUnknown => "the account does not have it",
-            Reason::NoDroplet { node } => {
+            Reason::NoServer { node } => {
                 return write!(f, "no droplet `{node}` has this cluster's tag");
             }
-            Reason::DropletOff => "its droplet is off",
-            Reason::DropletNew => "its droplet is new",
-            Reason::DropletBeingMade => "it is being created and has no address yet",
+            Reason::ServerOff => "its droplet is off",
+            Reason::ServerNew => "its droplet is new",
+            Reason::ServerBeingMade => "it is being created and has no address yet",
             Reason::CreationFailed => "the provider failed to create it",
             Reason::NoFloatingIp => "the cluster has none",
             Reason::FloatingIpUnrecorded => "so that it can be found when it is unassigned",
@@ -214,9 +218,11 @@ impl fmt::Display for Waiting {
             Waiting::Members { node, generation } => {
                 write!(f, "the guard of {node} to apply membership {generation}")
             }
-            Waiting::Guard { node } => write!(f, "the guard of {node} to answer before the node gets a vote"),
+            Waiting::Guard { node } => {
+                write!(f, "the guard of {node} to answer before the node becomes a voting member")
+            }
             Waiting::Newcomer { node, primary } => {
-                write!(f, "{node} to follow {primary} before it gets a vote")
+                write!(f, "{node} to follow {primary} before it becomes a voting member")
             }
         }
     }

@@ -83,7 +83,7 @@ impl<'a> Planner<'a> {
         let host = match self.host(&node.name) {
             Host::Up(host) => host.as_ref(),
             Host::Off if self.facts.cloud.is_some() && self.paused.is_empty() => {
-                self.step(Phase::Reach, Some(node), Action::Reach, Reason::DropletOff);
+                self.step(Phase::Reach, Some(node), Action::Reach, Reason::ServerOff);
                 return;
             }
             Host::Off => {
@@ -114,7 +114,7 @@ impl<'a> Planner<'a> {
                 &bare
             }
             Host::Missing => {
-                self.step(Phase::Reach, Some(node), Action::Reach, Reason::DropletNew);
+                self.step(Phase::Reach, Some(node), Action::Reach, Reason::ServerNew);
                 &bare
             }
         };

@@ -42,9 +42,9 @@ pub enum TroubleKind {
     NoPackages,
     /// The data of two clusters.
     ClustersMixed,
-    /// A droplet of the cluster that is no node's.
+    /// A server of the cluster that is no node's.
     Stray,
-    /// A node's droplet with another name, or without the tag.
+    /// A node's server with another name, or without the tag.
     Mislabelled,
     /// A stranger has the floating IP.
     AddressTaken,

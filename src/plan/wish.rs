@@ -40,7 +40,7 @@ impl Step {
             Action::Configure { members, .. } => vec![members.generation.to_string()],
             Action::AddRepository { archive: true } => vec!["archive".to_owned()],
             Action::CreateFloatingIp { node } | Action::AssignFloatingIp { node, .. } => vec![node.clone()],
-            Action::AwaitDroplet { droplet } | Action::RemakeDroplet { droplet } => vec![droplet.to_string()],
+            Action::AwaitServer { server } | Action::RemakeServer { server } => vec![server.to_string()],
             _ => vec![String::new()],
         };
         objects.into_iter().map(wish).collect()

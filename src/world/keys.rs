@@ -66,9 +66,9 @@ impl World {
         self.state.path("bootstrap").join(&node.name)
     }
 
-    /// User data for a node's droplet: a host key for the first session. The key is pinned before the droplet is asked
+    /// User data for a node's server: a host key for the first session. The key is pinned before the server is asked
     /// for, and kept until it is replaced, so that a run that was killed knows the host that it made. What was pinned
-    /// before stays beside it until the droplet is made: the old host may be there all the same.
+    /// before stays beside it until the server is made: the old host may be there all the same.
     ///
     /// # Errors
     /// When the key cannot be made or written.
@@ -93,7 +93,7 @@ impl World {
         Ok(Template::CloudInit.render(&values).into())
     }
 
-    /// The node's droplet was made: it shows the bootstrap key and no other.
+    /// The node's server was made: it shows the bootstrap key and no other.
     ///
     /// # Errors
     /// When the state cannot be read or written.
@@ -102,7 +102,7 @@ impl World {
         self.pin(node, &[first_two_words(&public)])
     }
 
-    /// The node's droplet was not made: its bootstrap key is no host's.
+    /// The node's server was not made: its bootstrap key is no host's.
     ///
     /// # Errors
     /// When the state cannot be read or written.

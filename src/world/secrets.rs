@@ -16,12 +16,6 @@ use crate::plan::Means;
 use crate::remote::{Command, Remote as _};
 use crate::script;
 
-/// The inventory's word, then the environment's, then the public API.
-pub(super) fn api_url(declared: Option<&str>) -> String {
-    let environment = || std::env::var("DIGITALOCEAN_API_URL").ok().filter(|url| !url.is_empty());
-    declared.map(str::to_owned).or_else(environment).unwrap_or_else(|| cluster_cloud::DEFAULT_URL.to_owned())
-}
-
 /// The operator's token. A file that the inventory names comes first, so that a token that happens to be in the
 /// environment is not sent to a lab.
 pub(super) fn operator_token(provider: &DigitalOcean) -> Result<SecretString> {

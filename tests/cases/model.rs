@@ -45,20 +45,17 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    /// Nothing at all: no droplet, or three bare hosts if the inventory names them.
+    /// Nothing at all: no server, or three bare hosts if the inventory names them.
     pub(crate) fn new(inventory: Inventory) -> Model {
         let mut facts = Facts::default();
         facts.local.node_program = "the hash of cluster-node".into();
-        let droplets = matches!(inventory.provider, Provider::DigitalOcean(_));
-        facts.cloud = droplets.then(Cloud::default);
+        let servers = matches!(inventory.provider, Provider::DigitalOcean(_));
+        facts.cloud = servers.then(Cloud::default);
         let mut model =
             Model { means: means(&inventory), inventory, facts, dark: BTreeMap::new(), clock: 1_000_000.0 };
         for node in model.inventory.nodes.clone() {
-            let host = if droplets {
-                Host::Missing
-            } else {
-                Host::Up(Box::new(bare(&node.name, "ssh-ed25519 own")))
-            };
+            let host =
+                if servers { Host::Missing } else { Host::Up(Box::new(bare(&node.name, "ssh-ed25519 own"))) };
             model.facts.hosts.insert(node.name, host);
         }
         model
@@ -66,10 +63,10 @@ impl Model {
 
     /// The inventory has been edited.
     pub(crate) fn edit(&mut self, inventory: Inventory) {
-        let droplets = self.facts.cloud.is_some();
+        let servers = self.facts.cloud.is_some();
         for node in &inventory.nodes {
             let new = || {
-                if droplets { Host::Missing } else { Host::Up(Box::new(bare(&node.name, "ssh-ed25519 own"))) }
+                if servers { Host::Missing } else { Host::Up(Box::new(bare(&node.name, "ssh-ed25519 own"))) }
             };
             self.facts.hosts.entry(node.name.clone()).or_insert_with(new);
         }
@@ -161,7 +158,7 @@ impl Model {
     fn connection_host(&self, node: &str) -> std::net::IpAddr {
         let declared =
             self.inventory.node(node).and_then(|it| it.connection_host.or(it.address.as_ref()?.parse().ok()));
-        let private = || self.facts.cloud.as_ref()?.droplets.get(node)?.private.map(Into::into);
+        let private = || self.facts.cloud.as_ref()?.servers.get(node)?.private.map(Into::into);
         declared.or_else(private).unwrap()
     }
 

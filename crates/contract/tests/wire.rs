@@ -1,7 +1,7 @@
 //! The words that the programs exchange and keep on disk, as every build so far has written them. Types, variants and
 //! fields may be renamed; what stands here between quotes may not (`docs/decisions/0012-contract.md`).
 
-use std::fmt::Debug;
+mod words;
 
 use cluster_contract::config::{Config, Failover, FloatingIp, Member};
 use cluster_contract::journal::{Event, Line, LostTransactions};
@@ -9,18 +9,7 @@ use cluster_contract::marker::{DataStage, Marker};
 use cluster_contract::request::{Changed, Code, Request, Verdict};
 use cluster_contract::status::{JobKind, Server, Status};
 use cluster_contract::{HolderReport, WalPosition};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-
-/// Each value is written as the text beside it, and read from it.
-fn same<T: Serialize + DeserializeOwned + PartialEq + Debug>(
-    words: impl IntoIterator<Item = (T, &'static str)>,
-) {
-    for (value, text) in words {
-        assert_eq!(serde_json::to_string(&value).unwrap(), text);
-        assert_eq!(serde_json::from_str::<T>(text).unwrap(), value, "{text}");
-    }
-}
+use words::same;
 
 #[test]
 fn what_a_guard_is_asked() {

@@ -3,7 +3,6 @@
 //! What is decided is decided by pure functions (`lease`, `decision`) on what was observed (`postgres`, `processes`,
 //! `control_file`); the rest is the thin loop around them.
 
-pub mod address;
 pub mod archive;
 pub mod backups;
 pub mod clock;

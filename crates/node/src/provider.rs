@@ -1,10 +1,12 @@
-//! What a node asks the provider, with the token that may do little.
+//! What a node asks of the provider, with the token that may do little: whether a silent primary's server is off, and
+//! that the floating IP lead here. Nothing else of the node program knows the API.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
-use cluster_cloud::{Client, Policy};
+use anyhow::{Context as _, Result, bail};
+use cluster_cloud::{Client, Pace, Policy};
 use cluster_contract::config::{Config, FloatingIp, Member};
 use cluster_contract::paths;
 use secrecy::SecretString;
@@ -12,17 +14,18 @@ use secrecy::SecretString;
 /// An answer that takes longer is hardly worth having: the lease of a silent node ends by itself.
 const ANSWER_LIMIT: Duration = Duration::from_secs(4);
 
-/// A client for the API that moves the address.
-///
+/// How long an answer is waited for once the API has shown that it takes its time.
+const PATIENT_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// # Errors
 /// When there is no token.
-pub(super) fn client(floating_ip: &FloatingIp) -> Result<Client> {
+fn client(floating_ip: &FloatingIp, policy: Policy) -> Result<Client> {
     let token = std::fs::read_to_string(Path::new(paths::FAILOVER_TOKEN))
         .with_context(|| format!("cannot read {}", paths::FAILOVER_TOKEN))?;
-    Ok(Client::new(&floating_ip.api_url, SecretString::from(token.trim()))?.with_policy(Policy::urgent()))
+    Ok(Client::new(&floating_ip.api_url, SecretString::from(token.trim()))?.with_policy(policy))
 }
 
-/// Whether `member`'s droplet is off, and nothing is being done to it.
+/// Whether `member`'s server is off, and nothing is being done to it.
 ///
 /// # Errors
 /// In the API's words, or that it does not answer in time.
@@ -30,7 +33,29 @@ pub(super) async fn is_off(config: &Config, member: &Member) -> Result<bool> {
     let (Some(floating_ip), Some(droplet)) = (&config.floating_ip, member.droplet_id) else {
         return Ok(false);
     };
-    let client = client(floating_ip)?;
+    let client = client(floating_ip, Policy::urgent())?;
     let off = tokio::time::timeout(ANSWER_LIMIT, client.droplet_is_off(droplet, member.host)).await;
     Ok(off.context("the API does not answer in time")??)
+}
+
+/// Makes the floating IP lead to this node, if it does not yet, whatever the API says at the moment. `patient` is for an
+/// API that has failed just now: it may be slow rather than away.
+///
+/// # Errors
+/// In the API's words. Trying again is the caller's.
+pub(super) async fn take_address(config: &Config, patient: bool) -> Result<bool> {
+    let Some(floating_ip) = &config.floating_ip else { return Ok(false) };
+    let IpAddr::V4(address) = floating_ip.address else {
+        bail!("{} is not an IPv4 address", floating_ip.address)
+    };
+    let droplet = config.me().droplet_id.context("this node has no droplet id")?;
+    let urgent = Policy::urgent();
+    let policy = if patient { Policy { timeout: PATIENT_TIMEOUT, ..urgent } } else { urgent };
+    let client = client(floating_ip, policy)?;
+    let found = client.reserved_ip(address).await?;
+    if found.is_some_and(|found| found.holder() == Some(droplet)) {
+        return Ok(false);
+    }
+    client.assign(address, droplet, Pace::urgent()).await?;
+    Ok(true)
 }

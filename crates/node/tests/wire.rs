@@ -1,25 +1,15 @@
 //! What guards say to each other and keep on disk, in the words of every build so far: two builds talk to each other
 //! while `cluster up` runs. Types, variants and fields may be renamed; what stands here between quotes may not.
 
-use std::fmt::Debug;
+#[path = "../../contract/tests/words/mod.rs"]
+mod words;
 
 use cluster_contract::{HolderReport, WalPosition};
 use cluster_node::lease::{HardState, Message, Refusal};
 use cluster_node::store::{HardStateVersion, HeldLease, Pause};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use words::same;
 
 const POSITION: WalPosition = WalPosition { timeline: 1, lsn: 5_000 };
-
-/// Each value is written as the text beside it, and read from it.
-fn same<T: Serialize + DeserializeOwned + PartialEq + Debug>(
-    words: impl IntoIterator<Item = (T, &'static str)>,
-) {
-    for (value, text) in words {
-        assert_eq!(serde_json::to_string(&value).unwrap(), text);
-        assert_eq!(serde_json::from_str::<T>(text).unwrap(), value, "{text}");
-    }
-}
 
 #[test]
 fn messages() {

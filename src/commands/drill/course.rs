@@ -302,12 +302,11 @@ impl Drill {
     /// Records when the provider first reports that the address has moved.
     async fn watch_address(&self) -> Infallible {
         let address = self.target.floating_ip.as_ref().and_then(|address| address.parse().ok());
-        if let (Some(client), Some(address)) = (&self.world.cloud, address) {
+        if let (Some(api), Some(address)) = (&self.world.provider, address) {
             loop {
                 // An API that does not answer is asked again.
-                let found = client.reserved_ip(address).await.ok().flatten();
-                let holder = found.and_then(|found| found.holder());
-                if holder.is_some() && holder != self.target.droplet {
+                let holder = api.address_holder(address).await.ok().flatten();
+                if holder.is_some() && holder != self.target.server {
                     self.note(|moments, now| moments.moved = Some(now));
                     break;
                 }

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use cluster_cloud::{Client, droplet::Power};
 use tokio::task::JoinSet;
 
 use crate::control;
 use crate::drill::{Fault, Target};
 use crate::error::Advice;
+use crate::provider::Api;
 use crate::remote::{Command, RemoteError};
 use crate::script;
 use crate::world::World;
@@ -68,7 +68,10 @@ impl Damage {
     pub(super) async fn make(&self) -> Result<()> {
         let primary = &self.target.primary;
         match self.fault {
-            Fault::PowerOff => self.power(Power::Off).await,
+            Fault::PowerOff => {
+                let (api, server) = self.server()?;
+                api.power_off(server).await
+            }
             Fault::Crash | Fault::ApiOutage => self.on(primary, &self.command("crash")).await,
             Fault::Freeze => self.on(primary, &self.command("freeze")).await,
             Fault::Isolate => self.on(primary, &self.command("isolate")).await,
@@ -90,7 +93,8 @@ impl Damage {
             Fault::Crash | Fault::Switchover => Ok(()),
             Fault::PowerOff => {
                 self.world.disconnect(&self.target.primary).await;
-                self.power(Power::On).await
+                let (api, server) = self.server()?;
+                api.power_on(server).await
             }
             Fault::Freeze => self.mend(&self.target.primary).await,
             Fault::Isolate | Fault::ApiOutage => {
@@ -129,10 +133,9 @@ impl Damage {
         }
     }
 
-    async fn power(&self, power: Power) -> Result<()> {
-        let client: &Client = self.world.cloud.as_ref().context("this cluster has no provider API")?;
-        let droplet = self.target.droplet.context("the primary's droplet is unknown")?;
-        client.power(droplet, power, self.world.pace).await?;
-        Ok(())
+    /// The primary's server at the provider.
+    fn server(&self) -> Result<(&Api, u64)> {
+        let api = self.world.provider.as_ref().context("this cluster has no provider API")?;
+        Ok((api, self.target.server.context("the primary's droplet is unknown")?))
     }
 }

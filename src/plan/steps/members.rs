@@ -31,7 +31,7 @@ impl<'a> Planner<'a> {
             return;
         }
         let Some(newcomer) = without.into_iter().find(|node| self.is_ready(node, &primary)) else { return };
-        if !self.is_settled(&newest, &primary, &newcomer.name, "gets no vote yet") {
+        if !self.is_settled(&newest, &primary, &newcomer.name, "is not made a voting member yet") {
             return;
         }
         let next = newest.next(&newcomer.name);
@@ -120,7 +120,7 @@ impl<'a> Planner<'a> {
         let Some(newest) = Configuration::newest(self.inventory, self.facts) else { return };
         let nodes: Vec<String> = self.without_vote(&newest).iter().map(|node| node.name.clone()).collect();
         if !nodes.is_empty() {
-            let action = "add a vote, one node at a time,".to_owned();
+            let action = "enable voting, one node at a time,".to_owned();
             self.plan.then.push(Consequence { action, nodes, risk: Risk::Safe });
         }
     }

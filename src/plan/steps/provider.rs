@@ -1,4 +1,4 @@
-//! What the provider holds: the key, droplets, the floating IP; and the addresses that follow from them.
+//! What the provider holds: the key, servers, the floating IP; and the addresses that follow from them.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -16,30 +16,30 @@ impl Planner<'_> {
         let Some(cloud) = &self.facts.cloud else { return };
         self.mislaid(cloud);
         let missing: Vec<&Node> =
-            self.inventory.nodes.iter().filter(|node| !cloud.droplets.contains_key(&node.name)).collect();
+            self.inventory.nodes.iter().filter(|node| !cloud.servers.contains_key(&node.name)).collect();
         if !missing.is_empty() && !cloud.ssh_key {
             self.step(Phase::Keys, None, Action::ImportSshKey, Reason::KeyUnknown);
         }
         for node in missing {
-            let why = Reason::NoDroplet { node: node.name.clone() };
-            self.step(Phase::Provide, Some(node), Action::CreateDroplet, why);
+            let why = Reason::NoServer { node: node.name.clone() };
+            self.step(Phase::Provide, Some(node), Action::CreateServer, why);
         }
         for node in &self.inventory.nodes {
-            if let Some(droplet) = cloud.droplets.get(&node.name)
+            if let Some(server) = cloud.servers.get(&node.name)
                 && matches!(self.host(&node.name), Host::Off)
             {
                 if !self.paused.is_empty() {
                     continue;
                 }
-                let action = Action::PowerOn { droplet: droplet.id };
-                self.step(Phase::Provide, Some(node), action, Reason::DropletOff);
-            } else if let Some(droplet) = cloud.droplets.get(&node.name)
-                && droplet.public.is_none()
+                let action = Action::PowerOn { server: server.id };
+                self.step(Phase::Provide, Some(node), action, Reason::ServerOff);
+            } else if let Some(server) = cloud.servers.get(&node.name)
+                && server.public.is_none()
             {
-                let (action, why) = if droplet.failed {
-                    (Action::RemakeDroplet { droplet: droplet.id }, Reason::CreationFailed)
+                let (action, why) = if server.failed {
+                    (Action::RemakeServer { server: server.id }, Reason::CreationFailed)
                 } else {
-                    (Action::AwaitDroplet { droplet: droplet.id }, Reason::DropletBeingMade)
+                    (Action::AwaitServer { server: server.id }, Reason::ServerBeingMade)
                 };
                 self.step(Phase::Provide, Some(node), action, why);
             }
@@ -58,20 +58,20 @@ impl Planner<'_> {
             .inventory
             .nodes
             .iter()
-            .any(|node| cloud.droplets.get(&node.name).is_none_or(|droplet| !droplet.records_floating_ip))
+            .any(|node| cloud.servers.get(&node.name).is_none_or(|server| !server.records_floating_ip))
         {
             let why = Reason::FloatingIpUnrecorded;
             self.step(Phase::Reach, None, Action::RecordFloatingIp, why);
         }
     }
 
-    /// Droplets and addresses that are not where they should be. While one of them may be what a node or the cluster
+    /// Servers and addresses that are not where they should be. While one of them may be what a node or the cluster
     /// seems to lack, nothing is made in its place: there would be two.
     fn mislaid(&mut self, cloud: &Cloud) {
         let cluster = &self.inventory.cluster;
-        for (node, droplet) in &cloud.droplets {
-            if let Some(wrong) = droplet.mislabelled(cluster) {
-                let hint = match (&droplet.renamed, droplet.untagged) {
+        for (node, server) in &cloud.servers {
+            if let Some(wrong) = server.mislabelled(cluster) {
+                let hint = match (&server.renamed, server.untagged) {
                     (Some(_), false) => format!("rename it back to `{node}`"),
                     (None, _) => format!("give it the tag cluster:{cluster} again"),
                     (Some(_), true) => {
@@ -84,7 +84,7 @@ impl Planner<'_> {
         }
         let missing: Vec<&str> = self.inventory.nodes.iter().map(|node| node.name.as_str()).collect();
         let missing: Vec<&str> =
-            missing.into_iter().filter(|node| !cloud.droplets.contains_key(*node)).collect();
+            missing.into_iter().filter(|node| !cloud.servers.contains_key(*node)).collect();
         for stray in &cloud.strays {
             let what = stray.describe(cluster);
             if let [first, others @ ..] = missing.as_slice() {
@@ -135,9 +135,9 @@ impl Planner<'_> {
     pub(super) fn address(&mut self) {
         let Some(cloud) = &self.facts.cloud else { return };
         let (Primary::One(name), Some(floating_ip)) = (&self.primary, &cloud.floating_ip) else { return };
-        let Some(droplet) = cloud.droplets.get(name) else { return };
-        if floating_ip.droplet != Some(droplet.id) {
-            let action = Action::AssignFloatingIp { node: name.clone(), droplet: droplet.id };
+        let Some(server) = cloud.servers.get(name) else { return };
+        if floating_ip.server != Some(server.id) {
+            let action = Action::AssignFloatingIp { node: name.clone(), server: server.id };
             let why = Reason::TakesWrites { node: name.clone() };
             self.step(Phase::Address, None, action, why);
         }
@@ -147,18 +147,18 @@ impl Planner<'_> {
 /// The nodes' addresses, as far as they are known.
 pub(super) fn addresses(inventory: &Inventory, facts: &Facts) -> Addresses {
     let mut hosts = BTreeMap::new();
-    let mut droplets = BTreeMap::new();
+    let mut servers = BTreeMap::new();
     for node in &inventory.nodes {
-        let droplet = facts.cloud.as_ref().and_then(|cloud| cloud.droplets.get(&node.name));
+        let server = facts.cloud.as_ref().and_then(|cloud| cloud.servers.get(&node.name));
         let host = node
             .connection_host
-            .or_else(|| droplet.and_then(|droplet| droplet.private).map(IpAddr::V4))
+            .or_else(|| server.and_then(|server| server.private).map(IpAddr::V4))
             .or_else(|| node.address.as_deref()?.parse().ok());
         if let Some(host) = host {
             hosts.insert(node.name.clone(), host);
         }
-        if let Some(id) = node.droplet_id.or(droplet.map(|droplet| droplet.id)) {
-            droplets.insert(node.name.clone(), id);
+        if let Some(id) = node.droplet_id.or(server.map(|server| server.id)) {
+            servers.insert(node.name.clone(), id);
         }
     }
     let (wants_floating_ip, floating_ip) = match &inventory.provider {
@@ -178,5 +178,5 @@ pub(super) fn addresses(inventory: &Inventory, facts: &Facts) -> Addresses {
         .filter_map(|host| host.up()?.client.parse().ok())
         .filter(|address: &IpAddr| !address.is_loopback())
         .collect();
-    Addresses { hosts, droplets, floating_ip, wants_floating_ip, operator }
+    Addresses { hosts, servers, floating_ip, wants_floating_ip, operator }
 }

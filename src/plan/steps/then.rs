@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::Planner;
-use crate::facts::{Droplet, HostFacts};
+use crate::facts::{HostFacts, Server};
 use crate::inventory::{Node, Provider, Role};
 use crate::plan::TroubleKind;
 use crate::plan::files::{self, Content, FileChange};
@@ -110,19 +110,15 @@ impl<'a> Planner<'a> {
             });
         }
         for (key, of, wanted) in [
-            (
-                "region",
-                (|droplet| droplet.region.as_deref()) as fn(&Droplet) -> Option<&str>,
-                &provider.region,
-            ),
-            ("size", |droplet| droplet.size.as_deref(), &provider.size),
-            ("image", |droplet| droplet.image.as_deref(), &provider.image),
+            ("region", (|server| server.region.as_deref()) as fn(&Server) -> Option<&str>, &provider.region),
+            ("size", |server| server.size.as_deref(), &provider.size),
+            ("image", |server| server.image.as_deref(), &provider.image),
             // Without it, it is the region's default, whichever that is.
-            ("vpc", |droplet| droplet.vpc.as_deref(), provider.vpc.as_ref().unwrap_or(&no_vpc)),
+            ("vpc", |server| server.vpc.as_deref(), provider.vpc.as_ref().unwrap_or(&no_vpc)),
         ] {
             let mut others: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
             for node in &self.inventory.nodes {
-                let found = cloud.droplets.get(&node.name).and_then(of);
+                let found = cloud.servers.get(&node.name).and_then(of);
                 if let Some(found) = found.filter(|found| !wanted.is_empty() && found != wanted) {
                     others.entry(found).or_default().push(&node.name);
                 }

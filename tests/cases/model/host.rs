@@ -16,13 +16,13 @@ impl Model {
     pub(super) fn act_on_host(&mut self, node: &str, action: &Action, how: How) {
         let whole = how == How::Whole;
         match action {
-            Action::CreateDroplet => self.create_droplet(node, whole),
-            Action::RemakeDroplet { droplet } => self.remake_droplet(node, *droplet, whole),
-            Action::AwaitDroplet { .. } if whole => self.await_droplet(node),
+            Action::CreateServer => self.create_server(node, whole),
+            Action::RemakeServer { server } => self.remake_server(node, *server, whole),
+            Action::AwaitServer { .. } if whole => self.await_server(node),
             Action::PowerOn { .. } if whole => self.power_on(node),
             Action::Reach if whole => {
-                if let Some(droplet) = self.facts.cloud.as_ref().map(|cloud| &cloud.droplets[node]) {
-                    assert!(droplet.public.is_some(), "{node} has no address that SSH could go to");
+                if let Some(server) = self.facts.cloud.as_ref().map(|cloud| &cloud.servers[node]) {
+                    assert!(server.public.is_some(), "{node} has no address that SSH could go to");
                 }
                 self.reachable(node);
                 self.host(node).cloud_init = "done".into();

@@ -33,8 +33,8 @@ impl Model {
 
     /// The power is cut.
     pub(crate) fn power_off(&mut self, node: &str) {
-        if let Some(droplet) = self.facts.cloud.as_mut().and_then(|cloud| cloud.droplets.get_mut(node)) {
-            droplet.status = "off".into();
+        if let Some(server) = self.facts.cloud.as_mut().and_then(|cloud| cloud.servers.get_mut(node)) {
+            server.status = "off".into();
         }
         self.host(node).postgres = None;
         self.host(node).repmgr = None;
@@ -46,8 +46,8 @@ impl Model {
 
     /// The power comes back, and the guard starts what may be started.
     pub(crate) fn power_on(&mut self, node: &str) {
-        if let Some(droplet) = self.facts.cloud.as_mut().and_then(|cloud| cloud.droplets.get_mut(node)) {
-            droplet.status = "active".into();
+        if let Some(server) = self.facts.cloud.as_mut().and_then(|cloud| cloud.servers.get_mut(node)) {
+            server.status = "active".into();
         }
         self.reachable(node);
         let others = !self.writers().is_empty();
@@ -165,11 +165,11 @@ impl Model {
                 row.active = Some(row.id) != old;
             }
         }
-        let droplet = self.facts.cloud.as_ref().map(|cloud| cloud.droplets[node].id);
-        if let (Some(cloud), Some(droplet)) = (&mut self.facts.cloud, droplet)
+        let server = self.facts.cloud.as_ref().map(|cloud| cloud.servers[node].id);
+        if let (Some(cloud), Some(server)) = (&mut self.facts.cloud, server)
             && let Some(floating_ip) = &mut cloud.floating_ip
         {
-            floating_ip.droplet = Some(droplet);
+            floating_ip.server = Some(server);
         }
         self.replicate();
     }

@@ -1,8 +1,8 @@
-//! The provider: droplets that are made, the floating IP.
+//! The provider: servers that are made, the floating IP.
 
 use std::net::Ipv4Addr;
 
-use cluster::facts::{Cloud, Droplet, FloatingIp};
+use cluster::facts::{Cloud, FloatingIp, Server};
 use cluster::plan::Action;
 
 use super::Model;
@@ -17,27 +17,27 @@ impl Model {
             Action::ImportSshKey => cloud.ssh_key = true,
             Action::CreateFloatingIp { node } => {
                 assert!(cloud.floating_ip.is_none(), "a second floating IP");
-                let droplet = cloud.droplets[node].id;
-                cloud.floating_ip = Some(FloatingIp { address: FLOATING_IP, droplet: Some(droplet) });
-                cloud.droplets.values_mut().for_each(|droplet| droplet.records_floating_ip = true);
+                let server = cloud.servers[node].id;
+                cloud.floating_ip = Some(FloatingIp { address: FLOATING_IP, server: Some(server) });
+                cloud.servers.values_mut().for_each(|server| server.records_floating_ip = true);
             }
             Action::RecordFloatingIp => {
-                cloud.droplets.values_mut().for_each(|droplet| droplet.records_floating_ip = true);
+                cloud.servers.values_mut().for_each(|server| server.records_floating_ip = true);
             }
-            Action::AssignFloatingIp { node, droplet } => {
-                assert_eq!(cloud.droplets[node].id, *droplet);
-                cloud.floating_ip.as_mut().unwrap().droplet = Some(*droplet);
+            Action::AssignFloatingIp { node, server } => {
+                assert_eq!(cloud.servers[node].id, *server);
+                cloud.floating_ip.as_mut().unwrap().server = Some(*server);
                 assert_eq!(self.writer(), *node, "the floating IP leads to who takes writes");
             }
             other => panic!("{other:?} is not the provider's"),
         }
     }
 
-    pub(super) fn create_droplet(&mut self, node: &str, whole: bool) {
+    pub(super) fn create_server(&mut self, node: &str, whole: bool) {
         let number = self.number(node);
         let boot = format!("ssh-ed25519 boot-{node}");
         self.facts.local.bootstrap_keys.insert(node.into(), boot.clone());
-        let droplet = Droplet {
+        let server = Server {
             id: 100 + u64::from(number),
             status: if whole { "active" } else { "new" }.into(),
             public: whole.then_some(Ipv4Addr::new(198, 51, 100, 10 + number)),
@@ -51,24 +51,24 @@ impl Model {
             untagged: false,
             failed: false,
         };
-        assert!(self.cloud().droplets.insert(node.into(), droplet).is_none(), "a second droplet {node}");
+        assert!(self.cloud().servers.insert(node.into(), server).is_none(), "a second droplet {node}");
         self.dark.insert(node.into(), Box::new(bare(node, &boot)));
         self.unseen(node, "connection refused", true);
     }
 
     /// One that never ran goes, and another takes its place.
-    pub(super) fn remake_droplet(&mut self, node: &str, id: u64, whole: bool) {
-        let droplet = self.cloud().droplets.remove(node).unwrap();
-        assert!(droplet.id == id && droplet.failed && droplet.public.is_none(), "{droplet:?} is deleted");
-        self.create_droplet(node, whole);
+    pub(super) fn remake_server(&mut self, node: &str, id: u64, whole: bool) {
+        let server = self.cloud().servers.remove(node).unwrap();
+        assert!(server.id == id && server.failed && server.public.is_none(), "{server:?} is deleted");
+        self.create_server(node, whole);
     }
 
-    pub(super) fn await_droplet(&mut self, node: &str) {
+    pub(super) fn await_server(&mut self, node: &str) {
         let number = self.number(node);
-        let droplet = self.cloud().droplets.get_mut(node).unwrap();
-        droplet.status = "active".into();
-        droplet.public = Some(Ipv4Addr::new(198, 51, 100, 10 + number));
-        droplet.private = Some(Ipv4Addr::new(10, 20, 0, 10 + number));
+        let server = self.cloud().servers.get_mut(node).unwrap();
+        server.status = "active".into();
+        server.public = Some(Ipv4Addr::new(198, 51, 100, 10 + number));
+        server.private = Some(Ipv4Addr::new(10, 20, 0, 10 + number));
     }
 
     fn cloud(&mut self) -> &mut Cloud {

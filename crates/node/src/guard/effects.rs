@@ -10,7 +10,7 @@ use crate::core::{Effect, Input};
 use crate::decision::Job;
 use crate::journal;
 use crate::lease::Message;
-use crate::{address, clock, postgres, processes, provider, store};
+use crate::{clock, postgres, processes, provider, store};
 
 impl Guard {
     /// Carries out effects in their order.
@@ -63,7 +63,7 @@ impl Guard {
             Effect::MoveAddress { patient } => {
                 let config = self.config.clone();
                 let moving = self.spawn(async move {
-                    let moved = address::take(&config, patient).await;
+                    let moved = provider::take_address(&config, patient).await;
                     Input::AddressMoved(moved.map_err(|error| format!("{error:#}")))
                 });
                 self.address_task = Some(moving);
