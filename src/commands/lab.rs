@@ -4,11 +4,13 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
+use cluster_lab::api::fault::Rule;
+use cluster_lab::api::spaces_fault::{Away, SpacesFault};
 use cluster_lab::fault::{Direction, Faults, Manner, Off};
 use cluster_lab::home::Home;
 use cluster_lab::lifecycle::{self, Started};
 use cluster_lab::machine::MachineSpec;
-use cluster_lab::{IMAGES, LabName, LabSettings, Subnets, Wrong, api, daemon, status};
+use cluster_lab::{IMAGES, LabName, LabSettings, Subnets, Wrong, api, daemon, order, status};
 
 use crate::{data, screen, tell};
 
@@ -61,6 +63,70 @@ enum LabCommand {
     /// Thaw a frozen droplet
     #[command(hide = true)]
     Thaw(Chosen),
+    /// Order a fault of Spaces, in addition to those in force
+    #[command(hide = true)]
+    Spaces(SpacesArgs),
+}
+
+#[derive(Debug, Args)]
+struct SpacesArgs {
+    #[command(flatten)]
+    lab: Named,
+    /// Only requests with this method
+    #[arg(long)]
+    method: Option<String>,
+    /// Only requests to this path; `*` stands for any characters
+    #[arg(long, default_value = "*", value_name = "/BUCKET/KEY")]
+    path: String,
+    /// How many requests to let pass first
+    #[arg(long, default_value_t = 0, value_name = "REQUESTS")]
+    after: u32,
+    /// How many requests it then happens to [default: all]
+    #[arg(long, value_name = "REQUESTS")]
+    times: Option<u32>,
+    #[command(subcommand)]
+    order: SpacesOrder,
+}
+
+#[derive(Debug, Subcommand)]
+enum SpacesOrder {
+    /// Answer late, or move bodies slowly
+    Slow {
+        /// Milliseconds before anything happens
+        #[arg(long, default_value_t = 0)]
+        ms: u64,
+        /// How fast bodies move, either way
+        #[arg(long)]
+        bytes_per_second: Option<u64>,
+    },
+    /// Answer 403 AccessDenied
+    Forbidden,
+    /// Answer 500 InternalError
+    Error,
+    /// Answer 503 SlowDown
+    SlowDown,
+    /// Reset the connection in the middle of an upload
+    Reset {
+        /// Bytes of the upload to take first
+        #[arg(long, default_value_t = 0)]
+        after_bytes: u64,
+    },
+    /// Refuse what is written beyond a limit: 403 QuotaExceeded
+    Full {
+        /// What all buckets may hold [default: what they hold now]
+        #[arg(long)]
+        bytes: Option<u64>,
+    },
+    /// Have the bucket belong to another account
+    Taken,
+    /// Refuse all connections
+    Away {
+        /// Reset them instead
+        #[arg(long)]
+        reset: bool,
+    },
+    /// End all faults of Spaces
+    Heal,
 }
 
 #[derive(Debug, Args)]
@@ -155,6 +221,10 @@ pub async fn run(args: LabArgs, json: bool) -> Result<ExitCode> {
             let (settings, droplets) = of(&chosen.lab.name)?;
             faults(&settings).thaw(choose(&droplets, &chosen.droplet)?).await?;
         }
+        LabCommand::Spaces(args) => {
+            let (settings, _) = of(&args.lab.name)?;
+            order_spaces(&settings, args).await?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -198,6 +268,24 @@ fn of(name: &LabName) -> Result<(LabSettings, Vec<MachineSpec>)> {
 
 fn faults(settings: &LabSettings) -> Faults<'_> {
     Faults { lab: &settings.name, subnets: &settings.subnets, port: settings.port }
+}
+
+async fn order_spaces(settings: &LabSettings, args: SpacesArgs) -> Result<()> {
+    let fault = match args.order {
+        SpacesOrder::Slow { ms, bytes_per_second } => SpacesFault::Slow { ms, bytes_per_second },
+        SpacesOrder::Forbidden => SpacesFault::Forbidden,
+        SpacesOrder::Error => SpacesFault::Error,
+        SpacesOrder::SlowDown => SpacesFault::SlowDown,
+        SpacesOrder::Reset { after_bytes } => SpacesFault::Reset { after_bytes },
+        SpacesOrder::Full { bytes } => SpacesFault::Full { bytes },
+        SpacesOrder::Taken => SpacesFault::Taken,
+        SpacesOrder::Away { reset } => {
+            return order::spaces_away(settings, if reset { Away::Reset } else { Away::Refused }).await;
+        }
+        SpacesOrder::Heal => return order::heal_spaces(settings).await,
+    };
+    let rule = Rule { method: args.method, path: args.path, fault, after: args.after, count: args.times };
+    order::spaces_fault(settings, &rule).await
 }
 
 /// A droplet by its id, or by its name if only one has it.

@@ -40,7 +40,9 @@ fn kill(bench: &Bench, after: u32, last: Fault) {
 
 /// Runs `case` for every request that a run could be killed at, several at a time. `case` tells whether the run
 /// had ended by itself before; then all requests have had their turn.
-async fn at_every_request<F: Future<Output = bool> + Send + 'static>(case: impl Fn(u32, Fault) -> F) {
+pub(crate) async fn at_every_request<F: Future<Output = bool> + Send + 'static>(
+    case: impl Fn(u32, Fault) -> F,
+) {
     for first in (0..).step_by(8) {
         let mut cases = JoinSet::new();
         for after in first..first + 8 {
@@ -55,7 +57,7 @@ async fn at_every_request<F: Future<Output = bool> + Send + 'static>(case: impl 
 }
 
 /// Begins `run` with a client that dies at a request; tells whether it ended before that.
-async fn die<F: Future<Output = Result<(), Error>>>(
+pub(crate) async fn die<F: Future<Output = Result<(), Error>>>(
     bench: &Bench,
     after: u32,
     last: Fault,
@@ -70,7 +72,7 @@ async fn die<F: Future<Output = Result<(), Error>>>(
 }
 
 /// The patience of a run that is about to die: it gives up soon, and with nothing under way.
-fn dying() -> Pace {
+pub(crate) fn dying() -> Pace {
     Pace { deadline: millis(1000), ..pace() }
 }
 

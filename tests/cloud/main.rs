@@ -2,9 +2,11 @@
 
 mod addresses;
 mod bench;
+mod buckets;
 mod client;
 mod destroy;
 mod droplets;
 mod interrupted;
 mod preflight;
 mod simulator;
+mod spaces;

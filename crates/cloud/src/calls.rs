@@ -4,6 +4,7 @@ mod addresses;
 mod catalog;
 mod droplets;
 mod keys;
+mod spaces_keys;
 mod tags;
 
 pub use droplets::{DropletSpec, Power};

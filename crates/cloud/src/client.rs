@@ -114,6 +114,8 @@ pub(super) struct Request {
     url: Url,
     body: Option<Value>,
     repeat: Repeat,
+    /// Whether the answer has a secret in it, and is not to be shown.
+    confidential: bool,
     /// What a success has to have: without, whatever answered was not the API.
     key: Option<String>,
 }
@@ -121,6 +123,10 @@ pub(super) struct Request {
 impl Request {
     pub(super) fn expecting(self, key: &str) -> Self {
         Self { key: Some(key.to_owned()), ..self }
+    }
+
+    pub(super) fn confidential(self) -> Self {
+        Self { confidential: true, ..self }
     }
 }
 
@@ -162,6 +168,10 @@ impl Client {
         self.base.as_str()
     }
 
+    pub(super) fn policy(&self) -> Policy {
+        self.policy
+    }
+
     pub(super) fn notify(&self, notice: &Notice) {
         if let Some(observer) = &self.observer {
             observer(notice);
@@ -179,7 +189,8 @@ impl Client {
         let mut url = self.base.clone();
         url.set_path(path);
         let verb = Method::from_bytes(method.as_bytes()).unwrap_or(Method::GET);
-        Request { call: Call { method, path: path.to_owned() }, method: verb, url, body, repeat, key: None }
+        let call = Call { method, path: path.to_owned() };
+        Request { call, method: verb, url, body, repeat, confidential: false, key: None }
     }
 
     /// `GET path` for one object under `key`; `None` if the API does not know it.
@@ -316,7 +327,7 @@ impl Client {
             });
         }
         let body = if bytes.is_empty() { Ok(Value::Null) } else { serde_json::from_slice(&bytes) };
-        let shown = beginning(&bytes);
+        let shown = if request.confidential { "(withheld)".to_owned() } else { beginning(&bytes) };
         let body: Value = body.map_err(|source| Error::Malformed {
             call: request.call.clone(),
             body: shown.clone(),
@@ -460,7 +471,7 @@ fn is_loopback(url: &Url) -> bool {
 }
 
 /// Makes ring the process's TLS provider. Somebody else may have chosen one first; that is as good.
-fn install_crypto() {
+pub(super) fn install_crypto() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 

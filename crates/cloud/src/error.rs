@@ -169,6 +169,23 @@ pub enum Error {
         /// Who has it.
         droplet: u64,
     },
+    /// The object storage cannot be asked; nothing was sent.
+    #[error("{what} cannot be used as object storage: {why}")]
+    Place {
+        /// The endpoint, or whatever else of it is wrong.
+        what: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The object storage said no, or failed.
+    #[error("{0}")]
+    Storage(Box<Answer>),
+    /// The bucket's name is in use, by somebody else.
+    #[error("bucket {bucket} belongs to another account")]
+    BucketTaken {
+        /// The bucket.
+        bucket: String,
+    },
     /// An action ended in the state `errored`. The API gives no reason.
     #[error("{what}: the provider's action {id} failed")]
     ActionFailed {
@@ -203,7 +220,7 @@ impl Error {
     /// The answer behind this error, if one came.
     pub fn answer(&self) -> Option<&Answer> {
         match self {
-            Error::Refused(answer) | Error::Failed(answer) => Some(answer),
+            Error::Refused(answer) | Error::Failed(answer) | Error::Storage(answer) => Some(answer),
             Error::MaybeHappened { source, .. } => source.answer(),
             _ => None,
         }
@@ -219,6 +236,13 @@ impl Error {
         matches!(self, Error::Refused(answer) if answer.status == 404)
     }
 
+    /// Whether the object storage does not know the key, which is what it says of one just made. The answer to a HEAD
+    /// has no words: there any 403 may mean it.
+    pub fn is_unknown_key(&self) -> bool {
+        matches!(self, Error::Storage(answer)
+            if answer.status == 403 && ["InvalidAccessKeyId", ""].contains(&answer.id.as_str()))
+    }
+
     /// Whether the droplet or address is busy with an earlier action: wait and ask again.
     pub fn is_pending_event(&self) -> bool {
         matches!(self, Error::Refused(answer) if answer.status == 422 && answer.message.contains("pending event"))
@@ -231,6 +255,9 @@ impl Error {
             Error::NoAnswer { source, .. } => !source.is_builder() && !is_tls(source),
             Error::Refused(answer) => [408, 423, 429].contains(&answer.status),
             Error::Failed(answer) => answer.status != 501,
+            Error::Storage(answer) => {
+                [408, 429].contains(&answer.status) || answer.status >= 500 && answer.status != 501
+            }
             Error::Malformed { .. } => true,
             _ => false,
         }
@@ -279,11 +306,24 @@ impl Error {
                 format!("give it the tag {tag}, or delete it with `cluster down`, which knows it by its id")
             }
             Error::NotFailed { .. } => "run the same command again; it checks the current state first".into(),
+            Error::Place { .. } => "use https and an existing region's endpoint, without a path".into(),
+            Error::BucketTaken { .. } => "choose another name: all accounts share one namespace".into(),
+            Error::Storage(answer) => return storage_hint(answer),
             Error::Refused(answer) | Error::Failed(answer) => return answer.hint(),
             _ => return None,
         };
         Some(text)
     }
+}
+
+/// What to do about an answer of the object storage.
+fn storage_hint(answer: &Answer) -> Option<String> {
+    let text = match answer.status {
+        403 => "the key is not known there, or does not open this bucket",
+        408 | 429 | 500.. => "run the same command again; see https://status.digitalocean.com",
+        _ => return None,
+    };
+    Some(text.into())
 }
 
 impl Answer {

@@ -1,7 +1,7 @@
 //! The DigitalOcean API, as far as a cluster needs it: a client and the objects that it speaks of.
 //!
 //! Two layers. The lower one is a call per method of [`Client`]: it knows the wire, the errors, paging, rate
-//! limits and which request may be sent twice. The upper one ([`droplet`], [`address`], [`destroy`],
+//! limits and which request may be sent twice. The upper one ([`droplet`], [`address`], [`spaces`], [`destroy`],
 //! [`preflight`]) reaches a state of the world, and each of its operations may be repeated, or killed and run
 //! again, at any moment: it looks before it makes.
 
@@ -20,6 +20,7 @@ pub mod page;
 pub mod preflight;
 pub mod retry;
 pub mod scope;
+pub mod spaces;
 
 mod calls;
 

@@ -5,7 +5,8 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use serde::{Deserialize, Deserializer};
+use secrecy::SecretString;
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Reads `null` as the default, as if the field were missing.
 fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(input: D) -> Result<T, D::Error> {
@@ -282,6 +283,56 @@ pub struct Vpc {
 pub struct Tag {
     /// The tag itself.
     pub name: String,
+}
+
+/// A key to Spaces, as anybody may see it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct SpacesKey {
+    /// What whoever made it called it; not unique.
+    #[serde(default, deserialize_with = "nullable")]
+    pub name: String,
+    /// What requests name.
+    pub access_key: String,
+    /// What it may do.
+    #[serde(default, deserialize_with = "nullable")]
+    pub grants: Vec<Grant>,
+}
+
+/// A key to Spaces, as the answer to its creation has it, and no other.
+#[derive(Clone, Debug, Deserialize)]
+pub struct NewSpacesKey {
+    /// What requests name.
+    pub access_key: String,
+    /// What signs them.
+    #[serde(deserialize_with = "secret")]
+    pub secret_key: SecretString,
+}
+
+fn secret<'de, D: Deserializer<'de>>(input: D) -> Result<SecretString, D::Error> {
+    String::deserialize(input).map(SecretString::from)
+}
+
+/// What a key may do to a bucket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    /// The bucket; empty for all.
+    #[serde(default, deserialize_with = "nullable")]
+    pub bucket: String,
+    /// `read`, `readwrite` or `fullaccess`.
+    #[serde(default, deserialize_with = "nullable")]
+    pub permission: String,
+}
+
+impl Grant {
+    /// Everything in every bucket, and making buckets.
+    pub fn full() -> Self {
+        Self { bucket: String::new(), permission: "fullaccess".to_owned() }
+    }
+
+    /// Reading, writing and deleting objects of one bucket.
+    pub fn read_write(bucket: &str) -> Self {
+        Self { bucket: bucket.to_owned(), permission: "readwrite".to_owned() }
+    }
 }
 
 #[cfg(test)]

@@ -39,6 +39,16 @@ pub fn ssh_key(cluster: &str) -> String {
     format!("cluster:{cluster}")
 }
 
+/// Name of the key to Spaces that a cluster's nodes have: it opens the bucket of the repository.
+pub fn repository_spaces_key(cluster: &str) -> String {
+    format!("cluster-repository-{cluster}")
+}
+
+/// Name of the key to Spaces that makes the bucket, and is there for no longer than that takes.
+pub fn temporary_spaces_key(cluster: &str) -> String {
+    format!("cluster-temporary-{cluster}")
+}
+
 /// Whether the API accepts this as a tag: letters, digits, `_`, `-` and `:`, at most 255 characters.
 pub fn is_tag(tag: &str) -> bool {
     (1..=255).contains(&tag.len()) && tag.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-:".contains(&b))

@@ -34,6 +34,9 @@ pub fn needed(method: &str, path: &str) -> Option<&'static str> {
         ("regions", _) => ["regions:read", "", "", ""],
         ("sizes", _) => ["sizes:read", "", "", ""],
         ("tags", _) => ["tag:read", "tag:create", "", "tag:delete"],
+        ("spaces", ["keys", ..]) => {
+            ["spaces_key:read", "spaces_key:create_credentials", "spaces_key:update", "spaces_key:delete"]
+        }
         ("vpcs", _) => ["vpc:read", "vpc:create", "vpc:update", "vpc:delete"],
         ("projects", [_, "resources"]) => ["project:read", "project:assign_resource", "", ""],
         ("projects", _) => ["project:read", "project:create", "project:update", "project:delete"],
@@ -68,6 +71,8 @@ mod tests {
             ("POST", "/v2/floating_ips/10.0.0.1/actions", "reserved_ip:update"),
             ("GET", "/v2/reserved_ips/10.0.0.1/actions/4", "reserved_ip:read"),
             ("DELETE", "/v2/reserved_ips/10.0.0.1", "reserved_ip:delete"),
+            ("POST", "/v2/spaces/keys", "spaces_key:create_credentials"),
+            ("DELETE", "/v2/spaces/keys/DO00X", "spaces_key:delete"),
             ("POST", "/v2/tags/a:b/resources", "tag:create"),
             ("POST", "/v2/projects/default/resources", "project:assign_resource"),
         ] {

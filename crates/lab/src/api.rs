@@ -19,6 +19,8 @@ pub mod layout;
 pub mod rate;
 pub mod server;
 pub mod settings;
+pub mod spaces_fault;
+pub mod spaces_keys;
 pub mod state;
 pub mod wire;
 pub mod work;

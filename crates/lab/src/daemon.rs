@@ -19,7 +19,7 @@ use super::api::{self, Config, Lab, Layout, Tokens, layout::Range};
 use super::home::Home;
 use super::machine::container::Containers;
 use super::settings::LabSettings;
-use super::{IMAGES, LabName, Subnets, metadata};
+use super::{IMAGES, LabName, Subnets, metadata, spaces};
 use crate::Wrong;
 
 /// How long a daemon may take until it answers, and how long until it has gone.
@@ -93,6 +93,12 @@ pub async fn serve(name: &LabName) -> Result<()> {
         listen((Ipv4Addr::LOCALHOST, settings.port).into()).await?,
         listen((subnets.gateway(), settings.port).into()).await?,
     ];
+    let for_spaces = vec![
+        listen((Ipv4Addr::LOCALHOST, settings.spaces_port()).into()).await?,
+        listen((subnets.gateway(), settings.spaces_port()).into()).await?,
+    ];
+    let addresses = [Ipv4Addr::LOCALHOST.into(), subnets.gateway().into()];
+    let spaces = spaces::Spaces::open(&home.spaces(), &home.spaces_ca(), &addresses)?;
     let for_metadata = listen((subnets.gateway(), metadata::PORT).into()).await?;
 
     let read = |file: std::path::PathBuf| {
@@ -123,9 +129,11 @@ pub async fn serve(name: &LabName) -> Result<()> {
     });
     say(&format!("serving {}", settings.api_url()));
     let metadata = tokio::spawn(metadata::serve(for_metadata, lab.clone()));
+    let spaces = tokio::spawn(spaces::serve(spaces, lab.clone(), for_spaces, stop.clone()));
     let served = api::serve(lab, listeners, stop).await;
     metadata.abort();
-    served
+    served?;
+    spaces.await.context("end Spaces")?
 }
 
 /// The process id of the lab's daemon, if it has one: the one that holds the lock.

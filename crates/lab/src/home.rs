@@ -48,6 +48,16 @@ impl Home {
         self.0.join("failover_token")
     }
 
+    /// The certificate authority of Spaces, as PEM.
+    pub fn spaces_ca(&self) -> PathBuf {
+        self.0.join("spaces_ca.crt")
+    }
+
+    /// Buckets, and the certificate that Spaces shows.
+    pub(crate) fn spaces(&self) -> PathBuf {
+        self.0.join("spaces")
+    }
+
     /// What the daemon says.
     pub(crate) fn log(&self) -> PathBuf {
         self.0.join("daemon.log")

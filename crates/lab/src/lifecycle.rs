@@ -83,11 +83,10 @@ pub async fn start(
 }
 
 async fn begin(settings: &LabSettings, resume: bool) -> Result<()> {
-    if let Err(error) = TcpListener::bind((Ipv4Addr::LOCALHOST, settings.port)) {
-        bail!(Wrong::new(
-            format!("port {} is not free: {error}", settings.port),
-            "choose another port with --port"
-        ));
+    for port in [settings.port, settings.spaces_port()] {
+        if let Err(error) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            bail!(Wrong::new(format!("port {port} is not free: {error}"), "choose another port with --port"));
+        }
     }
     let home = Home::of(&settings.name);
     if !resume {
@@ -98,6 +97,10 @@ async fn begin(settings: &LabSettings, resume: bool) -> Result<()> {
             .mode(0o700)
             .create(home.droplets())
             .context("cannot create the droplets' directory")?;
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .create(home.spaces())
+            .context("cannot create the directory of Spaces")?;
         fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755))
             .context("cannot set permissions")?;
         settings.save()?;

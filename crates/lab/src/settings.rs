@@ -6,7 +6,10 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::home::{self, Home};
-use super::{LabName, Subnets, api};
+use super::{LabName, Subnets, api, spaces};
+
+/// From the API's port to that of Spaces.
+const SPACES: u16 = 1000;
 
 /// Kept in the lab's home for the daemon, and for whatever comes after it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +28,16 @@ impl LabSettings {
     /// Where the API is, for the operator and on every droplet.
     pub fn api_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// The port of Spaces, on loopback and on the public network: a fixed way from the API's.
+    pub fn spaces_port(&self) -> u16 {
+        self.port.checked_add(SPACES).unwrap_or(self.port - SPACES)
+    }
+
+    /// Where Spaces is: by name on every droplet, and on loopback for the operator.
+    pub fn spaces_endpoint(&self) -> String {
+        format!("https://{}:{}", spaces::HOST, self.spaces_port())
     }
 
     /// The settings of the lab of this name; `None` if there is none.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -27,10 +27,25 @@ pub struct Status {
     pub token_file: Option<PathBuf>,
     /// The file with the token that only moves addresses.
     pub failover_token_file: Option<PathBuf>,
+    /// Its object storage.
+    pub spaces: Option<SpacesStatus>,
     /// Its droplets, by id.
     pub droplets: Vec<DropletStatus>,
     /// Its floating addresses.
     pub floating_ips: Vec<FloatingStatus>,
+}
+
+/// The object storage.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SpacesStatus {
+    /// Where it is, by a name that droplets know.
+    pub endpoint: String,
+    /// Where it is for the operator, who does not know the name.
+    pub address: SocketAddrV4,
+    /// The file with the certificate of its authority.
+    pub ca_file: PathBuf,
+    /// The faults in force.
+    pub faults: Vec<String>,
 }
 
 /// A droplet.
@@ -102,6 +117,12 @@ pub fn look(name: &LabName) -> Result<Status> {
         api_url: settings.as_ref().map(LabSettings::api_url),
         token_file: settings.as_ref().map(|_| home.token()),
         failover_token_file: settings.as_ref().map(|_| home.failover_token()),
+        spaces: settings.as_ref().map(|settings| SpacesStatus {
+            endpoint: settings.spaces_endpoint(),
+            address: SocketAddrV4::new(Ipv4Addr::LOCALHOST, settings.spaces_port()),
+            ca_file: home.spaces_ca(),
+            faults: state.spaces_faults.describe(),
+        }),
         droplets: droplets.collect(),
         floating_ips: floating.collect(),
     })
@@ -118,6 +139,13 @@ impl fmt::Display for Status {
         writeln!(f, "token        {}", token_file.display())?;
         if let Some(file) = &self.failover_token_file {
             writeln!(f, "nodes' token {}", file.display())?;
+        }
+        if let Some(spaces) = &self.spaces {
+            writeln!(f, "Spaces       {} at {}", spaces.endpoint, spaces.address)?;
+            writeln!(f, "its CA       {}", spaces.ca_file.display())?;
+            for fault in &spaces.faults {
+                writeln!(f, "{:<13}fault: {fault}", "")?;
+            }
         }
         for (number, droplet) in self.droplets.iter().enumerate() {
             let title = if number == 0 { "droplets" } else { "" };

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::fault::{Faults, Rule};
 use super::lab::Lab;
 use super::settings::Settings;
+use super::spaces_fault::{Away, SpacesFault, SpacesFaults};
 use super::wire::{Access, Reply, Request};
 use crate::machine::Machines;
 
@@ -32,13 +33,10 @@ pub(super) fn answer<M: Machines>(lab: &Lab<M>, request: &Request) -> Reply {
             })
         }
         ("GET", "/lab/faults") => Reply::ok(200, json!(lab.lock().faults)),
-        ("POST", "/lab/faults") => {
-            let rules = if request.body.is_array() { request.body.clone() } else { json!([request.body]) };
-            parsed::<Vec<Rule>>(rules, |rules| {
-                lab.lock().faults.rules.extend(rules);
-                Reply::ok(201, json!(lab.lock().faults))
-            })
-        }
+        ("POST", "/lab/faults") => parsed::<Vec<Rule>>(listed(request), |rules| {
+            lab.lock().faults.rules.extend(rules);
+            Reply::ok(201, json!(lab.lock().faults))
+        }),
         ("DELETE", "/lab/faults") => {
             lab.lock().faults = Faults::default();
             Reply::empty()
@@ -50,6 +48,20 @@ pub(super) fn answer<M: Machines>(lab: &Lab<M>, request: &Request) -> Reply {
             }
             None => Reply::invalid("away must be true or false"),
         },
+        ("GET", "/lab/spaces/faults") => Reply::ok(200, json!(lab.lock().state.spaces_faults)),
+        ("POST", "/lab/spaces/faults") => parsed::<Vec<Rule<SpacesFault>>>(listed(request), |rules| {
+            Reply::ok(201, lab.spaces_faults(|faults| faults.rules.extend(rules)))
+        }),
+        ("DELETE", "/lab/spaces/faults") => {
+            lab.spaces_faults(|faults| *faults = SpacesFaults::default());
+            Reply::empty()
+        }
+        ("PUT", "/lab/spaces/away") => {
+            let away = request.body.get("away").cloned().unwrap_or_default();
+            parsed::<Option<Away>>(away, |away| {
+                Reply::ok(200, lab.spaces_faults(|faults| faults.away = away))
+            })
+        }
         ("GET", path) => {
             let id = path.strip_prefix("/lab/metadata/").and_then(|id| id.parse().ok());
             match id.and_then(|id| lab.with(|world| world.metadata(id))) {
@@ -61,13 +73,23 @@ pub(super) fn answer<M: Machines>(lab: &Lab<M>, request: &Request) -> Reply {
     }
 }
 
-/// The whole state but for user data, which holds keys.
+/// One thing or several, as several.
+fn listed(request: &Request) -> Value {
+    if request.body.is_array() { request.body.clone() } else { json!([request.body]) }
+}
+
+/// The whole state but for secrets: keys to Spaces, and user data, which holds keys.
 fn state<M: Machines>(lab: &Lab<M>) -> Value {
     let inner = lab.lock();
     let mut state = json!(inner.state);
     if let Some(droplets) = state["droplets"].as_object_mut() {
         for droplet in droplets.values_mut() {
             droplet["spec"]["user_data"] = Value::Null;
+        }
+    }
+    if let Some(keys) = state["spaces_keys"].as_object_mut() {
+        for key in keys.values_mut() {
+            key["secret_key"] = Value::Null;
         }
     }
     json!({ "state": state, "routes": inner.state.routes(), "faults": inner.faults,

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// What happens to a request instead of, or besides, being answered.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "fault", rename_all = "snake_case")]
 pub enum Fault {
     /// It is answered with a status, and nothing is done.
@@ -40,8 +40,8 @@ pub enum Fault {
 }
 
 /// Which requests have a fault.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Rule {
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rule<F = Fault> {
     /// Method; any if not given.
     #[serde(default)]
     pub method: Option<String>,
@@ -49,7 +49,7 @@ pub struct Rule {
     pub path: String,
     /// What happens.
     #[serde(flatten)]
-    pub fault: Fault,
+    pub fault: F,
     /// How many matching requests pass unharmed first.
     #[serde(default)]
     pub after: u32,
@@ -58,9 +58,9 @@ pub struct Rule {
     pub count: Option<u32>,
 }
 
-impl Rule {
+impl<F> Rule<F> {
     /// A rule that strikes once.
-    pub fn once(method: &str, path: &str, fault: Fault) -> Self {
+    pub fn once(method: &str, path: &str, fault: F) -> Self {
         Self { method: Some(method.to_owned()), path: path.to_owned(), fault, after: 0, count: Some(1) }
     }
 
@@ -74,7 +74,7 @@ impl Rule {
         Self { after, ..self }
     }
 
-    fn matches(&self, method: &str, path: &str) -> bool {
+    pub(super) fn matches(&self, method: &str, path: &str) -> bool {
         self.method.as_ref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(method))
             && glob(&self.path, path)
     }

@@ -19,6 +19,8 @@ use super::rate::Rates;
 use super::route::World;
 use super::save;
 use super::settings::Settings;
+use super::spaces_fault::{Away, SpacesFault, SpacesFaults};
+use super::spaces_keys::SpacesKey;
 use super::state::State;
 use super::wire::{Access, Millis};
 use super::work::{Job, Task, carry_out};
@@ -173,6 +175,33 @@ impl<M: Machines> Lab<M> {
     /// Changes the faults in force.
     pub fn faults(&self, change: impl FnOnce(&mut Faults)) {
         change(&mut self.lock().faults);
+    }
+
+    /// Changes the faults of Spaces in force, and returns them.
+    pub fn spaces_faults(&self, change: impl FnOnce(&mut SpacesFaults)) -> serde_json::Value {
+        self.with(|world| {
+            change(&mut world.state.spaces_faults);
+            serde_json::json!(world.state.spaces_faults)
+        })
+    }
+
+    /// The faults that strike a request to Spaces.
+    pub(crate) fn strike_spaces(&self, method: &str, path: &str) -> Vec<SpacesFault> {
+        // The state is saved only if there is something to count.
+        if self.lock().state.spaces_faults.rules.is_empty() {
+            return Vec::new();
+        }
+        self.with(|world| world.state.spaces_faults.strike(method, path))
+    }
+
+    /// Whether, and how, Spaces is away.
+    pub(crate) fn spaces_away(&self) -> Option<Away> {
+        self.lock().state.spaces_faults.away
+    }
+
+    /// A key to Spaces, if it works by now.
+    pub(crate) fn spaces_key(&self, access_key: &str) -> Option<SpacesKey> {
+        self.lock().state.spaces_keys.get(access_key).filter(|key| key.works <= now()).cloned()
     }
 
     /// The requests that changed something, or tried to.

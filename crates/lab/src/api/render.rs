@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::catalog::{Image, Region, Size};
+use super::spaces_keys::SpacesKey;
 use super::state::{Action, Address, Droplet, Key, Power, Status, Subject};
 use super::wire::{Access, Millis, Request, stamp};
 use crate::api::route::World;
@@ -64,6 +65,12 @@ pub(super) fn vpc(world: &World<'_>, region: &Region) -> Value {
 
 pub(super) fn key(key: &Key) -> Value {
     json!({ "id": key.id, "fingerprint": key.fingerprint, "public_key": key.public_key, "name": key.name })
+}
+
+pub(super) fn spaces_key(key: &SpacesKey) -> Value {
+    json!({
+        "name": key.name, "grants": key.grants, "access_key": key.access_key, "created_at": stamp(key.created),
+    })
 }
 
 pub(super) fn droplet(world: &World<'_>, access: Access, droplet: &Droplet) -> Value {

@@ -40,6 +40,7 @@ impl World<'_> {
             (_, ["droplets", rest @ ..]) => self.droplets(request, rest),
             (_, ["reserved_ips", rest @ ..]) => self.addresses(request, rest, "reserved_ip"),
             (_, ["floating_ips", rest @ ..]) => self.addresses(request, rest, "floating_ip"),
+            (_, ["spaces", "keys", rest @ ..]) => self.spaces_keys(request, rest),
             ("GET", ["images", rest @ ..]) => self.images(request, rest),
             ("GET", ["regions"]) => self.regions(request),
             ("GET", ["sizes"]) => self.sizes(request),

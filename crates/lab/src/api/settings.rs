@@ -28,6 +28,8 @@ pub struct Times {
     pub address_readable: u64,
     /// After a create: how long lists lack the address.
     pub address_listed: u64,
+    /// After a create: how long Spaces does not know the key.
+    pub spaces_key: u64,
 }
 
 impl Default for Times {
@@ -45,6 +47,7 @@ impl Default for Times {
             release: 1000,
             address_readable: 500,
             address_listed: 0,
+            spaces_key: 300,
         }
     }
 }
@@ -69,6 +72,7 @@ impl Times {
             release: 5000,
             address_readable: 1000,
             address_listed: 1000,
+            spaces_key: 3000,
         }
     }
 
@@ -87,6 +91,7 @@ impl Times {
             release: by(self.release),
             address_readable: by(self.address_readable),
             address_listed: by(self.address_listed),
+            spaces_key: by(self.spaces_key),
         }
     }
 }

@@ -8,6 +8,8 @@ use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
+use super::spaces_fault::SpacesFaults;
+use super::spaces_keys::SpacesKey;
 use super::wire::Millis;
 use super::work::{Job, Task};
 use crate::machine::MachineSpec;
@@ -21,6 +23,12 @@ pub struct State {
     pub addresses: BTreeMap<Ipv4Addr, Address>,
     /// SSH keys by id.
     pub keys: BTreeMap<u64, Key>,
+    /// Keys to Spaces, by what requests name.
+    #[serde(default)]
+    pub spaces_keys: BTreeMap<String, SpacesKey>,
+    /// The faults of Spaces in force.
+    #[serde(default)]
+    pub spaces_faults: SpacesFaults,
     /// Tags, those on nothing included.
     pub tags: BTreeSet<String>,
     /// Actions by id, finished ones included.
@@ -39,6 +47,8 @@ impl Default for State {
             droplets: BTreeMap::new(),
             addresses: BTreeMap::new(),
             keys: BTreeMap::new(),
+            spaces_keys: BTreeMap::new(),
+            spaces_faults: SpacesFaults::default(),
             tags: BTreeSet::new(),
             actions: BTreeMap::new(),
             last_droplet: 400_000_000,

@@ -1,8 +1,8 @@
 //! What a droplet's disk holds beyond its image when it boots for the first time: cloud-init's NoCloud seed
-//! (instance id, host name, keys, user data), name resolution, and a relay to the cloud's API.
+//! (instance id, host name, keys, user data), names, and a relay to the cloud's API.
 //!
 //! The relay lets `http://127.0.0.1:PORT` mean the same on a droplet as on the operator's machine, so plain HTTP
-//! goes to loopback only. It is the one thing on a droplet that knows of the lab.
+//! goes to loopback only. It and the name of Spaces are all on a droplet that knows of the lab.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -12,9 +12,13 @@ use anyhow::{Context, Result, bail};
 use serde_json::json;
 
 use super::MachineSpec;
+use crate::spaces;
 
 /// The systemd units of the relay.
 const UNITS: &str = "etc/systemd/system";
+
+/// Where a droplet's names are: cloud-init writes the first anew from the second at every boot.
+const HOSTS: [&str; 2] = ["etc/hosts", "etc/cloud/templates/hosts.debian.tmpl"];
 
 /// One file: path below the droplet's root, permissions, content.
 type SeedFile = (String, u32, String);
@@ -37,11 +41,25 @@ pub(crate) fn plant(root: &Path, spec: &MachineSpec, gateway: std::net::Ipv4Addr
         };
         write().with_context(|| format!("cannot write {}", file.display()))?;
     }
+    for hosts in HOSTS {
+        let file = root.join(hosts);
+        let add = || -> std::io::Result<()> {
+            let known = fs::read_to_string(&file)?;
+            fs::remove_file(&file)?;
+            fs::write(&file, with_spaces(&known, gateway))
+        };
+        add().with_context(|| format!("cannot add a name to {}", file.display()))?;
+    }
     let wanted = root.join(UNITS).join("sockets.target.wants");
     fs::create_dir_all(&wanted).with_context(|| format!("cannot create {}", wanted.display()))?;
     let link = wanted.join("cloud-api.socket");
     let _ = fs::remove_file(&link);
     symlink("../cloud-api.socket", &link).with_context(|| format!("cannot create {}", link.display()))
+}
+
+/// Names, with that of Spaces.
+fn with_spaces(hosts: &str, gateway: std::net::Ipv4Addr) -> String {
+    format!("{}\n{gateway} {}\n", hosts.trim_end(), spaces::HOST)
 }
 
 fn files(spec: &MachineSpec, gateway: std::net::Ipv4Addr, port: u16) -> Vec<SeedFile> {
@@ -103,6 +121,12 @@ mod tests {
         assert_eq!(usable("nameserver 127.0.0.53\noptions edns0\n"), None);
         let mixed = "# note\nnameserver 127.0.0.1\nnameserver 10.0.0.2\nsearch example.org\n";
         assert_eq!(usable(mixed).unwrap(), "nameserver 10.0.0.2\nsearch example.org\n");
+    }
+
+    #[test]
+    fn spaces_has_a_name() {
+        let names = with_spaces("127.0.0.1 localhost\n", [10, 99, 0, 1].into());
+        assert_eq!(names, "127.0.0.1 localhost\n10.99.0.1 spaces.lab\n");
     }
 
     #[test]
