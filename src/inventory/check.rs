@@ -2,6 +2,8 @@
 
 mod nodes;
 
+pub(super) use nodes::is_host;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};

@@ -182,7 +182,7 @@ fn roles(c: &mut Checker, nodes: &[Node]) {
 }
 
 /// An IP address or a host name.
-fn is_host(text: &str) -> bool {
+pub(in crate::inventory) fn is_host(text: &str) -> bool {
     if text.chars().all(|c| c.is_ascii_digit() || c == '.') || text.contains(':') {
         return text.parse::<IpAddr>().is_ok();
     }
