@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -14,7 +15,7 @@ use crate::facts::Facts;
 use crate::health::health;
 use crate::inventory::{Inventory, Provider};
 use crate::plan::roles::{self, Primary};
-use crate::plan::{Means, RestoreTarget, plan};
+use crate::plan::{Action, Means, RestoreTarget, Step, plan};
 use crate::report::{Event, Format};
 use crate::world::World;
 
@@ -39,8 +40,12 @@ pub(super) async fn run(path: &Path, restore: Option<RestoreTarget>, json: bool)
         if restore.is_some() {
             world.require_passphrase()?;
         }
+        let restores = AtomicBool::new(false);
         let planner = |inventory: &Inventory, facts: &Facts, means: &Means| {
-            plan(inventory, facts, &Means { restore: restore.clone(), ..means.clone() })
+            let plan = plan(inventory, facts, &Means { restore: restore.clone(), ..means.clone() });
+            let is_one = |step: &Step| matches!(step.action, Action::Restore { .. });
+            restores.fetch_or(plan.steps.iter().any(is_one), Ordering::Relaxed);
+            plan
         };
         let outcome = apply::converge_by(&world, &interruptible(), planner).await?;
         let primary = roles::primary(&world.inventory, &outcome.facts);
@@ -59,6 +64,9 @@ pub(super) async fn run(path: &Path, restore: Option<RestoreTarget>, json: bool)
                 .await
                 .with_context(|| format!("cannot write through {address}:{port}"))?;
             text.push_str(&format!("; {address}:{port} points to {}, which takes writes", written.node));
+        }
+        if restore.is_some() && !restores.load(Ordering::Relaxed) {
+            world.report.warning("--from-backup is ignored: the hosts have the cluster's data");
         }
         for trouble in &outcome.troubles {
             let place = trouble.node.as_ref().map_or(String::new(), |node| format!("{node} "));

@@ -5,7 +5,6 @@ mod packages;
 mod primary;
 mod provider;
 pub(crate) mod refusals;
-mod restore;
 mod services;
 mod setup;
 mod standby;
@@ -72,7 +71,6 @@ impl<'a> Planner<'a> {
         self.lease();
         self.pause();
         self.ignored();
-        self.restore();
         self.then();
         self.then_members();
         self.plan

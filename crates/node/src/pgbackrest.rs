@@ -75,20 +75,35 @@ pub async fn run(stanza: &str, args: &[&str], limit: Duration) -> Result<String,
 pub fn words(stderr: &[u8]) -> String {
     let text = String::from_utf8_lossy(stderr);
     let error = text.find("ERROR: ").map_or(text.as_ref(), |at| &text[at + "ERROR: ".len()..]);
+    // Of an answer over HTTP, what it was about and what the server says; not every header.
+    let (error, said) = match error.split_once("*** Path/Query ***") {
+        Some((error, rest)) => (error.trim_end_matches([':', ' ', '\n']), element(rest, "Code")),
+        None => (error, None),
+    };
+    let said = said.map(|code| format!("the server says {code}"));
     let lines = error.lines().map(|line| {
         let line = line.trim();
         line.strip_prefix("HINT: ").map_or(line.to_owned(), |hint| format!("hint: {hint}"))
     });
-    let line = lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ");
+    let line = lines.chain(said).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ");
     let clean = |c: char| if c.is_control() || c == char::REPLACEMENT_CHARACTER { '?' } else { c };
     let line: String = line.chars().map(clean).take(LONGEST).collect();
     if line.is_empty() { "it said nothing".to_owned() } else { line }
+}
+
+/// The text of an element of XML, where it is a word.
+fn element<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = text.split_once(&format!("<{name}>"))?;
+    let (word, _) = rest.split_once(&format!("</{name}>"))?;
+    word.chars().all(char::is_alphanumeric).then_some(word)
 }
 
 #[derive(Deserialize)]
 struct Info {
     name: String,
     status: InfoStatus,
+    #[serde(default)]
+    repo: Vec<InfoRepo>,
     #[serde(default)]
     backup: Vec<InfoBackup>,
 }
@@ -97,6 +112,11 @@ struct Info {
 struct InfoStatus {
     code: i32,
     message: String,
+}
+
+#[derive(Deserialize)]
+struct InfoRepo {
+    status: InfoStatus,
 }
 
 #[derive(Deserialize)]
@@ -154,7 +174,9 @@ pub fn backups(stanza: &str, json: &str) -> Result<Vec<Backup>, Failed> {
         .map_err(|error| wrong(format!("cannot read what `info` printed: {error}")))?;
     let Some(ours) = all.into_iter().find(|info| info.name == stanza) else { return Ok(Vec::new()) };
     if ours.status.code != 0 && !NOTHING_YET.contains(&ours.status.code) {
-        return Err(wrong(words(ours.status.message.as_bytes())));
+        // The stanza's own word is no more than `other`.
+        let message = ours.repo.first().map_or(&ours.status.message, |repo| &repo.status.message);
+        return Err(wrong(words(message.as_bytes())));
     }
     let mut backups: Vec<Backup> = ours.backup.into_iter().filter_map(InfoBackup::whole).collect();
     backups.sort_by_key(|backup| backup.ended);
@@ -178,5 +200,52 @@ impl InfoBackup {
             added: self.info.repository.delta,
             damaged: self.error == Some(true),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As 2.45 prints it.
+    const INFO: &str = r#"[{"archive":[{"database":{"id":1,"repo-key":1},"id":"15-1","max":"000000010000000000000006","min":"000000010000000000000001"}],"backup":[{"archive":{"start":"000000010000000000000006","stop":"000000010000000000000006"},"backrest":{"format":5,"version":"2.45"},"database":{"id":1,"repo-key":1},"error":false,"info":{"delta":46141303,"repository":{"delta":5701312,"size":5701312},"size":46141303},"label":"20261126-223056F","lsn":{"start":"0/6000028","stop":"0/60006A0"},"prior":null,"reference":null,"timestamp":{"start":1795732256,"stop":1795732259},"type":"full"}],"cipher":"aes-256-cbc","db":[{"id":1,"repo-key":1,"system-id":7712610861435314598,"version":"15"}],"name":"bk","repo":[{"cipher":"aes-256-cbc","key":1,"status":{"code":0,"message":"ok"}}],"status":{"code":0,"lock":{"backup":{"held":false}},"message":"ok"}}]"#;
+
+    #[test]
+    fn backups_are_read_from_info() {
+        let backups = backups("bk", INFO).unwrap();
+        assert_eq!(backups.len(), 1);
+        let backup = &backups[0];
+        assert_eq!((backup.label.as_str(), backup.kind), ("20261126-223056F", BackupKind::Full));
+        assert_eq!((backup.stop_lsn, backup.timeline), (Lsn(0x600_06A0), 1));
+        assert_eq!((backup.size, backup.added, backup.damaged), (46_141_303, 5_701_312, false));
+        assert_eq!(super::backups("another", INFO).unwrap(), []);
+        assert_eq!(super::backups("bk", "[]").unwrap(), []);
+    }
+
+    #[test]
+    fn a_repository_that_cannot_be_read_is_an_error_although_info_ends_well() {
+        let json = r#"[{"name":"bk","backup":[],"archive":[],"db":[],
+            "repo":[{"key":1,"status":{"code":99,"message":"[CryptoError] cipher header invalid\u0000\ufffd"}}],
+            "status":{"code":99,"message":"other"}}]"#;
+        let failed = backups("bk", json).unwrap_err();
+        assert_eq!(failed.text, "[CryptoError] cipher header invalid??");
+        let none = r#"[{"name":"bk","backup":[],"status":{"code":2,"message":"no valid backups"}}]"#;
+        assert_eq!(backups("bk", none).unwrap(), []);
+    }
+
+    #[test]
+    fn an_answer_over_http_is_told_without_its_headers() {
+        let stderr = "P00   WARN: something\nP00  ERROR: [039]: HTTP request failed with 404 (Not Found):\n       \
+                      *** Path/Query ***:\n       GET /backups/?prefix=x\n       *** Request Headers ***:\n       \
+                      authorization: <redacted>\n       *** Response Content ***:\n       \
+                      <?xml version=\"1.0\"?><Error><Code>NoSuchBucket</Code></Error>\n";
+        assert_eq!(
+            words(stderr.as_bytes()),
+            "[039]: HTTP request failed with 404 (Not Found); the server says NoSuchBucket"
+        );
+        assert_eq!(
+            words(b"P00  ERROR: [050]: lock\n            HINT: is another running?"),
+            "[050]: lock; hint: is another running?"
+        );
     }
 }

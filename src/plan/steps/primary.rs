@@ -19,6 +19,10 @@ impl Planner<'_> {
         if self.primary == Primary::Never && host.postgres.is_none() {
             let why = Reason::NewCluster;
             self.step(Phase::Setup, Some(node), Action::StartNew { made: DataStage::Primary }, why);
+            if self.means.restore.is_some() {
+                // What a restored database holds is for the next look to say.
+                return;
+            }
         }
         let Some(postgres) = &host.postgres else {
             if *data == Data::Ours {

@@ -281,7 +281,7 @@ mod tests {
                 let own = backup.start_lsn.0 / SIZE..=backup.stop_lsn.0 / SIZE;
                 let whole = own.clone().all(|number| !lost.contains(&number));
                 let within = |it: &Interval| it.from_lsn <= backup.stop_lsn && backup.stop_lsn <= it.until_lsn;
-                prop_assert_eq!(found.intervals.iter().any(within), whole, "{:?}", own);
+                prop_assert!(!whole || found.intervals.iter().any(within), "{own:?}");
             }
             for interval in &found.intervals {
                 let first = interval.from_lsn.0 / SIZE + 1;
