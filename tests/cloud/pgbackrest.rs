@@ -43,6 +43,7 @@ async fn a_repository_lives_in_a_bucket() {
     assert!(
         !said.contains(key.secret_key.expose_secret()) && !wrong.contains(key.secret_key.expose_secret())
     );
+    assert!(stand.bench.lab.state().spaces_faults.rules.is_empty(), "the faults have struck");
 
     // Everything is gone, on the disk as well.
     let asking = stand.asking("demo", key);
