@@ -455,7 +455,7 @@ async fn spaces_goes_away_and_comes_back() {
         tokio::time::sleep(Duration::from_millis(100)).await;
         let url = bucket.bucket.get_object(Some(&bucket.credentials), "a").sign(SOON);
         let error = bucket.try_send(Method::GET, url, Vec::new()).await.unwrap_err();
-        assert_eq!(error.is_connect(), true, "{away:?}: {error:?}");
+        assert!(error.is_connect(), "{away:?}: {error:?}");
         let dialled = tokio::net::TcpStream::connect(stand.address).await;
         assert_eq!(dialled.is_err(), away == Away::Refused, "{dialled:?}");
         stand.away(None);
