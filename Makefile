@@ -13,7 +13,7 @@ RESULTS := target/faults/results.jsonl
 # A lab, one cluster, many faults.
 FAULTS_TEST := FAULTS_RESULTS=$(RESULTS) cargo test --test faults -- --ignored --nocapture --test-threads=1 --exact
 
-.PHONY: build node demo demo-down story story-pictures story-test test test-hosts bench lint clean \
+.PHONY: build node demo demo-down story story-pictures story-test test test-hosts test-pgbackrest bench lint clean \
 	faults faults-short faults-trio faults-times faults-stock chaos \
 	sweep-settings sweep-keys
 
@@ -62,6 +62,10 @@ test-hosts: node
 	scripts/prerequisites.sh hosts
 	cargo test --test hosts -- --ignored --nocapture --test-threads=$(LABS)
 	cargo test --test lab_hosts --test postgresql_12 -- --ignored --nocapture --test-threads=1
+
+# pgBackRest's whole life against the lab's object storage, in a minute. Needs root, pgbackrest and a PostgreSQL server.
+test-pgbackrest:
+	cargo test --test cloud -- --ignored --nocapture pgbackrest
 
 # The fault matrix: every row, then two data nodes without a witness. About forty minutes; FAULTS=killed,frozen plays
 # two rows. What was seen is in target/faults/results.jsonl, a line each.
@@ -125,4 +129,4 @@ lint:
 	rm -rf target/render
 	cargo run -q --bin cluster -- render target/render
 	shellcheck -e SC2034,SC2317,SC2329 target/render/*.sh
-	shellcheck scripts/*.sh benches/*.sh tests/sweeps/*.sh .ci/run
+	shellcheck scripts/*.sh benches/*.sh tests/sweeps/*.sh tests/cloud/*.sh .ci/run

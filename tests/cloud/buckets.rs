@@ -70,6 +70,10 @@ impl Stand {
         }
     }
 
+    pub(crate) fn port(&self) -> u16 {
+        self.address.port()
+    }
+
     /// A key that works already.
     pub(crate) async fn key(&self, name: &str, grants: &[Grant]) -> NewSpacesKey {
         let key = self.bench.client.create_spaces_key(name, grants).await.unwrap();
@@ -180,6 +184,11 @@ impl Asking {
         self.send(Method::DELETE, url, "").await
     }
 
+    /// All keys.
+    pub(crate) async fn keys(&self) -> Vec<String> {
+        self.list("", "", 1000).await.0
+    }
+
     /// All keys and prefixes, so many on a page.
     async fn list(&self, prefix: &str, delimiter: &str, most: usize) -> (Vec<String>, Vec<String>) {
         let (mut keys, mut prefixes, mut token) = (Vec::new(), Vec::new(), None);
@@ -189,7 +198,7 @@ impl Asking {
             list.with_delimiter(delimiter);
             list.with_max_keys(most);
             if let Some(token) = token {
-                list.with_continuation_token::<String>(token);
+                list.with_continuation_token(token);
             }
             let (status, body) = self.send(Method::GET, list.sign(SOON), "").await;
             assert_eq!(status, 200, "{}", String::from_utf8_lossy(&body));
@@ -446,7 +455,7 @@ async fn spaces_goes_away_and_comes_back() {
         tokio::time::sleep(Duration::from_millis(100)).await;
         let url = bucket.bucket.get_object(Some(&bucket.credentials), "a").sign(SOON);
         let error = bucket.try_send(Method::GET, url, Vec::new()).await.unwrap_err();
-        assert_eq!(error.is_connect(), true, "{away:?}: {error:?}");
+        assert!(error.is_connect(), "{away:?}: {error:?}");
         let dialled = tokio::net::TcpStream::connect(stand.address).await;
         assert_eq!(dialled.is_err(), away == Away::Refused, "{dialled:?}");
         stand.away(None);

@@ -7,6 +7,7 @@ mod client;
 mod destroy;
 mod droplets;
 mod interrupted;
+mod pgbackrest;
 mod preflight;
 mod simulator;
 mod spaces;

@@ -129,6 +129,7 @@ async fn a_run_killed_at_any_request_leaves_no_key_to_everything() {
         let stand = Stand::new().await;
         let place = stand.place("demo");
         let ended = die(&stand.bench, after, last.clone(), async |client| {
+            make(&client, &place, dying()).await?;
             make(&client, &place, dying()).await.map(drop)
         })
         .await;

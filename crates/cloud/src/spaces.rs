@@ -223,15 +223,20 @@ impl Client {
         pace: Pace,
     ) -> Result<NewSpacesKey, Error> {
         let full = self.make_spaces_key(&names::temporary_spaces_key(cluster), &[Grant::full()]).await?;
-        self.when_known(pace, "the temporary key", async || bucket.ensure(&full).await.map(drop)).await?;
+        let mut watch = Watch::new(self, pace, "the temporary key to work");
+        while let Err(error) = bucket.ensure(&full).await {
+            unless_unknown(error, &mut watch).await?;
+        }
         let grants = [Grant::read_write(&place.bucket)];
         let limited = self.make_spaces_key(&names::repository_spaces_key(cluster), &grants).await?;
-        self.when_known(pace, "the repository's key", async || match bucket.exists(&limited).await? {
-            true => Ok(()),
-            false => Err(Error::Gone { what: format!("bucket {}", place.bucket) }),
-        })
-        .await?;
-        Ok(limited)
+        let mut watch = Watch::new(self, pace, "the repository's key to work");
+        loop {
+            match bucket.exists(&limited).await {
+                Ok(true) => return Ok(limited),
+                Ok(false) => return Err(Error::Gone { what: format!("bucket {}", place.bucket) }),
+                Err(error) => unless_unknown(error, &mut watch).await?,
+            }
+        }
     }
 
     /// Deletes the cluster's keys for its repository, but for the one that requests name so.
@@ -274,24 +279,14 @@ impl Client {
         }
         Ok(())
     }
+}
 
-    /// Asks until the object storage knows a key that has just been made.
-    async fn when_known(
-        &self,
-        pace: Pace,
-        what: &str,
-        ask: impl AsyncFn() -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        let mut watch = Watch::new(self, pace, format!("{what} to work"));
-        loop {
-            match ask().await {
-                Err(error) if error.is_unknown_key() && watch.in_grace() => {
-                    watch.pause("the object storage does not know it yet").await?;
-                }
-                other => return other,
-            }
-        }
+/// Waits until it is worth asking again with a key that has just been made; any other error is returned.
+async fn unless_unknown(error: Error, watch: &mut Watch<'_>) -> Result<(), Error> {
+    if error.is_unknown_key() && watch.in_grace() {
+        return watch.pause("the object storage does not know it yet").await;
     }
+    Err(error)
 }
 
 #[cfg(test)]

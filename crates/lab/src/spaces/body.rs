@@ -24,13 +24,14 @@ pub(super) struct Treated {
     body: Body,
     treatment: Treatment,
     passed: u64,
-    pause: Option<Pin<Box<Sleep>>>,
+    /// A frame that waits for its time.
+    held: Option<(Frame<Bytes>, Pin<Box<Sleep>>)>,
     ended: bool,
 }
 
 impl Treated {
     pub(super) fn new(body: Body, treatment: Treatment) -> Self {
-        Self { body, treatment, passed: 0, pause: None, ended: false }
+        Self { body, treatment, passed: 0, held: None, ended: false }
     }
 }
 
@@ -43,9 +44,9 @@ impl HttpBody for Treated {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let this = self.get_mut();
-        if let Some(pause) = &mut this.pause {
+        if let Some((_, pause)) = &mut this.held {
             ready!(pause.as_mut().poll(cx));
-            this.pause = None;
+            return Poll::Ready(this.held.take().map(|(frame, _)| Ok(frame)));
         }
         let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
         let Some(Ok(frame)) = frame else {
@@ -63,13 +64,14 @@ impl HttpBody for Treated {
         }
         if let Some(rate) = this.treatment.bytes_per_second {
             let pause = Duration::from_secs_f64(length as f64 / rate.max(1) as f64);
-            this.pause = Some(Box::pin(tokio::time::sleep(pause)));
+            this.held = Some((frame, Box::pin(tokio::time::sleep(pause))));
+            return Pin::new(this).poll_frame(cx);
         }
         Poll::Ready(Some(Ok(frame)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.pause.is_none() && self.body.is_end_stream()
+        self.held.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

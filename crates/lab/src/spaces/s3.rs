@@ -111,7 +111,7 @@ impl S3 for Buckets {
     ) -> S3Result<S3Response<CreateBucketOutput>> {
         let bucket = request.input.bucket;
         self.0.create_bucket(&bucket)?;
-        done(CreateBucketOutput { location: Some(format!("/{bucket}")), ..CreateBucketOutput::default() })
+        done(CreateBucketOutput { location: Some(format!("/{bucket}")) })
     }
 
     async fn delete_bucket(
