@@ -35,6 +35,12 @@ echo "Reading on the standby ($standby):"
 psql -X -q -h "$standby" -U app app <<'SQL'
 select current_setting('cluster_name') as node, pg_is_in_recovery() as standby, count(*) as countries from country;
 SQL
+# The first backup is taken by itself, soon after the start.
+for _ in $(seq 60); do
+    [ "$($cluster status -i $inventory --json | jq '.backups.contents.backups | length')" = 0 ] || break
+    sleep 1
+done
 run $cluster status -i $inventory
+run $cluster backup list -i $inventory
 echo
 echo "make demo-down removes all of it."

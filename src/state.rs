@@ -242,22 +242,31 @@ impl State {
         Ok(Lock { _file: file })
     }
 
-    /// Forgets the cluster: all but the logs.
+    /// Forgets the cluster: all but the logs and the password kept under `kept`. Returns whether there is one.
     ///
     /// # Errors
     /// When something cannot be deleted.
-    pub fn forget(&self) -> Result<()> {
+    pub fn forget(&self, kept: &str) -> Result<bool> {
+        let kept_password = self.kept_password(kept)?;
+        if let Some(password) = &kept_password {
+            // Before anything is deleted: at no moment is it nowhere.
+            let passwords = [(kept.to_owned(), password.expose_secret().to_owned())].into();
+            self.write("secrets.json", &(serde_json::to_string_pretty(&Secrets { passwords })? + "\n"))?;
+        }
         for entry in fs::read_dir(&self.directory)? {
             let path = entry?.path();
             if path.is_dir() {
                 if path.file_name().is_some_and(|name| name != "logs") {
                     fs::remove_dir_all(&path)?;
                 }
-            } else if path.file_name().is_some_and(|name| name != "lock") {
+            } else if path
+                .file_name()
+                .is_some_and(|name| name != "lock" && (name != "secrets.json" || kept_password.is_none()))
+            {
                 fs::remove_file(&path)?;
             }
         }
-        Ok(())
+        Ok(kept_password.is_some())
     }
 }
 

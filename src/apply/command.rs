@@ -101,6 +101,7 @@ pub fn of(inventory: &Inventory, action: &Action, program: &[u8]) -> Option<Comm
         | Action::CreateFloatingIp { .. }
         | Action::RecordFloatingIp
         | Action::AssignFloatingIp { .. }
+        | Action::MakeRepository
         | Action::Reach
         | Action::ReplaceHostKey => return None,
     })

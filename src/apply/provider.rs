@@ -18,6 +18,7 @@ pub(super) async fn run(world: &World, facts: &Facts, step: &Step) -> Result<()>
     let ids: Vec<u64> = cloud.servers.values().map(|server| server.id).collect();
     match &step.action {
         Action::ImportSshKey => api.ensure_ssh_key(&world.public_key().await?).await,
+        Action::MakeRepository => world.make_repository().await,
         Action::CreateFloatingIp { node } => {
             let preferred = cloud.servers.get(node).with_context(|| format!("{node} has no droplet"))?.id;
             let address = api.ensure_address(&ids, preferred).await?;

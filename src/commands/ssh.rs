@@ -103,7 +103,7 @@ fn journalctl(inventory: &Inventory, args: &LogsArgs) -> String {
     let sudo = if inventory.provider.ssh_user() == "root" { "" } else { "sudo -n " };
     let follow = if args.follow { " -f" } else { "" };
     format!(
-        "{sudo}journalctl -q --no-pager --utc -o short-iso-precise -u cluster-node -u cluster-watch -u repmgrd \
+        "{sudo}journalctl -q --no-pager --utc -o short-iso-precise -u cluster-node -u cluster-watch -u cluster-backup -u repmgrd \
          -u postgresql@{}-main --since {}{follow}",
         inventory.postgresql.version,
         quoted(&args.since)

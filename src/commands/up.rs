@@ -40,11 +40,13 @@ pub(super) async fn run(path: &Path, restore: Option<RestoreTarget>, json: bool)
         if restore.is_some() {
             world.require_passphrase()?;
         }
-        let restores = AtomicBool::new(false);
+        let (restores, new_key) = (AtomicBool::new(false), AtomicBool::new(false));
         let planner = |inventory: &Inventory, facts: &Facts, means: &Means| {
             let plan = plan(inventory, facts, &Means { restore: restore.clone(), ..means.clone() });
             let is_one = |step: &Step| matches!(step.action, Action::Restore { .. });
             restores.fetch_or(plan.steps.iter().any(is_one), Ordering::Relaxed);
+            let is_one = |step: &Step| matches!(step.action, Action::MakeRepository);
+            new_key.fetch_or(plan.steps.iter().any(is_one), Ordering::Relaxed);
             plan
         };
         let outcome = apply::converge_by(&world, &interruptible(), planner).await?;
@@ -64,6 +66,10 @@ pub(super) async fn run(path: &Path, restore: Option<RestoreTarget>, json: bool)
                 .await
                 .with_context(|| format!("cannot write through {address}:{port}"))?;
             text.push_str(&format!("; {address}:{port} points to {}, which takes writes", written.node));
+        }
+        if new_key.load(Ordering::Relaxed) {
+            // The nodes have it now: whatever key there was before opens nothing any more.
+            world.retire_old_repository_keys().await?;
         }
         if restore.is_some() && !restores.load(Ordering::Relaxed) {
             world.report.warning("--from-backup is ignored: the hosts have the cluster's data");

@@ -34,7 +34,9 @@ impl Backups {
 pub fn repository(backup: &inventory::Backup) -> String {
     match &backup.repository {
         Repository::Path(path) => format!("{path}{}", backup.folder),
-        Repository::S3(s3) => format!("s3://{}{} at {}", s3.bucket, backup.folder, s3.host),
+        Repository::Spaces { bucket: s3, .. } | Repository::S3(s3) => {
+            format!("s3://{}{} at {}", s3.bucket, backup.folder, s3.host)
+        }
     }
 }
 

@@ -1,9 +1,10 @@
 //! The key `backup`: where backups go, how often they are taken and how long they are kept.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::check::{Checker, is_host};
-use super::{file, units};
+use super::{Provider, file, units};
 
 const DAY_S: u64 = 86_400;
 
@@ -28,9 +29,25 @@ pub struct Backup {
 /// Where backups go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Repository {
+    /// A bucket of DigitalOcean's, which the provider makes, with a key for it alone.
+    Spaces {
+        bucket: S3,
+        /// Where this machine reaches it, if not where its name leads.
+        address: Option<IpAddr>,
+    },
     S3(S3),
     /// A directory that every data node has mounted at the same place.
     Path(String),
+}
+
+impl Repository {
+    /// The bucket, if it is one.
+    pub fn bucket(&self) -> Option<&S3> {
+        match self {
+            Repository::Spaces { bucket, .. } | Repository::S3(bucket) => Some(bucket),
+            Repository::Path(_) => None,
+        }
+    }
 }
 
 /// A bucket of any server that speaks S3.
@@ -49,16 +66,23 @@ pub struct S3 {
     pub credentials_file: Option<PathBuf>,
 }
 
-pub(super) fn check(c: &mut Checker, cluster: &str, raw: file::Backup) -> Option<Backup> {
-    let repository = match (raw.s3, raw.path) {
-        (Some(s3), None) => check_s3(c, s3).map(Repository::S3),
-        (None, Some(path)) => check_path(c, path).map(Repository::Path),
-        (None, None) => {
-            c.wrong("backup", "names no repository", "add `s3:` with a bucket, or `path:` with a directory");
+pub(super) fn check(
+    c: &mut Checker,
+    cluster: &str,
+    provider: Option<&Provider>,
+    raw: file::Backup,
+) -> Option<Backup> {
+    let repository = match (raw.spaces, raw.s3, raw.path) {
+        (Some(spaces), None, None) => check_spaces(c, provider, spaces),
+        (None, Some(s3), None) => check_s3(c, "backup.s3", s3).map(Repository::S3),
+        (None, None, Some(path)) => check_path(c, path).map(Repository::Path),
+        (None, None, None) => {
+            let hint = "add `spaces:` or `s3:` with a bucket, or `path:` with a directory";
+            c.wrong("backup", "names no repository", hint);
             None
         }
-        (Some(_), Some(_)) => {
-            c.wrong("backup", "names two repositories", "keep `s3` or `path`");
+        _ => {
+            c.wrong("backup", "names more than one repository", "keep one of `spaces`, `s3` and `path`");
             None
         }
     };
@@ -141,8 +165,40 @@ fn check_path(c: &mut Checker, path: String) -> Option<String> {
     Some(path.trim_end_matches('/').to_owned())
 }
 
-fn check_s3(c: &mut Checker, raw: file::S3) -> Option<S3> {
-    let key = |name: &str| format!("backup.s3.{name}");
+fn check_spaces(c: &mut Checker, provider: Option<&Provider>, raw: file::Spaces) -> Option<Repository> {
+    let Some(Provider::DigitalOcean(provider)) = provider else {
+        if provider.is_some() {
+            let hint = "make a bucket and a key, and name them under `backup.s3`";
+            c.wrong("backup.spaces", "needs the API of provider.digitalocean", hint);
+        }
+        return None;
+    };
+    let region = raw.region.unwrap_or_else(|| provider.region.clone());
+    let address = raw.address.and_then(|text| {
+        let parsed = text.parse::<IpAddr>().ok();
+        if parsed.is_none() {
+            let hint = "use the address at which this machine reaches the endpoint, or leave it out";
+            c.wrong("backup.spaces.address", format!("`{text}` is not an IP address"), hint);
+        }
+        parsed
+    });
+    let bucket = file::S3 {
+        endpoint: raw.endpoint.unwrap_or_else(|| format!("https://{region}.digitaloceanspaces.com")),
+        region,
+        bucket: raw.bucket,
+        ca: raw.ca,
+        path_style: true,
+        credentials_file: None,
+    };
+    if bucket.bucket.contains('.') {
+        let hint = "use letters, digits and dashes: no certificate of Spaces covers a dot";
+        c.wrong("backup.spaces.bucket", format!("`{}` has a dot", bucket.bucket), hint);
+    }
+    Some(Repository::Spaces { bucket: check_s3(c, "backup.spaces", bucket)?, address })
+}
+
+fn check_s3(c: &mut Checker, above: &str, raw: file::S3) -> Option<S3> {
+    let key = |name: &str| format!("{above}.{name}");
     let mut sound = true;
     let mut wrong = |c: &mut Checker, name: &str, message: String, hint: &str| {
         sound = false;

@@ -76,7 +76,8 @@ pub(super) fn check(path: &Path, raw: file::File) -> Result<Inventory, Vec<Probl
         }
     }
     let failover = failover(c, &raw.failover, nodes.len());
-    let backup = raw.backup.and_then(|backup| super::backup::check(c, &raw.cluster, backup));
+    let backup =
+        raw.backup.and_then(|backup| super::backup::check(c, &raw.cluster, provider.as_ref(), backup));
     let users = users(c, raw.users);
     let databases = databases(c, raw.databases, &users);
     let clients = clients(c, &raw.clients, raw.client_tls);

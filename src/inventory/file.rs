@@ -86,6 +86,7 @@ pub(super) struct Failover {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Backup {
+    pub(super) spaces: Option<Spaces>,
     pub(super) s3: Option<S3>,
     pub(super) path: Option<String>,
     pub(super) folder: Option<String>,
@@ -94,6 +95,16 @@ pub(super) struct Backup {
     pub(super) differential_every: Option<Scalar>,
     pub(super) archive_within: Option<Scalar>,
     pub(super) passphrase_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Spaces {
+    pub(super) bucket: String,
+    pub(super) region: Option<String>,
+    pub(super) endpoint: Option<String>,
+    pub(super) ca: Option<PathBuf>,
+    pub(super) address: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]

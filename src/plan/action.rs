@@ -72,6 +72,8 @@ pub enum Action {
         node: String,
         server: u64,
     },
+    /// Makes the bucket for backups, unless it is there, and a key for it.
+    MakeRepository,
     /// Waits until SSH accepts a login and cloud-init has finished.
     Reach,
     /// Replaces the host key that user data carried.
@@ -178,6 +180,7 @@ impl Action {
             Action::CreateFloatingIp { node } => format!("create a floating IP that points to {node}"),
             Action::RecordFloatingIp => "record the floating IP as a tag of the droplets".into(),
             Action::AssignFloatingIp { node, .. } => format!("move the floating IP to {node}"),
+            Action::MakeRepository => "create the bucket for backups and a key for it".into(),
             Action::Reach => "wait for SSH and cloud-init".into(),
             Action::ReplaceHostKey => "replace the host key that was in the user data".into(),
             Action::UpdateLists => "update the apt package lists".into(),
@@ -225,6 +228,7 @@ impl Action {
             Action::CreateFloatingIp { .. } => "create-floating-ip",
             Action::RecordFloatingIp => "record-floating-ip",
             Action::AssignFloatingIp { .. } => "assign-floating-ip",
+            Action::MakeRepository => "make-repository",
             Action::Reach => "reach",
             Action::ReplaceHostKey => "replace-host-key",
             Action::UpdateLists => "update-lists",

@@ -63,6 +63,8 @@ pub enum Reason {
         /// Whether some are missing.
         missing: bool,
     },
+    /// There is no key for the bucket of backups.
+    NoRepositoryKey,
     /// The cluster has never been.
     NewCluster,
     /// The operator asks for it, and no host has the cluster's data.
@@ -152,6 +154,7 @@ impl fmt::Display for Reason {
             Reason::FilesDiffer { missing: false, .. } => "they differ from what the inventory renders",
             Reason::FilesDiffer { count: 1, missing: true } => "it is missing",
             Reason::FilesDiffer { missing: true, .. } => "some or all are missing",
+            Reason::NoRepositoryKey => "this machine has no key for it",
             Reason::NewCluster => "the cluster does not exist yet",
             Reason::FromBackup => "no host has the cluster's data",
             Reason::NotRunning => "it is not running",

@@ -4,7 +4,7 @@
 mod belongings;
 mod listing;
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,12 +12,13 @@ use anyhow::{Context as _, Result};
 use cluster_cloud::droplet::{DropletSpec, Power};
 use cluster_cloud::model::{Action, ReservedIp};
 use cluster_cloud::preflight::{Setting, Wanted};
+use cluster_cloud::spaces::Place;
 use cluster_cloud::{Client, Error, Pace, Policy, key, names};
 use secrecy::SecretString;
 
 use super::{EnsuredServer, Event, Left, NotEnsured, Patience};
 use crate::facts::Stray;
-use crate::inventory::DigitalOcean;
+use crate::inventory::{DigitalOcean, S3};
 use crate::report::Reporter;
 pub use belongings::Belongings;
 
@@ -125,6 +126,35 @@ impl Api {
     pub async fn ensure_ssh_key(&self, public_key: &str) -> Result<()> {
         self.client.ensure_ssh_key(&self.cluster, public_key).await?;
         Ok(())
+    }
+
+    /// The bucket, made unless it is there, and a new key that opens it and no other: id and secret.
+    ///
+    /// # Errors
+    /// The API's, and the bucket's.
+    pub async fn ensure_repository(
+        &self,
+        bucket: &S3,
+        ca: Option<String>,
+        address: Option<IpAddr>,
+    ) -> Result<(String, SecretString)> {
+        let place = Place {
+            endpoint: format!("https://{}:{}", bucket.host, bucket.port),
+            region: bucket.region.clone(),
+            bucket: bucket.bucket.clone(),
+            ca,
+            address,
+        };
+        let key = self.client.make_repository(&self.cluster, &place, self.pace).await?;
+        Ok((key.access_key, key.secret_key))
+    }
+
+    /// Deletes the keys of the cluster's bucket, but for the one with this id. The bucket itself stays.
+    ///
+    /// # Errors
+    /// The API's.
+    pub async fn retire_repository_keys(&self, kept: Option<&str>) -> Result<()> {
+        Ok(self.client.retire_repository_keys(&self.cluster, kept).await?)
     }
 
     /// The node's server: found, else made. Returns when the API knows it; [`Api::await_server`] waits for more. A look

@@ -13,7 +13,8 @@ ended() {
 }
 case $4 in
     services)
-        systemctl -q disable cluster-node.service repmgrd.service 2>/dev/null
+        systemctl -q disable cluster-backup.service cluster-node.service repmgrd.service 2>/dev/null
+        ended cluster-backup.service
         ended repmgrd.service
         ended cluster-node.service
         # Made by the guard, and it outlives it.

@@ -10,6 +10,7 @@ use crate::error::Advice;
 use crate::facts::Facts;
 use crate::inventory::{Repository, S3};
 use crate::plan::files::BackupMeans;
+use crate::provider::Api;
 
 /// Under which names this machine keeps them.
 const PASSPHRASE: &str = "backup";
@@ -33,6 +34,7 @@ impl World {
         let (key, ca) = match &backup.repository {
             Repository::Path(_) => (None, None),
             Repository::S3(s3) => (Some(self.bucket_key(s3)?), ca(s3)?),
+            Repository::Spaces { bucket, .. } => (self.kept_bucket_key()?, ca(bucket)?),
         };
         Ok(Some(BackupMeans { passphrase, key, ca }))
     }
@@ -104,13 +106,70 @@ impl World {
             }
             return Ok((id.expose_secret().to_owned(), secret));
         }
+        self.kept_bucket_key()?.ok_or_else(|| {
+            Advice::refused(format!("the key of the bucket `{}` is not set", s3.bucket))
+                .hint(
+                    "export AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a file as \
+                     backup.s3.credentials_file",
+                )
+                .into()
+        })
+    }
+
+    fn kept_bucket_key(&self) -> Result<Option<(String, SecretString)>> {
         let kept = self.state.kept_password(ACCESS_KEY)?.zip(self.state.kept_password(SECRET_KEY)?);
-        let (id, secret) = kept.ok_or_else(|| {
-            Advice::refused(format!("the key of the bucket `{}` is not set", s3.bucket)).hint(
-                "export AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a file as backup.s3.credentials_file",
-            )
-        })?;
-        Ok((id.expose_secret().to_owned(), secret))
+        Ok(kept.map(|(id, secret)| (id.expose_secret().to_owned(), secret)))
+    }
+
+    /// Forgets the cluster. Its backups are not deleted with it, and nothing else opens them than their passphrase: that
+    /// stays.
+    ///
+    /// # Errors
+    /// When the state cannot be written.
+    pub fn forget(&self) -> Result<()> {
+        if self.state.forget(PASSPHRASE)? {
+            self.report.warning(format!(
+                "the cluster's backups are kept, and their passphrase stays in {}",
+                self.state.path("secrets.json").display()
+            ));
+        }
+        Ok(())
+    }
+
+    /// Deletes the keys of a bucket that the provider has made, but for the one in use, if there is to be one.
+    ///
+    /// # Errors
+    /// The provider's.
+    pub async fn retire_repository_keys(&self, api: &Api, kept: Option<&str>) -> Result<()> {
+        match self.inventory.backup.as_ref().map(|backup| &backup.repository) {
+            Some(Repository::Spaces { .. }) => api.retire_repository_keys(kept).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Deletes all keys of that bucket but the one that this machine knows.
+    ///
+    /// # Errors
+    /// The provider's.
+    pub async fn retire_old_repository_keys(&self) -> Result<()> {
+        let (Some(api), Some((id, _))) = (&self.provider, self.kept_bucket_key()?) else { return Ok(()) };
+        self.retire_repository_keys(api, Some(&id)).await
+    }
+
+    /// Has the provider make the bucket and a key for it, and keeps the key. Earlier keys go on working until the nodes
+    /// have this one.
+    ///
+    /// # Errors
+    /// When the inventory names no such bucket, or the provider refuses.
+    pub async fn make_repository(&self) -> Result<()> {
+        let named = self.inventory.backup.as_ref().map(|backup| &backup.repository);
+        let (Some(api), Some(Repository::Spaces { bucket, address })) = (&self.provider, named) else {
+            anyhow::bail!("this inventory names no bucket that a provider makes");
+        };
+        let (id, secret) = api.ensure_repository(bucket, ca(bucket)?, *address).await?;
+        // The secret first: an id without one is no key.
+        self.state.keep_password(SECRET_KEY, &secret)?;
+        self.state.keep_password(ACCESS_KEY, &id.into())
     }
 }
 

@@ -11,7 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 use super::World;
 use crate::error::Advice;
 use crate::facts::Facts;
-use crate::inventory::{DigitalOcean, Inventory, Provider, Repository};
+use crate::inventory::{DigitalOcean, Inventory, Provider};
 use crate::plan::Means;
 use crate::remote::{Command, Remote as _};
 use crate::script;
@@ -65,7 +65,7 @@ pub(super) fn open_to_everybody(inventory: &Inventory) -> Vec<String> {
     }
     if let Some(backup) = &inventory.backup {
         files.push((backup.passphrase_file.as_deref(), "the passphrase of the backups"));
-        if let Repository::S3(s3) = &backup.repository {
+        if let Some(s3) = backup.repository.bucket() {
             files.push((s3.credentials_file.as_deref(), "the key of the backups' bucket"));
         }
     }

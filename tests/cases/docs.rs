@@ -59,6 +59,11 @@ fn every_key_of_an_inventory_is_documented() {
         format!("cluster: a\nprovider: {{existing: {{xxxxxxxx: 1}}}}\n{rest}"),
         format!("cluster: a\nprovider: {{existing: {{floating_ip: {{xxxxxxxx: 1}}}}}}\n{rest}"),
         format!("cluster: a\n{digitalocean}}}}}\npostgresql: {{xxxxxxxx: 1}}\nnodes: []\n"),
+        format!("cluster: a\n{digitalocean}}}}}\nbackup: {{xxxxxxxx: 1}}\n{rest}"),
+        format!("cluster: a\n{digitalocean}}}}}\nbackup: {{spaces: {{bucket: a, xxxxxxxx: 1}}}}\n{rest}"),
+        format!(
+            "cluster: a\n{digitalocean}}}}}\nbackup: {{s3: {{bucket: a, region: a, endpoint: a, xxxxxxxx: 1}}}}\n{rest}"
+        ),
         format!("cluster: a\n{digitalocean}}}}}\nusers: [{{xxxxxxxx: 1}}]\n{rest}"),
         format!("cluster: a\n{digitalocean}}}}}\ndatabases: [{{xxxxxxxx: 1}}]\n{rest}"),
         format!("cluster: a\n{digitalocean}}}}}\npostgresql: {{version: 15}}\nnodes: [{{xxxxxxxx: 1}}]\n"),

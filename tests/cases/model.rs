@@ -16,7 +16,8 @@ use std::collections::BTreeMap;
 
 use cluster::facts::host::PostgresFacts;
 use cluster::facts::{Cloud, Facts, Host, HostFacts};
-use cluster::inventory::{Inventory, Provider};
+use cluster::inventory::{Inventory, Provider, Repository};
+use cluster::plan::files::BackupMeans;
 use cluster::plan::roles::{self, Primary};
 use cluster::plan::wish::Wish;
 use cluster::plan::{Action, Means, Phase, Plan, Step, plan};
@@ -70,7 +71,11 @@ impl Model {
             };
             self.facts.hosts.entry(node.name.clone()).or_insert_with(new);
         }
+        let kept = self.means.backup.take().and_then(|backup| backup.key);
         self.means = means(&inventory);
+        if let Some(backup) = &mut self.means.backup {
+            backup.key = backup.key.take().or(kept);
+        }
         self.inventory = inventory;
     }
 
@@ -199,7 +204,14 @@ fn means(inventory: &Inventory) -> Means {
         user_passwords: inventory.users.iter().map(user).collect(),
         failover_token: Some("hunter2-token".to_owned().into()),
         api_url: Some("https://api.digitalocean.com".into()),
-        backup: None,
+        backup: inventory.backup.as_ref().map(|backup| BackupMeans {
+            passphrase: "hunter2-passphrase".to_owned().into(),
+            key: match backup.repository {
+                Repository::S3(_) => Some(("NAMED".into(), "hunter2-named-key".to_owned().into())),
+                Repository::Spaces { .. } | Repository::Path(_) => None,
+            },
+            ca: None,
+        }),
         restore: None,
     }
 }

@@ -37,6 +37,8 @@ struct Case {
     change: Value,
     /// A run that was killed after that.
     killed: Option<Killed>,
+    /// `up --from-backup`, to here.
+    restore: Option<String>,
     /// `cluster remove` of this node, and not `cluster up`.
     remove: Option<String>,
     /// Merged over the facts last of all.
@@ -158,6 +160,7 @@ fn world(case: &Case) -> Model {
     }
     merge(&mut yaml, case.change.clone());
     model.edit(inventory(&yaml));
+    model.means.restore = case.restore.as_ref().map(|target| target.parse().unwrap());
     if let Some(Killed { before, rounds }) = &case.killed {
         model.up(|phase| phase.title() == before);
         for _ in 0..*rounds {

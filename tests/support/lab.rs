@@ -15,7 +15,7 @@ pub(crate) const PREPARED: &str = "debian-12-x64-postgresql-15";
 /// A lab; it stops when it is dropped.
 pub(crate) struct Lab {
     pub(crate) name: String,
-    pub(super) port: u16,
+    pub(crate) port: u16,
     pub(super) second: u8,
     /// State, inventories and logs of this test.
     pub(crate) directory: TempDir,
@@ -231,6 +231,16 @@ impl Lab {
             let droplets = client.droplets("cluster:demo").await.unwrap();
             let id = droplets.iter().find(|droplet| droplet.name == node).unwrap().id;
             client.power(id, power, Pace::urgent()).await.unwrap();
+        });
+    }
+
+    /// Deletes a node's droplet, through the API.
+    pub(crate) fn delete_droplet(&self, node: &str) {
+        block_on(async {
+            let client = self.client();
+            let droplets = client.droplets("cluster:demo").await.unwrap();
+            let id = droplets.iter().find(|droplet| droplet.name == node).unwrap().id;
+            client.delete_droplet(id).await.unwrap();
         });
     }
 

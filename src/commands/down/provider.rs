@@ -35,7 +35,7 @@ pub(super) async fn run(world: &Arc<World>, api: &Api, yes: bool) -> Result<Exit
                 "{} is kept: it has the passwords of a cluster of the same name that was never at this provider (system identifier {identifier})",
                 world.state.directory().display()
             )),
-            None => world.state.forget()?,
+            None => world.forget()?,
         }
         finished(world, "the provider lists nothing that belongs to it", 0, begun);
         return Ok(Exit::Done);
@@ -54,8 +54,12 @@ pub(super) async fn run(world: &Arc<World>, api: &Api, yes: bool) -> Result<Exit
         destroyed.err().unwrap_or_default().iter().map(|error| format!("{error:#}")).collect();
     let left =
         api.belongings(&known, &public_key).await.context("cannot list what is left of the cluster")?;
+    if let Err(error) = world.retire_repository_keys(api, None).await {
+        // A key alone opens nothing that is not encrypted with another secret.
+        world.report.warning(format!("the key of the backups' bucket was not deleted: {error:#}"));
+    }
     if left.is_empty() {
-        world.state.forget()?;
+        world.forget()?;
         finished(world, "deleted; the provider lists nothing that belongs to it", belongings.count(), begun);
         return Ok(Exit::Done);
     }

@@ -11,7 +11,7 @@ use crate::plan::Means;
 use crate::templates::Template;
 
 /// The unit of the service that takes backups.
-pub(super) const UNIT: &str = "/etc/systemd/system/cluster-backup.service";
+pub const BACKUP_UNIT: &str = "/etc/systemd/system/cluster-backup.service";
 
 /// What `files` may want besides, for the probe.
 pub(super) fn paths() -> Vec<(String, bool)> {
@@ -19,7 +19,7 @@ pub(super) fn paths() -> Vec<(String, bool)> {
         (paths::BACKUP.into(), false),
         (paths::PGBACKREST_CONF.into(), true),
         (paths::BACKUP_CA.into(), false),
-        (UNIT.into(), false),
+        (BACKUP_UNIT.into(), false),
         (paths::BACKUP_STATUS.into(), false),
     ]
 }
@@ -33,6 +33,13 @@ pub struct BackupMeans {
     pub key: Option<(String, SecretString)>,
     /// The CA of its certificate, in PEM.
     pub ca: Option<String>,
+}
+
+impl BackupMeans {
+    /// Whether there is a bucket, and no key to it yet.
+    pub fn lacks_key(&self, backup: &Backup) -> bool {
+        self.key.is_none() && backup.repository.bucket().is_some()
+    }
 }
 
 pub(super) fn files(inventory: &Inventory, means: &Means) -> Vec<File> {
@@ -51,10 +58,12 @@ pub(super) fn files(inventory: &Inventory, means: &Means) -> Vec<File> {
         path: paths::PGBACKREST_CONF.into(),
         mode: "640",
         owner: "root:postgres",
-        content: Some(Content::Secret(pgbackrest(inventory, backup, backup_means).into())),
+        // Without its key while there is none yet.
+        content: (!backup_means.lacks_key(backup))
+            .then(|| Content::Secret(pgbackrest(inventory, backup, backup_means).into())),
     }];
     files.extend(backup_means.ca.clone().map(|ca| plain(paths::BACKUP_CA, ca)));
-    files.push(plain(UNIT, unit));
+    files.push(plain(BACKUP_UNIT, unit));
     // Last: from here on WAL is archived.
     files.push(plain(paths::BACKUP, config));
     files
@@ -71,7 +80,7 @@ fn config(inventory: &Inventory, backup: &Backup) -> BackupConfig {
 fn pgbackrest(inventory: &Inventory, backup: &Backup, means: &BackupMeans) -> String {
     let (s3, folder) = match &backup.repository {
         Repository::Path(path) => (None, format!("{path}{}", backup.folder)),
-        Repository::S3(s3) => {
+        Repository::Spaces { bucket: s3, .. } | Repository::S3(s3) => {
             let (access_key, secret_key) = means.key.clone().unwrap_or_default();
             let s3 = json!({
                 "bucket": s3.bucket, "host": s3.host, "port": s3.port, "region": s3.region,

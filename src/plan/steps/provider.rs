@@ -20,6 +20,11 @@ impl Planner<'_> {
         if !missing.is_empty() && !cloud.ssh_key {
             self.step(Phase::Keys, None, Action::ImportSshKey, Reason::KeyUnknown);
         }
+        if let (Some(backup), Some(means)) = (&self.inventory.backup, &self.means.backup)
+            && means.lacks_key(backup)
+        {
+            self.step(Phase::Keys, None, Action::MakeRepository, Reason::NoRepositoryKey);
+        }
         for node in missing {
             let why = Reason::NoServer { node: node.name.clone() };
             self.step(Phase::Provide, Some(node), Action::CreateServer, why);

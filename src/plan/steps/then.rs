@@ -3,8 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use cluster_contract::paths;
+
 use super::Planner;
-use crate::facts::{HostFacts, Server};
+use crate::facts::{Host, HostFacts, Server};
 use crate::inventory::{Node, Provider, Role};
 use crate::plan::TroubleKind;
 use crate::plan::files::{self, Content, FileChange};
@@ -17,7 +19,8 @@ impl<'a> Planner<'a> {
         let (conf, hba) = (files::postgresql_conf(version), files::pg_hba(version));
         let (mut reload, mut shrinks) = (Vec::new(), false);
         let (mut restart, mut names): (Vec<&Node>, Vec<String>) = (Vec::new(), Vec::new());
-        let mut services: [(&str, Vec<&Node>); 2] = [("repmgrd", Vec::new()), ("cluster-node", Vec::new())];
+        let mut services: [(&str, Vec<&Node>); 3] =
+            [("repmgrd", Vec::new()), ("cluster-node", Vec::new()), ("cluster-backup", Vec::new())];
         for node in &self.inventory.nodes {
             let Some(host) = self.host(&node.name).up() else { continue };
             let changes = self.file_changes(&node.name);
@@ -93,8 +96,25 @@ impl<'a> Planner<'a> {
         files.flatten().collect()
     }
 
+    /// A repository is never taken away by an edit: whoever forgets the key must not lose the backups.
+    fn backups_without_a_key(&mut self) {
+        let has_repository =
+            |host: &Host| host.up().is_some_and(|host| host.files.contains_key(paths::BACKUP));
+        if self.inventory.backup.is_none() && self.facts.hosts.values().any(has_repository) {
+            self.plan.notes.push(Trouble {
+                kind: TroubleKind::Ignored,
+                node: None,
+                message: "the cluster is backed up, and the inventory has no `backup` key: backups continue, but WAL is \
+                          no longer archived within a minute"
+                    .into(),
+                hint: "put `backup` back".into(),
+            });
+        }
+    }
+
     /// Keys that only count when something is made.
     pub(super) fn ignored(&mut self) {
+        self.backups_without_a_key();
         let Provider::DigitalOcean(provider) = &self.inventory.provider else { return };
         let Some(cloud) = &self.facts.cloud else { return };
         let (mut notes, no_vpc) = (Vec::new(), String::new());
@@ -168,6 +188,7 @@ fn needing_restart(file: &FileChange) -> Vec<(String, bool)> {
 fn is_read_by(unit: &str, path: &str) -> bool {
     match unit {
         "repmgrd" => ["/etc/repmgr.conf", "/etc/systemd/system/repmgrd.service"].contains(&path),
+        "cluster-backup" => [paths::BACKUP, paths::PGBACKREST_CONF, files::BACKUP_UNIT].contains(&path),
         _ => ["/etc/cluster/node.json", "/etc/cluster/key", "/etc/systemd/system/cluster-node.service"]
             .contains(&path),
     }

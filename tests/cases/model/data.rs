@@ -57,10 +57,24 @@ impl Model {
         }
     }
 
+    /// From the repository, into what was made for it.
+    pub(super) fn restore(&mut self, node: &str, whole: bool) {
+        let host = self.host(node);
+        assert!(host.files.contains_key(cluster_contract::paths::PGBACKREST_CONF), "no repository is known");
+        let marker = host.marker.as_mut().expect("no data directory was made");
+        assert!(
+            matches!(marker.stage, DataStage::Initialized | DataStage::Creating),
+            "data of {marker:?} is overwritten"
+        );
+        marker.stage = if whole { DataStage::Primary } else { DataStage::Creating };
+    }
+
     pub(super) fn start_new(&mut self, node: &str, made: DataStage, whole: bool) {
         if made == DataStage::Primary {
             assert_eq!(self.writers(), Vec::<String>::new(), "a second primary");
-            assert!(self.facts.local.system_identifier.is_none(), "a cluster that existed is begun anew");
+            let restored = self.means.restore.is_some();
+            let is_new = self.facts.local.system_identifier.is_none();
+            assert!(is_new || restored, "a cluster that existed is begun anew");
         }
         let host = self.host(node);
         let marker = host.marker.as_mut().expect("no data directory was made");

@@ -46,6 +46,7 @@ impl Model {
             }
             Action::InstallProgram { sha256 } if whole => self.install_program(node, sha256),
             Action::CreateData { .. } => self.create_data(node, whole),
+            Action::Restore { .. } => self.restore(node, whole),
             Action::StartNew { made } => self.start_new(node, *made, whole),
             Action::Clone { from, .. } => self.clone_from(node, from, whole),
             Action::StartStandby if whole => {

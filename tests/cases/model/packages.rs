@@ -17,7 +17,7 @@ impl Model {
         host.packages.candidates = versions
             .iter()
             .flat_map(|version| [format!("postgresql-{version}"), format!("postgresql-{version}-repmgr")])
-            .chain(["sudo".into()])
+            .chain(["sudo".into(), "pgbackrest".into()])
             .map(|package| (package, "1".into()))
             .collect();
     }

@@ -15,6 +15,11 @@ impl Model {
         let cloud = self.facts.cloud.as_mut().unwrap();
         match action {
             Action::ImportSshKey => cloud.ssh_key = true,
+            Action::MakeRepository => {
+                let backup = self.means.backup.as_mut().expect("an inventory with backups");
+                assert!(backup.key.is_none(), "a second key");
+                backup.key = Some(("MADE".into(), "hunter2-made-key".to_owned().into()));
+            }
             Action::CreateFloatingIp { node } => {
                 assert!(cloud.floating_ip.is_none(), "a second floating IP");
                 let server = cloud.servers[node].id;

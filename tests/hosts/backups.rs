@@ -1,0 +1,117 @@
+//! Backups on hosts: an object storage of the lab's, a failover, a repository that is away, and the loss of everything.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::support::{Lab, PREPARED, Run};
+
+fn inventory(lab: &Lab) -> String {
+    let home = format!("/var/lib/cluster-lab/{}", lab.name);
+    let endpoint = format!("https://spaces.lab:{}", lab.port + 1000);
+    lab.inventory(
+        "demo.yaml",
+        PREPARED,
+        &format!(
+            "backup:\n  spaces:\n    bucket: demo-backups\n    endpoint: {endpoint}\n    address: 127.0.0.1\n    \
+             ca: {home}/spaces_ca.crt\npostgresql:\n  version: 15\nusers:\n  - name: app\ndatabases:\n  - name: app\n{}",
+            super::NODES
+        ),
+    )
+}
+
+/// Orders a fault of the object storage.
+fn spaces(lab: &Lab, fault: &str) {
+    lab.cluster(&["lab", "spaces", "--name", &lab.name, fault]).ok();
+}
+
+fn backups(status: &Value) -> &[Value] {
+    status["backups"]["contents"]["backups"].as_array().map_or(&[], Vec::as_slice)
+}
+
+fn last_timeline(status: &Value) -> Option<u64> {
+    backups(status).last()?["timeline"].as_u64()
+}
+
+/// Finishes a WAL file and waits until the primary has archived it.
+fn archive(lab: &Lab, primary: &str) {
+    let file = lab.sql(primary, "postgres", "select pg_walfile_name(pg_switch_wal())");
+    let sql = format!("select last_archived_wal >= '{file}' from pg_stat_archiver");
+    let begun = Instant::now();
+    while lab.sql(primary, "postgres", &sql) != "t" {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{file} is not archived");
+        std::thread::sleep(Duration::from_millis(300));
+    }
+}
+
+#[test]
+#[ignore = "needs root and a lab"]
+fn a_cluster_of_which_nothing_is_left_is_had_again() {
+    let lab = Lab::start(41, PREPARED);
+    let inventory = inventory(&lab);
+    lab.cluster(&["up", "-i", &inventory]).ok();
+    let (status, took) = lab.wait_for_status(&inventory, 120, |status| !backups(status).is_empty());
+    println!("the first backup after {:.0} s: {}", took.as_secs_f64(), backups(&status)[0]);
+    lab.wait_for_status(&inventory, 30, |status| status["healthy"] == true);
+    assert!(lab.cluster(&["up", "-i", &inventory]).ok().last_line().contains("nothing to do"));
+
+    // No key of the account is in the nodes' configuration, and none of its secrets is for everybody.
+    let modes = lab.ssh("pg1", "stat -c '%a %U:%G' /etc/cluster/pgbackrest.conf");
+    assert_eq!(modes, "640 root:postgres");
+    let checked = lab.cluster(&["backup", "check", "-i", &inventory]).ok();
+    assert!(checked.stdout.contains("pg1 archives to s3://demo-backups/demo"), "{}", checked.stdout);
+
+    lab.sql("pg1", "app", "create table t (a int)");
+    lab.sql("pg1", "app", "insert into t select generate_series(1, 1000)");
+    archive(&lab, "pg1");
+
+    // A repository that is away holds up no switchover, and what was not archived is archived by the next primary.
+    spaces(&lab, "away");
+    lab.sql("pg1", "app", "insert into t select generate_series(1001, 2000)");
+    lab.sql("pg1", "postgres", "select pg_switch_wal()");
+    lab.sql("pg1", "app", "insert into t select generate_series(2001, 3000)");
+    let moved = lab.cluster(&["switchover", "-i", &inventory, "--json"]).ok().json();
+    println!("a switchover without the repository: {moved}");
+    assert!(moved["seconds"].as_f64().unwrap() < 15.0, "{moved}");
+    let (status, _) = lab.wait_for_status(&inventory, 60, |status| {
+        let problems = status["problems"].as_array().unwrap();
+        problems.iter().any(|it| it.as_str().unwrap().starts_with("backups"))
+    });
+    println!("meanwhile: {}", status["problems"]);
+    spaces(&lab, "heal");
+    let (status, took) = lab.wait_for_status(&inventory, 300, |status| last_timeline(status) == Some(2));
+    println!("a backup of timeline 2 after {:.0} s", took.as_secs_f64());
+    assert_eq!(status["backups"]["contents"]["gaps"].as_array().map(Vec::len), Some(0), "{status:#}");
+    assert_eq!(status["backups"]["contents"]["intervals"].as_array().map(Vec::len), Some(1), "{status:#}");
+
+    // A moment between two changes, and then a mistake.
+    lab.sql("pg2", "app", "insert into t select generate_series(3001, 4000)");
+    std::thread::sleep(Duration::from_millis(1_100));
+    let moment =
+        lab.sql("pg2", "app", "select to_char(now() at time zone 'utc', 'YYYY-MM-DD HH24:MI:SS.US') || 'Z'");
+    std::thread::sleep(Duration::from_millis(1_100));
+    lab.sql("pg2", "app", "delete from t");
+    archive(&lab, "pg2");
+    let passphrase = lab.cluster(&["backup", "passphrase", "-i", &inventory]).ok().stdout.trim().to_owned();
+
+    // Everything is lost: every server, and what this machine knew.
+    for node in ["pg1", "pg2", "pg3"] {
+        lab.delete_droplet(node);
+    }
+    std::fs::rename(lab.directory.path().join("state"), lab.directory.path().join("lost")).unwrap();
+    let words = ["up", "-i", &inventory, "--from-backup", "--to", &moment];
+    let refused = lab.cluster(&words);
+    assert_eq!(refused.code, 3, "{}", refused.stderr);
+    assert!(refused.stderr.contains("CLUSTER_BACKUP_PASSPHRASE"), "{}", refused.stderr);
+    let begun = Instant::now();
+    let restored = lab.command(&words).env("CLUSTER_BACKUP_PASSPHRASE", &passphrase).output().unwrap();
+    let restored = Run::from(restored).ok();
+    println!("had again after {:.0} s: {}", begun.elapsed().as_secs_f64(), restored.last_line());
+    assert!(!restored.stderr.contains(&passphrase));
+    assert_eq!(lab.sql("pg1", "app", "select count(*), max(a) from t"), "4000|4000");
+    let (_, took) = lab.wait_for_status(&inventory, 180, |status| {
+        status["healthy"] == true && last_timeline(status) == Some(3)
+    });
+    println!("healthy with a backup of its own after {:.0} s more", took.as_secs_f64());
+    lab.stop();
+}
