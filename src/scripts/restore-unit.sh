@@ -21,6 +21,7 @@ postgres pgbackrest --config=/etc/cluster/pgbackrest.conf --stanza="$cluster" \
 # A server of its own replays: nobody can connect to it from outside, and it promotes without a lease, which there is
 # nobody to ask for yet. With hot_standby off it takes any max_connections, however many the old cluster had.
 begin() {
+    # shellcheck disable=SC2016
     postgres sh -c 'exec >"$1"; chmod 640 "$1"' sh "$log"
     postgres "$bin/pg_ctl" -D "$data" -s -W -l "$log" -o "-c config_file=/etc/postgresql/$version/main/postgresql.conf \
 -c listen_addresses= -c hot_standby=off -c recovery_end_command= -c log_destination=stderr -c logging_collector=off" start

@@ -98,6 +98,11 @@ fn a_cluster_of_which_nothing_is_left_is_had_again() {
     for node in ["pg1", "pg2", "pg3"] {
         lab.delete_droplet(node);
     }
+    let begun = Instant::now();
+    while lab.count().0 > 0 {
+        assert!(begun.elapsed() < Duration::from_secs(60), "droplets are left");
+        std::thread::sleep(Duration::from_millis(300));
+    }
     std::fs::rename(lab.directory.path().join("state"), lab.directory.path().join("lost")).unwrap();
     let words = ["up", "-i", &inventory, "--from-backup", "--to", &moment];
     let refused = lab.cluster(&words);
