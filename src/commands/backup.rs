@@ -105,7 +105,8 @@ fn show(contents: &Contents, json: bool) -> Result<Exit> {
         data!("can be restored to any moment from {} to {}", moment(interval.from)?, moment(interval.until)?);
     }
     for gap in &contents.gaps {
-        data!("missing in the archive: {} WAL files, {} to {}", gap.files, gap.from, gap.to);
+        let (from, to) = (visible(&gap.from), visible(&gap.to));
+        data!("missing in the archive: {} WAL files, {from} to {to}", gap.files);
     }
     Ok(Exit::Done)
 }

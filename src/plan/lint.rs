@@ -82,8 +82,23 @@ pub fn lint(inventory: &Inventory, facts: &Facts, plan: &Plan) -> Vec<Breach> {
                     found.push(Breach::ReplacesData { node, data });
                 }
             }
-            Action::StartNew { made: DataStage::Primary } if existed(inventory, facts) => {
-                found.push(Breach::SecondBeginning { node });
+            Action::StartNew { made: DataStage::Primary } => {
+                // What is restored, now or by a run that was killed, is what is remembered.
+                let is_restored = data(&node) == Some(Data::Ours)
+                    || plan.steps.iter().any(|other| {
+                        other.node == step.node && matches!(other.action, Action::Restore { .. })
+                    });
+                let is_remembered = facts.local.system_identifier.is_some() && !is_restored;
+                if is_remembered || lives(inventory, facts) {
+                    found.push(Breach::SecondBeginning { node });
+                }
+            }
+            Action::Restore { .. } => {
+                if let Some(data @ (Data::Ours | Data::Foreign(_))) = data(&node) {
+                    found.push(Breach::ReplacesData { node, data });
+                } else if lives(inventory, facts) {
+                    found.push(Breach::SecondBeginning { node });
+                }
             }
             Action::Configure { members: next, .. } => {
                 let leaps = newest.as_ref().is_some_and(|newest| newest.distance(next) > 1);
@@ -101,14 +116,14 @@ pub fn lint(inventory: &Inventory, facts: &Facts, plan: &Plan) -> Vec<Breach> {
     found
 }
 
-/// Whether the cluster has ever been, as far as can be seen: it is remembered, or a node holds data of it. What a
-/// killed run has begun on the first primary, and nobody has taken up yet, is not that.
-fn existed(inventory: &Inventory, facts: &Facts) -> bool {
+/// Whether a node holds data of the cluster. What a killed run has begun on the first primary, and nobody has taken up
+/// yet, is not that.
+fn lives(inventory: &Inventory, facts: &Facts) -> bool {
     let holds = |node: &crate::inventory::Node| {
         facts.hosts.get(&node.name).and_then(Host::up).is_some_and(|host| {
             let taken_up = host.postgres.is_some() || node.name != inventory.primary().name;
             roles::data(inventory, facts, host) == Data::Ours && taken_up
         })
     };
-    facts.local.system_identifier.is_some() || inventory.data_nodes().any(holds)
+    inventory.data_nodes().any(holds)
 }

@@ -9,7 +9,9 @@ use cluster::plan::lint::Breach;
 use cluster::plan::members::Configuration;
 use cluster::plan::roles::Data;
 use cluster::plan::wish::Wish;
-use cluster::plan::{Action, Phase, Plan, Reason, Step, Trouble, TroubleKind, lint, plan, removal};
+use cluster::plan::{
+    Action, Phase, Plan, Reason, RestoreTarget, Step, Trouble, TroubleKind, lint, plan, removal,
+};
 use cluster_contract::marker::DataStage;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -359,6 +361,11 @@ fn a_plan_that_breaks_a_law_is_seen() {
     let create = Action::CreateData { first: true };
     assert!(matches!(
         breaches(vec![of("pg1", Phase::Setup, create)], false)[..],
+        [Breach::ReplacesData { .. }]
+    ));
+    let restore = Action::Restore { target: RestoreTarget::Latest };
+    assert!(matches!(
+        breaches(vec![of("pg1", Phase::Setup, restore)], false)[..],
         [Breach::ReplacesData { .. }]
     ));
     let begin = Action::StartNew { made: DataStage::Primary };

@@ -20,7 +20,7 @@ use cluster::inventory::{Inventory, Provider, Repository};
 use cluster::plan::files::BackupMeans;
 use cluster::plan::roles::{self, Primary};
 use cluster::plan::wish::Wish;
-use cluster::plan::{Action, Means, Phase, Plan, Step, plan};
+use cluster::plan::{Action, Means, Phase, Plan, Step, lint, plan};
 use cluster_contract::config::Config;
 
 use host::bare;
@@ -82,7 +82,8 @@ impl Model {
     /// Looks and plans, as every round of `up` does; who takes writes is remembered.
     pub(crate) fn plan(&mut self) -> Plan {
         let plan = plan(&self.inventory, &self.facts, &self.means);
-        assert!(plan.refusals.is_empty() || plan.steps.is_empty(), "a refused plan has steps");
+        let breaches = lint(&self.inventory, &self.facts, &plan);
+        assert_eq!(breaches, [], "the plan breaks a rule");
         if plan.refusals.is_empty()
             && let Primary::One(name) = roles::primary(&self.inventory, &self.facts)
         {
