@@ -38,7 +38,12 @@ pub(super) async fn run(world: &World, facts: &Facts, node: &str, step: &Step) -
             let command = command::of(&world.inventory, action, &world.program.bytes).with_context(|| {
                 format!("`{}` depends on something that is not known yet", action.summary())
             })?;
-            run_command(world, node, &command).await?;
+            let output = run_command(world, node, &command).await?;
+            if let Action::Restore { .. } = action {
+                // Up to which transaction: who has lost everything wants to know that first.
+                let last = output.stdout.lines().last().unwrap_or_default();
+                world.report.note(format!("{node}: {last}"));
+            }
             Ok(())
         }
     }
@@ -48,8 +53,9 @@ pub(super) async fn run(world: &World, facts: &Facts, node: &str, step: &Step) -
 async fn run_command(world: &World, node: &str, command: &Command) -> Result<Output> {
     let tell = |text: &str| {
         world.report.send(Event::Output { lane: node.to_owned(), text: text.to_owned() });
-        // What apt waits for is what a person wants to know.
-        if text.starts_with("waiting:") || text.starts_with("Waiting for cache lock") {
+        // What apt waits for is what a person wants to know, and how far a restore has come.
+        let is_news = ["waiting:", "Waiting for cache lock", "copying ", "replaying ", "the archive ends "];
+        if is_news.iter().any(|start| text.starts_with(start)) {
             world.report.progress(node, text);
         }
     };

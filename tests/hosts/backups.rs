@@ -113,6 +113,7 @@ fn a_cluster_of_which_nothing_is_left_is_had_again() {
     let restored = Run::from(restored).ok();
     println!("had again after {:.0} s: {}", begun.elapsed().as_secs_f64(), restored.last_line());
     assert!(!restored.stderr.contains(&passphrase));
+    assert!(restored.stderr.contains("pg1: restored up to "), "{}", restored.stderr);
     assert_eq!(lab.sql("pg1", "app", "select count(*), max(a) from t"), "4000|4000");
     let (_, took) = lab.wait_for_status(&inventory, 180, |status| {
         status["healthy"] == true && last_timeline(status) == Some(3)
