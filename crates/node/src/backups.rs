@@ -154,7 +154,7 @@ impl Service {
         let asking = async move {
             if !has_stanza {
                 // Does nothing if it is there.
-                pgbackrest::run(&stanza, &["stanza-create"], QUESTION_LIMIT).await.map_err(of_another)?;
+                pgbackrest::run(&stanza, &["stanza-create"], QUESTION_LIMIT).await.map_err(explain)?;
             }
             contents(&config, &stanza).await
         };
@@ -314,8 +314,16 @@ async fn select(config: &Config, sql: &str) -> Result<String> {
     psql::as_postgres(config, "psql", &args, ANSWER_LIMIT).await
 }
 
-fn of_another(failed: Failed) -> Failed {
+/// Says what an error means here.
+fn explain(failed: Failed) -> Failed {
     match failed.code {
+        // What it prints of that is the bytes that it could not read.
+        Some(pgbackrest::UNREADABLE) => Failed {
+            text: "its contents cannot be decrypted with this cluster's passphrase; nothing in it is touched, and nothing \
+                   is backed up: name another `backup.folder` in the inventory, or the passphrase with which it was made"
+                .to_owned(),
+            ..failed
+        },
         Some(pgbackrest::OTHER_DATABASE) => Failed {
             text: format!(
                 "it holds the backups of another cluster of this name; nothing of theirs is touched, and nothing is \

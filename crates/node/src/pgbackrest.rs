@@ -30,6 +30,8 @@ pub struct Failed {
 
 /// Another command holds the stanza's lock on this host (`LockAcquireError`).
 pub const LOCKED: i32 = 50;
+/// A file of the repository is not what it should be (`FormatError`): the passphrase is another's.
+pub const UNREADABLE: i32 = 29;
 /// The repository belongs to a database of another system identifier or version (`FileInvalidError`).
 pub const OTHER_DATABASE: i32 = 28;
 
