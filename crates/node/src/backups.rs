@@ -236,7 +236,8 @@ async fn contents(config: &Config, stanza: &str) -> Result<Contents, Failed> {
     let backups = pgbackrest::backups(stanza, &json)?;
     let here = here(config).await.map_err(|error| Failed { code: None, text: format!("{error:#}") })?;
     let mut found = look(stanza, &backups, &here).await?;
-    if close_gaps(config, stanza, &found.missing, here.segment_size).await {
+    let missing = of_earlier_timelines(&found.missing, &here);
+    if close_gaps(config, stanza, &missing, here.segment_size).await {
         found = look(stanza, &backups, &here).await?;
     }
     Ok(Contents { backups, intervals: found.intervals, gaps: found.gaps })
@@ -251,6 +252,13 @@ async fn look(stanza: &str, backups: &[Backup], here: &Here) -> Result<Coverage,
         text: format!("cannot read what `repo-ls` printed: {error}"),
     })?;
     Ok(coverage::coverage(&here.way, &archived, backups, here.finished, here.segment_size))
+}
+
+/// The files that nobody else will archive. Those of the present timeline are the archiver's: one that is still written
+/// must not get there before it is finished.
+fn of_earlier_timelines(missing: &[Segment], here: &Here) -> Vec<Segment> {
+    let present = here.way.last().map_or(0, |(timeline, _)| *timeline);
+    missing.iter().filter(|segment| segment.timeline < present).copied().collect()
 }
 
 /// Archives what is missing and lies in `pg_wal`; returns whether there was any.
@@ -302,8 +310,11 @@ fn read_here(row: &str, version: u32) -> Option<Here> {
     let [size, timeline, last, history] = row.splitn(4, '|').collect::<Vec<_>>().try_into().ok()?;
     let segment_size = size.parse().ok()?;
     let way = coverage::way(&history.replace('\\', "\n"), timeline.parse().ok()?)?;
-    // A history or a backup's label may be the last that was archived; what it says of files is said by the listing.
-    let finished = Segment::parse(last, segment_size).map_or(0, |last| (last.number + 1) * segment_size);
+    // The last may also be a history, a backup's label, or what an old timeline has begun of a file: nothing is known of
+    // the present timeline's files then, and nothing is called missing.
+    let whole = Some(last).filter(|last| last.len() == 24);
+    let finished = whole.and_then(|last| Segment::parse(last, segment_size));
+    let finished = finished.map_or(0, |last| (last.number + 1) * segment_size);
     Some(Here { version, segment_size, way, finished: Lsn(finished) })
 }
 
@@ -411,5 +422,21 @@ mod tests {
         let second = read_here(&format!("16777216|2|000000020000000000000007|{history}"), 15).unwrap();
         assert_eq!(second.way, [(1, Lsn(0)), (2, Lsn(0x600_0100))]);
         assert_eq!(second.finished, Lsn(0x800_0000));
+        // Right after a promotion the present timeline's first file is still written.
+        for last in [
+            "00000002.history",
+            "000000010000000000000006.partial",
+            "000000010000000000000005.00000028.backup",
+        ] {
+            let here = read_here(&format!("16777216|2|{last}|{history}"), 15).unwrap();
+            assert_eq!(here.finished, Lsn(0), "{last}");
+        }
+    }
+
+    #[test]
+    fn only_files_of_earlier_timelines_are_archived_in_the_archivers_place() {
+        let here = read_here("16777216|2|000000020000000000000007|1\t0/6000100\tx\\", 15).unwrap();
+        let [old, new] = [1, 2].map(|timeline| Segment { timeline, number: 5 });
+        assert_eq!(of_earlier_timelines(&[old, new], &here), [old]);
     }
 }
