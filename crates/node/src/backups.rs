@@ -156,7 +156,7 @@ impl Service {
                 // Does nothing if it is there.
                 pgbackrest::run(&stanza, &["stanza-create"], QUESTION_LIMIT).await.map_err(explain)?;
             }
-            contents(&config, &stanza).await
+            mended_contents(&config, &stanza).await
         };
         self.asked = Some(Instant::now());
         self.work = Some((Work::Ask, tokio::spawn(asking)));
@@ -168,7 +168,7 @@ impl Service {
         self.status.running = Some(Running { kind, since: now(), why });
         let backing_up = async move {
             take(&stanza, kind).await?;
-            contents(&config, &stanza).await
+            mended_contents(&config, &stanza).await
         };
         self.work = Some((Work::Backup(kind), tokio::spawn(backing_up)));
     }
@@ -226,21 +226,36 @@ pub async fn take(stanza: &str, kind: BackupKind) -> Result<String, Failed> {
     pgbackrest::run(stanza, &["backup", &format!("--type={}", kind.word())], BACKUP_LIMIT).await
 }
 
-/// What is in the repository, and what can be restored from it. WAL that is missing there and lies here, because the
-/// primary before this one had no time to archive it, is put there first.
+/// What is in the repository, and what can be restored from it. Changes nothing.
 ///
 /// # Errors
 /// When it cannot be read.
 async fn contents(config: &Config, stanza: &str) -> Result<Contents, Failed> {
-    let json = pgbackrest::run(stanza, &["info", "--output=json"], QUESTION_LIMIT).await?;
-    let backups = pgbackrest::backups(stanza, &json)?;
-    let here = here(config).await.map_err(|error| Failed { code: None, text: format!("{error:#}") })?;
+    let (backups, here) = ask(config, stanza).await?;
+    let found = look(stanza, &backups, &here).await?;
+    Ok(Contents { backups, intervals: found.intervals, gaps: found.gaps })
+}
+
+/// The same. WAL that is missing there and lies here, because the primary before this one had no time to archive it, is
+/// put there first.
+///
+/// # Errors
+/// As [`contents`].
+async fn mended_contents(config: &Config, stanza: &str) -> Result<Contents, Failed> {
+    let (backups, here) = ask(config, stanza).await?;
     let mut found = look(stanza, &backups, &here).await?;
     let missing = of_earlier_timelines(&found.missing, &here);
     if close_gaps(config, stanza, &missing, here.segment_size).await {
         found = look(stanza, &backups, &here).await?;
     }
     Ok(Contents { backups, intervals: found.intervals, gaps: found.gaps })
+}
+
+async fn ask(config: &Config, stanza: &str) -> Result<(Vec<Backup>, Here), Failed> {
+    let json = pgbackrest::run(stanza, &["info", "--output=json"], QUESTION_LIMIT).await?;
+    let backups = pgbackrest::backups(stanza, &json)?;
+    let here = here(config).await.map_err(|error| Failed { code: None, text: format!("{error:#}") })?;
+    Ok((backups, here))
 }
 
 async fn look(stanza: &str, backups: &[Backup], here: &Here) -> Result<Coverage, Failed> {
