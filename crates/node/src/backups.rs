@@ -28,8 +28,10 @@ use crate::{config, file, psql, socket};
 
 /// How often this node is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
-/// How often the repository is.
-const REPOSITORY_INTERVAL: Duration = Duration::from_secs(60);
+/// How often the repository is: each time all of the archive is listed, a thousand files a request.
+const REPOSITORY_INTERVAL: Duration = Duration::from_secs(300);
+/// How often it is while it does not answer.
+const TROUBLE_INTERVAL: Duration = Duration::from_secs(60);
 /// A question to the repository: with it away pgBackRest takes some eight times its `io-timeout`.
 const QUESTION_LIMIT: Duration = Duration::from_secs(150);
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
@@ -140,7 +142,8 @@ impl Service {
         if self.work.is_some() {
             return;
         }
-        if self.asked.is_none_or(|asked| asked.elapsed() >= REPOSITORY_INTERVAL) {
+        let interval = if self.status.trouble.is_some() { TROUBLE_INTERVAL } else { REPOSITORY_INTERVAL };
+        if self.asked.is_none_or(|asked| asked.elapsed() >= interval) {
             return self.ask();
         }
         let Some(contents) = self.status.contents.as_ref().filter(|_| self.has_stanza) else { return };
