@@ -29,6 +29,9 @@ pub const LOST: &str = "/var/lib/cluster/lost.json";
 /// WAL that a rejoin has set aside.
 pub const KEPT_WAL: &str = "/var/lib/cluster/kept";
 
+/// Why a rejoin could not rewind, in words; only while one is under way.
+pub const NOT_REWOUND: &str = "/run/cluster/not-rewound";
+
 /// Where the guard answers requests.
 pub const SOCKET: &str = "/run/cluster/guard.sock";
 /// The port on which guards listen to each other (UDP).

@@ -42,6 +42,8 @@ const REJOIN_SH: &str = concat!(include_str!("../../../contract/src/whose.sh"), 
 pub(super) async fn rejoin(config: Config, primary: Member, clone: bool) -> Result<String> {
     packages::wait(&config, REJOIN_PACKAGE_WAIT).await;
     let begun = Instant::now();
+    // An earlier rejoin's.
+    let _ = std::fs::remove_file(paths::NOT_REWOUND);
     let marked = marker::read().ok().flatten().and_then(|marker| marker.system_identifier);
     let mut command = Command::new("sh");
     command
@@ -81,7 +83,8 @@ pub(super) async fn rejoin(config: Config, primary: Member, clone: bool) -> Resu
         let last: Vec<&str> = said.lines().rev().take(4).collect();
         bail!("{}", last.into_iter().rev().collect::<Vec<_>>().join("; "));
     }
-    if let Some(why) = said.lines().find_map(|line| line.strip_prefix("rejoin: not rewound: ")) {
+    if let Ok(why) = std::fs::read_to_string(paths::NOT_REWOUND) {
+        let why = why.trim();
         journal::note(
             Event::Cloned,
             &format!("could not be rewound ({why}) and was cloned; the old data is kept beside it"),

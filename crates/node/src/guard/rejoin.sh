@@ -246,7 +246,9 @@ if rejoin_or_clone; then
     exit 0
 fi
 why=$(grep -m 1 ERROR "$said" || echo "a clone was requested, or an earlier attempt was interrupted")
-echo "rejoin: not rewound: $why" >&2
+note "not rewound: $why"
+# For the guard, which writes it down if the clone works.
+echo "$why" >/run/cluster/not-rewound
 
 # Where the links of a data directory lead: one line for each, the link and, behind a tab, the place.
 links() {
