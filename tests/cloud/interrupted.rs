@@ -73,7 +73,7 @@ pub(crate) async fn die<F: Future<Output = Result<(), Error>>>(
 
 /// The patience of a run that is about to die: it gives up soon, and with nothing under way.
 pub(crate) fn dying() -> Pace {
-    Pace { deadline: millis(1000), ..pace() }
+    Pace { deadline: millis(3000), ..pace() }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
