@@ -60,6 +60,11 @@ fi
 for setting in restore_command recovery_target_time recovery_target_lsn recovery_target_action recovery_target_timeline; do
     sql -d postgres -c "alter system reset $setting"
 done
+# The nodes of then: their addresses may belong to others by now, or to the cluster that this one is a copy of.
+if [ -n "$(sql -d postgres -c "select 1 from pg_database where datname = 'repmgr'")" ] &&
+    [ -n "$(sql -d repmgr -c "select to_regclass('repmgr.nodes')")" ]; then
+    sql -d repmgr -c 'delete from repmgr.nodes'
+fi
 postgres "$bin/pg_ctl" -D "$data" -s -w -t 600 -m fast stop
 last=$(postgres sed -n 's/.*last completed transaction was at log time //p' "$log" | tail -n 1)
 echo "restored up to ${last:-the end of the backup}"

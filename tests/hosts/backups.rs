@@ -84,6 +84,12 @@ fn a_cluster_of_which_nothing_is_left_is_had_again() {
     assert_eq!(status["backups"]["contents"]["gaps"].as_array().map(Vec::len), Some(0), "{status:#}");
     assert_eq!(status["backups"]["contents"]["intervals"].as_array().map(Vec::len), Some(1), "{status:#}");
 
+    // A node of another time, at an address that somebody else has by the time of the restore.
+    let stranger = "insert into repmgr.nodes (node_id, node_name, type, location, priority, conninfo, repluser, slot_name, \
+        config_file, active) values (9, 'elsewhere', 'primary', 'default', 100, \
+        'host=127.0.0.1 user=repmgr dbname=repmgr', 'repmgr', 'slot', '/etc/repmgr.conf', false)";
+    lab.sql("pg2", "repmgr", stranger);
+
     // A moment between two changes, and then a mistake.
     lab.sql("pg2", "app", "insert into t select generate_series(3001, 4000)");
     std::thread::sleep(Duration::from_millis(1_100));
@@ -115,6 +121,9 @@ fn a_cluster_of_which_nothing_is_left_is_had_again() {
     assert!(!restored.stderr.contains(&passphrase));
     assert!(restored.stderr.contains("pg1: restored up to "), "{}", restored.stderr);
     assert_eq!(lab.sql("pg1", "app", "select count(*), max(a) from t"), "4000|4000");
+    let nodes =
+        lab.sql("pg1", "repmgr", "select string_agg(node_name, ',' order by node_id) from repmgr.nodes");
+    assert_eq!(nodes, "pg1,pg2,pg3");
     let (_, took) = lab.wait_for_status(&inventory, 180, |status| {
         status["healthy"] == true && last_timeline(status) == Some(3)
     });

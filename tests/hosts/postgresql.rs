@@ -245,7 +245,8 @@ fn readers_hold_up_neither_a_promotion_nor_a_switchover() {
     println!("switchover beside a dump: {:.1} s", begun.elapsed().as_secs_f64());
     let stopped = told(&lab, "pg1", "done");
     let took = stopped.iter().rev().find_map(|text| text.strip_prefix("stopped in ")).unwrap();
-    assert!(took.split(' ').next().unwrap().parse::<f64>().unwrap() < 10.0, "{took}");
+    // It would have held the stop up for a minute.
+    assert!(took.split(' ').next().unwrap().parse::<f64>().unwrap() < 30.0, "{took}");
     healthy(&lab, &inventory);
 
     // An heir that cannot catch up: nothing is stopped. Its link is slow, and 3 MB are on their way.

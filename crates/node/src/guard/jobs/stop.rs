@@ -77,6 +77,8 @@ pub(in crate::guard) async fn hand_over(config: Config, successor: Member) -> Re
 /// How far the successor is: what it has on its disk and what it has replayed, and the end of the WAL here.
 #[derive(Clone, Copy, Debug)]
 struct Progress {
+    /// Whether it has been sent everything once. One that has just connected, or has fallen behind, is not there yet.
+    streams: bool,
     end: u64,
     flushed: u64,
     replayed: u64,
@@ -92,13 +94,14 @@ async fn progress(client: &Client, successor: &Member) -> Result<Progress> {
     );
     let row =
         timeout(ANSWER_LIMIT, postgres::row(client, &sql)).await.context("PostgreSQL does not answer")??;
-    if row[0] != "streaming" {
+    let streams = row[0] == "streaming";
+    if !streams && row[0] != "catchup" {
         let state = if row[0].is_empty() { "nothing" } else { &row[0] };
         bail!("{} does not stream from here ({state}); nothing was stopped", successor.name);
     }
     // It has not said yet.
     let number = |text: &str| text.parse().unwrap_or(0);
-    Ok(Progress { end: number(&row[1]), flushed: number(&row[2]), replayed: number(&row[3]) })
+    Ok(Progress { streams, end: number(&row[1]), flushed: number(&row[2]), replayed: number(&row[3]) })
 }
 
 /// Waits until the successor would have what is written now within a moment. If it does not come to that, nothing is
@@ -113,6 +116,7 @@ async fn catch_up(config: &Config, client: &Client, successor: &Member) -> Resul
         }
         if begun.elapsed() > CATCH_UP_LIMIT {
             let what = match now.end.saturating_sub(now.flushed) {
+                _ if now.flushed == 0 => format!("{} has not said what it has", successor.name),
                 missing if missing > IN_FLIGHT_BYTES => format!("{} lacks {}", successor.name, size(missing)),
                 _ => {
                     format!(
@@ -148,7 +152,8 @@ fn is_near(first: &Progress, now: &Progress, passed: Duration) -> bool {
     let a_second = (now.flushed.saturating_sub(first.flushed)).saturating_mul(1_000) / millis;
     // A rate over less than that is noise.
     let a_second = if millis < 500 { 0 } else { a_second };
-    now.end.saturating_sub(now.flushed) <= IN_FLIGHT_BYTES.max(a_second)
+    now.streams
+        && now.end.saturating_sub(now.flushed) <= IN_FLIGHT_BYTES.max(a_second)
         && now.flushed.saturating_sub(now.replayed) <= REPLAY_BACKLOG_BYTES
 }
 
@@ -162,10 +167,12 @@ mod tests {
 
     #[test]
     fn a_successor_is_near_when_a_second_is_enough_for_it() {
-        let at = |end, flushed, replayed| Progress { end, flushed, replayed };
+        let at = |end, flushed, replayed| Progress { streams: true, end, flushed, replayed };
         let begun = at(20 << 20, 10 << 20, 10 << 20);
         let passed = Duration::from_secs(2);
         assert!(is_near(&begun, &at(10 << 20, 10 << 20, 10 << 20), Duration::ZERO), "it has everything");
+        let catching_up = Progress { streams: false, ..at(10 << 20, 10 << 20, 10 << 20) };
+        assert!(!is_near(&begun, &catching_up, Duration::ZERO), "it has not been sent everything once");
         assert!(!is_near(&begun, &begun, Duration::ZERO), "it lacks 10 MiB, and nobody knows how fast it is");
         assert!(!is_near(&begun, &at(20 << 20, 11 << 20, 11 << 20), passed), "half a MiB a second for 9 MiB");
         assert!(is_near(&begun, &at(40 << 20, 36 << 20, 36 << 20), passed), "13 MiB a second for 4 MiB");
