@@ -17,6 +17,7 @@ use crate::facts::Facts;
 use crate::inventory::Inventory;
 use crate::plan::wish::Wish;
 use crate::plan::{Action, Means, Phase, Plan, Step, Trouble, lint, plan};
+use crate::remote::{Command, Output};
 use crate::report::Event;
 use crate::world::World;
 
@@ -206,6 +207,34 @@ fn interrupted() -> anyhow::Error {
         .hint("the steps in progress were finished and no others were started; run `cluster up` again to continue")
         .exit(Exit::Interrupted)
         .into()
+}
+
+/// Runs one command on a node, as a step that is reported like those of a plan.
+///
+/// # Errors
+/// When the node is not reached, or the command fails there.
+pub async fn on_host(
+    world: &World,
+    node: &str,
+    kind: &'static str,
+    step: &str,
+    command: &Command,
+) -> Result<Output> {
+    let (lane, step) = (node.to_owned(), step.to_owned());
+    world.report.send(Event::Started { lane: lane.clone(), kind, step: step.clone() });
+    let begun = Instant::now();
+    match host::run_command(world, node, command).await {
+        Ok(output) => {
+            let seconds = begun.elapsed().as_secs_f64();
+            world.report.send(Event::Done { lane, kind, step, seconds });
+            Ok(output)
+        }
+        Err(error) => {
+            let why = error.to_string().lines().next().unwrap_or_default().to_owned();
+            world.report.send(Event::Failed { lane: lane.clone(), kind, step: step.clone(), why });
+            Err(error.context(format!("{lane}: cannot {step}")))
+        }
+    }
 }
 
 /// Carries out the steps of one lane in sequence.

@@ -291,6 +291,19 @@ pub enum Command {
         #[command(subcommand)]
         command: Option<BackupCommand>,
     },
+    /// Take the cluster back to an earlier moment, or create another one as it was then
+    ///
+    /// In place, a copy is restored beside the data while the primary takes writes; then the two exchange their places, and
+    /// the standbys follow. Says what is given up, and asks. The replaced data is kept until --discard. With --as, this
+    /// cluster stays as it is, and another one is created from its repository.
+    Restore {
+        /// The inventory
+        #[command(flatten)]
+        inventory: InventoryArg,
+        /// The arguments
+        #[command(flatten)]
+        restore: crate::commands::restore::RestoreArgs,
+    },
     /// Delete the cluster at the provider, or stop it on existing hosts
     Down {
         /// The inventory

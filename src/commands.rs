@@ -16,6 +16,7 @@ pub mod psql;
 mod rejoin;
 mod remove;
 mod render;
+pub mod restore;
 pub mod ssh;
 pub mod status;
 mod switchover;
@@ -32,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::{Cli, Command};
 use crate::error::{Advice, Exit};
 use crate::inventory::{Inventory, Node, Role};
+use crate::plan::Restore;
 use crate::report::{self, Format};
 use crate::state::State;
 use crate::tell;
@@ -45,7 +47,8 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
     let exit = match cli.command {
         Command::Lab(args) => return lab::run(args, cli.json).await,
         Command::Up { inventory, from_backup, to } => {
-            up::run(&inventory.inventory, from_backup.then_some(to), cli.json).await
+            let restore = from_backup.then_some(Restore { target: to, source: None });
+            up::run(&inventory.inventory, restore, cli.json).await
         }
         Command::Plan { inventory, check } => plan::run(&inventory.inventory, check, cli.json).await,
         Command::Status { inventory } => status::run(&inventory.inventory, cli.json).await,
@@ -74,6 +77,9 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         Command::User { inventory, command } => user::run(&inventory.file()?, command, cli.json).await,
         Command::Backup { inventory, full, command } => {
             backup::run(&inventory.file()?, full, command, cli.json).await
+        }
+        Command::Restore { inventory, restore } => {
+            restore::run(&inventory.inventory, restore, cli.json).await
         }
         Command::Drill { inventory, drill } => drill::run(&inventory.inventory, drill, cli.json).await,
         Command::Down { inventory, yes } => down::run(&inventory.inventory, yes, cli.json).await,

@@ -24,7 +24,7 @@ use crate::inventory::{Inventory, Node};
 pub use action::{Action, Risk, Unit};
 pub use lint::lint;
 pub use reason::{Reason, Waiting};
-pub use restore::RestoreTarget;
+pub use restore::{Restore, RestoreSource, RestoreTarget};
 pub use trouble::{Trouble, TroubleKind};
 
 /// Secrets and addresses that a plan needs besides the inventory and the facts.
@@ -45,7 +45,7 @@ pub struct Means {
     /// How the backup repository is opened; none where the inventory names none.
     pub backup: Option<files::BackupMeans>,
     /// The moment to which a cluster that is lost is restored; none unless the operator asks for it.
-    pub restore: Option<RestoreTarget>,
+    pub restore: Option<Restore>,
 }
 
 /// Steps that run on all hosts in parallel; the next phase starts when all have finished.

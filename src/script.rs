@@ -76,6 +76,9 @@ scripts! {
     CLONE_UNIT = with_lib "clone-unit";
     RESTORE = with_lib "restore";
     RESTORE_UNIT = with_lib "restore-unit";
+    SWAP = with_lib "swap";
+    SWAP_UNIT = with_lib "swap-unit";
+    DISCARD = with_lib "discard";
     START_STANDBY = with_lib "start-standby";
     RELOAD = with_lib "reload";
     RESTART = with_lib "restart";

@@ -13,6 +13,8 @@ mod members;
 mod postgresql;
 #[path = "hosts/provider.rs"]
 mod provider;
+#[path = "hosts/restores.rs"]
+mod restores;
 #[path = "hosts/settings.rs"]
 mod settings;
 #[path = "hosts/shapes.rs"]

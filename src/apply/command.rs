@@ -5,8 +5,9 @@ use base64::engine::general_purpose::STANDARD;
 use cluster_contract::marker::DataStage;
 
 use crate::inventory::Inventory;
-use crate::plan::files::FileChange;
-use crate::plan::{Action, Unit};
+use crate::plan::files::{Content, FileChange};
+use crate::plan::restore::{RestorePlace, repository};
+use crate::plan::{Action, RestoreSource, RestoreTarget, Unit};
 use crate::remote::Command;
 use crate::script;
 use crate::settings;
@@ -19,6 +20,54 @@ pub(super) const TRY: &str = "try settings";
 fn line(file: &FileChange) -> Option<String> {
     let content = STANDARD.encode(file.content.as_ref()?.expose());
     Some(format!("{} {} {} {content}\n", file.path, file.mode, file.owner))
+}
+
+/// Restores the data as it was at that moment.
+pub fn restore(
+    inventory: &Inventory,
+    target: &RestoreTarget,
+    place: RestorePlace,
+    source: Option<&RestoreSource>,
+) -> Command {
+    let (config, stanza) = repository(&inventory.cluster, source);
+    let (place, bytes) = match place {
+        RestorePlace::New => ("new", 0),
+        RestorePlace::Beside { bytes } => ("beside", bytes),
+    };
+    script::of_postgres(inventory, "restore", script::RESTORE)
+        .args(target.words())
+        .arg(place)
+        .arg(config)
+        .arg(stanza)
+        .arg(bytes.to_string())
+        .stdin(script::RESTORE_UNIT)
+        // As long as it takes to copy everything, and to replay what has been written since.
+        .limit(2 * 86_400)
+}
+
+/// Puts on a host what another cluster's repository is opened with. The restore takes it away again.
+pub fn open_source(source: &RestoreSource) -> Command {
+    let file = |path: &str, mode, owner, content| {
+        line(&FileChange { path: path.into(), mode, owner, content: Some(content), before: None })
+    };
+    let config = file(RestoreSource::CONFIG, "640", "root:postgres", Content::Secret(source.config.clone()));
+    let ca = source.ca.clone().and_then(|ca| file(RestoreSource::CA, "644", "root:root", Content::Plain(ca)));
+    let lines: String = config.into_iter().chain(ca).collect();
+    Command::new("open the repository", script::WRITE_FILES).stdin(lines)
+}
+
+/// Puts the copy of that moment in the place of the data.
+pub fn swap(inventory: &Inventory, target: &RestoreTarget) -> Command {
+    script::of_postgres(inventory, "swap", script::SWAP)
+        .args(target.words())
+        .stdin(script::SWAP_UNIT)
+        // A stop and a start, each of which may take minutes.
+        .limit(900)
+}
+
+/// Deletes the data that a restore has replaced; prints how many MB it was, or nothing.
+pub fn discard(inventory: &Inventory) -> Command {
+    script::of_postgres(inventory, "discard", script::DISCARD).limit(3_600)
 }
 
 /// The command for an action that consists of one command on one host; `None` for other actions.
@@ -53,11 +102,7 @@ pub fn of(inventory: &Inventory, action: &Action, program: &[u8]) -> Option<Comm
         Action::CreateData { first } => {
             postgres("create data directory", script::CREATE_DATA).arg(if *first { "first" } else { "later" })
         }
-        // As long as it takes to copy everything, and to replay what has been written since.
-        Action::Restore { target } => postgres("restore", script::RESTORE)
-            .args(target.words())
-            .stdin(script::RESTORE_UNIT)
-            .limit(2 * 86_400),
+        Action::Restore { target, source } => restore(inventory, target, RestorePlace::New, source.as_ref()),
         Action::StartNew { made } => {
             let role = if *made == DataStage::Witness { "witness" } else { "primary" };
             postgres("start PostgreSQL", script::START_NEW).arg(role)

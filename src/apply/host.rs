@@ -38,6 +38,9 @@ pub(super) async fn run(world: &World, facts: &Facts, node: &str, step: &Step) -
             let command = command::of(&world.inventory, action, &world.program.bytes).with_context(|| {
                 format!("`{}` depends on something that is not known yet", action.summary())
             })?;
+            if let Action::Restore { source: Some(source), .. } = action {
+                run_command(world, node, &command::open_source(source)).await?;
+            }
             let output = run_command(world, node, &command).await?;
             if let Action::Restore { .. } = action {
                 // Up to which transaction: who has lost everything wants to know that first.
@@ -50,7 +53,7 @@ pub(super) async fn run(world: &World, facts: &Facts, node: &str, step: &Step) -
 }
 
 /// Runs a command and reports the host's output.
-async fn run_command(world: &World, node: &str, command: &Command) -> Result<Output> {
+pub(super) async fn run_command(world: &World, node: &str, command: &Command) -> Result<Output> {
     let tell = |text: &str| {
         world.report.send(Event::Output { lane: node.to_owned(), text: text.to_owned() });
         // What apt waits for is what a person wants to know, and how far a restore has come.

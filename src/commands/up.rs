@@ -15,7 +15,7 @@ use crate::facts::Facts;
 use crate::health::health;
 use crate::inventory::{Inventory, Provider};
 use crate::plan::roles::{self, Primary};
-use crate::plan::{Action, Means, RestoreTarget, Step, plan};
+use crate::plan::{Action, Means, Restore, RestoreTarget, Step, plan};
 use crate::report::{Event, Format};
 use crate::world::World;
 
@@ -25,10 +25,10 @@ const ADDRESS_PATIENCE: Duration = Duration::from_secs(30);
 /// A newly started service needs a moment to become active.
 const SERVICES_PATIENCE: Duration = Duration::from_secs(15);
 
-pub(super) async fn run(path: &Path, restore: Option<RestoreTarget>, json: bool) -> Result<Exit> {
+pub(super) async fn run(path: &Path, restore: Option<Restore>, json: bool) -> Result<Exit> {
     let inventory = read(path)?;
-    if let Some(target) = &restore {
-        can_be_restored(&inventory, target)?;
+    if let Some(restore) = &restore {
+        can_be_restored(&inventory, &restore.target)?;
     }
     let begun = Instant::now();
     in_world(inventory, Format::choose(json), Some("up"), |world| async move {
@@ -37,7 +37,7 @@ pub(super) async fn run(path: &Path, restore: Option<RestoreTarget>, json: bool)
         for warning in &world.inventory.warnings {
             world.report.warning(warning);
         }
-        if restore.is_some() {
+        if restore.as_ref().is_some_and(|restore| restore.source.is_none()) {
             world.require_passphrase()?;
         }
         let (restores, new_key) = (AtomicBool::new(false), AtomicBool::new(false));
@@ -72,7 +72,7 @@ pub(super) async fn run(path: &Path, restore: Option<RestoreTarget>, json: bool)
             world.retire_old_repository_keys().await?;
         }
         if restore.is_some() && !restores.load(Ordering::Relaxed) {
-            world.report.warning("--from-backup is ignored: the hosts have the cluster's data");
+            world.report.warning("nothing was restored: the hosts have the cluster's data already");
         }
         for trouble in &outcome.troubles {
             let place = trouble.node.as_ref().map_or(String::new(), |node| format!("{node} "));
@@ -95,7 +95,7 @@ pub(super) async fn run(path: &Path, restore: Option<RestoreTarget>, json: bool)
 }
 
 /// What can be said of a restore before anything is looked at.
-fn can_be_restored(inventory: &Inventory, target: &RestoreTarget) -> Result<()> {
+pub(super) fn can_be_restored(inventory: &Inventory, target: &RestoreTarget) -> Result<()> {
     if inventory.backup.is_none() {
         return Err(Advice::refused("the inventory names no backup repository")
             .hint("add the `backup` key that the cluster had (docs/backups.md)")

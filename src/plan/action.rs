@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::files::FileChange;
 use super::members::Configuration;
-use super::restore::RestoreTarget;
+use super::restore::{RestoreSource, RestoreTarget};
 
 /// The risk of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -110,6 +110,8 @@ pub enum Action {
     /// Fills a new data directory from the backup repository and replays WAL.
     Restore {
         target: RestoreTarget,
+        /// Another cluster's repository; none for the cluster's own.
+        source: Option<RestoreSource>,
     },
     /// Starts a data directory of ours, for the first time.
     StartNew {
@@ -194,7 +196,12 @@ impl Action {
             },
             Action::InstallProgram { .. } => "install cluster-node".into(),
             Action::CreateData { .. } => "create a new data directory".into(),
-            Action::Restore { target } => format!("restore from the repository, up to {target}"),
+            Action::Restore { target, source: None } => {
+                format!("restore from the repository, up to {target}")
+            }
+            Action::Restore { target, source: Some(source) } => {
+                format!("restore from {}'s repository, up to {target}", source.cluster)
+            }
             Action::StartNew { made: DataStage::Witness } => "start PostgreSQL as the witness".into(),
             Action::StartNew { .. } => "start PostgreSQL as the first primary".into(),
             Action::RegisterPrimary => "register the primary".into(),

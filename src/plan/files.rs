@@ -5,7 +5,7 @@ mod backup;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-pub use backup::{BACKUP_UNIT, BackupMeans};
+pub use backup::{BACKUP_UNIT, BackupMeans, source};
 use cluster_contract::config::{Config, FloatingIp, Member};
 use cluster_contract::paths;
 use cluster_contract::timing::Timing;

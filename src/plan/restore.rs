@@ -1,9 +1,58 @@
-//! The moment to which a cluster is restored.
+//! To which moment a cluster is restored, and from where.
 
 use std::fmt;
 
+use cluster_contract::backup::Contents;
+use cluster_contract::paths;
 use cluster_contract::position::Lsn;
+use secrecy::SecretString;
 use serde::Serialize;
+
+/// A restore of which nothing is there yet but an inventory.
+#[derive(Clone, Debug)]
+pub struct Restore {
+    pub target: RestoreTarget,
+    /// Another cluster's repository; none for the cluster's own.
+    pub source: Option<RestoreSource>,
+}
+
+/// Another cluster's repository, which is read once and never written to.
+#[derive(Clone, Debug)]
+pub struct RestoreSource {
+    /// The other cluster.
+    pub cluster: String,
+    /// pgBackRest's configuration for it.
+    pub config: SecretString,
+    /// The CA of the repository's certificate, in PEM.
+    pub ca: Option<String>,
+}
+
+impl RestoreSource {
+    /// Where the configuration lies while it is needed: in memory, and not on a disk.
+    pub const CONFIG: &str = "/run/cluster/restore-source.conf";
+    /// Where the CA does.
+    pub const CA: &str = "/run/cluster/restore-source-ca.crt";
+}
+
+/// Where a restore puts the data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RestorePlace {
+    /// The data directory that was made for it.
+    New,
+    /// Beside the data directory, to take its place.
+    Beside {
+        /// What it takes, in bytes.
+        bytes: u64,
+    },
+}
+
+/// pgBackRest's configuration and stanza for a restore.
+pub fn repository<'a>(cluster: &'a str, source: Option<&'a RestoreSource>) -> (&'static str, &'a str) {
+    match source {
+        None => (paths::PGBACKREST_CONF, cluster),
+        Some(source) => (RestoreSource::CONFIG, &source.cluster),
+    }
+}
 
 /// The moment to which a cluster is restored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -66,8 +115,75 @@ impl fmt::Display for RestoreTarget {
     }
 }
 
+/// Why a moment cannot be restored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutOfReach {
+    /// The last moment before it that can be.
+    pub before: Option<RestoreTarget>,
+    /// The first one after it.
+    pub after: Option<RestoreTarget>,
+}
+
+impl OutOfReach {
+    /// The nearest moments, in words.
+    pub fn nearest(&self) -> String {
+        match (&self.before, &self.after) {
+            (Some(before), Some(after)) => format!("the nearest moments are {before} and {after}"),
+            (Some(before), None) => {
+                format!("the last moment is {before}; `latest` is the end of the archive")
+            }
+            (None, Some(after)) => format!("the first moment is {after}"),
+            (None, None) => "there is no backup that can be restored".into(),
+        }
+    }
+}
+
+impl RestoreTarget {
+    /// Whether the files in the repository lead to this moment.
+    ///
+    /// # Errors
+    /// The nearest moments, where they do not.
+    pub fn within(&self, contents: &Contents) -> Result<(), OutOfReach> {
+        let intervals = contents.intervals.iter();
+        match self {
+            RestoreTarget::Latest if contents.intervals.is_empty() => {
+                Err(OutOfReach { before: None, after: None })
+            }
+            RestoreTarget::Latest => Ok(()),
+            RestoreTarget::Time(at) => {
+                let time = |second| jiff::Timestamp::from_second(second).ok().map(RestoreTarget::Time);
+                // A backup is chosen that has ended before, in whole seconds.
+                within(intervals.map(|it| (it.from + 1, it.until)), at.as_second(), time)
+            }
+            RestoreTarget::Lsn(at) => {
+                let lsn = |at| Some(RestoreTarget::Lsn(at));
+                within(intervals.map(|it| (it.from_lsn, it.until_lsn)), *at, lsn)
+            }
+        }
+    }
+}
+
+/// Whether one of the intervals, the earliest first, has `at`.
+fn within<T: Copy + PartialOrd>(
+    intervals: impl Iterator<Item = (T, T)> + Clone,
+    at: T,
+    target: impl Fn(T) -> Option<RestoreTarget>,
+) -> Result<(), OutOfReach> {
+    if intervals.clone().any(|(from, until)| from <= at && at <= until) {
+        return Ok(());
+    }
+    let before = intervals.clone().filter(|(_, until)| *until < at).last();
+    let after = intervals.into_iter().find(|(from, _)| at < *from);
+    Err(OutOfReach {
+        before: before.and_then(|(_, until)| target(until)),
+        after: after.and_then(|(from, _)| target(from)),
+    })
+}
+
 #[cfg(test)]
 mod tests {
+    use cluster_contract::backup::Interval;
+
     use super::*;
 
     #[test]
@@ -81,5 +197,36 @@ mod tests {
         for wrong in ["", "yesterday", "14:03", "2026-13-01T00:00:00Z", "G/1"] {
             assert!(words(wrong).unwrap_err().contains("`latest`"), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_moment_in_a_gap_is_refused_with_the_nearest_ones() {
+        let interval = |from, until| Interval {
+            from,
+            from_lsn: Lsn(from.unsigned_abs() << 24),
+            until,
+            until_lsn: Lsn(until.unsigned_abs() << 24),
+            timeline: 1,
+        };
+        let contents =
+            Contents { intervals: vec![interval(10, 20), interval(30, 40)], ..Contents::default() };
+        let time = |second| RestoreTarget::Time(jiff::Timestamp::from_second(second).unwrap());
+        for good in [11, 20, 31, 40] {
+            assert_eq!(time(good).within(&contents), Ok(()), "{good}");
+        }
+        let out = |at: RestoreTarget| at.within(&contents).unwrap_err();
+        assert_eq!(out(time(10)), OutOfReach { before: None, after: Some(time(11)) });
+        assert_eq!(out(time(25)), OutOfReach { before: Some(time(20)), after: Some(time(31)) });
+        assert_eq!(out(time(41)), OutOfReach { before: Some(time(40)), after: None });
+        let lsn = |at: u64| RestoreTarget::Lsn(Lsn(at << 24));
+        assert_eq!(lsn(30).within(&contents), Ok(()));
+        assert_eq!(out(lsn(21)), OutOfReach { before: Some(lsn(20)), after: Some(lsn(30)) });
+        assert_eq!(RestoreTarget::Latest.within(&contents), Ok(()));
+        let nothing = RestoreTarget::Latest.within(&Contents::default()).unwrap_err();
+        assert_eq!(nothing.nearest(), "there is no backup that can be restored");
+        assert_eq!(
+            out(time(25)).nearest(),
+            "the nearest moments are 1970-01-01 00:00:20Z and 1970-01-01 00:00:31Z"
+        );
     }
 }

@@ -10,6 +10,37 @@ belongs() { "$node" marked --cluster "$cluster" >/dev/null; }
 mark() { "$node" mark --cluster "$cluster" ${2:+--system-identifier "$2"} "$1"; }
 identifier() { postgres "$bin/pg_controldata" -D "$data" | sed -n 's/^Database system identifier: *//p'; }
 
+# A copy that is restored beside the data, and the data of before it took its place. Nobody else gives such names. The note
+# says what the copy is: its target, or that it was about to be put in its place.
+copy=$data.cluster-restored before=$data.before-restore
+restored_note=/var/lib/cluster/restored
+timeline_of() { postgres "$bin/pg_controldata" -D "$1" | sed -n "s/^Latest checkpoint's TimeLineID: *//p"; }
+# Whether or not a swap that was cut off had taken place: of the two, the one of the earlier timeline is what was replaced,
+# or was to be.
+settle_swap() {
+    [ "$(head -n 1 "$restored_note" 2>/dev/null)" = swapping ] || return 0
+    if [ -e "$copy" ] && [ "$(timeline_of "$copy")" -lt "$(timeline_of "$data")" ]; then
+        [ ! -e "$before" ] || die "$before, the data of before an earlier restore, is still there"
+        postgres mv -T "$copy" "$before"
+        postgres sync "${before%/*}"
+    fi
+    rm -f "$restored_note"
+}
+
+# Runs a script (standard input) as a unit of its own, so that it goes on when the connection is lost: UNIT ARGUMENTS...
+# Returns where an earlier run has begun one, when that has ended.
+detached() {
+    unit=$1
+    shift
+    if ! systemctl -q is-active "$unit"; then
+        install -d -m 755 /run/cluster
+        cat >"/run/cluster/$unit.sh"
+        exec systemd-run -q --unit "$unit" --collect --wait --pipe sh "/run/cluster/$unit.sh" "$@"
+    fi
+    echo "waiting for what an earlier run started ($unit)"
+    while systemctl -q is-active "$unit"; do sleep 1; done
+}
+
 # Runs SQL as postgres; more arguments of psql may follow.
 sql() { (cd / && runuser -u postgres -- "$bin/psql" -XAtqw -v ON_ERROR_STOP=1 -p "$port" "$@"); }
 repmgr() { (cd / && runuser -u postgres -- "$bin/repmgr" -f /etc/repmgr.conf "$@"); }

@@ -1,32 +1,76 @@
 set -eu
-# The restore itself, into a directory that this program made and that was never started.
-kind=$4 target=$5
+# The restore itself. $4 is the kind of target (latest, time or lsn), $5 the time or position. $6 says where to: `new` is
+# the data directory, which this program made and which was never started; `beside` is a copy beside data in use, which
+# takes $9 bytes. $7 and $8 are pgBackRest's configuration and stanza.
+kind=$4 target=$5 place=$6 config=$7 stanza=$8 needed=${9:-0}
 log=/var/log/postgresql/cluster-restore.log
+# Another cluster's repository is opened for this alone.
+if [ "$config" != /etc/cluster/pgbackrest.conf ]; then trap 'rm -f "$config" "${config%.conf}-ca.crt"' EXIT; fi
 belongs || die "$data is not this cluster's"
-case $(made) in
-    virgin | creating) ;;
-    *) die "$data holds data ($(made)) and is not deleted" ;;
+case $place in
+    new)
+        into=$data
+        case $(made) in
+            virgin | creating) ;;
+            *) die "$data holds data ($(made)) and is not deleted" ;;
+        esac
+        mark creating
+        postgres find "$into" -mindepth 1 -delete
+        options=
+        ;;
+    beside)
+        into=$copy
+        settle_swap
+        [ ! -e "$before" ] || die "$before, the data of before an earlier restore, is still there"
+        if [ -e "$into" ] && [ "$(head -n 1 "$restored_note" 2>/dev/null)" = "$kind $target" ]; then
+            sed -n 2p "$restored_note"
+            exit 0
+        fi
+        rm -f "$restored_note"
+        for link in "$data" "$data/pg_wal" "$data"/pg_tblspc/*; do
+            [ ! -L "$link" ] || die "$link is a symbolic link: only a data directory that is whole can be replaced"
+            ! mountpoint -q "$link" || die "$link is a mount point and cannot be replaced"
+        done
+        postgres rm -rf "$into"
+        # Replay needs some of the WAL besides.
+        needed=$((needed / 1048576 + 1024))
+        free=$(postgres df --output=avail -BM "$data" | tail -n 1 | tr -dc 0-9)
+        [ "$free" -gt "$needed" ] || die "the copy beside $data needs $needed MB, and $free MB are free"
+        postgres mkdir -m 700 "$into"
+        # Beside a server that runs with the same configuration: nothing of what belongs to that is touched. What would be
+        # archived stays to be archived, for the copy to do once it is in its place.
+        install -d -o postgres -g postgres -m 700 /run/cluster/restore
+        export PGHOST=/run/cluster/restore
+        options="-c data_directory=$into -c unix_socket_directories=$PGHOST -c external_pid_file= -c shared_buffers=128MB \
+-c huge_pages=off -c 'archive_command=exit 143'"
+        if [ "$version" -lt 15 ]; then options="$options -c stats_temp_directory=pg_stat_tmp"; fi
+        ;;
+    *) die "$place is no place" ;;
 esac
-mark creating
-postgres find "$data" -mindepth 1 -delete
 case $kind in
     latest) set -- --type=default ;;
     time | lsn) set -- --type="$kind" --target="$target" --target-action=promote ;;
     *) die "$kind is not a kind of target" ;;
 esac
 echo "copying the backup"
-postgres pgbackrest --config=/etc/cluster/pgbackrest.conf --stanza="$cluster" \
+postgres pgbackrest --config="$config" --stanza="$stanza" --pg1-path="$into" \
     --log-level-console=off --log-level-stderr=warn "$@" restore
+if [ "$place" = beside ]; then
+    # Its timeline must be a later one than any that this server knows, archived or not.
+    postgres sh -c 'for file in "$1"/pg_wal/*.history; do if [ -e "$file" ]; then cp "$file" "$2/pg_wal/"; fi; done' \
+        sh "$data" "$into"
+fi
 
 # A server of its own replays: nobody can connect to it from outside, and it promotes without a lease, which there is
 # nobody to ask for yet. With hot_standby off it takes any max_connections, however many the old cluster had.
 begin() {
     # shellcheck disable=SC2016
     postgres sh -c 'exec >"$1"; chmod 640 "$1"' sh "$log"
-    postgres "$bin/pg_ctl" -D "$data" -s -W -l "$log" -o "-c config_file=/etc/postgresql/$version/main/postgresql.conf \
--c listen_addresses= -c hot_standby=off -c recovery_end_command= -c log_destination=stderr -c logging_collector=off" start
+    postgres "$bin/pg_ctl" -D "$into" -s -W -l "$log" -o "-c config_file=/etc/postgresql/$version/main/postgresql.conf \
+-c listen_addresses= -c hot_standby=off -c recovery_end_command= -c log_destination=stderr -c logging_collector=off \
+$options" start
 }
-runs() { [ -e "$data/postmaster.pid" ] && kill -0 "$(head -n 1 "$data/postmaster.pid")" 2>/dev/null; }
+runs() { [ -e "$into/postmaster.pid" ] && kill -0 "$(head -n 1 "$into/postmaster.pid")" 2>/dev/null; }
 # Returns when it takes writes, or has ended.
 replay() {
     told='' tries=0
@@ -50,7 +94,7 @@ if ! replay; then
     fi
     echo "the archive ends before $target: replaying all of it"
     # shellcheck disable=SC2016
-    postgres sh -c 'sed -i "/^recovery_target/d" "$1"' sh "$data/postgresql.auto.conf"
+    postgres sh -c 'sed -i "/^recovery_target/d" "$1"' sh "$into/postgresql.auto.conf"
     begin
     replay || {
         postgres tail -n 20 "$log" >&2
@@ -64,8 +108,22 @@ done
 if [ -n "$(sql -d postgres -c "select 1 from pg_database where datname = 'repmgr'")" ] &&
     [ -n "$(sql -d repmgr -c "select to_regclass('repmgr.nodes')")" ]; then
     sql -d repmgr -c 'delete from repmgr.nodes'
+    if [ "$place" = beside ]; then
+        (
+            unset PGHOST
+            sql -d repmgr -c 'copy repmgr.nodes to stdout'
+        ) | sql -d repmgr -c 'copy repmgr.nodes from stdin'
+    fi
 fi
-postgres "$bin/pg_ctl" -D "$data" -s -w -t 600 -m fast stop
+postgres "$bin/pg_ctl" -D "$into" -s -w -t 600 -m fast stop
 last=$(postgres sed -n 's/.*last completed transaction was at log time //p' "$log" | tail -n 1)
-echo "restored up to ${last:-the end of the backup}"
-mark primary "$(identifier)"
+last="restored up to ${last:-the end of the backup}"
+case $place in
+    new) mark primary "$(identifier)" ;;
+    beside)
+        postgres sync -f "$into"
+        printf '%s\n%s\n' "$kind $target" "$last" >"$restored_note"
+        sync "$restored_note"
+        ;;
+esac
+echo "$last"

@@ -1,13 +1,10 @@
 set -eu
-# Fills the new data directory from the repository and replays WAL: $4 is latest, time or lsn, $5 the time or position.
-# The work (standard input) is a unit of its own, so that it goes on when the connection is lost, and the next run finds
-# it.
-unit="cluster-restore"
-if ! systemctl -q is-active "$unit"; then
-    install -d -m 755 /run/cluster
-    cat >/run/cluster/restore.sh
-    exec systemd-run -q --unit "$unit" --collect --wait --pipe sh /run/cluster/restore.sh "$@"
-fi
-echo "waiting for the restore that an earlier run started"
-while systemctl -q is-active "$unit"; do sleep 1; done
-[ "$(made)" = primary ] || die "the restore failed; see journalctl -u $unit"
+# Fills a data directory from the repository and replays WAL; the arguments are those of the work (standard input).
+detached cluster-restore "$@"
+case $6 in
+    new) [ "$(made)" = primary ] || die "the restore failed; see journalctl -u cluster-restore" ;;
+    beside)
+        [ "$(head -n 1 "$restored_note" 2>/dev/null)" = "$4 $5" ] ||
+            die "what an earlier run began has ended and is no copy of that moment; run this again"
+        ;;
+esac

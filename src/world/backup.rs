@@ -25,7 +25,7 @@ impl World {
     ///
     /// # Errors
     /// When the bucket's key or its CA is missing.
-    pub(super) async fn backup_means(&self, facts: &Facts) -> Result<Option<BackupMeans>> {
+    pub async fn backup_means(&self, facts: &Facts) -> Result<Option<BackupMeans>> {
         let Some(backup) = &self.inventory.backup else { return Ok(None) };
         let passphrase = match &backup.passphrase_file {
             Some(path) => read(path, "backup.passphrase_file", PASSPHRASE_HINT)?,

@@ -363,7 +363,7 @@ fn a_plan_that_breaks_a_law_is_seen() {
         breaches(vec![of("pg1", Phase::Setup, create)], false)[..],
         [Breach::ReplacesData { .. }]
     ));
-    let restore = Action::Restore { target: RestoreTarget::Latest };
+    let restore = Action::Restore { target: RestoreTarget::Latest, source: None };
     assert!(matches!(
         breaches(vec![of("pg1", Phase::Setup, restore)], false)[..],
         [Breach::ReplacesData { .. }]

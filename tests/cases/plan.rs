@@ -12,7 +12,7 @@ use cluster::commands::status;
 use cluster::drill::{Fault, Target};
 use cluster::health::health;
 use cluster::inventory::Inventory;
-use cluster::plan::{Phase, Plan, removal};
+use cluster::plan::{Phase, Plan, Restore, removal};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -160,7 +160,8 @@ fn world(case: &Case) -> Model {
     }
     merge(&mut yaml, case.change.clone());
     model.edit(inventory(&yaml));
-    model.means.restore = case.restore.as_ref().map(|target| target.parse().unwrap());
+    model.means.restore =
+        case.restore.as_ref().map(|target| Restore { target: target.parse().unwrap(), source: None });
     if let Some(Killed { before, rounds }) = &case.killed {
         model.up(|phase| phase.title() == before);
         for _ in 0..*rounds {

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::support::{Lab, PREPARED, Run};
 
-fn inventory(lab: &Lab) -> String {
+pub(super) fn inventory(lab: &Lab) -> String {
     let home = format!("/var/lib/cluster-lab/{}", lab.name);
     let endpoint = format!("https://spaces.lab:{}", lab.port + 1000);
     lab.inventory(
@@ -25,16 +25,16 @@ fn spaces(lab: &Lab, fault: &str) {
     lab.cluster(&["lab", "spaces", "--name", &lab.name, fault]).ok();
 }
 
-fn backups(status: &Value) -> &[Value] {
+pub(super) fn backups(status: &Value) -> &[Value] {
     status["backups"]["contents"]["backups"].as_array().map_or(&[], Vec::as_slice)
 }
 
-fn last_timeline(status: &Value) -> Option<u64> {
+pub(super) fn last_timeline(status: &Value) -> Option<u64> {
     backups(status).last()?["timeline"].as_u64()
 }
 
 /// Finishes a WAL file and waits until the primary has archived it.
-fn archive(lab: &Lab, primary: &str) {
+pub(super) fn archive(lab: &Lab, primary: &str) {
     let file = lab.sql(primary, "postgres", "select pg_walfile_name(pg_switch_wal())");
     let sql = format!("select last_archived_wal >= '{file}' from pg_stat_archiver");
     let begun = Instant::now();

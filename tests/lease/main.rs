@@ -8,6 +8,7 @@ mod memory;
 mod node;
 mod provider;
 mod random;
+mod restores;
 mod standbys;
 mod stops;
 mod voters;

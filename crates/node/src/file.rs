@@ -45,9 +45,36 @@ pub fn write<T: Serialize>(path: &Path, value: &T, sync: bool) -> Result<()> {
     attempt().with_context(|| format!("cannot write {}", path.display()))
 }
 
+/// Lets two directories beside each other exchange their names. At no moment is either of them missing, and it survives a
+/// power cut.
+///
+/// # Errors
+/// When the file system cannot: nothing has changed then.
+pub fn exchange(one: &Path, other: &Path) -> Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)
+        .with_context(|| format!("cannot exchange {} and {}", one.display(), other.display()))?;
+    let parent = one.parent().unwrap_or(Path::new("/"));
+    File::open(parent)
+        .and_then(|directory| directory.sync_all())
+        .with_context(|| format!("cannot sync {}", parent.display()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn two_directories_exchange_their_names() {
+        let directory = tempfile::tempdir().unwrap();
+        let [one, other] = ["one", "other"].map(|name| directory.path().join(name));
+        fs::create_dir(&one).unwrap();
+        fs::write(one.join("file"), "1").unwrap();
+        assert!(exchange(&one, &other).is_err() && one.join("file").exists());
+        fs::create_dir(&other).unwrap();
+        exchange(&one, &other).unwrap();
+        assert!(other.join("file").exists() && !one.join("file").exists());
+    }
 
     #[test]
     fn what_is_written_is_read_and_what_is_torn_is_an_error() {

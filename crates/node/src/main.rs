@@ -1,7 +1,7 @@
 //! The program on the nodes.
 
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -128,6 +128,14 @@ enum Command {
         transactions: Option<u64>,
         /// Where their WAL is
         wal: Option<String>,
+    },
+    /// Let two directories exchange their names, both at once; called by a restore
+    #[command(hide = true)]
+    Exchange {
+        /// One
+        one: PathBuf,
+        /// The other
+        other: PathBuf,
     },
     /// Initialize the guard's state on a node of a new cluster; called by `cluster up`
     #[command(hide = true)]
@@ -266,6 +274,7 @@ async fn run(command: Command, json: bool) -> anyhow::Result<ExitCode> {
             let same = told.is_some_and(|it| (it.timeline, it.from, it.to) == (timeline, from, to));
             return Ok(if same { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
+        Command::Exchange { one, other } => file::exchange(&one, &other)?,
         Command::NewCluster => store::initialize()?,
         Command::PgbackrestPush { file } => return Ok(archive::push(&file).await?.into()),
         Command::Backups => backups::serve().await?,

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{Content, File};
 use crate::inventory::{Backup, Inventory, Repository};
-use crate::plan::Means;
+use crate::plan::{Means, RestoreSource};
 use crate::templates::Template;
 
 /// The unit of the service that takes backups.
@@ -60,7 +60,7 @@ pub(super) fn files(inventory: &Inventory, means: &Means) -> Vec<File> {
         owner: "root:postgres",
         // Without its key while there is none yet.
         content: (!backup_means.lacks_key(backup))
-            .then(|| Content::Secret(pgbackrest(inventory, backup, backup_means).into())),
+            .then(|| Content::Secret(pgbackrest(inventory, backup, backup_means, paths::BACKUP_CA).into())),
     }];
     files.extend(backup_means.ca.clone().map(|ca| plain(paths::BACKUP_CA, ca)));
     files.push(plain(BACKUP_UNIT, unit));
@@ -77,7 +77,18 @@ fn config(inventory: &Inventory, backup: &Backup) -> BackupConfig {
     }
 }
 
-fn pgbackrest(inventory: &Inventory, backup: &Backup, means: &BackupMeans) -> String {
+/// The cluster's repository, for another cluster to be restored from; none while there is no key to it.
+pub fn source(inventory: &Inventory, means: &BackupMeans) -> Option<RestoreSource> {
+    let backup = inventory.backup.as_ref().filter(|backup| !means.lacks_key(backup))?;
+    Some(RestoreSource {
+        cluster: inventory.cluster.clone(),
+        config: pgbackrest(inventory, backup, means, RestoreSource::CA).into(),
+        ca: means.ca.clone(),
+    })
+}
+
+/// pgBackRest's configuration, with the repository's CA at the path `ca`.
+fn pgbackrest(inventory: &Inventory, backup: &Backup, means: &BackupMeans, ca: &str) -> String {
     let (s3, folder) = match &backup.repository {
         Repository::Path(path) => (None, format!("{path}{}", backup.folder)),
         Repository::Spaces { bucket: s3, .. } | Repository::S3(s3) => {
@@ -86,7 +97,7 @@ fn pgbackrest(inventory: &Inventory, backup: &Backup, means: &BackupMeans) -> St
                 "bucket": s3.bucket, "host": s3.host, "port": s3.port, "region": s3.region,
                 "style": if s3.path_style { "path" } else { "host" },
                 "access_key": access_key, "secret_key": secret_key.expose_secret(),
-                "ca": means.ca.as_ref().map(|_| paths::BACKUP_CA),
+                "ca": means.ca.as_ref().map(|_| ca),
             });
             (Some(s3), backup.folder.clone())
         }

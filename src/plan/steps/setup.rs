@@ -33,12 +33,12 @@ impl<'a> Planner<'a> {
             }
         }
         self.files(node, host);
-        if let Some(target) = &self.means.restore
+        if let Some(restore) = &self.means.restore
             && self.primary == Primary::Never
             && role == Role::Primary
             && matches!(data, Data::None | Data::HalfMade | Data::Initialized)
         {
-            let action = Action::Restore { target: target.clone() };
+            let action = Action::Restore { target: restore.target.clone(), source: restore.source.clone() };
             self.step(Phase::Setup, Some(node), action, Reason::FromBackup);
         }
         if let Some(postgres) = &host.postgres {

@@ -10,6 +10,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use cluster_contract::WalPosition;
 use cluster_contract::config::{Config, Member};
 use cluster_contract::journal::{Event, LostTransactions};
 use cluster_contract::paths;
@@ -155,8 +156,7 @@ pub(super) async fn repair_replication(
 }
 
 /// Whether this standby has received WAL of its timeline beyond the place where the primary's history left it. It can
-/// never follow then. What the primary's history does not name at all is an error rather than a divergence: it is no
-/// reason to rewind anything.
+/// never follow then.
 async fn has_diverged(config: &Config, primary: &Member) -> Result<bool> {
     let Some(here) = postgres::observe(config).await.position else { return Ok(false) };
     let now = psql::query(
@@ -171,30 +171,38 @@ async fn has_diverged(config: &Config, primary: &Member) -> Result<bool> {
     }
     let history =
         psql::query(config, primary, &format!("select pg_read_file('pg_wal/{now:08X}.history')")).await?;
-    Ok(left_at(&history, here.timeline)?.is_some_and(|end| here.lsn > end))
+    is_left_behind(&history, here)
 }
 
-/// Where a history left a timeline.
-fn left_at(history: &str, timeline: u32) -> Result<Option<u64>> {
+/// Whether a history has left what is here. A history names all timelines from the first one on, each with its end: one
+/// that is not among them was given up, by a restore to a moment before it. What does not begin with the first is no
+/// history, and no reason to rewind anything.
+fn is_left_behind(history: &str, here: WalPosition) -> Result<bool> {
+    let mut is_history = false;
     for line in history.lines() {
         let mut fields = line.split_whitespace();
         let (Some(of), Some(end)) = (fields.next(), fields.next()) else { continue };
-        if of.parse() == Ok(timeline) {
-            return Ok(Some(end.parse::<Lsn>()?.0));
+        is_history |= of == "1";
+        if of.parse() == Ok(here.timeline) {
+            return Ok(here.lsn > end.parse::<Lsn>()?.0);
         }
     }
-    Ok(None)
+    Ok(is_history)
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
     fn a_history_says_where_it_left_a_timeline() {
+        let left = |history: &str, timeline, lsn| {
+            super::is_left_behind(history, super::WalPosition { timeline, lsn })
+        };
         let history =
-            "1\t0/3000148\tno recovery target specified\n\n2\t1/5A0\tno recovery target specified\n";
-        assert_eq!(super::left_at(history, 1).unwrap(), Some(0x300_0148));
-        assert_eq!(super::left_at(history, 2).unwrap(), Some(0x1_0000_05A0));
-        assert_eq!(super::left_at(history, 3).unwrap(), None);
-        assert!(super::left_at("1\tnowhere\n", 1).is_err());
+            "1\t0/3000148\tno recovery target specified\n\n2\t1/5A0\tbefore 2026-11-27 02:00:00+00\n";
+        assert!(!left(history, 1, 0x300_0148).unwrap() && left(history, 1, 0x300_0149).unwrap());
+        assert!(!left(history, 2, 0x1_0000_05A0).unwrap() && left(history, 2, 0x1_0000_05A1).unwrap());
+        assert!(left(history, 3, 1).unwrap(), "a restore has given timeline 3 up");
+        assert!(!left("", 1, 1).unwrap() && !left("2\t0/1\tx\n", 1, 1).unwrap());
+        assert!(left("1\tnowhere\n", 1, 1).is_err());
     }
 }

@@ -1,0 +1,30 @@
+set -eu
+# The swap itself: the copy of the moment $4 $5 takes the place of the data, which stays beside it. The node keeps its
+# lease meanwhile, as in any planned restart: nobody promotes what is given up here.
+settle_swap
+belongs || die "$data is not this cluster's"
+[ "$(head -n 1 "$restored_note" 2>/dev/null)" = "$4 $5" ] || die "there is no copy of that moment"
+[ ! -e "$before" ] || die "$before, the data of before an earlier restore, is still there"
+# The later timeline wins everywhere: with voters, standbys and in the archive. A failover since the copy was made may
+# have taken the number.
+now=$(sql -d postgres -c "select ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int")
+if [ "$(timeline_of "$copy")" -le "$now" ]; then
+    rm -f "$restored_note"
+    die "the cluster has begun timeline $now since the copy was made; run this again"
+fi
+sql -d postgres -c checkpoint
+"$node" restart
+timeout 90 systemctl stop "postgresql@$version-main" || die "PostgreSQL has not stopped; nothing was replaced"
+echo swapping >"$restored_note"
+sync "$restored_note"
+# Both at once: at no moment is there no data directory.
+postgres "$node" exchange "$data" "$copy"
+if (bring_up); then
+    settle_swap
+    exit 0
+fi
+timeout 90 systemctl stop "postgresql@$version-main" || systemctl kill -s KILL "postgresql@$version-main" || :
+postgres "$node" exchange "$data" "$copy"
+rm -f "$restored_note"
+(bring_up) || :
+die "PostgreSQL does not start with the restored data; the old data is in its place again"
