@@ -91,12 +91,19 @@ pub struct FailoverArgs {
 }
 
 /// The subcommands of `cluster backup`.
-#[derive(Clone, Copy, Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub enum BackupCommand {
     /// List the backups in the repository
     List,
     /// Check that WAL reaches the repository and can be found there
     Check,
+    /// Give this moment a name, to which the cluster can be restored
+    ///
+    /// For instance before a migration. `cluster restore --to NAME` takes the cluster back to it.
+    Mark {
+        /// The name: lower-case letters, digits, `-` and `_`
+        name: String,
+    },
     /// Print the passphrase that encrypts the repository
     ///
     /// Without it nothing in the repository can be read. Keep a copy outside the cluster and outside this machine.

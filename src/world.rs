@@ -3,6 +3,7 @@
 
 mod backup;
 pub mod keys;
+pub mod marks;
 mod passphrase;
 pub mod secrets;
 

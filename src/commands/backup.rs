@@ -14,6 +14,7 @@ use crate::error::{Advice, Exit};
 use crate::health::backup::{repository, size};
 use crate::health::health;
 use crate::inventory::{self, Inventory};
+use crate::plan::restore::can_be_mark;
 use crate::report::{Format, visible};
 use crate::world::World;
 use crate::{data, screen};
@@ -22,8 +23,14 @@ pub(super) async fn run(path: &Path, full: bool, command: Option<BackupCommand>,
     let inventory = read(path)?;
     let repository = repository(declared(&inventory)?);
     in_world(inventory, Format::beside_result(json), None, |world| async move {
-        if let Some(BackupCommand::Passphrase) = command {
-            return passphrase(&world, json);
+        match &command {
+            Some(BackupCommand::Passphrase) => return passphrase(&world, json),
+            Some(BackupCommand::Mark { name }) if !can_be_mark(name) => {
+                return Err(Advice::usage(format!("`{name}` cannot be the name of a mark"))
+                    .hint("use lower-case letters, digits, `-` and `_`, for instance before-migration")
+                    .into());
+            }
+            _ => {}
         }
         let facts = world.observe_or_remember().await?;
         let health = health(&world.inventory, &facts, &world.public_addresses(&facts));
@@ -48,6 +55,7 @@ pub(super) async fn run(path: &Path, full: bool, command: Option<BackupCommand>,
                 }
                 Ok(Exit::Done)
             }
+            Some(BackupCommand::Mark { name }) => mark(&world, &primary, &name, json).await,
             Some(BackupCommand::Passphrase) => unreachable!("answered above"),
         }
     })
@@ -60,6 +68,18 @@ fn declared(inventory: &Inventory) -> Result<&inventory::Backup> {
             .hint("add a `backup` key (docs/backups.md) and run `cluster up`")
             .into()
     })
+}
+
+async fn mark(world: &World, primary: &str, name: &str, json: bool) -> Result<Exit> {
+    let mark = world.set_mark(primary, name).await?.ok_or_else(|| {
+        Advice::refused(format!("there is a mark `{name}` already")).hint("choose another name")
+    })?;
+    if json {
+        screen::json(&mark)?;
+    } else {
+        data!("{name} is {} ({})", mark.lsn, mark.at);
+    }
+    Ok(Exit::Done)
 }
 
 fn passphrase(world: &World, json: bool) -> Result<Exit> {

@@ -18,7 +18,7 @@ use cluster_contract::status::Status;
 use owo_colors::OwoColorize as _;
 
 use super::confirm::confirm;
-use super::up::{self, can_be_restored};
+use super::up::{self, can_be_found, can_be_restored};
 use super::{in_world, interruptible, read};
 use crate::apply::{self, command};
 use crate::error::{Advice, Exit};
@@ -26,7 +26,7 @@ use crate::facts::{Facts, Host};
 use crate::health::backup::{repository, size, span};
 use crate::health::{Health, health};
 use crate::inventory::{Inventory, Role};
-use crate::plan::restore::RestorePlace;
+use crate::plan::restore::{EXPECTED, RestorePlace};
 use crate::plan::{Restore, RestoreSource, RestoreTarget, files};
 use crate::poll::poll_until;
 use crate::report::Format;
@@ -39,7 +39,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// Arguments of `cluster restore`.
 #[derive(Debug, Args)]
 pub struct RestoreArgs {
-    /// The moment: a time with its zone, a WAL position, or `latest`
+    /// The moment: a time with its zone, a WAL position, the name of a mark, or `latest`
     #[arg(long, value_name = "TARGET", required_unless_present = "discard")]
     to: Option<RestoreTarget>,
     /// Leave this cluster as it is, and create the one that FILE describes from its repository
@@ -60,7 +60,7 @@ pub(super) async fn run(path: &Path, args: RestoreArgs, json: bool) -> Result<Ex
     let Some(other) = &args.other else { return in_place(inventory, target, args.yes, json).await };
     let apart = read(other)?;
     stands_apart(&inventory, &apart)?;
-    let source = source(inventory, &target, json).await?;
+    let (source, target) = source(inventory, target, json).await?;
     up::run(other, Some(Restore { target, source: Some(source) }), json).await
 }
 
@@ -73,6 +73,7 @@ async fn in_place(inventory: Inventory, target: RestoreTarget, yes: bool, json: 
         world.report.progress(&primary, "archiving what is written until now");
         control::check_repository(&world, &primary).await?;
         let contents = control::backups(&world, &primary).await?;
+        let target = position(&world, &primary, target).await?;
         is_within(&target, &contents)?;
         announce(&world.inventory, &primary, &guard, &target);
         confirm("cluster", &world.inventory.cluster, yes, "nothing was changed")?;
@@ -155,6 +156,25 @@ async fn leader(world: &World, before: &Health) -> Result<(String, Status)> {
     Ok((primary, guard))
 }
 
+/// What a mark stands for; any other target is itself.
+async fn position(world: &World, primary: &str, target: RestoreTarget) -> Result<RestoreTarget> {
+    let RestoreTarget::Mark(name) = target else { return Ok(target) };
+    let marks = world.marks(primary).await?;
+    match marks.iter().find(|mark| mark.name == name) {
+        Some(mark) => Ok(RestoreTarget::Lsn(mark.lsn)),
+        None => {
+            let names: Vec<&str> = marks.iter().map(|mark| mark.name.as_str()).collect();
+            let hint = match names.as_slice() {
+                [] => format!("use {EXPECTED}; `cluster backup mark` sets one"),
+                names => format!("its marks are {}", names.join(", ")),
+            };
+            Err(Advice::refused(format!("{} has no mark `{name}`", world.inventory.cluster))
+                .hint(hint)
+                .into())
+        }
+    }
+}
+
 fn is_within(target: &RestoreTarget, contents: &Contents) -> Result<()> {
     target.within(contents).map_err(|out| {
         Advice::refused(format!("{target} cannot be restored: {}", out.nearest()))
@@ -167,7 +187,9 @@ fn is_within(target: &RestoreTarget, contents: &Contents) -> Result<()> {
 fn announce(inventory: &Inventory, primary: &str, guard: &Status, target: &RestoreTarget) {
     let cluster = inventory.cluster.bold();
     let given_up = match target {
-        RestoreTarget::Latest => "nothing that has been archived is given up".to_owned(),
+        RestoreTarget::Latest | RestoreTarget::Mark(_) => {
+            "nothing that has been archived is given up".to_owned()
+        }
         RestoreTarget::Time(at) => {
             let ago = jiff::Timestamp::now().as_second().saturating_sub(at.as_second());
             format!(
@@ -267,9 +289,13 @@ fn stands_apart(inventory: &Inventory, other: &Inventory) -> Result<()> {
     Ok(())
 }
 
-/// What opens the repository of this cluster, of which nothing else may be left.
-async fn source(inventory: Inventory, target: &RestoreTarget, json: bool) -> Result<RestoreSource> {
-    let target = target.clone();
+/// What opens the repository of this cluster, of which nothing else may be left; and the target, as far as the cluster
+/// itself can say what it is.
+async fn source(
+    inventory: Inventory,
+    target: RestoreTarget,
+    json: bool,
+) -> Result<(RestoreSource, RestoreTarget)> {
     in_world(inventory, Format::beside_result(json), None, |world| async move {
         world.require_passphrase()?;
         let facts = match world.observe_or_remember().await {
@@ -280,26 +306,32 @@ async fn source(inventory: Inventory, target: &RestoreTarget, json: bool) -> Res
             }
         };
         let now = health(&world.inventory, &facts, &world.public_addresses(&facts));
-        match &now.primary {
+        let target = match &now.primary {
             Some(primary) => {
                 world.report.progress(primary, "archiving what is written until now");
                 control::check_repository(&world, primary).await?;
+                let target = position(&world, primary, target).await?;
                 is_within(&target, &control::backups(&world, primary).await?)?;
+                target
             }
-            None => world.report.warning(format!(
-                "{} has no primary to ask whether {target} can be restored; pgBackRest will say so",
-                world.inventory.cluster
-            )),
-        }
+            None => {
+                can_be_found(&target)?;
+                world.report.warning(format!(
+                    "{} has no primary to ask whether {target} can be restored; pgBackRest will say so",
+                    world.inventory.cluster
+                ));
+                target
+            }
+        };
         let means = world.backup_means(&facts).await?.context("the inventory names no repository")?;
-        files::source(&world.inventory, &means).ok_or_else(|| {
+        let source = files::source(&world.inventory, &means).ok_or_else(|| {
             Advice::refused(format!(
                 "this machine does not have the key of {}'s bucket",
                 world.inventory.cluster
             ))
             .hint("run this on the machine that created the cluster, or `cluster up` for it first")
-            .into()
-        })
+        })?;
+        Ok((source, target))
     })
     .await
 }

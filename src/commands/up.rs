@@ -29,6 +29,7 @@ pub(super) async fn run(path: &Path, restore: Option<Restore>, json: bool) -> Re
     let inventory = read(path)?;
     if let Some(restore) = &restore {
         can_be_restored(&inventory, &restore.target)?;
+        can_be_found(&restore.target)?;
     }
     let begun = Instant::now();
     in_world(inventory, Format::choose(json), Some("up"), |world| async move {
@@ -106,6 +107,16 @@ pub(super) fn can_be_restored(inventory: &Inventory, target: &RestoreTarget) -> 
     {
         return Err(Advice::refused(format!("{target} is in the future"))
             .hint("use --to latest for everything that is in the archive")
+            .into());
+    }
+    Ok(())
+}
+
+/// A mark is known to the cluster alone in which it was set.
+pub(super) fn can_be_found(target: &RestoreTarget) -> Result<()> {
+    if let RestoreTarget::Mark(name) = target {
+        return Err(Advice::refused(format!("no node is there that knows the mark `{name}`"))
+            .hint("use the position or the time that `cluster backup mark` printed when it was set")
             .into());
     }
     Ok(())

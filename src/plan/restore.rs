@@ -64,11 +64,20 @@ pub enum RestoreTarget {
     Time(jiff::Timestamp),
     /// The position up to which WAL is replayed.
     Lsn(Lsn),
+    /// A mark that was set in the cluster, and stands for a position.
+    Mark(String),
 }
 
 /// What an operator may write.
-pub const EXPECTED: &str =
-    "`latest`, a time with its zone such as 2026-11-26T14:03:00Z, or a WAL position such as 0/3000148";
+pub const EXPECTED: &str = "`latest`, a time with its zone such as 2026-11-26T14:03:00Z, a WAL position such as 0/3000148, or the name of a mark";
+
+/// Whether a mark can have this name: no time, no position and no other word of ours reads like it.
+pub fn can_be_mark(name: &str) -> bool {
+    name.starts_with(|first: char| first.is_ascii_lowercase())
+        && name.len() <= 63
+        && name != "latest"
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_')
+}
 
 impl std::str::FromStr for RestoreTarget {
     type Err = String;
@@ -89,6 +98,9 @@ impl std::str::FromStr for RestoreTarget {
                 "has no time zone; write {text}Z if it is UTC, or for instance {text}+02:00"
             ));
         }
+        if can_be_mark(text) {
+            return Ok(RestoreTarget::Mark(text.to_owned()));
+        }
         Err(format!("use {EXPECTED}"))
     }
 }
@@ -101,6 +113,8 @@ impl RestoreTarget {
             // Both pgBackRest and PostgreSQL read this the same way, whatever their zones.
             RestoreTarget::Time(at) => ["time".into(), at.strftime("%F %T%.f+00").to_string()],
             RestoreTarget::Lsn(lsn) => ["lsn".into(), lsn.to_string()],
+            // Refused by the host: whoever restores asks the cluster first for the position.
+            RestoreTarget::Mark(name) => ["mark".into(), name.clone()],
         }
     }
 }
@@ -111,6 +125,7 @@ impl fmt::Display for RestoreTarget {
             RestoreTarget::Latest => f.write_str("the end of the archive"),
             RestoreTarget::Time(at) => write!(f, "{}", at.strftime("%F %T%.fZ")),
             RestoreTarget::Lsn(lsn) => write!(f, "{lsn}"),
+            RestoreTarget::Mark(name) => write!(f, "the mark `{name}`"),
         }
     }
 }
@@ -159,6 +174,7 @@ impl RestoreTarget {
                 let lsn = |at| Some(RestoreTarget::Lsn(at));
                 within(intervals.map(|it| (it.from_lsn, it.until_lsn)), *at, lsn)
             }
+            RestoreTarget::Mark(_) => Err(OutOfReach { before: None, after: None }),
         }
     }
 }
@@ -194,7 +210,8 @@ mod tests {
         assert_eq!(words("2026-11-26T14:03:00+02:00").unwrap(), "time 2026-11-26 12:03:00+00");
         assert_eq!(words("2026-11-26 14:03:00.25Z").unwrap(), "time 2026-11-26 14:03:00.25+00");
         assert!(words("2026-11-26T14:03:00").unwrap_err().contains("14:03:00Z if it is UTC"));
-        for wrong in ["", "yesterday", "14:03", "2026-13-01T00:00:00Z", "G/1"] {
+        assert_eq!("before-migration_2".parse(), Ok(RestoreTarget::Mark("before-migration_2".into())));
+        for wrong in ["", "Yesterday", "14:03", "2026-13-01T00:00:00Z", "G/1", "two words", "-x"] {
             assert!(words(wrong).unwrap_err().contains("`latest`"), "{wrong}");
         }
     }

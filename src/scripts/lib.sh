@@ -8,7 +8,7 @@ node=/usr/local/bin/cluster-node
 made() { "$node" marked || :; }
 belongs() { "$node" marked --cluster "$cluster" >/dev/null; }
 mark() { "$node" mark --cluster "$cluster" ${2:+--system-identifier "$2"} "$1"; }
-identifier() { postgres "$bin/pg_controldata" -D "$data" | sed -n 's/^Database system identifier: *//p'; }
+identifier() { postgres "$bin/pg_controldata" -D "${1:-$data}" | sed -n 's/^Database system identifier: *//p'; }
 
 # A copy that is restored beside the data, and the data of before it took its place. Nobody else gives such names. The note
 # says what the copy is: its target, or that it was about to be put in its place.

@@ -57,6 +57,7 @@ postgres pgbackrest --config="$config" --stanza="$stanza" --pg1-path="$into" \
     --log-level-console=off --log-level-stderr=warn "$@" restore
 if [ "$place" = beside ]; then
     # Its timeline must be a later one than any that this server knows, archived or not.
+    # shellcheck disable=SC2016
     postgres sh -c 'for file in "$1"/pg_wal/*.history; do if [ -e "$file" ]; then cp "$file" "$2/pg_wal/"; fi; done' \
         sh "$data" "$into"
 fi

@@ -5,6 +5,7 @@ settle_swap
 belongs || die "$data is not this cluster's"
 [ "$(head -n 1 "$restored_note" 2>/dev/null)" = "$4 $5" ] || die "there is no copy of that moment"
 [ ! -e "$before" ] || die "$before, the data of before an earlier restore, is still there"
+"$node" marked --system-identifier "$(identifier "$copy")" >/dev/null || die "the copy is of another cluster's data"
 # The later timeline wins everywhere: with voters, standbys and in the archive. A failover since the copy was made may
 # have taken the number.
 now=$(sql -d postgres -c "select ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int")

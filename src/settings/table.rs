@@ -122,6 +122,8 @@ pub const SETTINGS: &[Setting] = &[
     mandatory("archive_mode", "on", ARCHIVE),
     // The name of pgBackRest in it is what pgBackRest looks for.
     mandatory("archive_command", "/usr/local/bin/cluster-node pgbackrest-push %p", ARCHIVE),
+    // For a standby that lacks WAL which its primary has no more. It gives up at once where that would hold something up.
+    mandatory("restore_command", "/usr/local/bin/cluster-node pgbackrest-get %f %p", ARCHIVE),
     setting("archive_timeout", Class::Mandatory(Value::ArchiveTimeout), "set `backup.archive_within`"),
     setting(
         "shared_preload_libraries",
@@ -138,10 +140,11 @@ pub const SETTINGS: &[Setting] = &[
     .control("max_wal_senders"),
     setting("max_replication_slots", Class::Default(Value::Count(slots)), "every standby needs a slot")
         .least(fewest_slots),
-    default("wal_keep_size", "1GB", "a standby that was away for a while still finds its WAL").since(13),
+    // A slot keeps WAL for every standby. This is for what has none yet; and all of it is copied when a node is rewound.
+    default("wal_keep_size", "256MB", "a standby that was away for a while still finds its WAL").since(13),
     default("max_slot_wal_keep_size", "4GB", "a standby that stays away must not fill the primary's disk")
         .since(13),
-    default("wal_keep_segments", "64", "a standby that was away for a while still finds its WAL").until(12),
+    default("wal_keep_segments", "16", "a standby that was away for a while still finds its WAL").until(12),
     default("wal_sender_timeout", "5s", VANISHED).bound(Bound::Time("1s", "1min", "ms")),
     default("wal_receiver_timeout", "5s", VANISHED),
     default("wal_receiver_status_interval", "1s", "lag is known within a second"),
@@ -197,7 +200,6 @@ pub const SETTINGS: &[Setting] = &[
     blocked("sync_replication_slots", "logical replication is not tested yet").since(17),
     blocked("archive_library", ARCHIVE).since(15),
     blocked("archive_cleanup_command", RECOVERY),
-    blocked("restore_command", RECOVERY),
     blocked("recovery_min_apply_delay", "a delayed standby cannot take over"),
     blocked("recovery_target", RECOVERY),
     blocked("recovery_target_action", RECOVERY),

@@ -34,7 +34,7 @@ pub(super) fn last_timeline(status: &Value) -> Option<u64> {
 }
 
 /// Finishes a WAL file and waits until the primary has archived it.
-pub(super) fn archive(lab: &Lab, primary: &str) {
+fn archive(lab: &Lab, primary: &str) {
     let file = lab.sql(primary, "postgres", "select pg_walfile_name(pg_switch_wal())");
     let sql = format!("select last_archived_wal >= '{file}' from pg_stat_archiver");
     let begun = Instant::now();
@@ -42,6 +42,47 @@ pub(super) fn archive(lab: &Lab, primary: &str) {
         assert!(begun.elapsed() < Duration::from_secs(60), "{file} is not archived");
         std::thread::sleep(Duration::from_millis(300));
     }
+}
+
+/// A standby that lacks WAL which its primary has no more takes it from the archive, and is not cloned.
+fn lacks_wal(lab: &Lab, inventory: &str) {
+    lab.ssh("pg2", "systemctl stop cluster-node; systemctl stop postgresql@15-main");
+    let little = [("wal_keep_size", "0"), ("min_wal_size", "32MB"), ("max_wal_size", "48MB")];
+    for (setting, value) in little {
+        lab.sql("pg1", "postgres", &format!("alter system set {setting} = '{value}'"));
+    }
+    lab.sql("pg1", "postgres", "select pg_reload_conf()");
+    let begun = Instant::now();
+    // The slot is held until the primary notices that the standby is gone.
+    let drop = "select count(pg_drop_replication_slot(slot_name)) from pg_replication_slots where not active";
+    while lab.sql("pg1", "postgres", drop) == "0" {
+        assert!(begun.elapsed() < Duration::from_secs(30), "the slot stays in use");
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    let needs = lab.ssh(
+        "pg2",
+        "cd /; runuser -u postgres -- /usr/lib/postgresql/15/bin/pg_controldata -D /var/lib/postgresql/15/main \
+         | sed -n \"s/^Latest checkpoint's REDO WAL file: *//p\"",
+    );
+    let oldest = "select min(name) from pg_ls_waldir() where name ~ '^[0-9A-F]{24}$'";
+    while lab.sql("pg1", "postgres", oldest) <= needs {
+        assert!(begun.elapsed() < Duration::from_secs(120), "{needs} stays on the primary");
+        lab.sql("pg1", "app", "create table if not exists w (a int); insert into w values (1)");
+        archive(lab, "pg1");
+        lab.sql("pg1", "postgres", "checkpoint");
+    }
+    lab.ssh("pg2", "systemctl start cluster-node");
+    let (_, took) = lab.wait_for_status(inventory, 90, |status| status["healthy"] == true);
+    println!("a standby that lacked {needs} streams after {:.0} s", took.as_secs_f64());
+    lab.ssh(
+        "pg2",
+        &format!("grep 'restored log file \"{needs}\"' /var/log/postgresql/postgresql-15-main.log"),
+    );
+    assert_eq!(lab.ssh("pg2", "grep -c '\"cloned\"' /var/lib/cluster/journal.jsonl || :"), "0");
+    for (setting, _) in little {
+        lab.sql("pg1", "postgres", &format!("alter system reset {setting}"));
+    }
+    lab.sql("pg1", "postgres", "select pg_reload_conf()");
 }
 
 #[test]
@@ -64,6 +105,8 @@ fn a_cluster_of_which_nothing_is_left_is_had_again() {
     lab.sql("pg1", "app", "create table t (a int)");
     lab.sql("pg1", "app", "insert into t select generate_series(1, 1000)");
     archive(&lab, "pg1");
+
+    lacks_wal(&lab, &inventory);
 
     // A repository that is away holds up no switchover, and what was not archived is archived by the next primary.
     spaces(&lab, "away");

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::backups::{archive, backups, inventory, last_timeline};
+use super::backups::{backups, inventory, last_timeline};
 use super::support::Lab;
 
 /// The time now, as the node has it, with the rows before it committed and those after it not.
@@ -42,25 +42,68 @@ fn restore(lab: &Lab, inventory: &str, to: &str, expected: &str) -> Value {
     done
 }
 
+/// A second cluster is made from the first one's repository, and shares nothing with it afterwards.
+fn copy(lab: &Lab, inventory: &str, to: &str) {
+    let text = std::fs::read_to_string(inventory).unwrap();
+    let renamed = text.replace("cluster: demo", "cluster: copy").replace("name: pg", "name: copy");
+    // What would do harm to the original is refused.
+    for (file, text, says) in [
+        ("same.yaml", text.clone(), "both inventories describe"),
+        (
+            "shared.yaml",
+            renamed.replace("backup:\n", "backup:\n  folder: /demo\n"),
+            "would archive into the repository of",
+        ),
+        ("other.yaml", renamed.replace("version: 15", "version: 14"), "the backups are of PostgreSQL 15"),
+    ] {
+        let other = lab.write(file, &text);
+        let refused = lab.cluster(&["restore", "-i", inventory, "--as", &other, "--to", to]);
+        assert!(refused.code == 3 && refused.stderr.contains(says), "{file}: {}", refused.stderr);
+    }
+    let other = lab.write("copy.yaml", &renamed.replace("demo-backups", "copy-backups"));
+    let begun = Instant::now();
+    let made = lab.cluster(&["restore", "-i", inventory, "--as", &other, "--to", to]).ok();
+    println!("a copy after {:.0} s: {}", begun.elapsed().as_secs_f64(), made.last_line());
+    let count = |inventory: &str, table: &str| {
+        let sql = format!("select count(*) from {table}");
+        let run = lab.cluster(&["psql", "-i", inventory, "-d", "app", "--", "-XAtqc", &sql]);
+        run.ok().stdout.trim().to_owned()
+    };
+    assert_eq!(count(&other, "t"), "4000");
+    // Both go on, each into its own repository.
+    lab.wait_for_status(&other, 180, |status| status["healthy"] == true && !backups(status).is_empty());
+    for inventory in [inventory, &other] {
+        lab.cluster(&["backup", "check", "-i", inventory]).ok();
+        lab.cluster(&["backup", "--full", "-i", inventory]).ok();
+        lab.wait_for_status(inventory, 60, |status| status["healthy"] == true);
+    }
+    let left = lab.cluster(&["ssh", "-i", &other, "copy1", "--", "ls /run/cluster"]).ok();
+    assert!(!left.stdout.contains("restore-source"), "{}", left.stdout);
+    lab.cluster(&["down", "-i", &other, "--yes"]).ok();
+    lab.wait_for_status(inventory, 60, |status| status["healthy"] == true);
+}
+
 #[test]
 #[ignore = "needs root and a lab"]
-fn a_cluster_goes_back_in_its_place() {
+fn a_cluster_goes_back_in_its_place_or_as_another() {
     let lab = Lab::start(44, super::support::PREPARED);
     let inventory = inventory(&lab);
     lab.cluster(&["up", "-i", &inventory]).ok();
     lab.sql("pg1", "app", "create table t (a int)");
     insert(&lab, "pg1", 1, 1000);
     lab.wait_for_status(&inventory, 120, |status| !backups(status).is_empty());
-    let early = lab.sql("pg1", "app", "select pg_current_wal_lsn()");
     insert(&lab, "pg1", 1001, 2000);
-    let first = moment(&lab, "pg1");
+    let mark = ["backup", "mark", "before-migration", "-i", &inventory];
+    println!("{}", lab.cluster(&mark).ok().stdout);
+    let refused = lab.cluster(&mark);
+    assert!(refused.code == 3 && refused.stderr.contains("already"), "{}", refused.stderr);
     insert(&lab, "pg1", 2001, 3000);
     lab.cluster(&["switchover", "-i", &inventory]).ok();
     insert(&lab, "pg2", 3001, 4000);
     lab.wait_for_status(&inventory, 180, |status| {
         status["healthy"] == true && last_timeline(status) == Some(2)
     });
-    let second = moment(&lab, "pg2");
+    let moment = moment(&lab, "pg2");
     lab.sql("pg2", "app", "drop table t");
 
     // What cannot be had is refused before anything is touched, with what can be.
@@ -69,87 +112,35 @@ fn a_cluster_goes_back_in_its_place() {
         ("2099-01-01T00:00:00Z", 3, "is in the future"),
         ("0/100", 3, "the first moment is"),
         ("FF/0", 3, "the last moment is"),
-        ("yesterday", 2, "`latest`"),
+        ("Yesterday", 2, "`latest`"),
+        ("yesterday", 3, "its marks are before-migration"),
     ] {
         let refused = lab.cluster(&["restore", "-i", &inventory, "--to", to, "--yes"]);
         assert!(refused.code == code && refused.stderr.contains(says), "{to}: {}", refused.stderr);
     }
-    let refused = lab.cluster(&["restore", "-i", &inventory, "--to", &second]);
+    let refused = lab.cluster(&["restore", "-i", &inventory, "--to", &moment]);
     assert!(refused.code == 3 && refused.stderr.contains("is given up"), "{}", refused.stderr);
 
+    copy(&lab, &inventory, &moment);
+
     // Back to before the mistake, and then to before the switchover.
-    let done = restore(&lab, &inventory, &second, "4000|4000");
+    let done = restore(&lab, &inventory, &moment, "4000|4000");
     assert_eq!(done["primary"], "pg2");
     let kept = done["kept"].as_str().unwrap();
     lab.ssh("pg2", &format!("test -d {kept}/base"));
-    let refused = lab.cluster(&["restore", "-i", &inventory, "--to", &second, "--yes"]);
+    let refused = lab.cluster(&["restore", "-i", &inventory, "--to", &moment, "--yes"]);
     assert!(refused.code == 1 && refused.stderr.contains("is still there"), "{}", refused.stderr);
     lab.cluster(&["restore", "-i", &inventory, "--discard", "--yes"]).ok();
     lab.ssh("pg2", &format!("test ! -e {kept}"));
-
     insert(&lab, "pg2", 4001, 5000);
-    let done = restore(&lab, &inventory, &first, "2000|2000");
+    let done = restore(&lab, &inventory, "before-migration", "2000|2000");
     assert_eq!(done["timeline"], 4, "no number is used twice");
     lab.cluster(&["restore", "-i", &inventory, "--discard", "--yes"]).ok();
 
-    // A failover afterwards, and back to a position.
+    // Whoever takes over now has what was restored.
     insert(&lab, "pg2", 2001, 2500);
     lab.cluster(&["switchover", "pg1", "-i", &inventory]).ok();
-    lab.wait_for_status(&inventory, 180, |status| {
-        status["healthy"] == true && last_timeline(status) == Some(5)
-    });
     assert_eq!(rows(&lab, "pg1"), "2500|2500");
-    restore(&lab, &inventory, &early, "1000|1000");
     assert!(lab.cluster(&["up", "-i", &inventory]).ok().last_line().contains("nothing to do"));
-    lab.stop();
-}
-
-#[test]
-#[ignore = "needs root and a lab"]
-fn another_cluster_is_made_as_this_one_was() {
-    let lab = Lab::start(45, super::support::PREPARED);
-    let inventory = inventory(&lab);
-    lab.cluster(&["up", "-i", &inventory]).ok();
-    lab.sql("pg1", "app", "create table t (a int)");
-    insert(&lab, "pg1", 1, 1000);
-    lab.wait_for_status(&inventory, 120, |status| !backups(status).is_empty());
-    let then = moment(&lab, "pg1");
-    insert(&lab, "pg1", 1001, 2000);
-    let text = std::fs::read_to_string(&inventory).unwrap();
-    let copy = |file: &str, text: &str| lab.write(file, text);
-    let renamed = text.replace("cluster: demo", "cluster: copy").replace("name: pg", "name: copy");
-    // What would do harm to the original is refused.
-    let shared = renamed.replace("bucket: demo-backups", "bucket: demo-backups\n  folder: /demo");
-    for (file, text, says) in [
-        ("same.yaml", text.as_str(), "both inventories describe"),
-        ("shared.yaml", shared.as_str(), "would archive into the repository of"),
-        ("other.yaml", &renamed.replace("version: 15", "version: 14"), "the backups are of PostgreSQL 15"),
-    ] {
-        let other = copy(file, text);
-        let refused = lab.cluster(&["restore", "-i", &inventory, "--as", &other, "--to", &then]);
-        assert!(refused.code == 3 && refused.stderr.contains(says), "{file}: {}", refused.stderr);
-    }
-    let other = copy("copy.yaml", &renamed.replace("demo-backups", "copy-backups"));
-    let made = lab.cluster(&["restore", "-i", &inventory, "--as", &other, "--to", &then]).ok();
-    println!("{}", made.stderr);
-    let count = |inventory: &str| {
-        let run =
-            lab.cluster(&["psql", "-i", inventory, "-d", "app", "--", "-XAtqc", "select count(*) from t"]);
-        run.ok().stdout.trim().to_owned()
-    };
-    assert_eq!((count(&other), count(&inventory)), ("1000".into(), "2000".into()));
-    // Both go on, each into its own repository.
-    lab.wait_for_status(&other, 180, |status| status["healthy"] == true && !backups(status).is_empty());
-    archive(&lab, "pg1");
-    for inventory in [&inventory, &other] {
-        lab.cluster(&["backup", "check", "-i", inventory]).ok();
-        lab.cluster(&["backup", "--full", "-i", inventory]).ok();
-        lab.wait_for_status(inventory, 60, |status| status["healthy"] == true);
-    }
-    let secrets = lab.cluster(&["ssh", "-i", &other, "copy1", "--", "ls /run/cluster"]).ok();
-    assert!(!secrets.stdout.contains("restore-source"), "{}", secrets.stdout);
-    lab.cluster(&["down", "-i", &other, "--yes"]).ok();
-    lab.wait_for_status(&inventory, 60, |status| status["healthy"] == true);
-    assert_eq!(count(&inventory), "2000");
     lab.stop();
 }

@@ -1,5 +1,6 @@
-//! Sweeps: every setting of PostgreSQL, and every key of the inventory. `make sweep-settings`, `make sweep-keys`. Both
-//! need root and make labs of their own, so they are ignored unless asked for.
+//! Sweeps: every setting of PostgreSQL, every key of the inventory, and moments to restore to. `make sweep-settings`,
+//! `make sweep-keys`, `make sweep-moments`. They need root and make labs of their own, so they are ignored unless asked
+//! for.
 
 #[path = "../support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the tests of the whole way use more of it")]
@@ -23,6 +24,7 @@ mod writer;
 
 mod judge;
 mod keys;
+mod moments;
 mod settings;
 
 /// What a sweep works on besides: one host for each version of PostgreSQL.
@@ -30,6 +32,9 @@ const SETTINGS_LABS: [(u8, &str, u32); 2] = [(80, support::PREPARED, 15), (81, "
 
 /// The lab in which keys are changed.
 const KEYS_LAB: u8 = 82;
+
+/// The lab in which moments are restored.
+const MOMENTS_LAB: u8 = 83;
 
 /// Every setting of both versions is given a bad value and its extreme ones: refused, or harmless to a failover.
 #[test]
@@ -49,4 +54,15 @@ fn every_setting_is_refused_or_harmless() {
 #[ignore = "needs root and a lab"]
 fn every_key_is_done_or_refused_or_ignored() {
     keys::sweep(KEYS_LAB);
+}
+
+/// `MOMENTS` of them, drawn from `SEED`, are restored from the repository of a cluster that has failed over twice.
+#[test]
+#[ignore = "needs root and a lab"]
+fn every_moment_is_restored_as_it_was() {
+    let number = |name: &str, default: u64| {
+        std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text}")))
+    };
+    let count = usize::try_from(number("MOMENTS", 100)).unwrap();
+    moments::sweep(MOMENTS_LAB, count, number("SEED", 1));
 }

@@ -32,6 +32,11 @@ pub const KEPT_WAL: &str = "/var/lib/cluster/kept";
 /// Why a rejoin could not rewind, in words; only while one is under way.
 pub const NOT_REWOUND: &str = "/run/cluster/not-rewound";
 
+/// There while this standby is being promoted: nothing may hold it up then.
+pub const PROMOTING: &str = "/run/cluster/promoting";
+/// Written when the repository has not answered a standby, which does without it for a while; belongs to postgres.
+pub const REPOSITORY_AWAY: &str = "/var/lib/cluster-backup/away";
+
 /// Where the guard answers requests.
 pub const SOCKET: &str = "/run/cluster/guard.sock";
 /// The port on which guards listen to each other (UDP).

@@ -1,8 +1,12 @@
-//! PostgreSQL's `archive_command`: hands a finished WAL file to pgBackRest.
+//! PostgreSQL's `archive_command` and `restore_command`: hand a finished WAL file to pgBackRest, and fetch one that a
+//! standby lacks and its primary has no more.
 //!
-//! PostgreSQL waits for this command when it stops, for as long as it takes, and pgBackRest waits minutes for a
+//! PostgreSQL waits for the first when it stops, for as long as it takes, and pgBackRest waits minutes for a
 //! repository that is away. So it runs with a limit, and ends with the server: a repository never holds up a stop, a
 //! switchover or a fence. What was not archived is kept by PostgreSQL and tried again.
+//!
+//! A standby waits for the second before it streams again, and before it is promoted. So it is given up at once when a
+//! promotion begins, and not tried at all for a while when the repository has not answered: a standby can do without.
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
@@ -20,6 +24,12 @@ use crate::{file, pgbackrest};
 const LIMIT: Duration = Duration::from_secs(30);
 /// How long it may take when the server stops: enough for a repository that works.
 const STOP_GRACE: Duration = Duration::from_secs(1);
+/// How long fetching one file may take.
+const GET_LIMIT: Duration = Duration::from_secs(10);
+/// For how long a repository that has not answered is not asked again.
+const AWAY_FOR: Duration = Duration::from_secs(60);
+/// What was left behind by a guard that ended in the middle of a promotion is believed for so long.
+const PROMOTING_FOR: Duration = Duration::from_secs(300);
 /// How often the server is looked at meanwhile.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -28,6 +38,9 @@ const TRY_AGAIN: u8 = 1;
 /// PostgreSQL's archiver takes an exit code above 125 for a signal, and ends without another try: a server that stops
 /// does not wait for it then.
 const STOP: u8 = 143;
+
+/// PostgreSQL takes this for a file that is not there, and streams. (An exit code above 125 would stop it.)
+const NOT_THERE: u8 = 1;
 
 /// What the server in this directory is about to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,9 +118,58 @@ pub async fn push(path: &str) -> Result<u8> {
     }
 }
 
+/// Fetches the WAL file `name` to `path`, which is relative to the data directory, where PostgreSQL runs this. Returns the
+/// exit code.
+///
+/// # Errors
+/// When it cannot be begun. PostgreSQL goes on without it.
+pub async fn get(name: &str, path: &str) -> Result<u8> {
+    let Some(config) = file::read::<BackupConfig>(Path::new(paths::BACKUP))? else { return Ok(NOT_THERE) };
+    let promotes = || is_younger(paths::PROMOTING, PROMOTING_FOR);
+    if promotes() || is_younger(paths::REPOSITORY_AWAY, AWAY_FOR) {
+        return Ok(NOT_THERE);
+    }
+    let begun = Instant::now();
+    let mut command = pgbackrest::command(&config.stanza, &["archive-get", name, path])?;
+    let mut child = command.stdout(Stdio::null()).spawn().context("cannot run pgbackrest")?;
+    let answered = loop {
+        if let Ok(status) = tokio::time::timeout(LOOK, child.wait()).await {
+            match status.context("cannot wait for pgbackrest")?.code() {
+                Some(0) => return Ok(0),
+                code => break code == Some(i32::from(NOT_THERE)),
+            }
+        }
+        let is_over = begun.elapsed() > GET_LIMIT;
+        if is_over || promotes() || look() != Postmaster::Runs {
+            let _ = child.kill().await;
+            break !is_over;
+        }
+    };
+    if !answered {
+        let _ = std::fs::write(paths::REPOSITORY_AWAY, "");
+    }
+    Ok(NOT_THERE)
+}
+
+/// Whether a file is there, and was written so lately.
+fn is_younger(path: &str, than: Duration) -> bool {
+    let age = std::fs::metadata(path).and_then(|file| file.modified()).map(|at| at.elapsed());
+    // A clock that was put back makes it no older.
+    matches!(age, Ok(Ok(age)) if age < than) || matches!(age, Ok(Err(_)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_written_lately_is_told_from_what_is_old_or_not_there() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path().to_str().unwrap();
+        assert!(is_younger(path, Duration::from_secs(60)));
+        assert!(!is_younger(path, Duration::ZERO));
+        assert!(!is_younger("/nowhere/at/all", Duration::from_secs(60)));
+    }
 
     #[test]
     fn the_lock_file_says_what_the_server_does() {

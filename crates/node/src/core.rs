@@ -497,9 +497,8 @@ impl Core {
             // What was written here is nowhere else, and rewinding would lose it. Before the term that says so is gone.
             self.keep_diverged_data();
         }
-        let is_lost = |event: &LeaseEvent| {
-            matches!(event, LeaseEvent::Expired { .. } | LeaseEvent::Superseded { .. })
-        };
+        let is_lost =
+            |event: &LeaseEvent| matches!(event, LeaseEvent::Expired { .. } | LeaseEvent::Superseded { .. });
         if output.events.iter().any(is_lost) {
             // Whoever restarts PostgreSQL cannot start it without the lease. If it comes back, the guard does.
             self.restarting_until = 0;

@@ -147,6 +147,13 @@ enum Command {
         /// The file, relative to the data directory
         file: String,
     },
+    /// Fetch a WAL file with pgBackRest, if the cluster has a backup repository; PostgreSQL's restore_command
+    PgbackrestGet {
+        /// The file's name
+        name: String,
+        /// Where to, relative to the data directory
+        path: String,
+    },
     /// Take backups while this node takes writes; run by systemd
     Backups,
     /// Take a backup now, list the backups, or check the repository
@@ -277,6 +284,7 @@ async fn run(command: Command, json: bool) -> anyhow::Result<ExitCode> {
         Command::Exchange { one, other } => file::exchange(&one, &other)?,
         Command::NewCluster => store::initialize()?,
         Command::PgbackrestPush { file } => return Ok(archive::push(&file).await?.into()),
+        Command::PgbackrestGet { name, path } => return Ok(archive::get(&name, &path).await?.into()),
         Command::Backups => backups::serve().await?,
         Command::Backup { command: BackupCommand::Take { full } } => {
             let kind = if full { BackupKind::Full } else { BackupKind::Differential };

@@ -25,7 +25,10 @@ pub(crate) const ROWS: &[Row] = &[
                 trial.note(format!("{behind} kB behind: exit {}: {why}", run.code));
                 // 3 says that nothing was changed: at that moment the standby was not even streaming.
                 if run.code != 3 && !why.contains("nothing was stopped") {
-                    return Err(format!("exit {}, which does not say that nothing was stopped: {why}", run.code));
+                    return Err(format!(
+                        "exit {}, which does not say that nothing was stopped: {why}",
+                        run.code
+                    ));
                 }
                 trial.still_primary()?;
             }
@@ -113,7 +116,7 @@ fn falls_behind(trial: &mut Trial<'_>) -> Result<u64, String> {
     stage.sql(
         &old,
         "postgres",
-        &format!("create table ballast as select repeat(md5(i::text), 44) from generate_series(1, {rows}) i"),
+        &format!("drop table if exists ballast; create table ballast as select repeat(md5(i::text), 44) from generate_series(1, {rows}) i"),
     )?;
     let lacks = "select coalesce(max(pg_wal_lsn_diff(pg_current_wal_lsn(), flush_lsn)), 0)::bigint / 1024 \
                  from pg_stat_replication";

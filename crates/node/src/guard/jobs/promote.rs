@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use cluster_contract::config::Config;
 use cluster_contract::journal::Event;
+use cluster_contract::paths;
 use tokio::time::{Instant, timeout};
 use tokio_postgres::Client;
 
@@ -45,6 +46,23 @@ const PROGRESS: &str = "\
     select pg_is_in_recovery(), pg_last_wal_replay_lsn(), \
         coalesce(pg_last_wal_receive_lsn() > pg_last_wal_replay_lsn(), true)";
 
+/// A note that lies there while a promotion is under way: nothing is fetched from the archive meanwhile.
+struct Promoting;
+
+impl Promoting {
+    fn begin() -> Promoting {
+        // Without it the promotion may take longer, and is as safe.
+        let _ = std::fs::write(paths::PROMOTING, "");
+        Promoting
+    }
+}
+
+impl Drop for Promoting {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(paths::PROMOTING);
+    }
+}
+
 /// Promotes. Not through `repmgr standby promote`: that first waits for the old primary to not answer, and the lease
 /// already says that it does not write.
 ///
@@ -53,6 +71,7 @@ const PROGRESS: &str = "\
 /// still come true.
 pub(in crate::guard) async fn promote(config: Config) -> Result<String> {
     let begun = Instant::now();
+    let _promoting = Promoting::begin();
     if let Err(error) = timeout(SLOTS_LIMIT, make_slots(&config)).await.unwrap_or_else(|_| bail!("no answer"))
     {
         journal::note(Event::Trouble, &format!("cannot create slots for the other standbys: {error:#}"));
