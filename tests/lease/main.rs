@@ -8,6 +8,7 @@ mod memory;
 mod node;
 mod provider;
 mod random;
+mod room;
 mod standbys;
 mod stops;
 mod voters;

@@ -32,6 +32,12 @@ pub const KEPT_WAL: &str = "/var/lib/cluster/kept";
 /// Why a rejoin could not rewind, in words; only while one is under way.
 pub const NOT_REWOUND: &str = "/run/cluster/not-rewound";
 
+/// Settings that the guard has PostgreSQL obey for as long as its disk is full; our settings include it. Not beside
+/// them: a full disk could not take it, a clone would copy it, and it is over with the boot.
+pub const FULL_DISK_CONF: &str = "/run/cluster/full-disk.conf";
+/// The name of the file that holds room in reserve, on the file system of the WAL.
+pub const RESERVE: &str = "cluster-reserve";
+
 /// Where the guard answers requests.
 pub const SOCKET: &str = "/run/cluster/guard.sock";
 /// The port on which guards listen to each other (UDP).
