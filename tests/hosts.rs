@@ -13,6 +13,8 @@ mod members;
 mod postgresql;
 #[path = "hosts/provider.rs"]
 mod provider;
+#[path = "hosts/room.rs"]
+mod room;
 #[path = "hosts/settings.rs"]
 mod settings;
 #[path = "hosts/shapes.rs"]

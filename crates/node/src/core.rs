@@ -134,8 +134,8 @@ pub enum Input {
     /// PostgreSQL was told to refuse writes, or to take them.
     RefusalSet {
         refuses: bool,
-        /// Why it could not be told.
-        result: Result<(), String>,
+        /// How many transactions were ended that had begun to write before; why it could not be told.
+        result: Result<u64, String>,
     },
     /// PostgreSQL was relieved, and asked what takes the room.
     Relieved(Result<Relief, String>),

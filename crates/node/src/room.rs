@@ -39,10 +39,10 @@ impl FileSystem {
         self.free.saturating_add(self.reserve)
     }
 
-    /// Below this writes are refused: a fiftieth, at least 64 MiB and at most 1 GiB, but no more than an eighth of a
+    /// Below this writes are refused: a fiftieth, at least 64 MiB and at most 1 GiB, but no more than a fifth of a
     /// small disk. What PostgreSQL writes until it has heard of it, and the WAL of what it still does, has room there.
     pub fn full_below(self) -> u64 {
-        (self.size / 50).clamp(64 * MIB, GIB).min(self.size / 8)
+        (self.size / 50).clamp(64 * MIB, GIB).min(self.size / 5)
     }
 
     /// Below this the reserve is given up.
@@ -50,9 +50,9 @@ impl FileSystem {
         2 * self.full_below()
     }
 
-    /// Below this there is a warning: a tenth, and at most 20 GiB.
+    /// Below this there is a warning: a tenth, and at most 10 GiB.
     pub fn low_below(self) -> u64 {
-        (self.size / 10).min(20 * GIB).max(3 * self.full_below())
+        (self.size / 10).min(10 * GIB).max(3 * self.full_below())
     }
 
     /// From here on writes are taken again.
@@ -173,11 +173,11 @@ mod tests {
             let disk = of(size, 0);
             [disk.full_below(), disk.scarce_below(), disk.low_below(), disk.reserve_size()].map(|it| it / MIB)
         };
-        assert_eq!(of_size(256 * MIB), [32, 64, 96, 24]);
+        assert_eq!(of_size(256 * MIB), [51, 102, 153, 38]);
         assert_eq!(of_size(GIB), [64, 128, 192, 48]);
         assert_eq!(of_size(25 * GIB), [512, 1024, 2560, 384]);
         assert_eq!(of_size(100 * GIB), [1024, 2048, 10_240, 768]);
-        assert_eq!(of_size(8_000 * GIB), [1024, 2048, 20_480, 768]);
+        assert_eq!(of_size(8_000 * GIB), [1024, 2048, 10_240, 768]);
     }
 
     #[test]

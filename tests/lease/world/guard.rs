@@ -206,7 +206,7 @@ impl World {
                 self.mail(index, real + 20, Letter::Is(Input::ReserveChanged(Ok(String::new()))));
             }
             Effect::RefuseWrites(refuses) => {
-                let result = if self.nodes[index].answers(real) { Ok(()) } else { Err("silent".to_owned()) };
+                let result = if self.nodes[index].answers(real) { Ok(0) } else { Err("silent".to_owned()) };
                 self.mail(index, real + 100, Letter::Is(Input::RefusalSet { refuses, result }));
             }
             Effect::Relieve { .. } => {

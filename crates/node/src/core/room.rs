@@ -117,17 +117,16 @@ impl Core {
         }
     }
 
-    pub(super) fn refusal_set(&mut self, now: Millis, refuses: bool, result: Result<(), String>) {
+    pub(super) fn refusal_set(&mut self, now: Millis, refuses: bool, result: Result<u64, String>) {
         self.refusal.ended(now + REFUSAL_RETRY);
         match result {
-            Ok(()) => {
+            Ok(ended) => {
                 let before = self.refuses.replace(refuses);
+                self.writers_ended(ended);
                 if before != Some(refuses) && (refuses || before.is_some()) {
                     let text = if refuses { "writes are refused" } else { "writes are taken again" };
                     self.journal(Event::WritesRefused { refused: refuses }, text);
                 }
-                // What has begun to write before is looked for at once.
-                self.relief.next = now;
                 self.refusal_trouble = None;
             }
             Err(why) => {
@@ -147,10 +146,7 @@ impl Core {
             self.wal_kept = None;
             return;
         };
-        if relief.ended > 0 {
-            let text = format!("ended {} transactions that had begun to write before", relief.ended);
-            self.journal(Event::Repaired, text);
-        }
+        self.writers_ended(relief.ended);
         for slot in &relief.dropped {
             self.journal(
                 Event::Repaired,
@@ -162,6 +158,13 @@ impl Core {
             self.idle_slots.entry(slot.clone()).or_insert(now);
         }
         self.wal_kept = Some(relief.wal);
+    }
+
+    fn writers_ended(&mut self, count: u64) {
+        if count > 0 {
+            let text = format!("ended {count} transactions that had begun to write before writes were refused");
+            self.journal(Event::Repaired, text);
+        }
     }
 
     /// The room as the status has it.

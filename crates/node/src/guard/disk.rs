@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, bail};
@@ -22,7 +23,7 @@ use crate::{postgres, processes};
 const RESERVE_LIMIT: Duration = Duration::from_secs(60);
 /// PostgreSQL has read its configuration again by then.
 const RELOAD_LIMIT: Duration = Duration::from_secs(3);
-const RELOAD_POLL: Duration = Duration::from_millis(100);
+const RELOAD_POLL: Duration = Duration::from_millis(50);
 /// A short question, or the end of a few sessions.
 const RELIEF_LIMIT: Duration = Duration::from_secs(10);
 /// A checkpoint of a large server takes a while.
@@ -117,8 +118,9 @@ async fn as_owner(path: &Path, program: &str, args: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Has PostgreSQL refuse what writes, or take it again. A server that does not run reads it when it starts.
-pub(super) async fn refuse_writes(config: &Config, refuses: bool) -> Result<()> {
+/// Has PostgreSQL refuse what writes, or take it again. A server that does not run reads it when it starts. Returns how
+/// many transactions were ended that had begun to write before.
+pub(super) async fn refuse_writes(config: &Config, refuses: bool) -> Result<u64> {
     let text = if refuses { WRITES_REFUSED } else { WRITES_TAKEN };
     let path = Path::new(paths::FULL_DISK_CONF);
     let before = fs::read_to_string(path).ok();
@@ -127,11 +129,11 @@ pub(super) async fn refuse_writes(config: &Config, refuses: bool) -> Result<()> 
     }
     if !refuses && before.is_none() {
         // Nothing was ever refused in this boot.
-        return Ok(());
+        return Ok(0);
     }
     // A kernel that does not tell leaves it to PostgreSQL.
     if processes::list(config).is_ok_and(|it| it.is_empty()) {
-        return Ok(());
+        return Ok(0);
     }
     let changed = fs::metadata(path)?.modified()?.duration_since(SystemTime::UNIX_EPOCH)?.as_secs_f64();
     let has_read = format!("select pg_conf_load_time() > to_timestamp({changed:.6})");
@@ -148,7 +150,12 @@ pub(super) async fn refuse_writes(config: &Config, refuses: bool) -> Result<()> 
             format!("select not exists (select from pg_settings where sourcefile = '{}')", paths::FULL_DISK_CONF)
         }
     };
-    let told = tokio::time::timeout(RELOAD_LIMIT, reload(config, &in_force)).await;
+    let told = async {
+        let client = reload(config, &in_force).await?;
+        // At once: what writes a lot has used up what is left by the next look.
+        if refuses { anyhow::Ok(postgres::row(&client, END_WRITERS).await?[0].parse()?) } else { Ok(0) }
+    };
+    let told = tokio::time::timeout(RELOAD_LIMIT, told).await;
     told.unwrap_or_else(|_| bail!("its configuration does not say so after a reload")).with_context(|| {
         format!("PostgreSQL does not {} writes", if refuses { "refuse" } else { "take" })
     })
@@ -164,19 +171,20 @@ fn write(path: &Path, text: &str) -> std::io::Result<()> {
 }
 
 /// Has PostgreSQL read its configuration, unless it says that `in_force` is true; returns when it is.
-async fn reload(config: &Config, in_force: &str) -> Result<()> {
-    for attempt in 0_u32.. {
+async fn reload(config: &Config, in_force: &str) -> Result<Arc<Client>> {
+    let mut asked = false;
+    loop {
         // A new session each time: it begins with what the postmaster has read.
         let client = postgres::connect_or_reuse(config).await?;
         if postgres::row(&client, in_force).await? == ["t"] {
-            break;
+            return Ok(client);
         }
-        if attempt == 0 {
+        if !asked {
             client.batch_execute("select pg_reload_conf()").await?;
+            asked = true;
         }
         tokio::time::sleep(RELOAD_POLL).await;
     }
-    Ok(())
 }
 
 /// What keeps WAL: its size, what is not archived, and slots that nobody reads.
