@@ -460,7 +460,7 @@ fn look_at(
     seen.votes = Configuration::in_use(host).map(|members| members.names.contains(&node.name));
     if let Some(guard) = &host.guard {
         complaints(facts, guard, seen.votes).into_iter().for_each(&mut wrong);
-        room::problem(guard, node.role == Role::Witness).into_iter().for_each(&mut wrong);
+        room::problem(guard, node.role, primary == Some(node.name.as_str())).into_iter().for_each(&mut wrong);
         seen.disk = guard.space.clone();
     }
     seen.guard_says = host.guard.as_ref().and_then(|guard| {

@@ -3,14 +3,15 @@
 use cluster_contract::status::{Level, Space, Status};
 
 use super::backup::span;
+use crate::inventory::Role;
 
 /// More files than that wait to be archived only where archiving fails, or is too slow.
 const UNARCHIVED_WORTH_TELLING: u64 = 4;
 /// What a slot keeps of a disk that fills up, as a part of what makes it full.
 const SLOT_WORTH_TELLING: u64 = 8;
 
-/// The problem that a node's disk is.
-pub(super) fn problem(guard: &Status, is_witness: bool) -> Option<String> {
+/// The problem that a node's disk is. `leads` is whether the node takes writes.
+pub(super) fn problem(guard: &Status, role: Role, leads: bool) -> Option<String> {
     let space = guard.space.as_ref()?;
     let free = format!(
         "{} of {} are free on the disk of {} ({})",
@@ -22,10 +23,10 @@ pub(super) fn problem(guard: &Status, is_witness: bool) -> Option<String> {
     let at = size(space.full_below);
     let what = match space.level {
         Level::Ample | Level::Unknown => return None,
-        _ if is_witness => format!("its disk fills up: {free}"),
+        _ if role == Role::Witness => format!("its disk fills up: {free}"),
         Level::Low => format!("room runs low: {free}; below {at} writes are refused"),
         Level::Scarce => format!("room is scarce: {free}; its reserve is given up, and below {at} writes are refused"),
-        Level::Full if !guard.leads() => format!("its disk is full: {free}; it would not take over"),
+        Level::Full if !leads => format!("its disk is full: {free}; as a standby it would not take over"),
         Level::Full if space.refuses_writes => format!(
             "its disk is full: {free}; WRITES ARE REFUSED (\"in a read-only transaction\"), reads go on, and there is no \
              failover; writes are taken again by themselves from {} on",

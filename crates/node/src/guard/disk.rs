@@ -63,13 +63,17 @@ fn file_system(path: &Path) -> Option<FileSystem> {
 /// a host with one disk. The data directory itself is none of them: a clone and a backup would copy it, and they leave
 /// out what is with the WAL.
 fn reserve_path(config: &Config) -> Option<PathBuf> {
-    let wal = format!("{}/pg_wal", config.data_directory());
-    let device = fs::metadata(&wal).ok()?.dev();
+    let places = reserve_places(config);
+    let device = fs::metadata(places.last()?.parent()?).ok()?.dev();
+    let is_there = |path: &PathBuf| path.parent().and_then(|it| fs::metadata(it).ok()).is_some_and(|it| it.dev() == device);
+    places.into_iter().find(is_there)
+}
+
+/// Wherever it may be, the place beside the WAL last.
+fn reserve_places(config: &Config) -> [PathBuf; 4] {
     let version = format!("{}/{}", paths::POSTGRES_HOME, config.version);
-    [paths::STATE, paths::POSTGRES_HOME, &version, &wal]
-        .into_iter()
-        .find(|place| fs::metadata(place).is_ok_and(|it| it.dev() == device))
-        .map(|place| Path::new(place).join(paths::RESERVE))
+    let wal = format!("{}/pg_wal", config.data_directory());
+    [paths::STATE, paths::POSTGRES_HOME, &version, &wal].map(|place| Path::new(place).join(paths::RESERVE))
 }
 
 /// What the reserve really takes.
@@ -81,6 +85,10 @@ fn reserved(path: &Path) -> u64 {
 /// Makes the reserve, or nothing.
 pub(super) async fn make_reserve(config: &Config, bytes: u64) -> Result<String> {
     let path = reserve_path(config).context("there is no place for the reserve on the disk")?;
+    // The WAL was moved to another disk since.
+    for old in reserve_places(config).iter().filter(|old| **old != path && old.symlink_metadata().is_ok()) {
+        as_owner(old, "rm", &["-f", "--", &old.display().to_string()]).await?;
+    }
     let text = path.display().to_string();
     let made = as_owner(&path, "fallocate", &["--length", &bytes.to_string(), &text]).await;
     if let Err(error) = made {
@@ -189,7 +197,7 @@ async fn reload(config: &Config, in_force: &str) -> Result<Arc<Client>> {
 
 /// What keeps WAL: its size, what is not archived, and slots that nobody reads.
 const KEPT: &str = "\
-    select (select coalesce(sum(size), 0)::bigint from pg_ls_waldir()), \
+    select (select coalesce(sum(size), 0)::bigint from pg_ls_waldir() where name ~ '^[0-9A-F]{24}'), \
         (select count(*) from pg_ls_dir('pg_wal/archive_status') as it where it like '%.ready'), \
         (select coalesce(json_object_agg(slot_name, bytes), '{}') from ( \
             select slot_name, greatest(pg_wal_lsn_diff( \
