@@ -279,12 +279,14 @@ fn failover(inventory: &Inventory, primary: &Primary, nodes: &[Node]) -> Failove
                 if paused.is_empty() { "no standby streams" } else { "every streaming standby is paused" };
             return off(why.into());
         }
-        if !nodes.iter().any(|node| node.state == "streaming" && node.paused != Some(true) && !node.is_full()) {
+        if !nodes.iter().any(|node| node.state == "streaming" && node.paused != Some(true) && !node.is_full())
+        {
             return off("the disk of every streaming standby is full".into());
         }
         let within = |node: &Node| node.lag_bytes.is_none_or(|lag| lag <= inventory.failover.lag_limit_bytes);
-        if !nodes.iter().any(|node| node.state == "streaming" && node.paused != Some(true) && !node.is_full() && within(node))
-        {
+        if !nodes.iter().any(|node| {
+            node.state == "streaming" && node.paused != Some(true) && !node.is_full() && within(node)
+        }) {
             return off("every standby lags by more than failover.lag_limit".into());
         }
         let voters: Vec<&Node> = nodes.into_iter().filter(|node| !takes_writes(node)).collect();

@@ -25,7 +25,7 @@ pub(super) fn problem(guard: &Status, role: Role, leads: bool) -> Option<String>
         Level::Ample | Level::Unknown => return None,
         _ if role == Role::Witness => format!("its disk fills up: {free}"),
         Level::Low => format!("room runs low: {free}; below {at} writes are refused"),
-        Level::Scarce => format!("room is scarce: {free}; its reserve is given up, and below {at} writes are refused"),
+        Level::Scarce => format!("room is scarce: {free}; below {at} writes are refused"),
         Level::Full if !leads => format!("its disk is full: {free}; as a standby it would not take over"),
         Level::Full if space.refuses_writes => format!(
             "its disk is full: {free}; WRITES ARE REFUSED (\"in a read-only transaction\"), reads go on, and there is no \
@@ -58,7 +58,10 @@ fn causes(space: &Space) -> Vec<String> {
     }
     for (slot, bytes) in &wal.idle_slots {
         if *bytes > space.full_below / SLOT_WORTH_TELLING {
-            causes.push(format!("the replication slot {slot}, which nobody reads, keeps {} of WAL", size(*bytes)));
+            causes.push(format!(
+                "the replication slot {slot}, which nobody reads, keeps {} of WAL",
+                size(*bytes)
+            ));
         }
     }
     causes

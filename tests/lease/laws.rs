@@ -165,7 +165,10 @@ const ROOM_COUNTS_WITHIN: Millis = 8_000;
 /// What has no room of its own takes the place of nobody. A lease that was won just before is used all the same.
 pub(crate) fn has_room_to_rise(node: &Node, real: Millis) -> Result<(), String> {
     if !node.has_room(real) && real > node.no_room.0 + ROOM_COUNTS_WITHIN {
-        return Err(format!("node {} was promoted, and has had no room since {} ms", node.id, node.no_room.0));
+        return Err(format!(
+            "node {} was promoted, and has had no room since {} ms",
+            node.id, node.no_room.0
+        ));
     }
     Ok(())
 }

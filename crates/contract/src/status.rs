@@ -132,7 +132,7 @@ pub enum Level {
     Ample,
     /// There is a warning.
     Low,
-    /// The reserve is given up, and slots of standbys that are gone are dropped.
+    /// Slots of standbys that are gone are dropped, and then the reserve is given up.
     Scarce,
     /// Writes are refused.
     Full,

@@ -202,7 +202,9 @@ pub enum Effect {
     /// Check the host for what takes a while to find out.
     CheckHost,
     /// Make the reserve on the disk.
-    MakeReserve { bytes: u64 },
+    MakeReserve {
+        bytes: u64,
+    },
     /// Give it up.
     FreeReserve,
     /// Have PostgreSQL refuse what writes, or take it again.

@@ -66,6 +66,13 @@ impl FileSystem {
         self.full_below() / 4 * 3
     }
 
+    /// Whether the reserve is to be given up: what is free without it is half of what writes are refused below, which
+    /// comes a little before. Not sooner: what fills the disk would take the reserve with the rest, and what fills it
+    /// within a moment comes to its end before the reserve is gone.
+    pub fn needs_reserve(self) -> bool {
+        self.free < self.full_below() / 2
+    }
+
     /// The level now, `before` being the last one: a better one begins a quarter above the threshold at which it ended.
     fn level(self, before: Level) -> Level {
         let available = self.available();
@@ -74,9 +81,8 @@ impl FileSystem {
             (Level::Scarce, self.scarce_below()),
             (Level::Low, self.low_below()),
         ];
-        let is = |(level, below): &(Level, u64)| {
-            available < if *level <= before { again(*below) } else { *below }
-        };
+        let is =
+            |(level, below): &(Level, u64)| available < if *level <= before { again(*below) } else { *below };
         thresholds.into_iter().find(is).map_or(Level::Ample, |(level, _)| level)
     }
 }
@@ -89,7 +95,10 @@ impl Space {
     /// The file system on which PostgreSQL is closest to its end, and whether it is that of the WAL.
     pub fn tightest(&self) -> (FileSystem, bool) {
         let rank = |it: FileSystem| {
-            (std::cmp::Reverse(it.level(Level::Ample)), u128::from(it.available()) * 1_000 / u128::from(it.size.max(1)))
+            (
+                std::cmp::Reverse(it.level(Level::Ample)),
+                u128::from(it.available()) * 1_000 / u128::from(it.size.max(1)),
+            )
         };
         match self.data {
             Some(data) if rank(data) < rank(self.wal) => (data, false),
@@ -209,9 +218,19 @@ mod tests {
     fn a_reserve_that_is_given_up_changes_no_level() {
         for free in [0, 100 * MIB, 600 * MIB, 2 * GIB] {
             let (mut held, mut given_up) = (Room::new(0), Room::new(0));
-            held.observe(1, &Space { wal: FileSystem { size: 25 * GIB, free, reserve: 384 * MIB }, data: None });
+            held.observe(
+                1,
+                &Space { wal: FileSystem { size: 25 * GIB, free, reserve: 384 * MIB }, data: None },
+            );
             given_up.observe(1, &wal(25 * GIB, free + 384 * MIB));
             assert_eq!(held.level(), given_up.level());
+        }
+        // It is given up before writes are refused, and while room is scarce.
+        for size in [256 * MIB, 25 * GIB, 8_000 * GIB] {
+            let disk = of(size, 0);
+            let at = FileSystem { free: disk.full_below() / 2 - 1, reserve: disk.reserve_size(), ..disk };
+            assert!(at.needs_reserve() && at.available() > at.full_below());
+            assert_eq!(at.level(Level::Ample), Level::Scarce);
         }
         // Filled to the last byte with the reserve in place: that is full.
         let disk = of(25 * GIB, 0);

@@ -245,7 +245,8 @@ fn disk_full(trial: &mut Trial<'_>) -> Result<(), String> {
     trial.nobody_but(&old)?;
     trial.mends()?;
     let mended = clock::now();
-    stage.wait("writes again", mended, TAKEN_AGAIN, |it| it.acknowledged().is_some_and(|(by, _)| by == old))?;
+    stage
+        .wait("writes again", mended, TAKEN_AGAIN, |it| it.acknowledged().is_some_and(|(by, _)| by == old))?;
     trial.still_primary()
 }
 

@@ -30,12 +30,13 @@ impl Core {
         if !self.room.observe(now, space) {
             return;
         }
-        let (tightest, is_wal) = space.tightest();
         let level = self.room.level();
+        // Where both have room, the WAL's is told.
+        let (tightest, is_wal) = if level == Level::Ample { (space.wal, true) } else { space.tightest() };
         let text = format!(
             "{} for PostgreSQL's {}: {} of {} are free{}",
             match level {
-                Level::Ample => "there is room",
+                Level::Ample => "there is room again",
                 Level::Low => "room runs low",
                 Level::Scarce => "room is scarce",
                 Level::Full | Level::Unknown => "there is no room",
@@ -87,12 +88,13 @@ impl Core {
         }
     }
 
-    /// The reserve is made where there is ample room, and given up where there is not, or where a rejoin needs all of it.
+    /// The reserve is made where there is ample room, and given up where there is next to none, or where a rejoin needs
+    /// all of it.
     fn keep_reserve(&mut self, now: Millis, observed: &Observation) {
         let Some(space) = self.host.space.as_ref().filter(|_| self.reserve.is_due(now)) else { return };
         let (held, level) = (space.wal.reserve, self.room.level());
         let rejoins = matches!(observed.job, Some(Job::Rejoin { .. }));
-        if held > 0 && (level >= Level::Scarce || rejoins) {
+        if held > 0 && (space.wal.needs_reserve() || level == Level::Full || rejoins) {
             self.reserve.begin();
             self.effects.push(Effect::FreeReserve);
         } else if held == 0 && level == Level::Ample && !rejoins && !observed.half_rewound {
@@ -162,7 +164,8 @@ impl Core {
 
     fn writers_ended(&mut self, count: u64) {
         if count > 0 {
-            let text = format!("ended {count} transactions that had begun to write before writes were refused");
+            let text =
+                format!("ended {count} transactions that had begun to write before writes were refused");
             self.journal(Event::Repaired, text);
         }
     }

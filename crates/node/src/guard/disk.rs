@@ -65,7 +65,9 @@ fn file_system(path: &Path) -> Option<FileSystem> {
 fn reserve_path(config: &Config) -> Option<PathBuf> {
     let places = reserve_places(config);
     let device = fs::metadata(places.last()?.parent()?).ok()?.dev();
-    let is_there = |path: &PathBuf| path.parent().and_then(|it| fs::metadata(it).ok()).is_some_and(|it| it.dev() == device);
+    let is_there = |path: &PathBuf| {
+        path.parent().and_then(|it| fs::metadata(it).ok()).is_some_and(|it| it.dev() == device)
+    };
     places.into_iter().find(is_there)
 }
 
@@ -155,7 +157,10 @@ pub(super) async fn refuse_writes(config: &Config, refuses: bool) -> Result<u64>
         (false, false) => has_read,
         // The guard has just started. What else has changed meanwhile is none of its business.
         (false, true) => {
-            format!("select not exists (select from pg_settings where sourcefile = '{}')", paths::FULL_DISK_CONF)
+            format!(
+                "select not exists (select from pg_settings where sourcefile = '{}')",
+                paths::FULL_DISK_CONF
+            )
         }
     };
     let told = async {
@@ -164,9 +169,8 @@ pub(super) async fn refuse_writes(config: &Config, refuses: bool) -> Result<u64>
         if refuses { anyhow::Ok(postgres::row(&client, END_WRITERS).await?[0].parse()?) } else { Ok(0) }
     };
     let told = tokio::time::timeout(RELOAD_LIMIT, told).await;
-    told.unwrap_or_else(|_| bail!("its configuration does not say so after a reload")).with_context(|| {
-        format!("PostgreSQL does not {} writes", if refuses { "refuse" } else { "take" })
-    })
+    told.unwrap_or_else(|_| bail!("its configuration does not say so after a reload"))
+        .with_context(|| format!("PostgreSQL does not {} writes", if refuses { "refuse" } else { "take" }))
 }
 
 fn write(path: &Path, text: &str) -> std::io::Result<()> {
@@ -234,7 +238,8 @@ pub(super) async fn relieve(
         }
         anyhow::Ok(relief)
     };
-    let mut relief = tokio::time::timeout(RELIEF_LIMIT, work).await.context("PostgreSQL does not answer")??;
+    let mut relief =
+        tokio::time::timeout(RELIEF_LIMIT, work).await.context("PostgreSQL does not answer")??;
     if checkpoint {
         tokio::time::timeout(CHECKPOINT_LIMIT, client.batch_execute("checkpoint"))
             .await
