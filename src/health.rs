@@ -1,11 +1,12 @@
 //! Turns facts into a report that an operator can act on. Pure.
 
 pub mod backup;
+mod room;
 
 use std::collections::BTreeMap;
 
 use cluster_contract::paths;
-use cluster_contract::status::Status;
+use cluster_contract::status::{Level, Space, Status};
 use serde::Serialize;
 
 use crate::facts::{Facts, Host, HostFacts};
@@ -85,6 +86,16 @@ pub struct Node {
     pub paused: Option<bool>,
     /// What its guard is doing, or why it is idle; `None` without an answer.
     pub guard_says: Option<String>,
+    /// The room that PostgreSQL has; `None` if its guard does not say it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk: Option<Space>,
+}
+
+impl Node {
+    /// Whether it would refuse writes: such a standby does not take over.
+    pub fn is_full(&self) -> bool {
+        self.disk.as_ref().is_some_and(|disk| disk.level == Level::Full)
+    }
 }
 
 /// Evaluates the facts.
@@ -268,8 +279,14 @@ fn failover(inventory: &Inventory, primary: &Primary, nodes: &[Node]) -> Failove
                 if paused.is_empty() { "no standby streams" } else { "every streaming standby is paused" };
             return off(why.into());
         }
+        if !nodes.iter().any(|node| node.state == "streaming" && node.paused != Some(true) && !node.is_full())
+        {
+            return off("the disk of every streaming standby is full".into());
+        }
         let within = |node: &Node| node.lag_bytes.is_none_or(|lag| lag <= inventory.failover.lag_limit_bytes);
-        if !nodes.iter().any(|node| node.state == "streaming" && node.paused != Some(true) && within(node)) {
+        if !nodes.iter().any(|node| {
+            node.state == "streaming" && node.paused != Some(true) && !node.is_full() && within(node)
+        }) {
             return off("every standby lags by more than failover.lag_limit".into());
         }
         let voters: Vec<&Node> = nodes.into_iter().filter(|node| !takes_writes(node)).collect();
@@ -411,6 +428,7 @@ fn look_at(
         votes: None,
         paused: None,
         guard_says: None,
+        disk: None,
     };
     let mut wrong = |text: String| problems.push(format!("{}: {text}", node.name));
     let host = match facts.hosts.get(&node.name) {
@@ -444,6 +462,8 @@ fn look_at(
     seen.votes = Configuration::in_use(host).map(|members| members.names.contains(&node.name));
     if let Some(guard) = &host.guard {
         complaints(facts, guard, seen.votes).into_iter().for_each(&mut wrong);
+        room::problem(guard, node.role, primary == Some(node.name.as_str())).into_iter().for_each(&mut wrong);
+        seen.disk = guard.space.clone();
     }
     seen.guard_says = host.guard.as_ref().and_then(|guard| {
         let idle = Some(&guard.why).filter(|why| !why.is_empty()).cloned();

@@ -15,6 +15,8 @@ mod postgresql;
 mod provider;
 #[path = "hosts/restores.rs"]
 mod restores;
+#[path = "hosts/room.rs"]
+mod room;
 #[path = "hosts/settings.rs"]
 mod settings;
 #[path = "hosts/shapes.rs"]

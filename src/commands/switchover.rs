@@ -77,16 +77,28 @@ fn choose(health: &Health, to: Option<&str>, most_lag: u64) -> Result<(String, S
         health.nodes.iter().filter(|node| node.role == "standby" && node.state == "streaming").collect();
     let successor = match to {
         Some(name) => standbys.iter().find(|node| node.name == name),
-        None => standbys.iter().min_by_key(|node| node.lag_bytes.unwrap_or(u64::MAX)),
+        None => standbys
+            .iter()
+            .filter(|node| !node.is_full())
+            .min_by_key(|node| node.lag_bytes.unwrap_or(u64::MAX)),
     };
     let Some(successor) = successor else {
         let message = match to {
             Some(name) if name == from => format!("{name} is already the primary"),
             Some(name) => format!("{name} is not a streaming standby of {from}"),
+            None if !standbys.is_empty() => "the disk of every standby is full".to_owned(),
             None => format!("no standby streams from {from}"),
         };
         return Err(Advice::refused(message).hint("`cluster status` shows which standbys stream").into());
     };
+    if successor.is_full() {
+        return Err(Advice::refused(format!(
+            "the disk of {} is full: it would refuse writes",
+            successor.name
+        ))
+        .hint("free some space there first; `cluster status` shows how much is needed")
+        .into());
+    }
     if let Some(lag) = successor.lag_bytes.filter(|lag| *lag > most_lag) {
         return Err(Advice::refused(format!("{} is {} MiB behind", successor.name, lag >> 20))
             .hint("wait until it has caught up; writes would be blocked until then")

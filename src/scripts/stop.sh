@@ -24,5 +24,9 @@ case $4 in
         ended "postgresql@$version-main.service"
         # What lets this host do something elsewhere, or its users something here, goes; `up` writes it again.
         rm -f /etc/cluster/failover-token /etc/sudoers.d/cluster
+        # What the guard holds in reserve goes, and what it has told PostgreSQL about a full disk.
+        rm -f /run/cluster/full-disk.conf /var/lib/cluster/cluster-reserve
+        (cd / && runuser -u postgres -- rm -f /var/lib/postgresql/cluster-reserve "/var/lib/postgresql/$version/cluster-reserve" \
+            "/var/lib/postgresql/$version/main/pg_wal/cluster-reserve" 2>/dev/null) || :
         ;;
 esac

@@ -7,21 +7,26 @@ use serde_json::Value;
 use super::support::{Lab, PREPARED, Run};
 
 pub(super) fn inventory(lab: &Lab) -> String {
+    inventory_with(lab, str::to_owned)
+}
+
+/// The same, edited.
+pub(super) fn inventory_with(lab: &Lab, edit: impl FnOnce(&str) -> String) -> String {
     let home = format!("/var/lib/cluster-lab/{}", lab.name);
     let endpoint = format!("https://spaces.lab:{}", lab.port + 1000);
     lab.inventory(
         "demo.yaml",
         PREPARED,
-        &format!(
+        &edit(&format!(
             "backup:\n  spaces:\n    bucket: demo-backups\n    endpoint: {endpoint}\n    address: 127.0.0.1\n    \
              ca: {home}/spaces_ca.crt\npostgresql:\n  version: 15\nusers:\n  - name: app\ndatabases:\n  - name: app\n{}",
             super::NODES
-        ),
+        )),
     )
 }
 
 /// Orders a fault of the object storage.
-fn spaces(lab: &Lab, fault: &str) {
+pub(super) fn spaces(lab: &Lab, fault: &str) {
     lab.cluster(&["lab", "spaces", "--name", &lab.name, fault]).ok();
 }
 

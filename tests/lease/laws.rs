@@ -159,6 +159,20 @@ pub(crate) fn may_rise(
     Ok(())
 }
 
+/// How long a guard may take until more room counts.
+const ROOM_COUNTS_WITHIN: Millis = 8_000;
+
+/// What has no room of its own takes the place of nobody. A lease that was won just before is used all the same.
+pub(crate) fn has_room_to_rise(node: &Node, real: Millis) -> Result<(), String> {
+    if !node.has_room(real) && real > node.no_room.0 + ROOM_COUNTS_WITHIN {
+        return Err(format!(
+            "node {} was promoted, and has had no room since {} ms",
+            node.id, node.no_room.0
+        ));
+    }
+    Ok(())
+}
+
 /// What a primary had that was shut down in order is what the next one has, unless something else went wrong meanwhile.
 pub(crate) fn nothing_planned_is_lost(world: &World, index: usize) -> Result<(), String> {
     let Some((from, end, at)) = world.last_end else { return Ok(()) };
@@ -202,6 +216,7 @@ pub(crate) fn healthy_majority(world: &World) -> Option<u32> {
         let node = &world.nodes[index];
         node.data
             && !node.kept
+            && (real < node.no_room.0 || real >= node.no_room.1 + ROOM_COUNTS_WITHIN)
             && match world.reported {
                 Some(reported) => {
                     node.position.timeline >= reported.timeline

@@ -9,6 +9,7 @@ mod node;
 mod provider;
 mod random;
 mod restores;
+mod room;
 mod standbys;
 mod stops;
 mod voters;

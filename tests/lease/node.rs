@@ -7,6 +7,7 @@ use cluster_node::control_file::{ControlFile, DbState};
 use cluster_node::core::{Core, HostObservation, Input, Startup};
 use cluster_node::decision::Job;
 use cluster_node::lease::HardState;
+use cluster_node::room::{FileSystem, Space};
 use cluster_node::store::{HeldLease, Pause};
 
 use crate::laws::Mistake;
@@ -99,6 +100,8 @@ pub(crate) struct Node {
     pub(crate) unsynced: Option<(Millis, HardState)>,
     /// Nothing can be written before this.
     pub(crate) disk_full_until: Millis,
+    /// PostgreSQL has no room from then until then; what the guard keeps has space of its own.
+    pub(crate) no_room: (Millis, Millis),
     pub(crate) run: Option<HeldLease>,
     /// The end of the last lease that this node had proof of, kept for the laws.
     pub(crate) last_until: Millis,
@@ -143,6 +146,7 @@ impl Node {
             restored: false,
             unsynced: None,
             disk_full_until: 0,
+            no_room: (0, 0),
             run: None,
             last_until: 0,
         }
@@ -244,7 +248,7 @@ impl Node {
     }
 
     /// What the edges of the guard see.
-    pub(crate) fn host(&self, _real: Millis, mistake: Option<Mistake>) -> HostObservation {
+    pub(crate) fn host(&self, real: Millis, mistake: Option<Mistake>) -> HostObservation {
         let mut state = self.control;
         if mistake == Some(Mistake::BelievesTheFile) && self.standby_signal {
             state = DbState::InArchiveRecovery;
@@ -261,7 +265,20 @@ impl Node {
             paused: self.paused.then(Pause::default),
             diverged_data_kept: self.kept,
             half_rewound: self.half_rewound,
+            space: Some(Space {
+                wal: FileSystem {
+                    size: 100 << 30,
+                    free: if self.has_room(real) { 50 << 30 } else { 1 << 20 },
+                    reserve: 0,
+                },
+                data: None,
+            }),
         }
+    }
+
+    /// Whether PostgreSQL has room.
+    pub(crate) fn has_room(&self, real: Millis) -> bool {
+        real < self.no_room.0 || real >= self.no_room.1
     }
 
     /// PostgreSQL is gone, and has not been shut down.

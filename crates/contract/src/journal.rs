@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::status::{JobKind, Server};
+use crate::status::{JobKind, Level, Server};
 use crate::{Millis, Term};
 
 /// A line of a node's journal.
@@ -177,6 +177,18 @@ pub enum Event {
     /// The package has been waited for long enough, and the job goes on.
     #[serde(rename = "waited")]
     PackageWaitGivenUp,
+    /// The disk has more room than before, or less.
+    Room {
+        #[serde(default)]
+        level: Level,
+    },
+    /// The reserve on the disk was made or given up.
+    Reserve,
+    /// PostgreSQL refuses writes, or takes them again, since the disk is full or is not any more.
+    WritesRefused {
+        #[serde(default)]
+        refused: bool,
+    },
     /// Something was put right.
     #[serde(rename = "mended")]
     Repaired,

@@ -62,6 +62,8 @@ pub struct Status {
     /// Why its disk takes nothing else, for people: no journal is written then, and nothing can rejoin.
     #[serde(rename = "room")]
     pub no_room: Option<String>,
+    /// How much room PostgreSQL has; none where that cannot be told, and from guards that do not say it.
+    pub space: Option<Space>,
     /// Whether PostgreSQL runs programs or libraries that were replaced since: an upgrade that is not in effect.
     #[serde(rename = "outdated")]
     pub runs_old_program: bool,
@@ -81,6 +83,62 @@ impl Status {
     pub fn leads(&self) -> bool {
         self.holds && self.postgresql == Server::Primary
     }
+}
+
+/// The file system that PostgreSQL is closest to filling. All figures are in bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Space {
+    pub level: Level,
+    /// For how long it is at that level, in milliseconds.
+    pub level_for: Millis,
+    /// A directory on it: that of the WAL, or that of the data.
+    pub path: String,
+    pub size: u64,
+    /// What postgres may still take, the guard's reserve not counted.
+    pub free: u64,
+    /// What the reserve takes.
+    pub reserve: u64,
+    /// Below this writes are refused.
+    pub full_below: u64,
+    /// From here on they are taken again.
+    pub writes_again_at: u64,
+    /// Whether PostgreSQL has been told to refuse writes.
+    pub refuses_writes: bool,
+    /// Why it could not be told, or why the reserve could not be made, for people.
+    pub trouble: Option<String>,
+    /// What takes the room, as far as PostgreSQL can tell; none where nobody has looked.
+    pub wal: Option<WalKept>,
+}
+
+/// What is in the directory of the WAL, and why.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct WalKept {
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// How many of its files wait to be archived.
+    pub unarchived: u64,
+    /// Replication slots that nobody reads, and how many bytes of WAL each keeps.
+    pub idle_slots: BTreeMap<String, u64>,
+}
+
+/// How much room there is, and what is done about it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Enough.
+    #[default]
+    Ample,
+    /// There is a warning.
+    Low,
+    /// Slots of standbys that are gone are dropped, and then the reserve is given up.
+    Scarce,
+    /// Writes are refused.
+    Full,
+    /// A word of another build.
+    #[serde(other)]
+    Unknown,
 }
 
 /// What a PostgreSQL server is.

@@ -7,7 +7,7 @@ use cluster_contract::config::{Config, Failover, FloatingIp, Member};
 use cluster_contract::journal::{Event, Line, LostTransactions};
 use cluster_contract::marker::{DataStage, Marker};
 use cluster_contract::request::{Changed, Code, Request, Verdict};
-use cluster_contract::status::{JobKind, Server, Status};
+use cluster_contract::status::{JobKind, Level, Server, Space, Status, WalKept};
 use cluster_contract::{HolderReport, WalPosition};
 use words::same;
 
@@ -74,6 +74,19 @@ fn what_a_guard_says_of_itself() {
         trouble: Some("trouble".into()),
         cannot_persist: Some("disk".into()),
         no_room: Some("room".into()),
+        space: Some(Space {
+            level: Level::Full,
+            level_for: 5_000,
+            path: "/w".into(),
+            size: 9,
+            free: 1,
+            reserve: 2,
+            full_below: 4,
+            writes_again_at: 5,
+            refuses_writes: true,
+            trouble: Some("no".into()),
+            wal: Some(WalKept { bytes: 7, unarchived: 3, idle_slots: [("slot".to_owned(), 6)].into() }),
+        }),
         runs_old_program: true,
         silent_peers: [("pg3".to_owned(), 21_000)].into(),
         stray_standby_signal: true,
@@ -84,11 +97,21 @@ fn what_a_guard_says_of_itself() {
         r#""generation":2,"members":["pg1"],"position":{"timeline":1,"lsn":9},"#,
         r#""report":{"term":4,"position":{"timeline":1,"lsn":8}},"kept":true,"failover":true,"paused":true,"#,
         r#""paused_since":"2026-01-02T03:04:05Z","has_address":true,"doing":"handover","why":"why","#,
-        r#""trouble":"trouble","disk":"disk","room":"room","outdated":true,"deaf_to":{"pg3":21000},"#,
+        r#""trouble":"trouble","disk":"disk","room":"room","#,
+        r#""space":{"level":"full","level_for":5000,"path":"/w","size":9,"free":1,"reserve":2,"full_below":4,"#,
+        r#""writes_again_at":5,"refuses_writes":true,"trouble":"no","#,
+        r#""wal":{"bytes":7,"unarchived":3,"idle_slots":{"slot":6}}},"outdated":true,"deaf_to":{"pg3":21000},"#,
         r#""stray_standby_signal":true,"last":"last"}"#
     );
     same([(status, text)]);
     same([(Server::Primary, r#""primary""#), (Server::Standby, r#""standby""#), (Server::Down, r#""down""#)]);
+    same([
+        (Level::Ample, r#""ample""#),
+        (Level::Low, r#""low""#),
+        (Level::Scarce, r#""scarce""#),
+        (Level::Full, r#""full""#),
+        (Level::Unknown, r#""unknown""#),
+    ]);
     same([
         (JobKind::Start, r#""start""#),
         (JobKind::Promote, r#""promote""#),
@@ -153,6 +176,9 @@ fn what_stands_in_the_journal() {
         (Event::ReadersEnded, r#"{"what":"readers"}"#),
         (Event::PackageWait, r#"{"what":"waits"}"#),
         (Event::PackageWaitGivenUp, r#"{"what":"waited"}"#),
+        (Event::Room { level: Level::Scarce }, r#"{"what":"room","level":"scarce"}"#),
+        (Event::Reserve, r#"{"what":"reserve"}"#),
+        (Event::WritesRefused { refused: true }, r#"{"what":"writes_refused","refused":true}"#),
         (Event::Repaired, r#"{"what":"mended"}"#),
         (Event::Trouble, r#"{"what":"trouble"}"#),
         (Event::Paused, r#"{"what":"paused"}"#),

@@ -13,12 +13,14 @@ mod journal;
 mod observe;
 mod requests;
 mod results;
+mod room;
 mod status;
 
 use std::collections::BTreeMap;
 
 use cluster_contract::config::{Config, Member};
 use cluster_contract::journal::Event;
+use cluster_contract::status::WalKept;
 use cluster_contract::timing::{CRASH_BACKOFF, ImpossibleTiming, Timing};
 use cluster_contract::{Millis, NodeId, Term, WalPosition};
 
@@ -26,8 +28,10 @@ use super::control_file::ControlFile;
 use super::decision::{HEARTBEAT_FRESH_FOR, Job};
 use super::lease::{Configuration, HardState, Lease, LeaseEvent, Message, NodeState, Output, Refusal};
 use super::postgres::ServerObservation;
+use super::room::{Room, Space};
 use super::store::{HeldLease, Pause};
 pub use journal::JournalEntry;
+pub use room::Relief;
 
 /// How often PostgreSQL itself is observed.
 const OBSERVE_INTERVAL: Millis = 700;
@@ -61,6 +65,16 @@ const FAILED_HAND_OVER_SHOWN_FOR: Millis = 30_000;
 const WRONG_UPSTREAM_LIMIT: Millis = 8_000;
 /// How long a server that was allowed to start may show no processes.
 const ALLOWED_START_LIMIT: Millis = 3_000;
+/// How soon the reserve is looked at again after it was made or given up, or could not be.
+const RESERVE_RETRY: Millis = 5_000;
+/// How soon PostgreSQL is told again to refuse writes, or to take them, where it could not be told.
+const REFUSAL_RETRY: Millis = 2_000;
+/// How often a PostgreSQL with little room is asked what takes it, and relieved.
+const RELIEF_INTERVAL: Millis = 30_000;
+/// How often it is while the disk is full: nothing else is written then.
+const RELIEF_INTERVAL_FULL: Millis = 5_000;
+/// A slot that nobody has read for so long, while room is scarce, is of a standby that is gone.
+const SLOT_IDLE_LIMIT: Millis = 60_000;
 /// How often the disk and PostgreSQL's program are checked.
 const HOST_CHECK_INTERVAL: Millis = 10_000;
 /// How often a peer of which nothing was heard is greeted, so that a broken link is noticed before it matters.
@@ -92,6 +106,8 @@ pub struct HostObservation {
     pub diverged_data_kept: bool,
     /// Whether a rewind was begun here and not ended.
     pub half_rewound: bool,
+    /// The room that PostgreSQL has; none if that cannot be told.
+    pub space: Option<Space>,
 }
 
 /// What happens.
@@ -113,6 +129,16 @@ pub enum Input {
     ProviderAnswered(NodeId, Millis, Result<bool, String>),
     /// Replication was checked, and repaired where it had to be.
     ReplicationRepaired(Result<Replication, String>),
+    /// The reserve was made or given up: what was done, or why it was not.
+    ReserveChanged(Result<String, String>),
+    /// PostgreSQL was told to refuse writes, or to take them.
+    RefusalSet {
+        refuses: bool,
+        /// How many transactions were ended that had begun to write before; why it could not be told.
+        result: Result<u64, String>,
+    },
+    /// PostgreSQL was relieved, and asked what takes the room.
+    Relieved(Result<Relief, String>),
     /// Something was to be made durable and was not: why.
     PersistFailed(String),
     /// The host was checked for what takes a while to find out.
@@ -175,6 +201,23 @@ pub enum Effect {
     },
     /// Check the host for what takes a while to find out.
     CheckHost,
+    /// Make the reserve on the disk.
+    MakeReserve {
+        bytes: u64,
+    },
+    /// Give it up.
+    FreeReserve,
+    /// Have PostgreSQL refuse what writes, or take it again.
+    RefuseWrites(bool),
+    /// Ask PostgreSQL what takes the room on its disk, and make some.
+    Relieve {
+        /// Slots of standbys that are gone.
+        drop_slots: Vec<String>,
+        /// Whether to end transactions that have begun to write before writes were refused.
+        end_writers: bool,
+        /// Whether to have WAL removed that nothing needs any more.
+        checkpoint: bool,
+    },
 }
 
 /// Another node that takes writes.
@@ -268,6 +311,17 @@ pub struct Core {
     provider_poll: Periodic,
     repair: Periodic,
     host_check: Periodic,
+    room: Room,
+    reserve: Periodic,
+    refusal: Periodic,
+    relief: Periodic,
+    /// Whether PostgreSQL was told to refuse writes; none before it was told anything.
+    refuses: Option<bool>,
+    refusal_trouble: Option<String>,
+    reserve_trouble: Option<String>,
+    wal_kept: Option<WalKept>,
+    /// Slots that nobody reads, and since when that is known.
+    idle_slots: BTreeMap<String, Millis>,
     has_address: Option<bool>,
     /// Why the last repair of replication came to nothing, so that it is reported once.
     repair_trouble: Option<String>,
@@ -351,6 +405,15 @@ impl Core {
             provider_poll: Periodic::default(),
             repair: Periodic::default(),
             host_check: Periodic::default(),
+            room: Room::new(now),
+            reserve: Periodic::default(),
+            refusal: Periodic::default(),
+            relief: Periodic::default(),
+            refuses: None,
+            refusal_trouble: None,
+            reserve_trouble: None,
+            wal_kept: None,
+            idle_slots: BTreeMap::new(),
             has_address: None,
             repair_trouble: None,
             cannot_persist: None,
@@ -405,6 +468,9 @@ impl Core {
                 self.provider_answered(now, (node, asked_at), answer)
             }
             Input::ReplicationRepaired(result) => self.replication_repaired(now, result),
+            Input::ReserveChanged(result) => self.reserve_changed(now, result),
+            Input::RefusalSet { refuses, result } => self.refusal_set(now, refuses, result),
+            Input::Relieved(result) => self.relieved(now, result),
             Input::PersistFailed(why) => self.persist_checked(now, Err(why)),
             Input::HostChecked { persist, no_room, runs_old_program } => {
                 (self.host_check.running, self.no_room, self.runs_old_program) =
@@ -435,6 +501,7 @@ impl Core {
         self.ask_provider(now);
         self.repair_replication(now, &observed);
         self.check_host(now);
+        self.keep_room(now, &observed);
         self.greet(now);
     }
 

@@ -80,6 +80,8 @@ pub struct Observation {
     pub diverged: bool,
     /// Whether this node lets others become primary first: something has failed here a moment ago.
     pub backing_off: bool,
+    /// Whether the disk has no room for writes: as a primary this node would refuse them.
+    pub disk_full: bool,
 }
 
 /// Work that takes a while.
@@ -220,8 +222,10 @@ impl Observation {
             && !matches!(self.job, Some(Job::Rejoin { .. } | Job::HandOver { .. }))
     }
 
+    /// A full disk is no sound one: it would take the place of nobody whose own is as full.
     fn is_sound_standby(&self) -> bool {
         self.is_eligible()
+            && !self.disk_full
             && self.data_ready
             && !self.diverged
             && self.term > 0
@@ -238,9 +242,10 @@ impl Observation {
         }
         match self.state() {
             // What still streams has a primary. And in a cluster that never had a lease, the first one is for the
-            // primary that `cluster up` started.
+            // primary that `cluster up` started. A standby with a full disk would refuse writes like the primary that it
+            // takes the place of; it serves its readers as it is.
             Some(ServerState::Standby { upstream }) => {
-                self.holds_lease || (upstream.is_none() && self.term > 0)
+                self.holds_lease || (upstream.is_none() && self.term > 0 && !self.disk_full)
             }
             Some(_) => false,
             None => {
@@ -314,6 +319,7 @@ impl Observation {
                     Some(primary) => {
                         (Act::Rejoin(primary), "it has WAL that is not in the primary's history")
                     }
+                    None if self.disk_full => (Act::Rest, "its disk is full: it would not take over"),
                     None => (Act::Rest, "nothing to do"),
                 }
             }
@@ -360,6 +366,7 @@ mod tests {
             other_primary: None,
             diverged: false,
             backing_off: false,
+            disk_full: false,
         }
     }
 
@@ -594,6 +601,16 @@ mod tests {
         );
         assert!(!Observation { paused: true, ..standby() }.node_state().candidate);
         assert!(!Observation { now: 20_000, ..standby() }.node_state().candidate, "seen too long ago");
+        let full = Observation { disk_full: true, ..standby() };
+        assert!(!full.node_state().candidate && !full.node_state().sound_standby, "it would refuse writes");
+        assert!(
+            Observation { disk_full: true, ..stopped() }.node_state().candidate,
+            "what was primary comes back: nobody else may have more room"
+        );
+        assert!(
+            Observation { disk_full: true, ..primary() }.node_state().should_renew,
+            "a full disk is no failover"
+        );
         assert!(stopped().node_state().candidate);
         assert!(
             !Observation { backing_off: true, ..stopped() }.node_state().candidate,

@@ -3,6 +3,7 @@
 //! Whatever happens becomes an input of the core, with what is seen of the host at that moment; what comes out is carried
 //! out in its order (`effects`). Nothing here decides anything.
 
+mod disk;
 mod effects;
 mod host;
 mod jobs;

@@ -24,6 +24,7 @@ pub mod processes;
 pub mod promote;
 mod provider;
 mod psql;
+pub mod room;
 mod slots;
 pub mod socket;
 pub mod store;

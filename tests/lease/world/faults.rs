@@ -89,6 +89,10 @@ impl World {
                 self.nodes[index].bandwidth = if self.random.chance(50) { 1_500 } else { 200_000 };
                 format!("{} bytes reach {id} in a grain of time", self.nodes[index].bandwidth)
             }
+            16 if for_long % 2 == 0 => {
+                self.nodes[index].no_room = (real, real + 2 * for_long);
+                format!("PostgreSQL on {id} has no room for {} ms", 2 * for_long)
+            }
             16 => {
                 self.nodes[index].disk_full_until = real + for_long;
                 format!("the disk of {id} is full for {for_long} ms")
@@ -118,6 +122,7 @@ impl World {
             node.postgres_frozen_until = node.postgres_frozen_until.min(self.real);
             node.back_at = node.back_at.map(|at| at.min(self.real));
             (node.paused, node.bandwidth, node.disk_full_until) = (false, 200_000, 0);
+            node.no_room.1 = node.no_room.1.min(self.real);
         }
         self.tell("everything is mended".to_owned());
     }

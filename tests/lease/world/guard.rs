@@ -3,7 +3,7 @@
 use cluster_contract::Millis;
 use cluster_contract::journal::Event;
 use cluster_contract::timing::HEARTBEAT_TIMEOUT;
-use cluster_node::core::{Effect, Input, Replication};
+use cluster_node::core::{Effect, Input, Relief, Replication};
 use cluster_node::decision::Job;
 use cluster_node::fence::{WATCH_GRACE, WATCH_INTERVAL};
 use cluster_node::lease::{LeaseEvent, Message};
@@ -182,7 +182,7 @@ impl World {
                 }
             }
             Effect::Send(_, None) => {}
-            Effect::Journal(entry) if entry.event == Event::Refused => {}
+            Effect::Journal(entry) if [Event::Refused, Event::Reserve].contains(&entry.event) => {}
             Effect::Journal(entry) => self.tell(format!("{id}: {}", entry.text)),
             Effect::ObserveServer => {
                 let due = real + self.random.between(5, 50);
@@ -202,6 +202,16 @@ impl World {
                 self.provider.ask(&mut self.random, real, (index, run), holder, now, mistake);
             }
             Effect::RepairReplication { .. } => self.mail(index, real + 100, Letter::ReplicationRepaired),
+            Effect::MakeReserve { .. } | Effect::FreeReserve => {
+                self.mail(index, real + 20, Letter::Is(Input::ReserveChanged(Ok(String::new()))));
+            }
+            Effect::RefuseWrites(refuses) => {
+                let result = if self.nodes[index].answers(real) { Ok(0) } else { Err("silent".to_owned()) };
+                self.mail(index, real + 100, Letter::Is(Input::RefusalSet { refuses, result }));
+            }
+            Effect::Relieve { .. } => {
+                self.mail(index, real + 100, Letter::Is(Input::Relieved(Ok(Relief::default()))));
+            }
             Effect::CheckHost => {
                 let full = real < self.nodes[index].disk_full_until;
                 let persist = if full { Err("full".to_owned()) } else { Ok(()) };
@@ -233,6 +243,7 @@ impl World {
         if is_forced {
             return Ok(());
         }
+        laws::has_room_to_rise(node, self.real)?;
         laws::may_rise(node.position, self.reported, node.timing.lag_limit_bytes)?;
         laws::nothing_planned_is_lost(self, index)
     }

@@ -1,6 +1,7 @@
 //! What a guard makes of its host: what it has noticed over time, and what it observes now.
 
 use cluster_contract::journal::Event;
+use cluster_contract::status::Level;
 use cluster_contract::{Millis, NodeId, WalPosition};
 
 use super::{
@@ -12,6 +13,7 @@ use crate::decision::Observation;
 impl Core {
     /// Notices what has begun and what has ended since the last time.
     pub(super) fn notice(&mut self, now: Millis) {
+        self.notice_room(now);
         let (has_processes, standby_signal) = (self.host.has_processes, self.host.standby_signal);
         let ended = self.had_processes && !has_processes;
         let began = has_processes && !self.had_processes && self.has_observed_host;
@@ -91,6 +93,7 @@ impl Core {
             other_primary: self.other_primary(now),
             diverged: self.diverged,
             backing_off: now < self.backoff_until,
+            disk_full: self.room.level() == Level::Full,
         }
     }
 

@@ -43,6 +43,7 @@ impl Core {
                 .or_else(|| self.address_trouble.clone().filter(|_| observed.holds_lease)),
             cannot_persist: self.cannot_persist.clone(),
             no_room: self.no_room.clone(),
+            space: self.space(now),
             runs_old_program: self.runs_old_program,
             silent_peers: silent.map(|(peer, heard)| (self.name(*peer).to_owned(), now - heard)).collect(),
             stray_standby_signal: self.host.standby_signal && self.server_answered_primary == Some(true),

@@ -5,7 +5,7 @@ use cluster_contract::NodeId;
 use cluster_contract::config::Config;
 use cluster_contract::journal::Event;
 
-use super::{Guard, jobs};
+use super::{Guard, disk, jobs};
 use crate::core::{Effect, Input};
 use crate::decision::Job;
 use crate::journal;
@@ -76,6 +76,32 @@ impl Guard {
             Effect::AskProvider(node) => self.ask_provider(node),
             Effect::RepairReplication { primary, wrong_upstream } => {
                 self.repair_replication(primary, wrong_upstream)
+            }
+            Effect::MakeReserve { bytes } => {
+                let config = self.config.clone();
+                self.spawn(async move {
+                    Input::ReserveChanged(disk::make_reserve(&config, bytes).await.map_err(in_words))
+                });
+            }
+            Effect::FreeReserve => {
+                let config = self.config.clone();
+                self.spawn(async move {
+                    Input::ReserveChanged(disk::free_reserve(&config).await.map_err(in_words))
+                });
+            }
+            Effect::RefuseWrites(refuses) => {
+                let config = self.config.clone();
+                self.spawn(async move {
+                    let result = disk::refuse_writes(&config, refuses).await.map_err(in_words);
+                    Input::RefusalSet { refuses, result }
+                });
+            }
+            Effect::Relieve { drop_slots, end_writers, checkpoint } => {
+                let config = self.config.clone();
+                self.spawn(async move {
+                    let relief = disk::relieve(&config, &drop_slots, end_writers, checkpoint).await;
+                    Input::Relieved(relief.map_err(in_words))
+                });
             }
             Effect::CheckHost => {
                 // Beside the loop: a disk that hangs must not hang the guard.
@@ -164,6 +190,10 @@ impl Guard {
             Input::ReplicationRepaired(result.map_err(|error| format!("{error:#}")))
         });
     }
+}
+
+fn in_words(error: anyhow::Error) -> String {
+    format!("{error:#}")
 }
 
 /// Checks the host for what takes a while to find out.

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use cluster_contract::config::Config;
 
+use super::disk;
 use crate::control_file::ControlFile;
 use crate::core::HostObservation;
 use crate::{marker, processes, store};
@@ -22,6 +23,7 @@ pub(super) fn observe(config: &Config) -> HostObservation {
         paused: store::paused(),
         diverged_data_kept: store::keeps_diverged_data(),
         half_rewound: Path::new(store::REWINDING).exists(),
+        space: disk::observe(config),
     }
 }
 
