@@ -1,6 +1,7 @@
 set -eu
-# Deletes the data of before a restore, and says how many MB that were.
+# Deletes the data of before a restore, and says how many MB that were. And a copy of which nothing came.
 settle_swap
+systemctl -q is-active cluster-restore || postgres rm -rf "$copy"
 [ -e "$before" ] || exit 0
 belongs || die "$data is not this cluster's"
 postgres du -sm "$before" | cut -f 1

@@ -18,6 +18,8 @@ timeline_of() { postgres "$bin/pg_controldata" -D "$1" | sed -n "s/^Latest check
 # Whether or not a swap that was cut off had taken place: of the two, the one of the earlier timeline is what was replaced,
 # or was to be.
 settle_swap() {
+    # One that an earlier run has begun settles itself.
+    while [ "${1:-}" != own ] && systemctl -q is-active cluster-swap; do sleep 1; done
     [ "$(head -n 1 "$restored_note" 2>/dev/null)" = swapping ] || return 0
     if [ -e "$copy" ] && [ "$(timeline_of "$copy")" -lt "$(timeline_of "$data")" ]; then
         [ ! -e "$before" ] || die "$before, the data of before an earlier restore, is still there"

@@ -36,6 +36,15 @@ case $place in
         needed=$((needed / 1048576 + 1024))
         free=$(postgres df --output=avail -BM "$data" | tail -n 1 | tr -dc 0-9)
         [ "$free" -gt "$needed" ] || die "the copy beside $data needs $needed MB, and $free MB are free"
+        # A copy that comes to nothing leaves the disk as it was.
+        give_up() {
+            code=$?
+            if [ "$code" -ne 0 ]; then
+                if [ -e "$into/postmaster.pid" ]; then postgres "$bin/pg_ctl" -D "$into" -s -w -m immediate stop || :; fi
+                postgres rm -rf "$into"
+            fi
+        }
+        trap give_up EXIT
         postgres mkdir -m 700 "$into"
         # Beside a server that runs with the same configuration: nothing of what belongs to that is touched. What would be
         # archived stays to be archived, for the copy to do once it is in its place.

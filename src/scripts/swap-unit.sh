@@ -1,7 +1,7 @@
 set -eu
 # The swap itself: the copy of the moment $4 $5 takes the place of the data, which stays beside it. The node keeps its
 # lease meanwhile, as in any planned restart: nobody promotes what is given up here.
-settle_swap
+settle_swap own
 belongs || die "$data is not this cluster's"
 [ "$(head -n 1 "$restored_note" 2>/dev/null)" = "$4 $5" ] || die "there is no copy of that moment"
 [ ! -e "$before" ] || die "$before, the data of before an earlier restore, is still there"
@@ -21,7 +21,7 @@ sync "$restored_note"
 # Both at once: at no moment is there no data directory.
 postgres "$node" exchange "$data" "$copy"
 if (bring_up); then
-    settle_swap
+    settle_swap own
     exit 0
 fi
 timeout 90 systemctl stop "postgresql@$version-main" || systemctl kill -s KILL "postgresql@$version-main" || :

@@ -89,7 +89,7 @@ fn a_cluster_goes_back_in_its_place_or_as_another() {
     let lab = Lab::start(44, super::support::PREPARED);
     let inventory = inventory(&lab);
     lab.cluster(&["up", "-i", &inventory]).ok();
-    lab.sql("pg1", "app", "create table t (a int)");
+    lab.sql("pg1", "app", "create table t (a int); grant select on t to app");
     insert(&lab, "pg1", 1, 1000);
     lab.wait_for_status(&inventory, 120, |status| !backups(status).is_empty());
     insert(&lab, "pg1", 1001, 2000);
