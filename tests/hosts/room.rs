@@ -125,6 +125,17 @@ fn a_full_disk_is_not_a_failover() {
     assert!(lab.cluster(&["up", "-i", &inventory]).ok().last_line().contains("nothing to do"));
     lab.sql("pg1", "app", "create table t (); create table ballast (b text)");
 
+    // What has begun to write before: a statement that goes on for long, and a session that waits.
+    lab.ssh(
+        "pg1",
+        "cd /; systemd-run -q --unit long sh -c \"cd /; runuser -u postgres -- psql -XAtq -d app \
+             -c 'begin; insert into t select; select pg_sleep(900)' >/run/long.log 2>&1\"; \
+         systemd-run -q --unit waits sh -c \"cd /; (echo 'begin; insert into t select;'; sleep 900) | \
+             runuser -u postgres -- psql -XAtq -d app >/run/waits.log 2>&1\"; sleep 2",
+    );
+    let writers = "select count(*) from pg_stat_activity where backend_type = 'client backend' and backend_xid is not null";
+    assert_eq!(lab.sql("pg1", "postgres", writers), "2");
+
     // The primary's disk is filled by something else.
     let begun = Instant::now();
     lab.ssh("pg1", FILL);
@@ -136,6 +147,9 @@ fn a_full_disk_is_not_a_failover() {
     let error = try_write(&lab, "pg1").unwrap_err();
     assert!(error.contains("cannot execute INSERT in a read-only transaction"), "{error}");
     assert_eq!(lab.sql("pg1", "app", "select count(*) from ballast"), "0", "reads go on");
+    assert_eq!(lab.sql("pg1", "postgres", writers), "0");
+    assert!(lab.ssh("pg1", "cat /run/long.log").contains("canceling statement due to user request"));
+    println!("{:?}", told(&lab, "pg1", "mended"));
     // For longer than a lease, and what would be archived every minute is not.
     std::thread::sleep(Duration::from_secs(30));
     let status = lab.status(&inventory);

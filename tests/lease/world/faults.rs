@@ -89,7 +89,7 @@ impl World {
                 self.nodes[index].bandwidth = if self.random.chance(50) { 1_500 } else { 200_000 };
                 format!("{} bytes reach {id} in a grain of time", self.nodes[index].bandwidth)
             }
-            16 if for_long % 2 == 0 => {
+            16 if for_long.is_multiple_of(2) => {
                 self.nodes[index].no_room = (real, real + 2 * for_long);
                 format!("PostgreSQL on {id} has no room for {} ms", 2 * for_long)
             }
