@@ -1,0 +1,186 @@
+//! Restores that are proved, on hosts: a good one, one that is killed, one that is given up, one without room, and one of
+//! a damaged backup.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use cluster_cloud::droplet::Power;
+use serde_json::Value;
+
+use super::support::{Lab, PREPARED, Run};
+
+const PLACE: &str = "/var/lib/postgresql/15/cluster-proof";
+
+fn inventory(lab: &Lab) -> String {
+    let home = format!("/var/lib/cluster-lab/{}", lab.name);
+    let endpoint = format!("https://spaces.lab:{}", lab.port + 1000);
+    lab.inventory(
+        "demo.yaml",
+        PREPARED,
+        // Nothing by itself: what this test sees is what it has asked for.
+        &format!(
+            "backup:\n  spaces:\n    bucket: demo-backups\n    endpoint: {endpoint}\n    address: 127.0.0.1\n    \
+             ca: {home}/spaces_ca.crt\n  prove_every: never\npostgresql:\n  version: 15\nusers:\n  - name: app\n\
+             databases:\n  - name: app\n{}",
+            super::NODES
+        ),
+    )
+}
+
+fn drill(lab: &Lab, inventory: &str) -> Run {
+    lab.cluster(&["drill", "-i", inventory, "--fault", "restore", "--json"])
+}
+
+/// Begins a drill whose copy takes long, and returns when it copies.
+fn begin_slowly(lab: &Lab, inventory: &str, node: &str) -> std::process::Child {
+    let path = "/demo-backups/demo/backup/*";
+    let slowly = ["slow", "--bytes-per-second", "20000"];
+    lab.cluster(&[&["lab", "spaces", "--name", &lab.name, "--path", path][..], &slowly[..]].concat()).ok();
+    let mut drill = lab.command(&["drill", "-i", inventory, "--fault", "restore"]);
+    let child = drill.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    until(60, "a copy is made", || lab.try_ssh(node, &format!("test -e {PLACE}/data/global")).code == 0);
+    child
+}
+
+fn heal(lab: &Lab) {
+    lab.cluster(&["lab", "spaces", "--name", &lab.name, "heal"]).ok();
+}
+
+fn until(seconds: u64, what: &str, mut is: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is() {
+        assert!(begun.elapsed() < Duration::from_secs(seconds), "not within {seconds} s: {what}");
+        std::thread::sleep(Duration::from_millis(300));
+    }
+}
+
+/// Nothing of a proof is left on a node: no file, no process.
+fn nothing_is_left(lab: &Lab, node: &str) -> bool {
+    let look = format!("test ! -e {PLACE} && ! ls -l /proc/[0-9]*/cwd 2>/dev/null | grep -q {PLACE}");
+    lab.try_ssh(node, &look).code == 0
+}
+
+fn problems(status: &Value) -> String {
+    let problems = status["problems"].as_array().unwrap().iter().filter_map(Value::as_str);
+    problems.filter(|text| text.starts_with("backups")).collect::<Vec<_>>().join("\n")
+}
+
+/// The object that holds most of the backup.
+fn largest_object(lab: &Lab) -> PathBuf {
+    let directory = format!("/var/lib/cluster-lab/{}/spaces/buckets/demo-backups/objects", lab.name);
+    let files = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    files.max_by_key(|path| path.metadata().unwrap().len()).unwrap()
+}
+
+#[test]
+#[ignore = "needs root and a lab"]
+fn a_restore_is_proved_beside_a_standby() {
+    let lab = Lab::start(42, PREPARED);
+    let inventory = inventory(&lab);
+    lab.cluster(&["up", "-i", &inventory]).ok();
+    let is_backed_up = |status: &Value| !status["backups"]["contents"]["backups"][0].is_null();
+    lab.wait_for_status(&inventory, 120, is_backed_up);
+    lab.sql("pg1", "app", "create table t (a int primary key, b text)");
+    lab.sql("pg1", "app", "insert into t select g, md5(g::text) from generate_series(1, 20000) g");
+    // A tablespace of the standby's must not be written over by a copy's.
+    for node in ["pg1", "pg2"] {
+        lab.ssh(node, "install -d -o postgres -g postgres /srv/more");
+    }
+    lab.sql("pg1", "postgres", "create tablespace more location '/srv/more'");
+    lab.sql(
+        "pg1",
+        "app",
+        "create table elsewhere tablespace more as select g from generate_series(1, 1000) g",
+    );
+    lab.cluster(&["backup", "-i", &inventory]).ok();
+
+    let begun = Instant::now();
+    let proved = drill(&lab, &inventory).ok();
+    println!("{}", proved.stderr);
+    let result = proved.json();
+    println!("proved after {:.0} s: {result:#}", begun.elapsed().as_secs_f64());
+    assert_eq!((result["node"].as_str(), result["passed"].as_bool()), (Some("pg2"), Some(true)));
+    let proof = &result["proof"];
+    // postgres, repmgr, cluster, app and template1.
+    assert!(proof["databases"].as_u64().unwrap() >= 4, "{proof}");
+    assert_eq!(proof["checked"][0], "pg_amcheck");
+    assert!(proof["missing_seconds"].as_u64().unwrap() < 360, "{proof}");
+    assert!(nothing_is_left(&lab, "pg2"));
+    assert_eq!(lab.sql("pg2", "app", "select count(*) from elsewhere"), "1000");
+    let shown = lab.cluster(&["status", "-i", &inventory]).ok();
+    println!("{}", shown.stdout);
+    assert!(shown.stdout.contains("proved") && shown.stdout.contains("on pg2"), "{}", shown.stdout);
+    let status = lab.status(&inventory);
+    assert_eq!(status["healthy"], true, "{}", status["problems"]);
+    assert!(status["backups"]["recovery_point_s"].as_u64().unwrap() < 360, "{}", status["backups"]);
+
+    // The standby is switched off in the middle: what is left is gone when it is back, and nothing says that it runs.
+    let mut child = begin_slowly(&lab, &inventory, "pg2");
+    lab.power("pg2", Power::Off);
+    assert!(!child.wait().unwrap().success());
+    heal(&lab);
+    lab.power("pg2", Power::On);
+    until(120, "what a lost host has left is deleted", || nothing_is_left(&lab, "pg2"));
+    let status = lab.wait_for_status(&inventory, 120, |status| status["healthy"] == true).0;
+    assert!(status["backups"]["restores"]["running"].is_null(), "{}", status["backups"]["restores"]);
+
+    // So is what a killed program leaves, with the connection lost as well.
+    let mut child = begin_slowly(&lab, &inventory, "pg2");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    lab.ssh("pg2", "pkill -KILL -u postgres -f '^/usr/local/bin/cluster-node prove'");
+    until(30, "what a killed program has left is deleted", || nothing_is_left(&lab, "pg2"));
+    heal(&lab);
+
+    // A node that is to take writes has other work to do.
+    let child = begin_slowly(&lab, &inventory, "pg2");
+    lab.cluster(&["switchover", "-i", &inventory]).ok();
+    let given_up = Run::from(child.wait_with_output().unwrap());
+    assert_eq!(given_up.code, 1, "{}", given_up.stderr);
+    assert!(given_up.stderr.contains("given up: this node"), "{}", given_up.stderr);
+    assert!(nothing_is_left(&lab, "pg2"));
+    heal(&lab);
+    lab.wait_for_status(&inventory, 120, |status| status["healthy"] == true);
+
+    // No room: the standby believes that its data is larger than its disk.
+    let sparse = "/var/lib/postgresql/15/main/base/1/sparse";
+    lab.ssh("pg1", &format!("runuser -u postgres -- truncate -s 8T {sparse}"));
+    let refused = drill(&lab, &inventory);
+    println!("without room: {}", refused.stdout);
+    assert_eq!(refused.code, 4, "{}", refused.stderr);
+    let result = refused.json();
+    let why = result["problems"][0].as_str().unwrap();
+    assert!(why.starts_with("not possible: needs ") && why.contains("has "), "{why}");
+    assert_eq!(result["proof"]["impossible"], true);
+    assert!(nothing_is_left(&lab, "pg1"));
+    let shown = lab.cluster(&["status", "-i", &inventory]).ok();
+    assert!(shown.stdout.contains("on pg1 not possible: needs "), "{}", shown.stdout);
+    lab.ssh("pg1", &format!("rm {sparse}"));
+
+    // A damaged backup, and one that is whole again.
+    let object = largest_object(&lab);
+    let file = File::options().read(true).write(true).open(&object).unwrap();
+    let middle = file.metadata().unwrap().len() / 2;
+    let mut whole = [0; 4096];
+    file.read_exact_at(&mut whole, middle).unwrap();
+    file.write_all_at(&whole.map(|byte| !byte), middle).unwrap();
+    let failed = drill(&lab, &inventory);
+    println!("a damaged backup: {}", failed.stdout);
+    assert_eq!(failed.code, 4, "{}", failed.stderr);
+    let status = lab.status(&inventory);
+    assert_eq!(status["healthy"], false);
+    println!("{}", problems(&status));
+    assert!(
+        problems(&status).contains("the last restore that was tried failed (pg1, "),
+        "{}",
+        problems(&status)
+    );
+    assert!(nothing_is_left(&lab, "pg1"));
+    file.write_all_at(&whole, middle).unwrap();
+    drill(&lab, &inventory).ok();
+    lab.wait_for_status(&inventory, 60, |status| status["healthy"] == true);
+    lab.stop();
+}
