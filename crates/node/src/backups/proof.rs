@@ -175,7 +175,14 @@ pub async fn prove() -> Result<Proof> {
         "a restore is proved as postgres: run `runuser -u postgres -- cluster-node prove`"
     );
     let (config, backup) = (config::read()?, backup_config()?);
-    let Some(_lock) = place::lock()? else { return follow().await };
+    let _lock = loop {
+        if let Some(lock) = place::lock()? {
+            break lock;
+        }
+        if let Some(proof) = follow().await? {
+            return Ok(proof);
+        }
+    };
     if let Some((_, why)) = obstacle(&guard_status().await?) {
         bail!("{why}");
     }
@@ -280,8 +287,8 @@ async fn stopped() -> Result<()> {
     Ok(())
 }
 
-/// Tells how a proof goes that another process makes, and returns its result.
-async fn follow() -> Result<Proof> {
+/// Tells how a proof goes that another process makes, and returns its result; none if it was given up.
+async fn follow() -> Result<Option<Proof>> {
     let since = now();
     let mut last = String::new();
     while place::lock()?.is_none() {
@@ -293,7 +300,7 @@ async fn follow() -> Result<Proof> {
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
-    read()?.last.filter(|proof| proof.at >= since).context("the proof that was under way was given up")
+    Ok(read()?.last.filter(|proof| proof.at >= since))
 }
 
 fn megabytes(bytes: u64) -> String {
