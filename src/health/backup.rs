@@ -209,7 +209,11 @@ fn judge_restores(
     let since = restores.proved.as_ref().map(|proved| proved.it.at).or(restores.possible_since).or(oldest);
     if let Some(since) = since.filter(|since| age(*since) > 2 * every) {
         let why = restores.failed().map_or(String::new(), |failed| {
-            format!(": on {} it is {}", failed.node, failed.it.error.as_deref().unwrap_or_default())
+            let error = failed.it.error.as_deref().unwrap_or_default();
+            format!(
+                ": on {} it is {error}; give it a larger disk, or have none proved with `backup.prove_every: never`",
+                failed.node
+            )
         });
         problems.push(format!("backups: no restore has been proved for {}{why}", span(age(since))));
     }

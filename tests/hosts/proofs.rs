@@ -12,6 +12,8 @@ use serde_json::Value;
 
 use super::support::{Lab, PREPARED, Run};
 
+/// Of an object's file, what has its key in it and is not its content.
+const KEY_AT_END: usize = 512;
 const PLACE: &str = "/var/lib/postgresql/15/cluster-proof";
 
 fn inventory(lab: &Lab) -> String {
@@ -68,11 +70,16 @@ fn problems(status: &Value) -> String {
     problems.filter(|text| text.starts_with("backups")).collect::<Vec<_>>().join("\n")
 }
 
-/// The object that holds most of the backup.
-fn largest_object(lab: &Lab) -> PathBuf {
+/// The objects that hold the data of backups, as they are. The lab's store ends each with its key.
+fn bundles(lab: &Lab) -> Vec<(PathBuf, Vec<u8>)> {
     let directory = format!("/var/lib/cluster-lab/{}/spaces/buckets/demo-backups/objects", lab.name);
     let files = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
-    files.max_by_key(|path| path.metadata().unwrap().len()).unwrap()
+    let all = files.map(|path| (path.clone(), std::fs::read(path).unwrap()));
+    let holds_data = |content: &[u8]| {
+        let end = &content[content.len().saturating_sub(KEY_AT_END)..];
+        String::from_utf8_lossy(end).contains("/bundle/")
+    };
+    all.filter(|(_, content)| holds_data(content)).collect()
 }
 
 #[test]
@@ -161,12 +168,13 @@ fn a_restore_is_proved_beside_a_standby() {
     lab.ssh("pg1", &format!("rm {sparse}"));
 
     // A damaged backup, and one that is whole again.
-    let object = largest_object(&lab);
-    let file = File::options().read(true).write(true).open(&object).unwrap();
-    let middle = file.metadata().unwrap().len() / 2;
-    let mut whole = [0; 4096];
-    file.read_exact_at(&mut whole, middle).unwrap();
-    file.write_all_at(&whole.map(|byte| !byte), middle).unwrap();
+    let whole = bundles(&lab);
+    assert!(!whole.is_empty());
+    for (path, content) in &whole {
+        let file = File::options().write(true).open(path).unwrap();
+        let damaged: Vec<u8> = content.iter().map(|byte| !byte).collect();
+        file.write_all_at(&damaged[..damaged.len().saturating_sub(KEY_AT_END)], 0).unwrap();
+    }
     let failed = drill(&lab, &inventory);
     println!("a damaged backup: {}", failed.stdout);
     assert_eq!(failed.code, 4, "{}", failed.stderr);
@@ -179,7 +187,9 @@ fn a_restore_is_proved_beside_a_standby() {
         problems(&status)
     );
     assert!(nothing_is_left(&lab, "pg1"));
-    file.write_all_at(&whole, middle).unwrap();
+    for (path, content) in &whole {
+        File::options().write(true).open(path).unwrap().write_all_at(content, 0).unwrap();
+    }
     drill(&lab, &inventory).ok();
     lab.wait_for_status(&inventory, 60, |status| status["healthy"] == true);
     lab.stop();

@@ -35,7 +35,7 @@ const AWAY_LIMIT: Duration = Duration::from_secs(30);
 /// How often the repository is asked for a backup to restore, where one is due.
 const ASK_INTERVAL: Duration = Duration::from_secs(300);
 /// How old a backup is when it is first restored.
-const RIPE_S: i64 = 300;
+const RIPE_S: i64 = 120;
 /// One that has failed is tried again after an hour, then two, then four, up to a day.
 const RETRY_FIRST_S: u64 = 3_600;
 const RETRY_MOST_S: u64 = 86_400;
@@ -97,8 +97,8 @@ impl Prover {
         if !is_chosen(config).await? {
             return Ok(());
         }
-        let newest = newest(&backup.stanza).await?;
-        if newest.is_some_and(|newest| now() - newest.ended >= RIPE_S) {
+        let backups = backups(&backup.stanza).await?;
+        if backups.last().is_some_and(|newest| now() - newest.ended >= RIPE_S) {
             let mut command = Command::new(paths::PROGRAM);
             // It has its own ways to end, and to clear up.
             self.child = Some(command.arg("prove").stdin(Stdio::null()).spawn().context("cannot begin")?);
@@ -159,9 +159,10 @@ fn obstacle(status: &Status) -> Option<(bool, String)> {
     (!standby).then(|| (false, "this node is no running standby".into()))
 }
 
-async fn newest(stanza: &str) -> Result<Option<Backup>, Failed> {
+/// What is in the repository, the newest last.
+async fn backups(stanza: &str) -> Result<Vec<Backup>, Failed> {
     let json = pgbackrest::run(stanza, &["info", "--output=json"], QUESTION_LIMIT).await?;
-    Ok(pgbackrest::backups(stanza, &json)?.pop())
+    pgbackrest::backups(stanza, &json)
 }
 
 /// Proves a restore now, or waits for the end of a proof that is under way. Prints what it does. A proof that has failed is

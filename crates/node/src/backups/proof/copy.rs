@@ -18,20 +18,23 @@ use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
 use super::place::{Place, Room};
-use super::{NoBackup, megabytes, newest, note, select};
+use super::{NoBackup, backups, megabytes, note, select};
+use crate::backups::{Here, coverage, look};
 use crate::pgbackrest;
 use crate::postgres::options;
 
 /// How often the copy is asked whether it has replayed, and how far it is.
 const POLL: Duration = Duration::from_millis(500);
 /// How often it is measured while it grows.
-const MEASURE: Duration = Duration::from_secs(5);
+const MEASURE: Duration = Duration::from_secs(15);
 /// A clean stop writes what is in memory.
 const STOP_LIMIT: Duration = Duration::from_secs(600);
 /// What replaying takes besides the data: `max_wal_size` is half of it.
 const WAL_ROOM: u64 = 1 << 30;
 /// An archive that ends earlier than this, besides `archive_within`, has lost something.
 const LATE_S: u64 = 300;
+/// A copy ends before the last file of the archive does if a record goes on in the next one: by this much at most.
+const LARGE_RECORD: u64 = 1 << 20;
 /// The name of the server's socket in its directory.
 const PORT: &str = "5432";
 /// From here on there is `pg_amcheck`.
@@ -55,6 +58,9 @@ struct Standby {
     /// What its databases take, in bytes.
     size: u64,
     limits: Limits,
+    segment_size: u64,
+    /// The timelines of what it replays.
+    way: Vec<(u32, Lsn)>,
 }
 
 /// Settings that a server needs as high as the one that wrote the WAL.
@@ -70,11 +76,14 @@ const STANDBY_SQL: &str = "select pg_last_wal_replay_lsn(), \
      coalesce(floor(extract(epoch from pg_last_xact_replay_timestamp()))::bigint::text, ''), \
      (select sum(pg_database_size(oid))::bigint from pg_database), current_setting('max_connections'), \
      current_setting('max_prepared_transactions'), current_setting('max_locks_per_transaction'), \
-     current_setting('max_replication_slots')";
+     current_setting('max_replication_slots'), \
+     (select setting::bigint from pg_settings where name = 'wal_segment_size'), received_tli, \
+     replace(coalesce(pg_read_file('pg_wal/' || lpad(upper(to_hex(received_tli)), 8, '0') || '.history', 0, 1000000, true), \
+     ''), E'\n', '\\') from pg_stat_wal_receiver where status = 'streaming'";
 
 fn read_standby(row: &str) -> Option<Standby> {
-    let [replayed, newest, size, connections, prepared, locks, slots] =
-        row.split('|').collect::<Vec<_>>().try_into().ok()?;
+    let [replayed, newest, size, connections, prepared, locks, slots, segment, timeline, history] =
+        row.splitn(10, '|').collect::<Vec<_>>().try_into().ok()?;
     Some(Standby {
         replayed: replayed.parse().ok()?,
         newest: newest.parse().ok(),
@@ -85,6 +94,8 @@ fn read_standby(row: &str) -> Option<Standby> {
             locks: locks.parse().ok()?,
             slots: slots.parse().ok()?,
         },
+        segment_size: segment.parse().ok()?,
+        way: coverage::way(&history.replace('\\', "\n"), timeline.parse().ok()?)?,
     })
 }
 
@@ -94,17 +105,20 @@ impl Run<'_> {
     /// # Errors
     /// Why nothing is proved. [`NoBackup`] if there is none.
     pub(super) async fn run(&self, proof: &mut Proof) -> Result<()> {
-        let backup = newest(&self.backup.stanza).await.context("the repository")?.ok_or(NoBackup)?;
+        let backups = backups(&self.backup.stanza).await.context("the repository")?;
+        let backup = backups.last().ok_or(NoBackup)?;
         proof.backup = Some(backup.label.clone());
         let row = select(self.config, STANDBY_SQL).await?;
+        ensure!(!row.is_empty(), "this standby does not stream");
         let standby = read_standby(&row).with_context(|| format!("`{row}` is no answer of a standby"))?;
+        let promised = self.promised(&backups, &standby).await.context("the archive")?;
         if let Err(lack) = room_for(self.place.room()?, backup.size.max(standby.size)) {
             proof.impossible = true;
             bail!("not possible: {lack} on the disk of {}", self.place.root().display());
         }
         let begun = Instant::now();
         self.place.make()?;
-        self.restore(&backup).await?;
+        self.restore(backup).await?;
         proof.copy_seconds = begun.elapsed().as_secs();
 
         let begun = Instant::now();
@@ -120,7 +134,7 @@ impl Run<'_> {
             .newest
             .zip(proof.restored_to)
             .map(|(there, here)| u64::try_from(there.saturating_sub(here)).unwrap_or(0));
-        self.archive_is_whole(proof)?;
+        self.archive_is_whole(proof, end, promised)?;
 
         let begun = Instant::now();
         self.check(proof).await?;
@@ -128,6 +142,19 @@ impl Run<'_> {
         self.check_pages(proof).await?;
         proof.check_seconds = begun.elapsed().as_secs();
         Ok(())
+    }
+
+    /// Up to where the files that are in the archive promise a restore.
+    async fn promised(&self, backups: &[Backup], standby: &Standby) -> Result<Option<Lsn>> {
+        let here = Here {
+            version: self.config.version,
+            segment_size: standby.segment_size,
+            way: standby.way.clone(),
+            // What is missing at the end is the primary's to tell.
+            finished: Lsn(0),
+        };
+        let found = look(&self.backup.stanza, backups, &here).await?;
+        Ok(found.intervals.last().map(|interval| interval.until_lsn))
     }
 
     /// Tells what is done now: to who watches, and to `status`.
@@ -184,7 +211,7 @@ impl Run<'_> {
             tokio::select! {
                 output = &mut ended => break output.context("cannot run pgbackrest")?,
                 () = tokio::time::sleep(MEASURE) => {
-                    self.doing(&format!("copying backup {}: {} of {total}", backup.label, megabytes(self.place.size())));
+                    self.doing(&format!("copying backup {}: {} of {total}", backup.label, megabytes(self.place.size().min(backup.size))));
                 }
             }
         };
@@ -272,10 +299,17 @@ impl Run<'_> {
         last_transaction(&self.log())
     }
 
-    /// PostgreSQL takes whatever goes wrong with a WAL file for the end of the archive.
-    fn archive_is_whole(&self, proof: &Proof) -> Result<()> {
+    /// PostgreSQL takes whatever goes wrong with a WAL file for the end of the archive, and pgBackRest hands out damaged
+    /// ones without a word.
+    fn archive_is_whole(&self, proof: &Proof, end: Lsn, promised: Option<Lsn>) -> Result<()> {
         if let Some(error) = archive_error(&self.log()) {
             bail!("the archive cannot be read to its end: {error}");
+        }
+        if let Some(promised) = promised.filter(|promised| ends_early(end, *promised)) {
+            bail!(
+                "replaying ended at {end}, and the files in the archive reach {promised}: the one with {end} in it is \
+                 damaged; a new backup begins behind it"
+            );
         }
         let limit = self.backup.archive_within_s + LATE_S;
         if let Some(missing) = proof.missing_seconds.filter(|missing| *missing > limit) {
@@ -345,6 +379,10 @@ impl Run<'_> {
 /// The history of the timeline that the copy has begun: its last line is where the WAL ended.
 const HISTORY_SQL: &str = "select pg_read_file('pg_wal/' || \
      substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) || '.history') where not pg_is_in_recovery()";
+
+fn ends_early(end: Lsn, promised: Lsn) -> bool {
+    end.0.saturating_add(LARGE_RECORD) < promised.0
+}
 
 /// Those that `pg_amcheck --all` takes.
 const DATABASES_SQL: &str =
@@ -528,16 +566,27 @@ mod tests {
 
     #[test]
     fn the_standby_is_read_and_limits_are_the_higher_ones() {
-        let standby = read_standby("0/5000000|1795746460|33511581|100|0|64|10").unwrap();
+        let standby = read_standby("0/5000000|1795746460|33511581|100|0|64|10|16777216|1|").unwrap();
         assert_eq!((standby.replayed, standby.newest), (Lsn(0x500_0000), Some(1_795_746_460)));
-        assert_eq!(read_standby("0/5000000||1|100|0|64|10").unwrap().newest, None);
+        assert_eq!(read_standby("0/5000000||1|100|0|64|10|16777216|1|").unwrap().newest, None);
+        let second = read_standby("0/5000000||1|100|0|64|10|16777216|2|1\t0/4000100\tno | target\\").unwrap();
+        assert_eq!(second.way, [(1, Lsn(0)), (2, Lsn(0x400_0100))]);
         // A primary has no such position.
-        assert_eq!(read_standby("||1|100|0|64|10"), None);
+        assert_eq!(read_standby("||1|100|0|64|10|16777216|1|"), None);
         let written = "max_connections setting:              30\nmax_prepared_xacts setting:           5\n\
                        Data page checksum version:           1\n";
         let limits = standby.limits.at_least(written);
         assert_eq!(limits, Limits { connections: 100, prepared: 5, locks: 64, slots: 10 });
         assert_eq!(control_value(written, "Data page checksum version"), Some(1));
+    }
+
+    #[test]
+    fn a_copy_that_ends_before_the_archive_does_has_met_a_damaged_file() {
+        assert!(!ends_early(Lsn(0x400_0000), Lsn(0x400_0000)));
+        // A record that begins in the last file and goes on in one that is not archived yet.
+        assert!(!ends_early(Lsn(0x3ff_f000), Lsn(0x400_0000)));
+        assert!(!ends_early(Lsn(0x500_0000), Lsn(0x400_0000)), "more has come meanwhile");
+        assert!(ends_early(Lsn(0x320_0000), Lsn(0x400_0000)));
     }
 
     #[test]
