@@ -70,16 +70,34 @@ fn problems(status: &Value) -> String {
     problems.filter(|text| text.starts_with("backups")).collect::<Vec<_>>().join("\n")
 }
 
-/// The objects that hold the data of backups, as they are. The lab's store ends each with its key.
-fn bundles(lab: &Lab) -> Vec<(PathBuf, Vec<u8>)> {
+/// The objects with this in their key, as they are. The lab's store ends each with its key.
+fn objects(lab: &Lab, key: &str) -> Vec<(PathBuf, Vec<u8>)> {
     let directory = format!("/var/lib/cluster-lab/{}/spaces/buckets/demo-backups/objects", lab.name);
     let files = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
     let all = files.map(|path| (path.clone(), std::fs::read(path).unwrap()));
-    let holds_data = |content: &[u8]| {
+    let has_key = |content: &[u8]| {
         let end = &content[content.len().saturating_sub(KEY_AT_END)..];
-        String::from_utf8_lossy(end).contains("/bundle/")
+        String::from_utf8_lossy(end).contains(key)
     };
-    all.filter(|(_, content)| holds_data(content)).collect()
+    let found: Vec<_> = all.filter(|(_, content)| has_key(content)).collect();
+    assert!(!found.is_empty(), "nothing has {key} in its key");
+    found
+}
+
+/// Damages all of them but for the first bytes.
+fn damage(objects: &[(PathBuf, Vec<u8>)], from: usize) {
+    for (path, content) in objects {
+        let damaged: Vec<u8> = content.iter().map(|byte| !byte).collect();
+        let end = damaged.len().saturating_sub(KEY_AT_END);
+        let file = File::options().write(true).open(path).unwrap();
+        file.write_all_at(&damaged[from..end], from as u64).unwrap();
+    }
+}
+
+fn mend(objects: &[(PathBuf, Vec<u8>)]) {
+    for (path, content) in objects {
+        File::options().write(true).open(path).unwrap().write_all_at(content, 0).unwrap();
+    }
 }
 
 #[test]
@@ -168,13 +186,8 @@ fn a_restore_is_proved_beside_a_standby() {
     lab.ssh("pg1", &format!("rm {sparse}"));
 
     // A damaged backup, and one that is whole again.
-    let whole = bundles(&lab);
-    assert!(!whole.is_empty());
-    for (path, content) in &whole {
-        let file = File::options().write(true).open(path).unwrap();
-        let damaged: Vec<u8> = content.iter().map(|byte| !byte).collect();
-        file.write_all_at(&damaged[..damaged.len().saturating_sub(KEY_AT_END)], 0).unwrap();
-    }
+    let whole = objects(&lab, "/bundle/");
+    damage(&whole, 0);
     let failed = drill(&lab, &inventory);
     println!("a damaged backup: {}", failed.stdout);
     assert_eq!(failed.code, 4, "{}", failed.stderr);
@@ -187,10 +200,32 @@ fn a_restore_is_proved_beside_a_standby() {
         problems(&status)
     );
     assert!(nothing_is_left(&lab, "pg1"));
-    for (path, content) in &whole {
-        File::options().write(true).open(path).unwrap().write_all_at(content, 0).unwrap();
-    }
+    mend(&whole);
     drill(&lab, &inventory).ok();
     lab.wait_for_status(&inventory, 60, |status| status["healthy"] == true);
+
+    // A damaged WAL file, which PostgreSQL takes for the end of the archive.
+    let more = |from: u32| {
+        let file = lab.sql("pg2", "app", "select pg_walfile_name(pg_current_wal_lsn())");
+        let rows =
+            format!("insert into t select g, md5(g::text) from generate_series({from}, {}) g", from + 39_999);
+        lab.sql("pg2", "app", &rows);
+        lab.sql("pg2", "postgres", "select pg_switch_wal()");
+        file
+    };
+    let file = more(100_000);
+    let last = more(200_000);
+    let sql = format!("select last_archived_wal >= '{last}' from pg_stat_archiver");
+    until(60, "WAL is archived", || lab.sql("pg2", "postgres", &sql) == "t");
+    let whole = objects(&lab, &file);
+    let middle = whole[0].1.len() / 2;
+    damage(&whole, middle);
+    let failed = drill(&lab, &inventory);
+    println!("a damaged WAL file: {}", failed.stdout);
+    assert_eq!(failed.code, 4, "{}", failed.stderr);
+    let why = failed.json()["problems"][0].as_str().unwrap().to_owned();
+    assert!(why.contains("is damaged") || why.contains("cannot be read"), "{why}");
+    mend(&whole);
+    drill(&lab, &inventory).ok();
     lab.stop();
 }
