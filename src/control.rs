@@ -3,10 +3,11 @@
 //! Commands, plans and drills all use this module to talk to a guard, so none of them imports another.
 
 use anyhow::{Context as _, Result};
-use cluster_contract::backup::Contents;
+use cluster_contract::backup::{Contents, Proof};
 use cluster_contract::request::{Changed, Code, Verdict};
 use cluster_contract::status::Status;
 
+use crate::error::Advice;
 use crate::remote::{Command, RemoteError};
 use crate::script;
 use crate::world::World;
@@ -88,6 +89,38 @@ pub async fn backups(world: &World, node: &str) -> Result<Contents> {
 pub async fn check_repository(world: &World, node: &str) -> Result<()> {
     world.run(node, &ask("check the repository", &["backup", "check"], REPOSITORY_LIMIT_S), &|_| {}).await?;
     Ok(())
+}
+
+/// Proves a restore beside a standby; `line` gets what is done. One that has failed has a proof as well, which says why.
+///
+/// # Errors
+/// When the node is not reached, or nothing was tried there.
+pub async fn prove(world: &World, node: &str, line: &(dyn Fn(&str) + Send + Sync)) -> Result<Proof> {
+    let command = Command::new("prove a restore", script::PROVE).limit(BACKUP_LIMIT_S);
+    let is_result = |text: &str| text.starts_with('{');
+    let told = |text: &str| {
+        if !is_result(text) && !text.trim().is_empty() {
+            line(text)
+        }
+    };
+    let output = match world.run(node, &command, &told).await {
+        Ok(output) => output.stdout,
+        Err(RemoteError::Failed { code: 1, output, .. }) => output,
+        Err(RemoteError::Failed { code: 2, .. }) => {
+            return Err(Advice::refused(format!("the node program of {node} is of an earlier build"))
+                .hint("`cluster up` brings this one")
+                .into());
+        }
+        Err(error) => return Err(error.into()),
+    };
+    if let Some(result) = output.lines().rev().find(|text| is_result(text)) {
+        return serde_json::from_str(result).with_context(|| format!("cannot parse the answer of {node}"));
+    }
+    let why = last(&output);
+    let why = why.strip_prefix("cluster-node: ").unwrap_or(why);
+    Err(Advice::failed(format!("{node} has proved no restore: {why}"))
+        .hint("`cluster status` shows the nodes and the backups")
+        .into())
 }
 
 async fn backups_of(world: &World, node: &str, command: &Command) -> Result<Contents> {

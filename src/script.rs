@@ -87,6 +87,7 @@ scripts! {
     ASK = plain "ask";
     CLOCK = plain "clock";
     JOURNAL = plain "journal";
+    PROVE = plain "prove";
     READ_SECRET = with_whose "read-secret";
     CLONE_SIZE = with_lib "clone-size";
     DRILL_CHECK = plain "drill-check";

@@ -11,6 +11,8 @@ mod drill;
 mod members;
 #[path = "hosts/postgresql.rs"]
 mod postgresql;
+#[path = "hosts/proofs.rs"]
+mod proofs;
 #[path = "hosts/provider.rs"]
 mod provider;
 #[path = "hosts/restores.rs"]

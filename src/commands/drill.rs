@@ -1,22 +1,27 @@
 //! `cluster drill`: the primary is lost on purpose, while clients write and read, and what they saw is told.
 //!
 //! Whatever happens to this program in the middle, the cluster mends itself: the fault ends by a timer on its host, and
-//! a server that is off is switched on by the next `cluster up`. `damage` makes the fault and undoes it.
+//! a server that is off is switched on by the next `cluster up`. `damage` makes the fault and undoes it. `restore` is
+//! another drill: it breaks nothing.
 
 mod course;
 mod damage;
+mod restore;
 mod table;
 
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use anyhow::{Context as _, Result};
-use clap::Args;
+use clap::builder::PossibleValue;
+use clap::{Args, ValueEnum};
 use owo_colors::OwoColorize as _;
 
 use self::course::Drill;
 use super::confirm::confirm;
 use super::{in_world, interruptible, read};
 use crate::drill::lane::TABLE;
+use crate::drill::restore::WORD;
 use crate::drill::{Fault, Target, picture, preflight, text};
 use crate::error::{Advice, Exit};
 use crate::health::health;
@@ -28,7 +33,7 @@ use crate::{data, screen, tell};
 pub struct DrillArgs {
     /// The fault to inject
     #[arg(short, long, value_enum)]
-    fault: Fault,
+    fault: Exercise,
     /// Do not ask for confirmation
     #[arg(short, long)]
     yes: bool,
@@ -37,20 +42,50 @@ pub struct DrillArgs {
     svg: Option<PathBuf>,
 }
 
+/// What `--fault` names: a fault, or a restore, which harms nothing.
+#[derive(Clone, Copy, Debug)]
+enum Exercise {
+    Fault(Fault),
+    Restore,
+}
+
+impl ValueEnum for Exercise {
+    fn value_variants<'a>() -> &'a [Exercise] {
+        static ALL: LazyLock<Vec<Exercise>> = LazyLock::new(|| {
+            let faults = Fault::value_variants().iter().map(|fault| Exercise::Fault(*fault));
+            faults.chain([Exercise::Restore]).collect()
+        });
+        &ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        match self {
+            Exercise::Fault(fault) => fault.to_possible_value(),
+            Exercise::Restore => Some(PossibleValue::new(WORD).help(
+                "Break nothing: restore the newest backup beside a standby, check it and throw it away",
+            )),
+        }
+    }
+}
+
 pub(super) async fn run(path: &Path, args: DrillArgs, json: bool) -> Result<Exit> {
     let inventory = read(path)?;
+    let fault = match args.fault {
+        Exercise::Restore => return restore::run(inventory, args.svg.is_some(), json).await,
+        Exercise::Fault(fault) => fault,
+    };
     if let Some(file) = &args.svg {
         can_be_written(file)?;
     }
-    preflight::possible(&inventory, args.fault)?;
+    preflight::possible(&inventory, fault)?;
     in_world(inventory, Format::beside_result(json), Some("drill"), |world| async move {
         let _lock = world.state.lock("drill")?;
         let facts = world.observe().await?;
         let before = health(&world.inventory, &facts, &world.public_addresses(&facts));
-        let target = Target::choose(&world.inventory, &facts, &before, args.fault)?;
-        let drill = Drill::new(&world, args.fault, target)?;
+        let target = Target::choose(&world.inventory, &facts, &before, fault)?;
+        let drill = Drill::new(&world, fault, target)?;
         drill.damage.check().await?;
-        announce(&world.inventory.cluster, args.fault, &drill.target);
+        announce(&world.inventory.cluster, fault, &drill.target);
         confirm("cluster", &world.inventory.cluster, args.yes, "nothing was done")?;
         let run = drill.run(&interruptible()).await?;
         let report = run.report();

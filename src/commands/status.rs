@@ -9,7 +9,7 @@ use owo_colors::OwoColorize as _;
 
 use super::{in_world, read};
 use crate::error::Exit;
-use crate::health::backup::{Backups, span};
+use crate::health::backup::{Backups, On, span};
 use crate::health::{Health, health};
 use crate::inventory::Role;
 use crate::report::{Format, visible};
@@ -60,6 +60,9 @@ fn write_text(health: &Health, out: &mut String) -> std::fmt::Result {
     }
     if let Some(backups) = &health.backups {
         writeln!(out, "backups in {}: {}", visible(&backups.repository), visible(&backup_line(backups)))?;
+        if let Some(line) = restore_line(backups) {
+            writeln!(out, "restores: {}", visible(&line))?;
+        }
     }
     let mut table = Table::new();
     table
@@ -116,6 +119,36 @@ fn backup_line(backups: &Backups) -> String {
     let archived = backups.archive.last_at;
     let archived = archived.map_or(String::new(), |then| format!("; WAL archived {} ago", age(then)));
     format!("{last}{running}{archived}")
+}
+
+/// The restores in a line; none while nothing is known of the backups.
+fn restore_line(backups: &Backups) -> Option<String> {
+    let at = backups.at?;
+    let age = |then: i64| span(at.saturating_sub(then).max(0).unsigned_abs());
+    let restores = &backups.restores;
+    let mut parts = vec![match &restores.proved {
+        Some(On { node, it }) => {
+            let backup = it.backup.as_deref().unwrap_or("a backup");
+            format!("the last was proved {} ago on {node} ({backup} in {} s)", age(it.at), it.seconds)
+        }
+        None => "none proved yet".into(),
+    }];
+    if let Some(On { node, it }) = restores.failed() {
+        let error = it.error.as_deref().unwrap_or_default();
+        // A failure is among the problems, with why.
+        parts.push(if it.impossible {
+            format!("on {node} {error}")
+        } else {
+            format!("one failed {} ago", age(it.at))
+        });
+    }
+    if let Some(On { node, it }) = &restores.running {
+        parts.push(format!("one is tried on {node} for {} ({})", age(it.since), it.doing));
+    }
+    let recovery_point = backups.recovery_point_s.map(span);
+    let point =
+        recovery_point.map(|span| format!("; now the last {span} of writes would be lost with the cluster"));
+    Some(format!("{}{}", parts.join(", "), point.unwrap_or_default()))
 }
 
 /// `0 B`, `12 KiB`, `3 MiB`.

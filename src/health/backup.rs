@@ -1,6 +1,6 @@
 //! The backups, as the primary's service sees them.
 
-use cluster_contract::backup::{Archive, Backup, BackupStatus, Contents, Running};
+use cluster_contract::backup::{Archive, Backup, BackupStatus, Contents, Proof, Proofs, Proving, Running};
 use cluster_contract::paths;
 use serde::Serialize;
 
@@ -9,6 +9,7 @@ use crate::inventory::{self, Inventory, Repository};
 
 /// WAL that has waited for longer than this is late: `archive_within` and a slow upload are part of it.
 const LATE_S: u64 = 300;
+
 /// The state of a cluster's backups.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Backups {
@@ -22,6 +23,61 @@ pub struct Backups {
     pub archive: Archive,
     /// When the primary looked, in seconds since 1970; `None` while nothing is known.
     pub at: Option<i64>,
+    /// The recovery point: the writes of the last so many seconds would be lost with the whole cluster; `None` while nothing
+    /// could be restored.
+    pub recovery_point_s: Option<u64>,
+    /// The restores that were tried beside standbys.
+    pub restores: Restores,
+}
+
+/// The restores that were tried, on whichever node.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Restores {
+    /// The last one that went well.
+    pub proved: Option<On<Proof>>,
+    /// The last one, however it ended.
+    pub last: Option<On<Proof>>,
+    /// One that is under way.
+    pub running: Option<On<Proving>>,
+    /// When a node first could have proved one.
+    pub possible_since: Option<i64>,
+}
+
+/// What a node knows.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct On<T> {
+    pub node: String,
+    #[serde(flatten)]
+    pub it: T,
+}
+
+impl Restores {
+    /// The last one, if it failed.
+    pub fn failed(&self) -> Option<&On<Proof>> {
+        self.last.as_ref().filter(|last| last.it.error.is_some())
+    }
+
+    fn collect(inventory: &Inventory, facts: &Facts) -> Restores {
+        let mut all = Restores::default();
+        for node in inventory.data_nodes() {
+            let file = facts.hosts.get(&node.name).and_then(|host| host.up()?.files.get(paths::PROOFS));
+            let proofs = file.and_then(|file| serde_json::from_str::<Proofs>(file.content.as_deref()?).ok());
+            let Some(proofs) = proofs else { continue };
+            later(&mut all.proved, &node.name, proofs.good);
+            later(&mut all.last, &node.name, proofs.last);
+            let running = proofs.running.map(|it| On { node: node.name.clone(), it });
+            all.running = all.running.take().or(running);
+            all.possible_since = all.possible_since.into_iter().chain(proofs.possible_since).min();
+        }
+        all
+    }
+}
+
+fn later(latest: &mut Option<On<Proof>>, node: &str, proof: Option<Proof>) {
+    let Some(proof) = proof else { return };
+    if latest.as_ref().is_none_or(|latest| latest.it.at < proof.at) {
+        *latest = Some(On { node: node.to_owned(), it: proof });
+    }
 }
 
 impl Backups {
@@ -54,6 +110,8 @@ pub(super) fn backups(
         running: None,
         archive: Archive::default(),
         at: None,
+        recovery_point_s: None,
+        restores: Restores::collect(inventory, facts),
     };
     // Without a primary there are other worries.
     let Some(primary) = primary else { return Some(seen) };
@@ -76,6 +134,8 @@ pub(super) fn backups(
         return Some(seen);
     };
     judge(backup, primary, &status, problems);
+    judge_restores(backup, &status, &seen.restores, problems);
+    seen.recovery_point_s = recovery_point(&status);
     seen.at = Some(status.at);
     (seen.contents, seen.running, seen.archive) = (status.contents, status.running, status.archive);
     Some(seen)
@@ -126,6 +186,48 @@ fn judge(backup: &inventory::Backup, primary: &str, status: &BackupStatus, probl
             gap.files, gap.from
         ));
     }
+}
+
+fn judge_restores(
+    backup: &inventory::Backup,
+    status: &BackupStatus,
+    restores: &Restores,
+    problems: &mut Vec<String>,
+) {
+    let age = |then: i64| status.at.saturating_sub(then).max(0).unsigned_abs();
+    if let Some(failed) = restores.failed().filter(|failed| !failed.it.impossible) {
+        problems.push(format!(
+            "backups: the last restore that was tried failed ({}, {} ago): {}; `cluster drill --fault restore` tries again",
+            failed.node,
+            span(age(failed.it.at)),
+            failed.it.error.as_deref().unwrap_or_default()
+        ));
+        return;
+    }
+    let Some(every) = backup.prove_every_s else { return };
+    let oldest = status.contents.iter().flat_map(|it| &it.backups).map(|backup| backup.ended).min();
+    let since = restores.proved.as_ref().map(|proved| proved.it.at).or(restores.possible_since).or(oldest);
+    if let Some(since) = since.filter(|since| age(*since) > 2 * every) {
+        let why = restores.failed().map_or(String::new(), |failed| {
+            let error = failed.it.error.as_deref().unwrap_or_default();
+            format!(
+                ": on {} it is {error}; give it a larger disk, or have none proved with `backup.prove_every: never`",
+                failed.node
+            )
+        });
+        problems.push(format!("backups: no restore has been proved for {}{why}", span(age(since))));
+    }
+}
+
+/// Where a file is missing, nothing behind it can be restored until the next backup.
+fn recovery_point(status: &BackupStatus) -> Option<u64> {
+    let contents = status.contents.as_ref().filter(|it| !it.backups.is_empty())?;
+    let reaches = if contents.gaps.iter().any(|gap| !gap.closed_by_backup) {
+        contents.intervals.last().map(|interval| interval.until)
+    } else {
+        status.archive.reaches.or(status.archive.last_at)
+    };
+    Some(status.at.saturating_sub(reaches?).max(0).unsigned_abs())
 }
 
 /// `45 s`, `12 min`, `5 h`, `3 d`.

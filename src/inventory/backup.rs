@@ -24,6 +24,8 @@ pub struct Backup {
     pub passphrase_file: Option<PathBuf>,
     /// WAL is archived at least this often while there are writes, in seconds.
     pub archive_within_s: u64,
+    /// A restore is proved beside a standby when the last proof is this old, in seconds; never if absent.
+    pub prove_every_s: Option<u64>,
 }
 
 /// Where backups go.
@@ -123,6 +125,8 @@ pub(super) fn check(
     let differential_every_s = span("differential_every", raw.differential_every, DAY_S, 600, 60 * DAY_S);
     let archive_within_s = span("archive_within", raw.archive_within, 60, 60, DAY_S);
     let keep_s = span("keep", raw.keep, 14 * DAY_S, DAY_S, 9_999 * DAY_S);
+    let never = raw.prove_every.as_ref().is_some_and(|text| text.0 == "never");
+    let prove_every_s = (!never).then(|| span("prove_every", raw.prove_every, 7 * DAY_S, 3_600, 60 * DAY_S));
     if differential_every_s > full_every_s {
         c.wrong(
             "backup.differential_every",
@@ -141,6 +145,7 @@ pub(super) fn check(
         differential_every_s,
         passphrase_file: raw.passphrase_file.as_deref().map(|path| c.path(path)),
         archive_within_s,
+        prove_every_s,
     })
 }
 

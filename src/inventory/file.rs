@@ -94,6 +94,7 @@ pub(super) struct Backup {
     pub(super) full_every: Option<Scalar>,
     pub(super) differential_every: Option<Scalar>,
     pub(super) archive_within: Option<Scalar>,
+    pub(super) prove_every: Option<Scalar>,
     pub(super) passphrase_file: Option<PathBuf>,
 }
 

@@ -93,6 +93,7 @@ const TOPICS: &[(&str, &[&str])] = &[
             "inventory/not-a-text",
             "inventory/owned-setting",
             "inventory/privileged-port",
+            "inventory/prove-every",
             "inventory/settings-",
             "inventory/unknown-settings",
             "inventory/unsupported-version",

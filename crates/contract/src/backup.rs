@@ -18,6 +18,16 @@ pub struct BackupConfig {
     pub full_every_s: u64,
     /// A differential backup is due when the last backup of any kind is older than this, in seconds.
     pub differential_every_s: u64,
+    /// WAL with writes in it is archived at least this often, in seconds.
+    #[serde(default = "a_minute")]
+    pub archive_within_s: u64,
+    /// A restore is proved when the last proof is older than this, in seconds; never without it.
+    #[serde(default)]
+    pub prove_every_s: Option<u64>,
+}
+
+fn a_minute() -> u64 {
+    60
 }
 
 /// How much a backup copies.
@@ -169,6 +179,67 @@ pub struct Archive {
     pub waiting_bytes: u64,
     /// What is free where the WAL lies, in bytes.
     pub free_bytes: Option<u64>,
+    /// When the last file was finished that is archived with all before it: later writes exist in the cluster alone.
+    pub reaches: Option<i64>,
+}
+
+/// A restore that was tried beside a standby: what came of it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Proof {
+    /// When it ended.
+    pub at: i64,
+    /// pgBackRest's name for the backup; none if it did not come to choosing one.
+    pub backup: Option<String>,
+    /// How long all of it took, in seconds.
+    pub seconds: u64,
+    /// Of these, copying the backup.
+    pub copy_seconds: u64,
+    /// Replaying WAL.
+    pub replay_seconds: u64,
+    /// Checking.
+    pub check_seconds: u64,
+    /// What the copy took on the disk when it had replayed, in bytes.
+    pub bytes: u64,
+    /// The time of the newest transaction in it.
+    pub restored_to: Option<i64>,
+    /// Where its WAL ends.
+    pub end_lsn: Option<Lsn>,
+    /// How much WAL it lacked of what the standby had replayed when the proof began, in bytes.
+    pub missing_bytes: Option<u64>,
+    /// How much older its newest transaction was than the standby's then, in seconds.
+    pub missing_seconds: Option<u64>,
+    /// How many databases were checked.
+    pub databases: u64,
+    /// What they were checked with.
+    pub checked: Vec<String>,
+    /// Why it failed, or was not tried, for people; none if all of it went well.
+    pub error: Option<String>,
+    /// Whether it was not tried, because the node has no room for it.
+    pub impossible: bool,
+}
+
+/// A proof that is under way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proving {
+    pub since: i64,
+    /// What it does now, for people.
+    pub doing: String,
+}
+
+/// What a node knows of the restores that it has tried.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Proofs {
+    /// When this node first could have proved one: it was a standby, and there was a backup.
+    pub possible_since: Option<i64>,
+    /// The last one, however it ended.
+    pub last: Option<Proof>,
+    /// The last one that went well.
+    pub good: Option<Proof>,
+    /// How many have failed since.
+    pub failures: u32,
+    pub running: Option<Proving>,
 }
 
 #[cfg(test)]
@@ -181,6 +252,16 @@ mod tests {
         assert_eq!(status, BackupStatus { at: 5, ..BackupStatus::default() });
         let kind: BackupKind = serde_json::from_str("\"synthetic\"").unwrap();
         assert_eq!(kind, BackupKind::Unknown);
+    }
+
+    #[test]
+    fn a_configuration_of_an_earlier_build_proves_nothing() {
+        let config: BackupConfig =
+            serde_json::from_str(r#"{"stanza":"demo","full_every_s":604800,"differential_every_s":86400}"#)
+                .unwrap();
+        assert_eq!((config.archive_within_s, config.prove_every_s), (60, None));
+        let proofs: Proofs = serde_json::from_str(r#"{"good":{"at":5,"moon":"full"}}"#).unwrap();
+        assert_eq!(proofs.good, Some(Proof { at: 5, ..Proof::default() }));
     }
 
     #[test]

@@ -17,6 +17,10 @@ pub const PGBACKREST_CONF: &str = "/etc/cluster/pgbackrest.conf";
 pub const BACKUP_CA: &str = "/etc/cluster/backup-ca.crt";
 /// What the node knows of backups ([`crate::backup::BackupStatus`]); belongs to postgres.
 pub const BACKUP_STATUS: &str = "/var/lib/cluster-backup/status.json";
+/// What the node knows of restores that it has tried ([`crate::backup::Proofs`]); belongs to postgres.
+pub const PROOFS: &str = "/var/lib/cluster-backup/proofs.json";
+/// Locked while a restore is tried; belongs to postgres.
+pub const PROOF_LOCK: &str = "/var/lib/cluster-backup/proof.lock";
 
 /// The directory of everything of the guard's that outlives a boot.
 pub const STATE: &str = "/var/lib/cluster";
@@ -57,6 +61,11 @@ pub const PGPASS: &str = "/var/lib/postgresql/.pgpass";
 /// The data directory of a major version.
 pub fn data_directory(version: u32) -> String {
     format!("{POSTGRES_HOME}/{version}/main")
+}
+
+/// Where a restore is tried, and thrown away: on the disk of the data.
+pub fn proof_directory(version: u32) -> String {
+    format!("{POSTGRES_HOME}/{version}/cluster-proof")
 }
 
 /// The path of one of PostgreSQL's own programs, past Debian's wrappers.

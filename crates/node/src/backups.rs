@@ -1,4 +1,4 @@
-//! Backups: a service beside the guard, which takes them while this node takes writes.
+//! Backups: a service beside the guard, which takes them while this node takes writes, and proves them while it does not.
 //!
 //! It runs as postgres and shares nothing with the guard but its word: whatever goes wrong with a repository goes wrong
 //! here. Only the node that takes writes, with the lease, backs up or looks at the repository. Two backups at once
@@ -6,6 +6,7 @@
 //! fenced before there is a second.
 
 pub mod coverage;
+pub mod proof;
 pub mod schedule;
 
 use std::path::Path;
@@ -19,6 +20,7 @@ use cluster_contract::position::Lsn;
 use cluster_contract::request::Request;
 use cluster_contract::status::Status;
 use coverage::{Coverage, Segment};
+use proof::Prover;
 use schedule::Failures;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -45,7 +47,10 @@ const ARCHIVE_SQL: &str = "with waiting as (select modification from pg_ls_archi
      select (select count(*) from waiting), \
      (select coalesce(greatest(0, extract(epoch from now() - min(modification)))::bigint::text, '') from waiting), \
      coalesce(last_archived_wal, ''), coalesce(extract(epoch from last_archived_time)::bigint::text, ''), \
-     (select setting::bigint from pg_settings where name = 'wal_segment_size') from pg_stat_archiver";
+     (select setting::bigint from pg_settings where name = 'wal_segment_size'), \
+     (select coalesce(max(extract(epoch from wal.modification))::bigint::text, '') from pg_ls_waldir() wal \
+     join pg_ls_archive_statusdir() status on status.name = wal.name || '.done' where length(wal.name) = 24) \
+     from pg_stat_archiver";
 
 fn now() -> i64 {
     jiff::Timestamp::now().as_second()
@@ -88,6 +93,7 @@ struct Service {
     asked: Option<Instant>,
     heard: Instant,
     work: Option<(Work, JoinHandle<Result<Contents, Failed>>)>,
+    prover: Prover,
 }
 
 /// Runs until it is stopped.
@@ -104,6 +110,7 @@ pub async fn serve() -> Result<()> {
         asked: None,
         heard: Instant::now(),
         work: None,
+        prover: Prover::default(),
     };
     loop {
         service.look().await;
@@ -124,6 +131,7 @@ impl Service {
             Err(_) if self.status.leads && self.heard.elapsed() < SILENCE_LIMIT => return,
             Err(_) => None,
         };
+        self.prover.look(&self.config, &self.backup, timeline.is_none()).await;
         let Some(timeline) = timeline else {
             if let Some((_, task)) = self.work.take() {
                 task.abort();
@@ -372,7 +380,8 @@ async fn archive(config: &Config) -> Result<Archive> {
 }
 
 fn read_archive(row: &str, free_bytes: Option<u64>) -> Option<Archive> {
-    let [waiting, oldest, last, last_at, segment] = row.split('|').collect::<Vec<_>>().try_into().ok()?;
+    let [waiting, oldest, last, last_at, segment, reaches] =
+        row.split('|').collect::<Vec<_>>().try_into().ok()?;
     let waiting = waiting.parse().ok()?;
     Some(Archive {
         waiting,
@@ -381,6 +390,7 @@ fn read_archive(row: &str, free_bytes: Option<u64>) -> Option<Archive> {
         last_at: last_at.parse().ok(),
         waiting_bytes: segment.parse::<u64>().ok()?.saturating_mul(waiting),
         free_bytes,
+        reaches: reaches.parse().ok(),
     })
 }
 
@@ -424,11 +434,12 @@ mod tests {
 
     #[test]
     fn what_waits_to_be_archived_is_read() {
-        let nothing = read_archive("0||||16777216", Some(5)).unwrap();
+        let nothing = read_archive("0||||16777216|", Some(5)).unwrap();
         assert_eq!(nothing, Archive { free_bytes: Some(5), ..Archive::default() });
-        let late = read_archive("3|75|000000010000000000000004|1764190000|16777216", None).unwrap();
+        let late =
+            read_archive("3|75|000000010000000000000004|1764190000|16777216|1764189990", None).unwrap();
         assert_eq!((late.waiting, late.oldest_waits_s, late.waiting_bytes), (3, Some(75), 48 << 20));
-        assert_eq!(late.last_at, Some(1_764_190_000));
+        assert_eq!((late.last_at, late.reaches), (Some(1_764_190_000), Some(1_764_189_990)));
         assert_eq!(read_archive("psql: error", None), None);
     }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use cluster_contract::backup::{BackupKind, Contents};
+use cluster_contract::backup::{BackupKind, Contents, Proof};
 use cluster_contract::journal::LostTransactions;
 use cluster_contract::marker::DataStage;
 use cluster_contract::paths;
@@ -154,8 +154,10 @@ enum Command {
         /// Where to, relative to the data directory
         path: String,
     },
-    /// Take backups while this node takes writes; run by systemd
+    /// Take backups while this node takes writes, and prove them while it does not; run by systemd
     Backups,
+    /// Restore the newest backup beside this standby's data, check it and throw it away; run as postgres
+    Prove,
     /// Take a backup now, list the backups, or check the repository
     Backup {
         #[command(subcommand)]
@@ -211,6 +213,23 @@ fn list_backups(contents: &Contents, json: bool) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// A proof's result: a failure is one of the program's, too.
+fn told(proof: &Proof, json: bool) -> anyhow::Result<ExitCode> {
+    if json {
+        say(&serde_json::to_string(proof)?);
+    } else if let Some(error) = &proof.error {
+        say(&format!("nothing is proved: {error}"));
+    } else {
+        let backup = proof.backup.as_deref().unwrap_or_default();
+        say(&format!(
+            "proved backup {backup} in {} s: checked with {}",
+            proof.seconds,
+            proof.checked.join(", ")
+        ));
+    }
+    Ok(if proof.error.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 async fn run(command: Command, json: bool) -> anyhow::Result<ExitCode> {
@@ -286,6 +305,7 @@ async fn run(command: Command, json: bool) -> anyhow::Result<ExitCode> {
         Command::PgbackrestPush { file } => return Ok(archive::push(&file).await?.into()),
         Command::PgbackrestGet { name, path } => return Ok(archive::get(&name, &path).await?.into()),
         Command::Backups => backups::serve().await?,
+        Command::Prove => return told(&backups::proof::prove().await?, json),
         Command::Backup { command: BackupCommand::Take { full } } => {
             let kind = if full { BackupKind::Full } else { BackupKind::Differential };
             list_backups(&backups::take_now(kind).await?, json)?;

@@ -14,7 +14,7 @@ use cluster_contract::position::Lsn;
 use serde::Deserialize;
 use tokio::process::Command;
 
-const PROGRAM: &str = "/usr/bin/pgbackrest";
+pub const PROGRAM: &str = "/usr/bin/pgbackrest";
 /// The most of its words that is handed on.
 const LONGEST: usize = 400;
 
@@ -35,6 +35,17 @@ pub const UNREADABLE: i32 = 29;
 /// The repository belongs to a database of another system identifier or version (`FileInvalidError`).
 pub const OTHER_DATABASE: i32 = 28;
 
+/// What stands in front of every command's own words.
+pub fn options(stanza: &str) -> [String; 5] {
+    [
+        format!("--config={}", paths::PGBACKREST_CONF),
+        format!("--stanza={stanza}"),
+        "--log-level-console=off".to_owned(),
+        "--log-level-stderr=warn".to_owned(),
+        "--no-log-timestamp".to_owned(),
+    ]
+}
+
 /// The command, ready to run as postgres.
 pub fn command(stanza: &str, args: &[&str]) -> anyhow::Result<Command> {
     let mut command = Command::new(PROGRAM);
@@ -44,9 +55,7 @@ pub fn command(stanza: &str, args: &[&str]) -> anyhow::Result<Command> {
         command.uid(home.uid()).gid(home.gid());
     }
     command
-        .arg(format!("--config={}", paths::PGBACKREST_CONF))
-        .arg(format!("--stanza={stanza}"))
-        .args(["--log-level-console=off", "--log-level-stderr=warn", "--no-log-timestamp"])
+        .args(options(stanza))
         .args(args)
         .env("HOME", paths::POSTGRES_HOME)
         .env("LC_ALL", "C")

@@ -21,6 +21,7 @@ pub(super) fn paths() -> Vec<(String, bool)> {
         (paths::BACKUP_CA.into(), false),
         (BACKUP_UNIT.into(), false),
         (paths::BACKUP_STATUS.into(), false),
+        (paths::PROOFS.into(), false),
     ]
 }
 
@@ -74,6 +75,8 @@ fn config(inventory: &Inventory, backup: &Backup) -> BackupConfig {
         stanza: inventory.cluster.clone(),
         full_every_s: backup.full_every_s,
         differential_every_s: backup.differential_every_s,
+        archive_within_s: backup.archive_within_s,
+        prove_every_s: backup.prove_every_s,
     }
 }
 

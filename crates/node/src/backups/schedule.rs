@@ -74,7 +74,13 @@ mod tests {
     const DAY: i64 = 86_400;
 
     fn config() -> BackupConfig {
-        BackupConfig { stanza: "demo".into(), full_every_s: 7 * 86_400, differential_every_s: 86_400 }
+        BackupConfig {
+            stanza: "demo".into(),
+            full_every_s: 7 * 86_400,
+            differential_every_s: 86_400,
+            archive_within_s: 60,
+            prove_every_s: Some(7 * 86_400),
+        }
     }
 
     fn backup(kind: BackupKind, ended: i64, timeline: u32) -> Backup {
