@@ -488,7 +488,12 @@ fn last_restored(log: &str) -> Option<String> {
 
 /// What pgBackRest said when it could not get a file that is there.
 fn archive_error(log: &str) -> Option<String> {
-    log.contains("ERROR: [").then(|| pgbackrest::words(log.as_bytes()))
+    let mut lines = log.get(log.find("ERROR: [")?..)?.lines();
+    // What belongs to it is indented; the server's own lines are not.
+    let first = lines.next()?;
+    let rest = lines.take_while(|line| line.starts_with(' '));
+    let words: Vec<&str> = std::iter::once(first).chain(rest).collect();
+    Some(pgbackrest::words(words.join("\n").as_bytes()))
 }
 
 /// Why a server ended, in its own words.
@@ -543,9 +548,9 @@ mod tests {
         assert_eq!(last_transaction("LOG:  redo is not required"), None);
         assert_eq!(archive_error(LOG), None);
         let failed = format!(
-            "{LOG}P00  ERROR: [029]: unable to decrypt '000000010000000000000004'\n2026-11-27 LOG:  x"
+            "{LOG}P00  ERROR: [042]: unable to get X:\n            repo1: zst error\n2026-11-27 LOG:  x\n"
         );
-        assert!(archive_error(&failed).unwrap().starts_with("[029]: unable to decrypt"));
+        assert_eq!(archive_error(&failed).as_deref(), Some("[042]: unable to get X:; repo1: zst error"));
     }
 
     #[test]
