@@ -30,16 +30,16 @@ pub fn restore(
     source: Option<&RestoreSource>,
 ) -> Command {
     let (config, stanza) = repository(&inventory.cluster, source);
-    let (place, bytes) = match place {
-        RestorePlace::New => ("new", 0),
-        RestorePlace::Beside { bytes } => ("beside", bytes),
+    let (place, more) = match place {
+        RestorePlace::New => ("new", vec![]),
+        RestorePlace::Beside { bytes, end } => ("beside", vec![bytes.to_string(), end.to_string()]),
     };
     script::of_postgres(inventory, "restore", script::RESTORE)
         .args(target.words())
         .arg(place)
         .arg(config)
         .arg(stanza)
-        .arg(bytes.to_string())
+        .args(more)
         .stdin(script::RESTORE_UNIT)
         // As long as it takes to copy everything, and to replay what has been written since.
         .limit(2 * 86_400)

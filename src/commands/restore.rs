@@ -74,12 +74,12 @@ async fn in_place(inventory: Inventory, target: RestoreTarget, yes: bool, json: 
         control::check_repository(&world, &primary).await?;
         let contents = control::backups(&world, &primary).await?;
         let target = position(&world, &primary, target).await?;
-        is_within(&target, &contents)?;
+        let end = is_within(&target, &contents)?;
         announce(&world.inventory, &primary, &guard, &target);
         confirm("cluster", &world.inventory.cluster, yes, "nothing was changed")?;
 
         let bytes = contents.backups.iter().map(|backup| backup.size).max().unwrap_or_default();
-        let place = RestorePlace::Beside { bytes };
+        let place = RestorePlace::Beside { bytes, end };
         let step = format!("restore a copy beside the data, up to {target}");
         let copy = apply::on_host(
             &world,
@@ -175,7 +175,7 @@ async fn position(world: &World, primary: &str, target: RestoreTarget) -> Result
     }
 }
 
-fn is_within(target: &RestoreTarget, contents: &Contents) -> Result<()> {
+fn is_within(target: &RestoreTarget, contents: &Contents) -> Result<Lsn> {
     target.within(contents).map_err(|out| {
         Advice::refused(format!("{target} cannot be restored: {}", out.nearest()))
             .hint("`cluster backup list` shows what can be")

@@ -43,6 +43,8 @@ pub enum RestorePlace {
     Beside {
         /// What it takes, in bytes.
         bytes: u64,
+        /// How far the files in the repository lead.
+        end: Lsn,
     },
 }
 
@@ -154,45 +156,46 @@ impl OutOfReach {
 }
 
 impl RestoreTarget {
-    /// Whether the files in the repository lead to this moment.
+    /// Whether the files in the repository lead to this moment; and how far they lead from there on, which is where replay
+    /// ends if nothing ends it before.
     ///
     /// # Errors
     /// The nearest moments, where they do not.
-    pub fn within(&self, contents: &Contents) -> Result<(), OutOfReach> {
+    pub fn within(&self, contents: &Contents) -> Result<Lsn, OutOfReach> {
         let intervals = contents.intervals.iter();
         match self {
-            RestoreTarget::Latest if contents.intervals.is_empty() => {
-                Err(OutOfReach { before: None, after: None })
-            }
-            RestoreTarget::Latest => Ok(()),
+            RestoreTarget::Latest => match contents.intervals.last() {
+                Some(last) => Ok(last.until_lsn),
+                None => Err(OutOfReach { before: None, after: None }),
+            },
             RestoreTarget::Time(at) => {
                 let time = |second| jiff::Timestamp::from_second(second).ok().map(RestoreTarget::Time);
                 // A backup is chosen that has ended before, in whole seconds.
-                within(intervals.map(|it| (it.from + 1, it.until)), at.as_second(), time)
+                within(intervals.map(|it| (it.from + 1, it.until, it.until_lsn)), at.as_second(), time)
             }
             RestoreTarget::Lsn(at) => {
                 let lsn = |at| Some(RestoreTarget::Lsn(at));
-                within(intervals.map(|it| (it.from_lsn, it.until_lsn)), *at, lsn)
+                within(intervals.map(|it| (it.from_lsn, it.until_lsn, it.until_lsn)), *at, lsn)
             }
             RestoreTarget::Mark(_) => Err(OutOfReach { before: None, after: None }),
         }
     }
 }
 
-/// Whether one of the intervals, the earliest first, has `at`.
+/// The end of the interval that has `at`; each is its first moment, its last and its end, the earliest comes first.
 fn within<T: Copy + PartialOrd>(
-    intervals: impl Iterator<Item = (T, T)> + Clone,
+    mut intervals: impl Iterator<Item = (T, T, Lsn)> + Clone,
     at: T,
     target: impl Fn(T) -> Option<RestoreTarget>,
-) -> Result<(), OutOfReach> {
-    if intervals.clone().any(|(from, until)| from <= at && at <= until) {
-        return Ok(());
+) -> Result<Lsn, OutOfReach> {
+    if let Some((_, _, end)) = intervals.clone().find(|(from, until, _)| *from <= at && at <= *until) {
+        return Ok(end);
     }
-    let before = intervals.clone().filter(|(_, until)| *until < at).last();
-    let after = intervals.into_iter().find(|(from, _)| at < *from);
+    let before = intervals.clone().filter(|(_, until, _)| *until < at).last();
+    let after = intervals.find(|(from, _, _)| at < *from);
     Err(OutOfReach {
-        before: before.and_then(|(_, until)| target(until)),
-        after: after.and_then(|(from, _)| target(from)),
+        before: before.and_then(|(_, until, _)| target(until)),
+        after: after.and_then(|(from, _, _)| target(from)),
     })
 }
 
@@ -229,16 +232,17 @@ mod tests {
             Contents { intervals: vec![interval(10, 20), interval(30, 40)], ..Contents::default() };
         let time = |second| RestoreTarget::Time(jiff::Timestamp::from_second(second).unwrap());
         for good in [11, 20, 31, 40] {
-            assert_eq!(time(good).within(&contents), Ok(()), "{good}");
+            let end = if good <= 20 { 20 } else { 40 };
+            assert_eq!(time(good).within(&contents), Ok(Lsn(end << 24)), "{good}");
         }
         let out = |at: RestoreTarget| at.within(&contents).unwrap_err();
         assert_eq!(out(time(10)), OutOfReach { before: None, after: Some(time(11)) });
         assert_eq!(out(time(25)), OutOfReach { before: Some(time(20)), after: Some(time(31)) });
         assert_eq!(out(time(41)), OutOfReach { before: Some(time(40)), after: None });
         let lsn = |at: u64| RestoreTarget::Lsn(Lsn(at << 24));
-        assert_eq!(lsn(30).within(&contents), Ok(()));
+        assert_eq!(lsn(30).within(&contents), Ok(Lsn(40 << 24)));
         assert_eq!(out(lsn(21)), OutOfReach { before: Some(lsn(20)), after: Some(lsn(30)) });
-        assert_eq!(RestoreTarget::Latest.within(&contents), Ok(()));
+        assert_eq!(RestoreTarget::Latest.within(&contents), Ok(Lsn(40 << 24)));
         let nothing = RestoreTarget::Latest.within(&Contents::default()).unwrap_err();
         assert_eq!(nothing.nearest(), "there is no backup that can be restored");
         assert_eq!(

@@ -1,8 +1,9 @@
 set -eu
 # The restore itself. $4 is the kind of target (latest, time or lsn), $5 the time or position. $6 says where to: `new` is
 # the data directory, which this program made and which was never started; `beside` is a copy beside data in use, which
-# takes $9 bytes. $7 and $8 are pgBackRest's configuration and stanza.
-kind=$4 target=$5 place=$6 config=$7 stanza=$8 needed=${9:-0}
+# takes $9 bytes, from files that lead to the position ${10}. $7 and $8 are pgBackRest's configuration and stanza.
+kind=$4 target=$5 place=$6 config=$7 stanza=$8 needed=${9:-0} end=${10:-}
+wanted="$kind $target"
 log=/var/log/postgresql/cluster-restore.log
 # Another cluster's repository is opened for this alone.
 if [ "$config" != /etc/cluster/pgbackrest.conf ]; then trap 'rm -f "$config" "${config%.conf}-ca.crt"' EXIT; fi
@@ -22,7 +23,7 @@ case $place in
         into=$copy
         settle_swap
         [ ! -e "$before" ] || die "$before, the data of before an earlier restore, is still there"
-        if [ -e "$into" ] && [ "$(head -n 1 "$restored_note" 2>/dev/null)" = "$kind $target" ]; then
+        if [ -e "$into" ] && [ "$(head -n 1 "$restored_note" 2>/dev/null)" = "$wanted" ]; then
             sed -n 2p "$restored_note"
             exit 0
         fi
@@ -110,6 +111,16 @@ if ! replay; then
         postgres tail -n 20 "$log" >&2
         die "PostgreSQL ended while it replayed"
     }
+    kind=latest
+fi
+# pgBackRest may hand out a damaged file without a word, and PostgreSQL takes it for the end of the archive. The last file
+# is not full.
+if [ "$kind" = latest ] && [ -n "$end" ]; then
+    timeline=$(sql -d postgres -c 'select substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)')
+    ended=$(postgres tail -n 1 "$into/pg_wal/$timeline.history" | cut -f 2)
+    size="(select setting::bigint from pg_settings where name = 'wal_segment_size')"
+    [ "$(sql -d postgres -c "select pg_wal_lsn_diff('$end', '$ended') <= $size")" = t ] ||
+        die "replay ended at $ended, and the files in the archive lead to $end: one of them is damaged"
 fi
 for setting in restore_command recovery_target_time recovery_target_lsn recovery_target_action recovery_target_timeline; do
     sql -d postgres -c "alter system reset $setting"
@@ -132,7 +143,7 @@ case $place in
     new) mark primary "$(identifier)" ;;
     beside)
         postgres sync -f "$into"
-        printf '%s\n%s\n' "$kind $target" "$last" >"$restored_note"
+        printf '%s\n%s\n' "$wanted" "$last" >"$restored_note"
         sync "$restored_note"
         ;;
 esac
