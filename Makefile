@@ -5,6 +5,8 @@ NODE_PROGRAM := target/$(NODE_TARGET)/node/cluster-node
 
 # How many labs of `make test-hosts` stand side by side.
 LABS ?= 1
+# What `make test-hosts` leaves out.
+SKIP ?=
 # What `make chaos` plays, and how often `make faults-times` plays each fault.
 SEEDS ?= 30
 FROM ?= 1
@@ -61,7 +63,7 @@ test:
 # Everything that does. About an hour on two cores, three quarters of one with LABS=2, more with every moment and drill.
 test-hosts: node
 	scripts/prerequisites.sh hosts
-	cargo test --test hosts -- --ignored --nocapture --test-threads=$(LABS)
+	cargo test --test hosts -- --ignored --nocapture --test-threads=$(LABS) $(SKIP:%=--skip %)
 	cargo test --test lab_hosts --test postgresql_12 -- --ignored --nocapture --test-threads=1
 
 # pgBackRest's whole life against the lab's object storage, in a minute. Needs root, pgbackrest and a PostgreSQL server.

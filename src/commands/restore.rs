@@ -227,9 +227,7 @@ async fn standbys(world: &Arc<World>, begun: Instant) -> Option<Duration> {
             .filter(|name| now.primary.as_deref() != Some(name) && !streams(&now, name))
             .collect();
         let Some(first) = lacking.first() else { return Ok(Some(begun.elapsed())) };
-        world
-            .report
-            .progress(*first, format!("following the new timeline ({} s)", begun.elapsed().as_secs()));
+        world.report.progress(first, format!("following the new timeline ({} s)", begun.elapsed().as_secs()));
         Ok::<_, anyhow::Error>(None)
     });
     whole.await.ok().flatten()

@@ -228,7 +228,7 @@ fn a_full_disk_is_not_a_failover() {
 #[test]
 #[ignore = "needs root and a lab"]
 fn a_repository_that_is_away_costs_no_primary() {
-    let lab = Lab::start(43, PREPARED);
+    let lab = Lab::start(45, PREPARED);
     let inventory = backups::inventory_with(&lab, settings);
     lab.cluster(&["up", "-i", &inventory]).ok();
     lab.wait_for_status(&inventory, 120, |status| !backups::backups(status).is_empty());

@@ -72,6 +72,15 @@ fn two_nodes_can_be_replaced() {
     all_hold(Edit::Replace, 60);
 }
 
+/// The named successor comes late, and a node with more WAL cannot be granted anything, since a change of members was cut
+/// off before it: the successor was refused in its favour for ever.
+#[test]
+fn a_change_that_was_cut_off_leaves_no_candidate_that_bars_the_others() {
+    if let Err(broken) = scenario(1_889, Edit::Grow, None) {
+        panic!("{broken}");
+    }
+}
+
 #[test]
 fn two_members_exchanged_at_once_are_caught() {
     is_caught(Edit::Replace, Mistake::ChangesTwoMembers, 2_000);

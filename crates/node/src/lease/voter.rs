@@ -169,7 +169,8 @@ impl Voter {
         }
         let is_successor = self.hard_state.released && self.hard_state.successor == Some(from);
         let free = match self.free_since() {
-            Some(_) if is_successor => now,
+            // From the release on, and not from now on: what is preferred to it is preferred for a while only.
+            Some(free) if is_successor => free.min(now),
             Some(free) if now >= free => free,
             free => {
                 let millis = free.map_or(Millis::MAX, |free| free - now);
