@@ -1,5 +1,6 @@
 set -eu
 # Deletes the data of before a restore, and says how many MB that were. And a copy of which nothing came.
+await_swap
 settle_swap
 systemctl -q is-active cluster-restore || postgres rm -rf "$copy"
 [ -e "$before" ] || exit 0

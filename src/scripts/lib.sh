@@ -8,18 +8,19 @@ node=/usr/local/bin/cluster-node
 made() { "$node" marked || :; }
 belongs() { "$node" marked --cluster "$cluster" >/dev/null; }
 mark() { "$node" mark --cluster "$cluster" ${2:+--system-identifier "$2"} "$1"; }
-identifier() { postgres "$bin/pg_controldata" -D "${1:-$data}" | sed -n 's/^Database system identifier: *//p'; }
+identifier_of() { postgres "$bin/pg_controldata" -D "$1" | sed -n 's/^Database system identifier: *//p'; }
+identifier() { identifier_of "$data"; }
 
 # A copy that is restored beside the data, and the data of before it took its place. Nobody else gives such names. The note
 # says what the copy is: its target, or that it was about to be put in its place.
 copy=$data.cluster-restored before=$data.before-restore
 restored_note=/var/lib/cluster/restored
 timeline_of() { postgres "$bin/pg_controldata" -D "$1" | sed -n "s/^Latest checkpoint's TimeLineID: *//p"; }
+# One that an earlier run has begun settles itself.
+await_swap() { while systemctl -q is-active cluster-swap; do sleep 1; done; }
 # Whether or not a swap that was cut off had taken place: of the two, the one of the earlier timeline is what was replaced,
 # or was to be.
 settle_swap() {
-    # One that an earlier run has begun settles itself.
-    while [ "${1:-}" != own ] && systemctl -q is-active cluster-swap; do sleep 1; done
     [ "$(head -n 1 "$restored_note" 2>/dev/null)" = swapping ] || return 0
     if [ -e "$copy" ] && [ "$(timeline_of "$copy")" -lt "$(timeline_of "$data")" ]; then
         [ ! -e "$before" ] || die "$before, the data of before an earlier restore, is still there"

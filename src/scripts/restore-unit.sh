@@ -21,6 +21,7 @@ case $place in
         ;;
     beside)
         into=$copy
+        await_swap
         settle_swap
         [ ! -e "$before" ] || die "$before, the data of before an earlier restore, is still there"
         if [ -e "$into" ] && [ "$(head -n 1 "$restored_note" 2>/dev/null)" = "$wanted" ]; then

@@ -1,11 +1,11 @@
 set -eu
 # The swap itself: the copy of the moment $4 $5 takes the place of the data, which stays beside it. The node keeps its
 # lease meanwhile, as in any planned restart: nobody promotes what is given up here.
-settle_swap own
+settle_swap
 belongs || die "$data is not this cluster's"
 [ "$(head -n 1 "$restored_note" 2>/dev/null)" = "$4 $5" ] || die "there is no copy of that moment"
 [ ! -e "$before" ] || die "$before, the data of before an earlier restore, is still there"
-"$node" marked --system-identifier "$(identifier "$copy")" >/dev/null || die "the copy is of another cluster's data"
+"$node" marked --system-identifier "$(identifier_of "$copy")" >/dev/null || die "the copy is of another cluster's data"
 # The later timeline wins everywhere: with voters, standbys and in the archive. A failover since the copy was made may
 # have taken the number.
 now=$(sql -d postgres -c "select ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int")
@@ -21,7 +21,7 @@ sync "$restored_note"
 # Both at once: at no moment is there no data directory.
 postgres "$node" exchange "$data" "$copy"
 if (bring_up); then
-    settle_swap own
+    settle_swap
     exit 0
 fi
 timeout 90 systemctl stop "postgresql@$version-main" || systemctl kill -s KILL "postgresql@$version-main" || :
