@@ -60,7 +60,7 @@ test:
 	scripts/prerequisites.sh tests
 	cargo test
 
-# Everything that does. About an hour on two cores, three quarters of one with LABS=2, more with every moment and drill.
+# Everything that does. An hour and a half on two cores, an hour with LABS=2, more with every moment and drill.
 test-hosts: node
 	scripts/prerequisites.sh hosts
 	cargo test --test hosts -- --ignored --nocapture --test-threads=$(LABS) $(SKIP:%=--skip %)
