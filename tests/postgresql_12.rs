@@ -115,7 +115,7 @@ fn a_real_postgresql_12_accepts_what_is_rendered_for_it() {
         sql("select count(*) from pg_file_settings where sourcefile like '%ours.conf' and not applied"),
         "0"
     );
-    assert_eq!(sql("show wal_keep_segments"), "64");
+    assert_eq!(sql("show wal_keep_segments"), "16");
     assert_eq!(sql("show wal_sender_timeout"), "5s");
     assert_eq!(sql("show ssl_min_protocol_version"), "TLSv1.2");
     assert!(sql("select count(*) from pg_hba_file_rules").parse::<u32>().unwrap() >= 9);
