@@ -12,13 +12,14 @@ SEEDS ?= 30
 FROM ?= 1
 RUNS ?= 10
 MOMENTS ?= 100
+GAPS ?= 20
 RESULTS := target/faults/results.jsonl
 # A lab, one cluster, many faults.
 FAULTS_TEST := FAULTS_RESULTS=$(RESULTS) cargo test --test faults -- --ignored --nocapture --test-threads=1 --exact
 
-.PHONY: build node demo demo-down story story-pictures story-test test test-hosts test-pgbackrest bench lint clean \
-	faults faults-short faults-trio faults-times faults-stock chaos \
-	sweep-settings sweep-keys sweep-moments
+.PHONY: build node demo demo-down story story-pictures story-test test test-hosts test-pgbackrest bench bench-backups lint clean \
+	faults faults-short faults-repository faults-trio faults-times faults-stock chaos \
+	sweep-settings sweep-keys sweep-moments sweep-gaps sweep-lost
 
 # The operator's program, and beside it the nodes': static, so that it runs on any droplet.
 build: node
@@ -77,6 +78,12 @@ faults: node
 	cargo build
 	$(FAULTS_TEST) the_matrix two_data_nodes_alone
 
+# Faults of the backup repository, and of the cluster in the middle of a backup. About forty minutes; FAULTS as above.
+faults-repository: node
+	scripts/prerequisites.sh hosts
+	cargo build
+	$(FAULTS_TEST) the_repository
+
 # The part of it that tests every promise, in about five minutes.
 faults-short: node
 	scripts/prerequisites.sh hosts
@@ -116,6 +123,18 @@ sweep-moments: node
 	cargo build
 	MOMENTS=$(MOMENTS) cargo test --test sweeps -- --ignored --nocapture --exact every_moment_is_restored_as_it_was
 
+# GAPS primaries lost with WAL that is not archived. About two minutes each.
+sweep-gaps: node
+	scripts/prerequisites.sh hosts
+	cargo build
+	GAPS=$(GAPS) cargo test --test sweeps -- --ignored --nocapture --exact every_gap_is_closed_or_told
+
+# A cluster with 1 GB and a writer lost whole, and had again: how long that takes, and what is gone.
+sweep-lost: node
+	scripts/prerequisites.sh hosts
+	cargo build
+	cargo test --test sweeps -- --ignored --nocapture --exact a_cluster_that_is_lost_whole_is_had_again_with_its_data
+
 # Every key of the inventory, changed on a cluster that lives, with a writer.
 sweep-keys: node
 	scripts/prerequisites.sh hosts
@@ -132,6 +151,11 @@ faults-stock: node
 bench: build
 	scripts/prerequisites.sh hosts
 	benches/up.sh
+
+# What backups cost, and a restore against pgBackRest by hand. About twenty minutes, on a machine that does nothing else.
+bench-backups: build
+	scripts/prerequisites.sh hosts
+	benches/backups.sh
 
 lint:
 	cargo fmt --all --check

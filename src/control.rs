@@ -82,6 +82,15 @@ pub async fn backups(world: &World, node: &str) -> Result<Contents> {
     backups_of(world, node, &ask("list backups", &["backup", "list"], REPOSITORY_LIMIT_S)).await
 }
 
+/// What is in a repository of which no server is left: a node that is about to be restored from it looks.
+///
+/// # Errors
+/// When the node is not reached, or the repository cannot be read.
+pub async fn backups_alone(world: &World, node: &str, config: &str, stanza: &str) -> Result<Contents> {
+    let words = ["backup", "list-alone", config, stanza];
+    backups_of(world, node, &ask("list backups", &words, REPOSITORY_LIMIT_S)).await
+}
+
 /// Has the primary archive a WAL file and find it in the repository.
 ///
 /// # Errors

@@ -86,6 +86,9 @@ pub struct Node {
     pub paused: Option<bool>,
     /// What its guard is doing, or why it is idle; `None` without an answer.
     pub guard_says: Option<String>,
+    /// Where it keeps the data that a restore has replaced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kept: Option<String>,
     /// The room that PostgreSQL has; `None` if its guard does not say it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disk: Option<Space>,
@@ -428,6 +431,7 @@ fn look_at(
         votes: None,
         paused: None,
         guard_says: None,
+        kept: None,
         disk: None,
     };
     let mut wrong = |text: String| problems.push(format!("{}: {text}", node.name));
@@ -459,6 +463,7 @@ fn look_at(
     };
     let unit = |name: &str| host.units.get(name).map(|unit| unit.active.clone());
     seen.paused = host.paused();
+    seen.kept = host.kept.clone();
     seen.votes = Configuration::in_use(host).map(|members| members.names.contains(&node.name));
     if let Some(guard) = &host.guard {
         complaints(facts, guard, seen.votes).into_iter().for_each(&mut wrong);

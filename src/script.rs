@@ -62,6 +62,7 @@ scripts! {
     INSTALL = plain "install";
     PROGRAM = plain "program";
     REACH = plain "reach";
+    FORGET = plain "forget";
     HOST_KEY_MAKE = plain "host-key-make";
     HOST_KEY_USE = plain "host-key-use";
     SERVICES = plain "services";

@@ -3,6 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use cluster_contract::marker::DataStage;
+use cluster_contract::position::Lsn;
 
 use crate::inventory::Inventory;
 use crate::plan::files::{Content, FileChange};
@@ -22,24 +23,25 @@ fn line(file: &FileChange) -> Option<String> {
     Some(format!("{} {} {} {content}\n", file.path, file.mode, file.owner))
 }
 
-/// Restores the data as it was at that moment.
+/// Restores the data as it was at that moment. `end` is how far the files in the repository lead.
 pub fn restore(
     inventory: &Inventory,
     target: &RestoreTarget,
     place: RestorePlace,
     source: Option<&RestoreSource>,
+    end: Lsn,
 ) -> Command {
     let (config, stanza) = repository(&inventory.cluster, source);
-    let (place, more) = match place {
-        RestorePlace::New => ("new", vec![]),
-        RestorePlace::Beside { bytes, end } => ("beside", vec![bytes.to_string(), end.to_string()]),
+    let (place, bytes) = match place {
+        RestorePlace::New => ("new", 0),
+        RestorePlace::Beside { bytes } => ("beside", bytes),
     };
     script::of_postgres(inventory, "restore", script::RESTORE)
         .args(target.words())
         .arg(place)
         .arg(config)
         .arg(stanza)
-        .args(more)
+        .args([bytes.to_string(), end.to_string()])
         .stdin(script::RESTORE_UNIT)
         // As long as it takes to copy everything, and to replay what has been written since.
         .limit(2 * 86_400)
@@ -54,6 +56,11 @@ pub fn open_source(source: &RestoreSource) -> Command {
     let ca = source.ca.clone().and_then(|ca| file(RestoreSource::CA, "644", "root:root", Content::Plain(ca)));
     let lines: String = config.into_iter().chain(ca).collect();
     Command::new("open the repository", script::WRITE_FILES).stdin(lines)
+}
+
+/// Takes it away again, where no restore has.
+pub fn close_source() -> Command {
+    Command::new("close the repository", script::FORGET).args([RestoreSource::CONFIG, RestoreSource::CA])
 }
 
 /// Puts the copy of that moment in the place of the data.
@@ -102,7 +109,6 @@ pub fn of(inventory: &Inventory, action: &Action, program: &[u8]) -> Option<Comm
         Action::CreateData { first } => {
             postgres("create data directory", script::CREATE_DATA).arg(if *first { "first" } else { "later" })
         }
-        Action::Restore { target, source } => restore(inventory, target, RestorePlace::New, source.as_ref()),
         Action::StartNew { made } => {
             let role = if *made == DataStage::Witness { "witness" } else { "primary" };
             postgres("start PostgreSQL", script::START_NEW).arg(role)
@@ -147,6 +153,8 @@ pub fn of(inventory: &Inventory, action: &Action, program: &[u8]) -> Option<Comm
         | Action::RecordFloatingIp
         | Action::AssignFloatingIp { .. }
         | Action::MakeRepository
+        // How far the repository leads is asked first.
+        | Action::Restore { .. }
         | Action::Reach
         | Action::ReplaceHostKey => return None,
     })

@@ -5,9 +5,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 
 use super::{command, provider};
-use crate::error::{Advice, hinted};
+use crate::control;
+use crate::error::{Advice, Exit, hinted};
 use crate::facts::Facts;
-use crate::plan::{Action, Step};
+use crate::plan::restore::{RestorePlace, repository};
+use crate::plan::{Action, RestoreSource, RestoreTarget, Step};
 use crate::remote::{Command, Output, Remote as _, RemoteError};
 use crate::report::Event;
 use crate::script;
@@ -34,22 +36,59 @@ pub(super) async fn run(world: &World, facts: &Facts, node: &str, step: &Step) -
         }
         Action::Reach => reach(world, facts, node).await,
         Action::ReplaceHostKey => replace_host_key(world, node).await,
+        Action::Restore { target, source } => restore(world, node, target, source.as_ref()).await,
         action => {
             let command = command::of(&world.inventory, action, &world.program.bytes).with_context(|| {
                 format!("`{}` depends on something that is not known yet", action.summary())
             })?;
-            if let Action::Restore { source: Some(source), .. } = action {
-                run_command(world, node, &command::open_source(source)).await?;
-            }
-            let output = run_command(world, node, &command).await?;
-            if let Action::Restore { .. } = action {
-                // Up to which transaction: who has lost everything wants to know that first.
-                let last = output.stdout.lines().last().unwrap_or_default();
-                world.report.note(format!("{node}: {last}"));
-            }
-            Ok(())
+            run_command(world, node, &command).await.map(drop)
         }
     }
+}
+
+/// Restores the data of a cluster of which no server is left, or of another cluster.
+async fn restore(
+    world: &World,
+    node: &str,
+    target: &RestoreTarget,
+    source: Option<&RestoreSource>,
+) -> Result<()> {
+    let Some(source) = source else { return restore_from(world, node, target, None).await };
+    run_command(world, node, &command::open_source(source)).await?;
+    let restored = restore_from(world, node, target, Some(source)).await;
+    if restored.is_err() {
+        // The restore itself does so at its end, and may not have begun.
+        let _ = run_command(world, node, &command::close_source()).await;
+    }
+    restored
+}
+
+async fn restore_from(
+    world: &World,
+    node: &str,
+    target: &RestoreTarget,
+    source: Option<&RestoreSource>,
+) -> Result<()> {
+    let (config, stanza) = repository(&world.inventory.cluster, source);
+    world.report.progress(node, "reading what can be restored");
+    let contents = control::backups_alone(world, node, config, stanza).await?;
+    let hint = "nothing was restored; run this again with another --to";
+    // Servers have been created by now.
+    let end = target.within(&contents).map_err(|out| out.refusal(target, hint).exit(Exit::Failed))?;
+    let missing =
+        contents.gaps.iter().filter(|gap| !gap.closed_by_backup && *target == RestoreTarget::Latest);
+    for gap in missing {
+        world.report.warning(format!(
+            "{} WAL files from {} on are not in the archive: what was written after {end} is lost",
+            gap.files, gap.from
+        ));
+    }
+    let command = command::restore(&world.inventory, target, RestorePlace::New, source, end);
+    let output = run_command(world, node, &command).await?;
+    // Up to which transaction: who has lost everything wants to know that first.
+    let last = output.stdout.lines().last().unwrap_or_default();
+    world.report.note(format!("{node}: {last}"));
+    Ok(())
 }
 
 /// Runs a command and reports the host's output.

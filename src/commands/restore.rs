@@ -79,14 +79,14 @@ async fn in_place(inventory: Inventory, target: RestoreTarget, yes: bool, json: 
         confirm("cluster", &world.inventory.cluster, yes, "nothing was changed")?;
 
         let bytes = contents.backups.iter().map(|backup| backup.size).max().unwrap_or_default();
-        let place = RestorePlace::Beside { bytes, end };
+        let place = RestorePlace::Beside { bytes };
         let step = format!("restore a copy beside the data, up to {target}");
         let copy = apply::on_host(
             &world,
             &primary,
             "restore-beside",
             &step,
-            &command::restore(&world.inventory, &target, place, None),
+            &command::restore(&world.inventory, &target, place, None, end),
         )
         .await?;
         let restored_to = copy.stdout.trim().lines().last().unwrap_or_default().to_owned();
@@ -176,11 +176,8 @@ async fn position(world: &World, primary: &str, target: RestoreTarget) -> Result
 }
 
 fn is_within(target: &RestoreTarget, contents: &Contents) -> Result<Lsn> {
-    target.within(contents).map_err(|out| {
-        Advice::refused(format!("{target} cannot be restored: {}", out.nearest()))
-            .hint("`cluster backup list` shows what can be")
-            .into()
-    })
+    let hint = "`cluster backup list` shows what can be";
+    target.within(contents).map_err(|out| out.refusal(target, hint).into())
 }
 
 /// What will be given up, and what is kept.
@@ -315,7 +312,7 @@ async fn source(
             None => {
                 can_be_found(&target)?;
                 world.report.warning(format!(
-                    "{} has no primary to ask whether {target} can be restored; pgBackRest will say so",
+                    "{} has no primary to ask whether {target} can be restored; the copy's first host will look",
                     world.inventory.cluster
                 ));
                 target

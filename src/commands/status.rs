@@ -64,6 +64,16 @@ fn write_text(health: &Health, out: &mut String) -> std::fmt::Result {
             writeln!(out, "restores: {}", visible(&line))?;
         }
     }
+    for node in &health.nodes {
+        if let Some(kept) = &node.kept {
+            writeln!(
+                out,
+                "{} keeps the data of before a restore in {}; `cluster restore --discard` deletes it",
+                node.name,
+                visible(kept)
+            )?;
+        }
+    }
     let mut table = Table::new();
     table
         .load_style(presets::NOTHING)

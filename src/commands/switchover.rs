@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use super::{declared_with_data, in_world, read};
 use crate::control;
@@ -20,6 +20,8 @@ use crate::{data, screen};
 
 /// A shutdown waits for a checkpoint, and the successor promotes within seconds; anything longer is a failure.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// How long a standby that has just connected may need for what it lacks.
+const CATCH_UP_PATIENCE: Duration = Duration::from_secs(30);
 /// How long to wait for the old primary to rejoin, to report restored redundancy.
 const REJOIN_PATIENCE: Duration = Duration::from_secs(120);
 
@@ -30,10 +32,7 @@ pub(super) async fn run(path: &Path, to: Option<String>, json: bool) -> Result<E
             declared_with_data(&world.inventory, to)?;
         }
         let _lock = world.state.lock("switchover")?;
-        let facts = world.observe_or_remember().await?;
-        let before = health(&world.inventory, &facts, &world.public_addresses(&facts));
-        // More than this to replay would make the gap in writes long, too.
-        let (from, to) = choose(&before, to.as_deref(), world.inventory.failover.lag_limit_bytes)?;
+        let (from, to) = chosen(&world, to.as_deref()).await?;
         world.report.progress(&from, format!("stopping and handing over to {to}"));
         let begun = Instant::now();
         hand_over(&world, &from, &to).await?;
@@ -59,6 +58,37 @@ pub(super) async fn run(path: &Path, to: Option<String>, json: bool) -> Result<E
         }
     })
     .await
+}
+
+/// Chooses both. A standby that has just connected catches up for a moment, and is waited for.
+async fn chosen(world: &Arc<World>, to: Option<&str>) -> Result<(String, String)> {
+    let mut refusal = None;
+    let found = poll_until(CATCH_UP_PATIENCE, Duration::from_secs(1), async || {
+        let facts = world.observe_or_remember().await?;
+        let now = health(&world.inventory, &facts, &world.public_addresses(&facts));
+        // More than this to replay would make the gap in writes long, too.
+        match choose(&now, to, world.inventory.failover.lag_limit_bytes) {
+            Ok(pair) => Ok(Some(pair)),
+            Err(error) => {
+                let Some(standby) = catches_up(&now, to) else { return Err(error) };
+                world.report.progress(standby, "catching up with the primary");
+                refusal = Some(error);
+                Ok(None)
+            }
+        }
+    });
+    match found.await? {
+        Some(pair) => Ok(pair),
+        None => Err(refusal.context("nobody was asked")?),
+    }
+}
+
+/// A standby that could be the successor once it has caught up.
+fn catches_up<'a>(health: &'a Health, to: Option<&str>) -> Option<&'a str> {
+    let standby = |node: &&crate::health::Node| {
+        node.role == "standby" && node.state == "catchup" && to.is_none_or(|to| node.name == to)
+    };
+    health.nodes.iter().find(standby).map(|node| node.name.as_str())
 }
 
 /// The primary that hands over, and its successor.

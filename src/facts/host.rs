@@ -42,6 +42,8 @@ pub struct HostFacts {
     pub loaded: BTreeMap<String, bool>,
     /// This program's marker of the data directory.
     pub marker: Option<Marker>,
+    /// The data that a restore has replaced.
+    pub kept: Option<String>,
     /// PostgreSQL clusters that Debian's tools know: version, name, port, status, data directory.
     pub pg_clusters: Vec<PgCluster>,
     /// The data directory, if it exists.

@@ -79,6 +79,7 @@ systemctl show -p Id,LoadState,ActiveState,SubState,UnitFileState,NeedDaemonRelo
 # Data: ours, somebody else's, or none.
 if [ -e /etc/cluster/data.json ]; then say marker "$(tr -d '\n' </etc/cluster/data.json)"; fi
 pg_lsclusters -h 2>/dev/null | awk '{ print "pg_cluster\t" $1 " " $2 " " $3 " " $4 " " $6 }'
+if [ -e "$data.before-restore" ]; then say kept "$data.before-restore"; fi
 if [ -e "$data" ]; then
     say data "$(find "$data" -mindepth 1 -maxdepth 1 2>/dev/null | wc -l)"
     [ -e "$data/standby.signal" ] && say standby_signal yes

@@ -9,6 +9,8 @@ use crate::inventory::{self, Inventory, Repository};
 
 /// WAL that has waited for longer than this is late: `archive_within` and a slow upload are part of it.
 const LATE_S: u64 = 300;
+/// One try that fails may be followed by one that does not.
+const FAILS_S: u64 = 60;
 
 /// The state of a cluster's backups.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -149,15 +151,17 @@ fn judge(backup: &inventory::Backup, primary: &str, status: &BackupStatus, probl
         problems.push(format!("backups{since}: {trouble}"));
     }
     let archive = &status.archive;
-    if archive.oldest_waits_s.is_some_and(|waits| waits > LATE_S) {
-        let room = archive.free_bytes.map_or(String::new(), |free| {
-            format!("; they are kept on {primary}, whose disk has {} left", size(free))
+    let failing = archive.failing.as_ref().filter(|failing| age(failing.since) > FAILS_S);
+    if failing.is_some() || archive.oldest_waits_s.is_some_and(|waits| waits > LATE_S) {
+        let why = failing.map_or(String::new(), |failing| {
+            format!("no WAL has been archived for {} ({}): ", span(age(failing.since)), failing.why)
         });
         problems.push(format!(
-            "backups: {} WAL files ({}) wait to be archived, the oldest for {}{room}",
+            "backups: {why}{} WAL files ({}) wait to be archived, the oldest for {}{}",
             archive.waiting,
             size(archive.waiting_bytes),
-            span(archive.oldest_waits_s.unwrap_or_default())
+            span(archive.oldest_waits_s.unwrap_or_default()),
+            room(primary, archive)
         ));
     }
     // What is under way, or has failed, is told of already.
@@ -186,6 +190,19 @@ fn judge(backup: &inventory::Backup, primary: &str, status: &BackupStatus, probl
             gap.files, gap.from
         ));
     }
+}
+
+/// How long the disk lasts for the WAL that is kept.
+fn room(primary: &str, archive: &Archive) -> String {
+    let Some(free) = archive.free_bytes else { return String::new() };
+    // At the rate at which it has come since the oldest waits.
+    let seconds = archive.oldest_waits_s.and_then(|waits| {
+        let rate = archive.waiting_bytes / waits.max(1);
+        free.checked_div(rate)
+    });
+    let lasts =
+        seconds.map_or(String::new(), |seconds| format!(", enough for {} at this rate", span(seconds)));
+    format!("; they are kept on {primary}, whose disk has {} left{lasts}", size(free))
 }
 
 fn judge_restores(

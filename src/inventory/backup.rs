@@ -50,6 +50,11 @@ impl Repository {
             Repository::Path(_) => None,
         }
     }
+
+    /// Whether `up` makes it, and its key, with the provider's API.
+    pub fn is_made(&self) -> bool {
+        matches!(self, Repository::Spaces { .. })
+    }
 }
 
 /// A bucket of any server that speaks S3.

@@ -65,6 +65,8 @@ pub enum Reason {
     },
     /// There is no key for the bucket of backups.
     NoRepositoryKey,
+    /// The object storage refuses the nodes, and another bucket of that name, or another key, would do.
+    RepositoryRefused,
     /// The cluster has never been.
     NewCluster,
     /// The operator asks for it, and no host has the cluster's data.
@@ -155,6 +157,7 @@ impl fmt::Display for Reason {
             Reason::FilesDiffer { count: 1, missing: true } => "it is missing",
             Reason::FilesDiffer { missing: true, .. } => "some or all are missing",
             Reason::NoRepositoryKey => "this machine has no key for it",
+            Reason::RepositoryRefused => "the bucket is gone, or its key was deleted",
             Reason::NewCluster => "the cluster does not exist yet",
             Reason::FromBackup => "no host has the cluster's data",
             Reason::NotRunning => "it is not running",

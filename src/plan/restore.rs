@@ -8,6 +8,8 @@ use cluster_contract::position::Lsn;
 use secrecy::SecretString;
 use serde::Serialize;
 
+use crate::error::Advice;
+
 /// A restore of which nothing is there yet but an inventory.
 #[derive(Clone, Debug)]
 pub struct Restore {
@@ -43,8 +45,6 @@ pub enum RestorePlace {
     Beside {
         /// What it takes, in bytes.
         bytes: u64,
-        /// How far the files in the repository lead.
-        end: Lsn,
     },
 }
 
@@ -142,6 +142,11 @@ pub struct OutOfReach {
 }
 
 impl OutOfReach {
+    /// The refusal of that moment.
+    pub fn refusal(&self, target: &RestoreTarget, hint: &str) -> Advice {
+        Advice::refused(format!("{target} cannot be restored: {}", self.nearest())).hint(hint)
+    }
+
     /// The nearest moments, in words.
     pub fn nearest(&self) -> String {
         match (&self.before, &self.after) {

@@ -1,8 +1,8 @@
 set -eu
 # The restore itself. $4 is the kind of target (latest, time or lsn), $5 the time or position. $6 says where to: `new` is
 # the data directory, which this program made and which was never started; `beside` is a copy beside data in use, which
-# takes $9 bytes, from files that lead to the position ${10}. $7 and $8 are pgBackRest's configuration and stanza.
-kind=$4 target=$5 place=$6 config=$7 stanza=$8 needed=${9:-0} end=${10:-}
+# takes $9 bytes. $7 and $8 are pgBackRest's configuration and stanza, whose files lead to the position ${10}.
+kind=$4 target=$5 place=$6 config=$7 stanza=$8 needed=$9 end=${10}
 wanted="$kind $target"
 log=/var/log/postgresql/cluster-restore.log
 # Another cluster's repository is opened for this alone.
@@ -116,12 +116,15 @@ if ! replay; then
 fi
 # pgBackRest may hand out a damaged file without a word, and PostgreSQL takes it for the end of the archive. The last file
 # is not full.
-if [ "$kind" = latest ] && [ -n "$end" ]; then
+if [ "$kind" = latest ]; then
     timeline=$(sql -d postgres -c 'select substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)')
     ended=$(postgres tail -n 1 "$into/pg_wal/$timeline.history" | cut -f 2)
     size="(select setting::bigint from pg_settings where name = 'wal_segment_size')"
-    [ "$(sql -d postgres -c "select pg_wal_lsn_diff('$end', '$ended') <= $size")" = t ] ||
-        die "replay ended at $ended, and the files in the archive lead to $end: one of them is damaged"
+    if [ "$(sql -d postgres -c "select pg_wal_lsn_diff('$end', '$ended') <= $size")" != t ]; then
+        newest=$(postgres sed -n 's/.*last completed transaction was at log time //p' "$log" | tail -n 1)
+        die "replay ended at $ended, and the files in the archive lead to $end: one of them is damaged. \
+What can be restored is a moment before ${newest:-the end of the backup}"
+    fi
 fi
 for setting in restore_command recovery_target_time recovery_target_lsn recovery_target_action recovery_target_timeline; do
     sql -d postgres -c "alter system reset $setting"

@@ -58,6 +58,7 @@ fn health(floating_ip: Option<&str>, nodes: [(&str, &str); 4]) -> Health {
             votes: None,
             paused: None,
             guard_says: None,
+            kept: None,
             disk: None,
         })
         .collect();

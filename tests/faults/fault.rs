@@ -6,6 +6,7 @@ use cluster_contract::Millis;
 use cluster_node::clock;
 use serde_json::{Value, json};
 
+use crate::bucket;
 use crate::stage::Stage;
 
 /// What a node is cut off from.
@@ -51,6 +52,15 @@ pub(crate) enum Fault {
     Api(Value),
     /// The disk of PostgreSQL is full.
     FullDisk(String),
+    /// The object storage has a fault: the words of `cluster lab spaces`.
+    Spaces(&'static [&'static str]),
+    /// The bucket is deleted with everything in it. `cluster up` is the remedy.
+    NoBucket,
+    /// The key of the bucket is deleted. `cluster up` is the remedy.
+    NoKey,
+    /// A file with which the data nodes open the repository is another: it, and the script that makes it so. `cluster up`
+    /// is the remedy.
+    Opener { file: &'static str, script: &'static str },
 }
 
 impl Fault {
@@ -118,6 +128,15 @@ impl Fault {
                 Ok(now)
             }
             Fault::FullDisk(node) => on(node, FILL),
+            Fault::Spaces(words) => stage.lab_does(&[&["spaces"], *words].concat()).map(|()| now),
+            Fault::NoBucket => bucket::delete(&stage.lab).map(|()| now),
+            Fault::NoKey => bucket::delete_keys(&stage.lab).map(|()| now),
+            Fault::Opener { file, script } => {
+                for host in stage.hosts().iter().filter(|host| !host.witness) {
+                    stage.on(&host.name, &format!("file={file}; {script}"))?;
+                }
+                Ok(now)
+            }
         }
     }
 
@@ -159,6 +178,15 @@ impl Fault {
             Fault::FullDisk(node) => {
                 stage.on(node, "rm -f /var/lib/postgresql/15/main/pg_wal/filler").map(drop)
             }
+            Fault::Spaces(_) => stage.lab_does(&["spaces", "heal"]),
+            Fault::NoBucket | Fault::NoKey | Fault::Opener { .. } => {
+                let run = stage.lab.cluster(&["up", "-i", &stage.inventory]);
+                if run.code == 0 {
+                    Ok(())
+                } else {
+                    Err(format!("cluster up: exit {}: {}", run.code, run.stderr))
+                }
+            }
         }
     }
 }
@@ -193,6 +221,10 @@ impl fmt::Display for Fault {
             Fault::ApiAway => write!(f, "the API away"),
             Fault::Api(rule) => write!(f, "the API: {rule}"),
             Fault::FullDisk(node) => write!(f, "the disk of {node} full"),
+            Fault::Spaces(words) => write!(f, "the object storage: {}", words.join(" ")),
+            Fault::NoBucket => f.write_str("the bucket deleted"),
+            Fault::NoKey => f.write_str("the bucket's key deleted"),
+            Fault::Opener { file, .. } => write!(f, "{file} another"),
         }
     }
 }

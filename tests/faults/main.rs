@@ -7,6 +7,7 @@ mod random;
 #[allow(dead_code, unused_imports, reason = "the tests of the whole way use more of it")]
 mod support;
 
+mod bucket;
 mod chaos;
 mod crowd;
 mod fault;
@@ -77,6 +78,18 @@ fn every_promise_in_five_minutes() {
 fn the_matrix() {
     let stage = Stage::set(number("FAULTS_LAB", LAB), Third::Witness);
     matrix::play_all(&stage, &chosen());
+}
+
+/// Faults of the backup repository, and of the cluster in the middle of a backup. `FAULTS` names rows here, too.
+#[test]
+#[ignore = "needs root and a lab"]
+fn the_repository() {
+    let stage = Stage::with_repository(number("FAULTS_LAB", LAB));
+    let chosen = std::env::var("FAULTS").ok();
+    let is_chosen =
+        |row: &&Row| chosen.as_ref().is_none_or(|names| names.split(',').any(|it| it == row.name));
+    let rows: Vec<_> = rows::REPOSITORY.iter().filter(is_chosen).collect();
+    matrix::play_all(&stage, &rows);
 }
 
 #[test]

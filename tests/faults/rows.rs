@@ -6,10 +6,14 @@ mod hand;
 mod network;
 mod postgresql;
 mod power;
+mod repository;
 mod slow;
 mod up;
 
 use crate::matrix::Row;
+
+/// Those that need a cluster with backups.
+pub(crate) use repository::ROWS as REPOSITORY;
 
 /// All of them, in the order in which they are played.
 pub(crate) fn all() -> impl Iterator<Item = &'static Row> {

@@ -10,6 +10,7 @@ use cluster_contract::journal::Line;
 use cluster_node::clock;
 use serde_json::{Value, json};
 
+use crate::bucket;
 use crate::fault::Fault;
 use crate::invariants::Entry;
 use crate::support::{Lab, PREPARED, block_on};
@@ -71,12 +72,36 @@ pub(crate) fn nodes(third: Third) -> String {
     )
 }
 
+/// The inventory's repository: the lab's object storage.
+fn repository(lab: &Lab) -> String {
+    format!(
+        "backup:\n  spaces:\n    bucket: {}\n    endpoint: https://spaces.lab:{}\n    address: 127.0.0.1\n    \
+         ca: /var/lib/cluster-lab/{}/spaces_ca.crt\n  prove_every: never\n",
+        bucket::NAME,
+        lab.port + 1000,
+        lab.name
+    )
+}
+
 impl Stage {
     /// Makes all of it. `number` is the lab's.
     pub(crate) fn set(number: u8, third: Third) -> Stage {
+        Stage::set_with(number, third, |_| String::new())
+    }
+
+    /// The same with a backup repository, in which there is a backup.
+    pub(crate) fn with_repository(number: u8) -> Stage {
+        let stage = Stage::set_with(number, Third::Witness, repository);
+        stage.lab.wait_for_status(&stage.inventory, 180, |status| {
+            !status["backups"]["contents"]["backups"][0].is_null() && status["healthy"] == true
+        });
+        stage
+    }
+
+    fn set_with(number: u8, third: Third, more: impl FnOnce(&Lab) -> String) -> Stage {
         let lab = Lab::start(number, PREPARED);
         lab.set(&json!({"times": {"assign": ASSIGN_MILLIS}}));
-        let inventory = lab.inventory("demo.yaml", PREPARED, &nodes(third));
+        let inventory = lab.inventory("demo.yaml", PREPARED, &(more(&lab) + &nodes(third)));
         let begun = Instant::now();
         lab.cluster(&["up", "-i", &inventory]).ok();
         println!("the cluster is up after {:.0} s", begun.elapsed().as_secs_f64());

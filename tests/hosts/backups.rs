@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
 use serde_json::Value;
 
 use super::support::{Lab, PREPARED, Run};
@@ -12,16 +13,21 @@ pub(super) fn inventory(lab: &Lab) -> String {
 
 /// The same, edited.
 pub(super) fn inventory_with(lab: &Lab, edit: impl FnOnce(&str) -> String) -> String {
-    let home = format!("/var/lib/cluster-lab/{}", lab.name);
-    let endpoint = format!("https://spaces.lab:{}", lab.port + 1000);
-    lab.inventory(
-        "demo.yaml",
-        PREPARED,
-        &edit(&format!(
-            "backup:\n  spaces:\n    bucket: demo-backups\n    endpoint: {endpoint}\n    address: 127.0.0.1\n    \
-             ca: {home}/spaces_ca.crt\npostgresql:\n  version: 15\nusers:\n  - name: app\ndatabases:\n  - name: app\n{}",
-            super::NODES
-        )),
+    let more = format!(
+        "{}postgresql:\n  version: 15\nusers:\n  - name: app\ndatabases:\n  - name: app\n{}",
+        repository(lab),
+        super::NODES
+    );
+    lab.inventory("demo.yaml", PREPARED, &edit(&more))
+}
+
+/// The `backup` key of an inventory: a bucket of the lab's object storage.
+pub(super) fn repository(lab: &Lab) -> String {
+    format!(
+        "backup:\n  spaces:\n    bucket: demo-backups\n    endpoint: https://spaces.lab:{}\n    address: 127.0.0.1\n    \
+         ca: /var/lib/cluster-lab/{}/spaces_ca.crt\n",
+        lab.port + 1000,
+        lab.name
     )
 }
 
@@ -90,6 +96,71 @@ fn lacks_wal(lab: &Lab, inventory: &str) {
     lab.sql("pg1", "postgres", "select pg_reload_conf()");
 }
 
+/// Notes every command line on the data nodes from now on.
+fn watch_processes(lab: &Lab) {
+    for node in ["pg1", "pg2"] {
+        lab.ssh(
+            node,
+            "umask 077; systemd-run -q --collect -u watch-processes sh -c \
+             'for look in $(seq 3000); do ps axww -o args; sleep 0.1; done >/root/processes'",
+        );
+    }
+}
+
+/// Nothing that opens the repository or the database is in a log, a command line, a file that everybody can read, or what
+/// the program prints.
+fn keeps_secrets(lab: &Lab, inventory: &str) {
+    let state = lab.directory.path().join("state/demo");
+    let text = std::fs::read_to_string(state.join("secrets.json")).unwrap();
+    let kept: Value = serde_json::from_str(&text).unwrap();
+    let passwords = kept["passwords"].as_object().unwrap();
+    for name in ["backup", "backup-secret-key", "repmgr", "cluster"] {
+        assert!(passwords.contains_key(name), "{name} is not among {:?}", passwords.keys());
+    }
+    let secrets: Vec<&str> = passwords
+        .iter()
+        .filter(|(name, _)| *name != "backup-access-key")
+        .map(|(_, it)| it.as_str().unwrap())
+        .collect();
+    // Not as they are: this is a command line, too.
+    let list = base64::engine::general_purpose::STANDARD
+        .encode(secrets.iter().map(|secret| format!("{secret}\n")).collect::<String>());
+    for node in ["pg1", "pg2", "pg3"] {
+        // The looks are for what the node has; that they can find something, the configuration shows.
+        let script = format!(
+            "umask 077; echo {list} | base64 -d >/run/secrets\n\
+             grep -qF -f /run/secrets /etc/cluster/node.json /etc/cluster/pgbackrest.conf /var/lib/postgresql/.pgpass || echo 'no secret is found at all'\n\
+             if [ -e /root/processes ]; then grep -F -f /run/secrets /root/processes; test -s /root/processes || echo 'no processes'; fi\n\
+             journalctl --no-pager -q | grep -F -f /run/secrets\n\
+             grep -rlF -f /run/secrets /var/log /run/log 2>/dev/null\n\
+             find / -xdev -type f -perm -004 -newer /etc/machine-id -not -path '/proc/*' -not -path '/sys/*' \
+                 -exec grep -lF -f /run/secrets {{}} + 2>/dev/null\n\
+             rm /run/secrets\n"
+        );
+        assert_eq!(lab.ssh(node, &script), "", "{node}");
+    }
+    let shown = |text: &str| secrets.iter().any(|secret| text.contains(secret));
+    for words in
+        [["plan"].as_slice(), &["plan", "--json"], &["status"], &["backup", "list"], &["status", "--json"]]
+    {
+        let run = lab.cluster(&[words, &["-i", inventory]].concat());
+        assert!(!shown(&run.stdout) && !shown(&run.stderr), "{words:?}");
+    }
+    let mut logs = 0;
+    for entry in walk(&state) {
+        if entry.file_name().is_some_and(|name| name != "secrets.json") {
+            assert!(!shown(&String::from_utf8_lossy(&std::fs::read(&entry).unwrap())), "{}", entry.display());
+            logs += usize::from(entry.to_string_lossy().contains("log"));
+        }
+    }
+    assert!(logs > 0, "no log of a run is there");
+}
+
+fn walk(directory: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
+}
+
 #[test]
 #[ignore = "needs root and a lab"]
 fn a_cluster_of_which_nothing_is_left_is_had_again() {
@@ -111,6 +182,7 @@ fn a_cluster_of_which_nothing_is_left_is_had_again() {
     lab.sql("pg1", "app", "insert into t select generate_series(1, 1000)");
     archive(&lab, "pg1");
 
+    watch_processes(&lab);
     lacks_wal(&lab, &inventory);
 
     // A repository that is away holds up no switchover, and what was not archived is archived by the next primary.
@@ -131,6 +203,8 @@ fn a_cluster_of_which_nothing_is_left_is_had_again() {
     println!("a backup of timeline 2 after {:.0} s", took.as_secs_f64());
     assert_eq!(status["backups"]["contents"]["gaps"].as_array().map(Vec::len), Some(0), "{status:#}");
     assert_eq!(status["backups"]["contents"]["intervals"].as_array().map(Vec::len), Some(1), "{status:#}");
+
+    keeps_secrets(&lab, &inventory);
 
     // A node of another time, at an address that somebody else has by the time of the restore.
     let stranger = "insert into repmgr.nodes (node_id, node_name, type, location, priority, conninfo, repluser, slot_name, \
@@ -162,6 +236,13 @@ fn a_cluster_of_which_nothing_is_left_is_had_again() {
     let refused = lab.cluster(&words);
     assert_eq!(refused.code, 3, "{}", refused.stderr);
     assert!(refused.stderr.contains("CLUSTER_BACKUP_PASSPHRASE"), "{}", refused.stderr);
+    // A moment that cannot be restored is refused before anything is, with those that can; nothing is in the way afterwards.
+    let early = ["up", "-i", &inventory, "--from-backup", "--to", "2020-01-01T00:00:00Z"];
+    let refused = lab.command(&early).env("CLUSTER_BACKUP_PASSPHRASE", &passphrase).output().unwrap();
+    let refused = Run::from(refused);
+    assert_eq!(refused.code, 1, "{}", refused.stderr);
+    assert!(refused.stderr.contains("cannot be restored: the first moment is 20"), "{}", refused.stderr);
+    assert_eq!(lab.ssh("pg1", "cut -d, -f1-3 /etc/cluster/data.json | grep -c primary || :"), "0");
     let begun = Instant::now();
     let restored = lab.command(&words).env("CLUSTER_BACKUP_PASSPHRASE", &passphrase).output().unwrap();
     let restored = Run::from(restored).ok();

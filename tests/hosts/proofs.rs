@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use cluster_cloud::droplet::Power;
 use serde_json::Value;
 
+use super::backups::inventory_with;
 use super::support::{Lab, PREPARED, Run};
 
 /// Of an object's file, what has its key in it and is not its content.
@@ -17,19 +18,8 @@ const KEY_AT_END: usize = 512;
 const PLACE: &str = "/var/lib/postgresql/15/cluster-proof";
 
 fn inventory(lab: &Lab) -> String {
-    let home = format!("/var/lib/cluster-lab/{}", lab.name);
-    let endpoint = format!("https://spaces.lab:{}", lab.port + 1000);
-    lab.inventory(
-        "demo.yaml",
-        PREPARED,
-        // Nothing by itself: what this test sees is what it has asked for.
-        &format!(
-            "backup:\n  spaces:\n    bucket: demo-backups\n    endpoint: {endpoint}\n    address: 127.0.0.1\n    \
-             ca: {home}/spaces_ca.crt\n  prove_every: never\npostgresql:\n  version: 15\nusers:\n  - name: app\n\
-             databases:\n  - name: app\n{}",
-            super::NODES
-        ),
-    )
+    // Nothing by itself: what this test sees is what it has asked for.
+    inventory_with(lab, |text| text.replace("postgresql:\n", "  prove_every: never\npostgresql:\n"))
 }
 
 fn drill(lab: &Lab, inventory: &str) -> Run {
@@ -225,6 +215,11 @@ fn a_restore_is_proved_beside_a_standby() {
     assert_eq!(failed.code, 4, "{}", failed.stderr);
     let why = failed.json()["problems"][0].as_str().unwrap().to_owned();
     assert!(why.contains("is damaged") || why.contains("cannot be read"), "{why}");
+    // A restore in place does not end there in silence either: nothing is exchanged, and nothing stays of the copy.
+    let refused = lab.cluster(&["restore", "-i", &inventory, "--to", "latest", "--yes"]);
+    assert!(refused.code == 1 && refused.stderr.contains("one of them is damaged"), "{}", refused.stderr);
+    assert_eq!(lab.sql("pg2", "app", "select count(*) from t"), "100000");
+    lab.ssh("pg2", "! ls -d /var/lib/postgresql/15/main.*");
     mend(&whole);
     drill(&lab, &inventory).ok();
     lab.stop();

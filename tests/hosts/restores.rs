@@ -42,6 +42,11 @@ fn restore(lab: &Lab, inventory: &str, to: &str, expected: &str) -> Value {
     done
 }
 
+/// For how long a cluster and its copy archive and back up beside each other: once, unless more is asked for.
+fn fork_seconds() -> u64 {
+    std::env::var("CLUSTER_TEST_FORK_SECONDS").map_or(0, |text| text.parse().unwrap())
+}
+
 /// A second cluster is made from the first one's repository, and shares nothing with it afterwards.
 fn copy(lab: &Lab, inventory: &str, to: &str) {
     let text = std::fs::read_to_string(inventory).unwrap();
@@ -72,10 +77,26 @@ fn copy(lab: &Lab, inventory: &str, to: &str) {
     assert_eq!(count(&other, "t"), "4000");
     // Both go on, each into its own repository.
     lab.wait_for_status(&other, 180, |status| status["healthy"] == true && !backups(status).is_empty());
+    let limit = Duration::from_secs(fork_seconds());
+    let begun = Instant::now();
+    let mut files = 0;
+    loop {
+        for inventory in [inventory, &other] {
+            let sql = "create table if not exists forked (a int); insert into forked select generate_series(1, 1000)";
+            lab.cluster(&["psql", "-i", inventory, "-d", "app", "--", "-Xqc", sql]).ok();
+            lab.cluster(&["backup", "-i", inventory]).ok();
+        }
+        files += 1;
+        if begun.elapsed() >= limit {
+            break;
+        }
+    }
     for inventory in [inventory, &other] {
         lab.cluster(&["backup", "check", "-i", inventory]).ok();
         lab.cluster(&["backup", "--full", "-i", inventory]).ok();
         lab.wait_for_status(inventory, 60, |status| status["healthy"] == true);
+        let proved = lab.cluster(&["drill", "-i", inventory, "--fault", "restore", "--json"]).ok().json();
+        println!("{files} times written and backed up on both sides; {}", proved["proof"]);
     }
     let left = lab.cluster(&["ssh", "-i", &other, "copy1", "--", "ls /run/cluster"]).ok();
     assert!(!left.stdout.contains("restore-source"), "{}", left.stdout);
@@ -128,6 +149,8 @@ fn a_cluster_goes_back_in_its_place_or_as_another() {
     assert_eq!(done["primary"], "pg2");
     let kept = done["kept"].as_str().unwrap();
     lab.ssh("pg2", &format!("test -d {kept}/base"));
+    let status = lab.cluster(&["status", "-i", &inventory]).ok().stdout;
+    assert!(status.contains("pg2 keeps the data of before a restore in "), "{status}");
     let refused = lab.cluster(&["restore", "-i", &inventory, "--to", &moment, "--yes"]);
     assert!(refused.code == 1 && refused.stderr.contains("is still there"), "{}", refused.stderr);
     lab.cluster(&["restore", "-i", &inventory, "--discard", "--yes"]).ok();

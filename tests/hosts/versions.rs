@@ -5,13 +5,16 @@ use std::time::Duration;
 use cluster_cloud::droplet::Power;
 use serde_json::Value;
 
+use super::backups::{backups, repository};
 use super::drill::faults;
 use super::support::Lab;
 use super::{demo, node};
 
 fn whole_way_with(number: u8, image: &str, version: u32) {
     let lab = Lab::start(number, image);
-    let inventory = lab.inventory("demo.yaml", image, &demo(version));
+    // Debian 11's pgBackRest is too old.
+    let backup = if version > 13 { repository(&lab) } else { String::new() };
+    let inventory = lab.inventory("demo.yaml", image, &(backup + &demo(version)));
     let up = || lab.cluster(&["up", "-i", &inventory]);
     up().ok();
     assert!(up().ok().last_line().contains("nothing to do"));
@@ -35,8 +38,28 @@ fn whole_way_with(number: u8, image: &str, version: u32) {
         println!("PostgreSQL {running}: drill {fault}: {} {}", report["seconds"], report["writes"]);
         lab.wait_for_status(&inventory, 60, |status| status["healthy"] == true);
     }
+    if version > 13 {
+        is_backed_up(&lab, &inventory);
+    }
     lab.cluster(&["down", "-i", &inventory, "--yes"]).ok();
     lab.stop();
+}
+
+/// The backups that were turned on at the beginning: a table is dropped and had again, and a restore is proved.
+fn is_backed_up(lab: &Lab, inventory: &str) {
+    let whole = |status: &Value| status["healthy"] == true && !backups(status).is_empty();
+    let (status, _) = lab.wait_for_status(inventory, 180, whole);
+    let primary = status["primary"].as_str().unwrap();
+    println!("{} with {} backups", lab.ssh(primary, "pgbackrest version"), backups(&status).len());
+    lab.sql(primary, "app", "create table kept as select generate_series(1, 1000) a");
+    lab.cluster(&["backup", "mark", "before", "-i", inventory]).ok();
+    lab.sql(primary, "app", "drop table kept");
+    let run = lab.cluster(&["restore", "-i", inventory, "--to", "before", "--yes", "--json"]).ok();
+    println!("restored: {}", run.json());
+    assert_eq!(lab.sql(primary, "app", "select count(*) from kept"), "1000");
+    lab.wait_for_status(inventory, 60, |status| status["healthy"] == true);
+    let proved = lab.cluster(&["drill", "-i", inventory, "--fault", "restore", "--json"]).ok();
+    println!("proved: {}", proved.json()["proof"]);
 }
 
 /// pg2 is primary and cut off from the others while a client writes there: what it alone has is given up, told and set
@@ -91,4 +114,10 @@ fn postgresql_13_on_bullseye() {
 #[ignore = "needs root and a lab"]
 fn postgresql_17_on_trixie() {
     whole_way_with(3, "debian-13-x64", 17);
+}
+
+#[test]
+#[ignore = "needs root and a lab"]
+fn postgresql_18_on_sid() {
+    whole_way_with(46, "debian-sid-x64", 18);
 }

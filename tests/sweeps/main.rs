@@ -1,11 +1,14 @@
-//! Sweeps: every setting of PostgreSQL, every key of the inventory, and moments to restore to. `make sweep-settings`,
-//! `make sweep-keys`, `make sweep-moments`. They need root and make labs of their own, so they are ignored unless asked
+//! Sweeps: every setting of PostgreSQL, every key of the inventory, moments to restore to, and gaps in the archive. `make
+//! sweep-settings`, `make sweep-keys`, `make sweep-moments`, `make sweep-gaps`. They need root and make labs of their own, so they are ignored unless asked
 //! for.
 
 #[path = "../support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the tests of the whole way use more of it")]
 mod support;
 
+#[path = "../faults/bucket.rs"]
+#[allow(dead_code, reason = "the fault matrix uses all of it")]
+mod bucket;
 #[path = "../faults/fault.rs"]
 #[allow(dead_code, reason = "the fault matrix uses all of it")]
 mod fault;
@@ -22,8 +25,11 @@ mod stage;
 #[allow(dead_code, reason = "the fault matrix uses all of it")]
 mod writer;
 
+mod gaps;
 mod judge;
 mod keys;
+mod ledger;
+mod lost;
 mod moments;
 mod settings;
 
@@ -35,6 +41,17 @@ const KEYS_LAB: u8 = 82;
 
 /// The lab in which moments are restored.
 const MOMENTS_LAB: u8 = 83;
+
+/// The lab in which primaries are lost with WAL that is not archived.
+const GAPS_LAB: u8 = 84;
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text}")))
+}
+
+fn count(name: &str, default: u64) -> usize {
+    usize::try_from(number(name, default)).unwrap()
+}
 
 /// Every setting of both versions is given a bad value and its extreme ones: refused, or harmless to a failover.
 #[test]
@@ -60,9 +77,19 @@ fn every_key_is_done_or_refused_or_ignored() {
 #[test]
 #[ignore = "needs root and a lab"]
 fn every_moment_is_restored_as_it_was() {
-    let number = |name: &str, default: u64| {
-        std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text}")))
-    };
-    let count = usize::try_from(number("MOMENTS", 100)).unwrap();
-    moments::sweep(MOMENTS_LAB, count, number("SEED", 1));
+    moments::sweep(MOMENTS_LAB, count("MOMENTS", 100), number("SEED", 1));
+}
+
+/// `GAPS` primaries are lost with WAL that is not archived, in every second run for good.
+#[test]
+#[ignore = "needs root and a lab"]
+fn every_gap_is_closed_or_told() {
+    gaps::sweep(GAPS_LAB, count("GAPS", 20), number("SEED", 1));
+}
+
+/// 1 GB and a writer: every server is deleted, and what this machine knew.
+#[test]
+#[ignore = "needs root and a lab"]
+fn a_cluster_that_is_lost_whole_is_had_again_with_its_data() {
+    lost::sweep(GAPS_LAB);
 }

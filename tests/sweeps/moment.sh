@@ -1,13 +1,13 @@
 #!/bin/sh
 # Restores one moment beside the data of this node with the scripts that `cluster restore` uses, and prints how many rows
-# of t the copy has and its last: RESTORE_UNIT KIND TARGET, as root on a data node. The copy is thrown away.
+# of t the copy has and its last: RESTORE_UNIT KIND TARGET END, as root on a data node. The copy is thrown away.
 set -eu
-unit=$1 kind=$2 target=$3
+unit=$1 kind=$2 target=$3 end=$4
 data=/var/lib/postgresql/15/main
 copy=$data.cluster-restored
 bin=/usr/lib/postgresql/15/bin
 socket=/run/cluster/moment
-sh "$unit" demo 15 5432 "$kind" "$target" beside /etc/cluster/pgbackrest.conf demo 100000000 >/tmp/moment.log 2>&1 || {
+sh "$unit" demo 15 5432 "$kind" "$target" beside /etc/cluster/pgbackrest.conf demo 100000000 "$end" >/tmp/moment.log 2>&1 || {
     tail -n 3 /tmp/moment.log
     exit 1
 }

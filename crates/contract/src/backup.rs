@@ -152,6 +152,24 @@ pub struct BackupStatus {
     pub trouble: Option<String>,
     /// Since when.
     pub trouble_since: Option<i64>,
+    /// The object storage's refusal, if it was one.
+    pub refusal: Option<Refusal>,
+}
+
+/// What an object storage has answered instead of doing what it was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// When.
+    pub at: i64,
+    /// S3's error code, such as `NoSuchBucket` (Amazon S3 API reference, "Error responses").
+    pub code: String,
+}
+
+impl Refusal {
+    /// Whether another key, or a bucket that is made anew, would be the remedy.
+    pub fn is_for_want_of_a_key(&self) -> bool {
+        ["NoSuchBucket", "InvalidAccessKeyId"].contains(&self.code.as_str())
+    }
 }
 
 /// A backup that is under way.
@@ -181,6 +199,20 @@ pub struct Archive {
     pub free_bytes: Option<u64>,
     /// When the last file was finished that is archived with all before it: later writes exist in the cluster alone.
     pub reaches: Option<i64>,
+    /// Why nothing is archived; none while it is.
+    pub failing: Option<Failing>,
+}
+
+/// Tries to archive a WAL file, none of which has gone well.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Failing {
+    /// When the first one failed.
+    pub since: i64,
+    /// When the last one did.
+    pub at: i64,
+    /// Why, for people.
+    pub why: String,
 }
 
 /// A restore that was tried beside a standby: what came of it.

@@ -17,6 +17,8 @@ pub const PGBACKREST_CONF: &str = "/etc/cluster/pgbackrest.conf";
 pub const BACKUP_CA: &str = "/etc/cluster/backup-ca.crt";
 /// What the node knows of backups ([`crate::backup::BackupStatus`]); belongs to postgres.
 pub const BACKUP_STATUS: &str = "/var/lib/cluster-backup/status.json";
+/// Why WAL is not archived ([`crate::backup::Failing`]), while it is not; belongs to postgres.
+pub const PUSH_FAILS: &str = "/var/lib/cluster-backup/push-fails.json";
 /// What the node knows of restores that it has tried ([`crate::backup::Proofs`]); belongs to postgres.
 pub const PROOFS: &str = "/var/lib/cluster-backup/proofs.json";
 /// Locked while a restore is tried; belongs to postgres.

@@ -14,9 +14,10 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use cluster_contract::backup::BackupConfig;
+use cluster_contract::backup::{BackupConfig, Failing};
 use cluster_contract::paths;
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process};
+use tokio::io::AsyncReadExt as _;
 
 use crate::{file, pgbackrest};
 
@@ -30,6 +31,10 @@ const GET_LIMIT: Duration = Duration::from_secs(10);
 const AWAY_FOR: Duration = Duration::from_secs(60);
 /// What was left behind by a guard that ended in the middle of a promotion is believed for so long.
 const PROMOTING_FOR: Duration = Duration::from_secs(300);
+/// PostgreSQL tries again within a minute, and a try has a limit: a failure that is older than this is history.
+const FAILS_FOR: Duration = Duration::from_secs(150);
+/// The most of pgBackRest's words that is read.
+const WORDS: u64 = 64 << 10;
 /// How often the server is looked at meanwhile.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -77,13 +82,25 @@ pub async fn push(path: &str) -> Result<u8> {
     let Some(config) = file::read::<BackupConfig>(Path::new(paths::BACKUP))? else { return Ok(0) };
     let begun = Instant::now();
     let mut command = pgbackrest::command(&config.stanza, &["archive-push", path])?;
-    command.process_group(0).stdout(Stdio::null());
+    command.process_group(0).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn().context("cannot run pgbackrest")?;
     let group = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+    let stderr = child.stderr.take().context("no standard error")?;
+    let told = tokio::spawn(async move {
+        let mut told = Vec::new();
+        let _ = stderr.take(WORDS).read_to_end(&mut told).await;
+        told
+    });
     let mut stops_since = None;
     loop {
         if let Ok(status) = tokio::time::timeout(LOOK, child.wait()).await {
             let status = status.context("cannot wait for pgbackrest")?;
+            // A process that it has left behind may hold it open.
+            let told =
+                tokio::time::timeout(STOP_GRACE, told).await.ok().and_then(Result::ok).unwrap_or_default();
+            // PostgreSQL's log has all of it.
+            eprint!("{}", String::from_utf8_lossy(&told));
+            note_push((!status.success()).then(|| pgbackrest::words(&told)));
             // PostgreSQL would take a code above 125 for a signal and start its archiver anew: nothing is lost, but its
             // log says something else than what happened.
             return Ok(match status.code() {
@@ -106,16 +123,44 @@ pub async fn push(path: &str) -> Result<u8> {
                 let _ = kill_process_group(group, Signal::KILL);
             }
             let _ = child.wait().await;
-            eprintln!(
-                "cluster-node: {path} is not archived: {}",
-                match code {
-                    STOP => "the server stops",
-                    _ => "the repository does not answer in time",
-                }
-            );
+            let why = match code {
+                STOP => "the server stops".to_owned(),
+                _ => format!("the repository does not answer within {} s", LIMIT.as_secs()),
+            };
+            eprintln!("cluster-node: {path} is not archived: {why}");
+            if code != STOP {
+                note_push(Some(why));
+            }
             return Ok(code);
         }
     }
+}
+
+fn now() -> i64 {
+    jiff::Timestamp::now().as_second()
+}
+
+/// Notes how a try has ended, for the service beside the guard. That it cannot be noted fails nothing.
+fn note_push(failure: Option<String>) {
+    let path = Path::new(paths::PUSH_FAILS);
+    match failure {
+        None => drop(std::fs::remove_file(path)),
+        Some(why) => drop(file::write(path, &next_failure(failing(), now(), why), false)),
+    }
+}
+
+fn next_failure(before: Option<Failing>, at: i64, why: String) -> Failing {
+    Failing { since: before.map_or(at, |before| before.since), at, why }
+}
+
+/// Why nothing is archived now; none if it is, or if that was long ago.
+pub fn failing() -> Option<Failing> {
+    let failing = file::read::<Failing>(Path::new(paths::PUSH_FAILS)).ok().flatten()?;
+    lasts(&failing, now()).then_some(failing)
+}
+
+fn lasts(failing: &Failing, now: i64) -> bool {
+    now.saturating_sub(failing.at).unsigned_abs() < FAILS_FOR.as_secs()
 }
 
 /// Fetches the WAL file `name` to `path`, which is relative to the data directory, where PostgreSQL runs this. Returns the
@@ -169,6 +214,15 @@ mod tests {
         assert!(is_younger(path, Duration::from_secs(60)));
         assert!(!is_younger(path, Duration::ZERO));
         assert!(!is_younger("/nowhere/at/all", Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn failures_are_one_until_one_try_goes_well_or_long_after() {
+        let first = next_failure(None, 100, "away".into());
+        assert_eq!(first, Failing { since: 100, at: 100, why: "away".into() });
+        let second = next_failure(Some(first), 160, "full".into());
+        assert_eq!(second, Failing { since: 100, at: 160, why: "full".into() });
+        assert!(lasts(&second, 300) && lasts(&second, 150) && !lasts(&second, 310));
     }
 
     #[test]

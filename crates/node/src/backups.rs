@@ -5,6 +5,7 @@
 //! cannot be: on one host pgBackRest's lock sees to it, and on another the server that the first one copies from is
 //! fenced before there is a second.
 
+mod alone;
 pub mod coverage;
 pub mod proof;
 pub mod schedule;
@@ -13,7 +14,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use cluster_contract::backup::{Archive, Backup, BackupConfig, BackupKind, BackupStatus, Contents, Running};
+use cluster_contract::backup::{
+    Archive, Backup, BackupConfig, BackupKind, BackupStatus, Contents, Refusal, Running,
+};
 use cluster_contract::config::Config;
 use cluster_contract::paths;
 use cluster_contract::position::Lsn;
@@ -26,7 +29,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::pgbackrest::{self, Failed};
-use crate::{config, file, psql, socket};
+use crate::{archive, config, file, psql, socket};
 
 /// How often this node is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
@@ -143,8 +146,7 @@ impl Service {
         self.status.leads = true;
         self.watch_archive().await;
         if let Some((work, task)) = self.work.take_if(|(_, task)| task.is_finished()) {
-            let result =
-                task.await.unwrap_or_else(|error| Err(Failed { code: None, text: error.to_string() }));
+            let result = task.await.unwrap_or_else(|error| Err(Failed::new(error.to_string())));
             self.ended(work, result);
         }
         if self.work.is_some() {
@@ -188,13 +190,19 @@ impl Service {
         self.status.running = None;
         match (work, result) {
             (Work::Ask, Ok(contents)) => {
+                self.status.refusal = None;
                 (self.status.contents, self.has_stanza) = (Some(contents), true);
                 // That it can be read does not mend a backup that failed.
                 if self.failures.count == 0 {
                     self.trouble(None);
                 }
             }
-            (Work::Ask, Err(failed)) => self.trouble(Some(format!("the repository: {failed}"))),
+            (Work::Ask, Err(failed)) => {
+                // It may be another one when it answers again: a bucket that was deleted is made anew, and empty.
+                self.has_stanza = false;
+                self.status.refusal = failed.refusal.clone().map(|code| Refusal { at: now(), code });
+                self.trouble(Some(format!("the repository: {failed}")));
+            }
             (Work::Backup(kind), Ok(contents)) => {
                 println!("the {kind} backup is complete");
                 (self.status.contents, self.failures) = (Some(contents), Failures::default());
@@ -204,6 +212,7 @@ impl Service {
             // Somebody has begun one by hand: the list will have it.
             (Work::Backup(_), Err(failed)) if failed.code == Some(pgbackrest::LOCKED) => self.asked = None,
             (Work::Backup(kind), Err(failed)) => {
+                self.has_stanza = false;
                 self.failures = Failures { count: self.failures.count.saturating_add(1), last: now() };
                 let text = format!("the {kind} backup failed: {failed}");
                 println!("{text}");
@@ -222,7 +231,7 @@ impl Service {
 
     async fn watch_archive(&mut self) {
         match archive(&self.config).await {
-            Ok(archive) => self.status.archive = archive,
+            Ok(archive) => self.status.archive = Archive { failing: archive::failing(), ..archive },
             // The guard sees to a server that does not answer.
             Err(error) => println!("cannot see how far WAL is archived: {error:#}"),
         }
@@ -265,7 +274,7 @@ async fn mended_contents(config: &Config, stanza: &str) -> Result<Contents, Fail
 async fn ask(config: &Config, stanza: &str) -> Result<(Vec<Backup>, Here), Failed> {
     let json = pgbackrest::run(stanza, &["info", "--output=json"], QUESTION_LIMIT).await?;
     let backups = pgbackrest::backups(stanza, &json)?;
-    let here = here(config).await.map_err(|error| Failed { code: None, text: format!("{error:#}") })?;
+    let here = here(config).await.map_err(|error| Failed::new(format!("{error:#}")))?;
     Ok((backups, here))
 }
 
@@ -273,10 +282,8 @@ async fn look(stanza: &str, backups: &[Backup], here: &Here) -> Result<Coverage,
     // Its name has the version and a number that grows when the database behind the stanza changes.
     let args = ["repo-ls", "--recurse", "--output=json", &format!("archive/{stanza}")];
     let json = pgbackrest::run(stanza, &args, QUESTION_LIMIT).await?;
-    let archived = coverage::archived(&json, here.version, here.segment_size).map_err(|error| Failed {
-        code: None,
-        text: format!("cannot read what `repo-ls` printed: {error}"),
-    })?;
+    let archived = coverage::archived(&json, here.version, here.segment_size)
+        .map_err(|error| Failed::new(format!("cannot read what `repo-ls` printed: {error}")))?;
     Ok(coverage::coverage(&here.way, &archived, backups, here.finished, here.segment_size))
 }
 
@@ -391,6 +398,7 @@ fn read_archive(row: &str, free_bytes: Option<u64>) -> Option<Archive> {
         waiting_bytes: segment.parse::<u64>().ok()?.saturating_mul(waiting),
         free_bytes,
         reaches: reaches.parse().ok(),
+        failing: None,
     })
 }
 
@@ -417,6 +425,14 @@ pub async fn take_now(kind: BackupKind) -> Result<Contents> {
 /// When there is no repository, or it cannot be read.
 pub async fn listed() -> Result<Contents> {
     Ok(contents(&config::read()?, &backup_config()?.stanza).await?)
+}
+
+/// What is in a repository of which no server is left that could be asked: this node is about to be restored from it.
+///
+/// # Errors
+/// When it cannot be read.
+pub async fn listed_alone(pgbackrest_config: &str, stanza: &str) -> Result<Contents> {
+    Ok(alone::contents(config::read()?.version, pgbackrest_config, stanza).await.map_err(explain)?)
 }
 
 /// Checks the whole way: a WAL file is finished, archived, and found in the repository.

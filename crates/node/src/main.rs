@@ -175,6 +175,14 @@ enum BackupCommand {
     },
     /// List the backups in the repository
     List,
+    /// List what can be restored from a repository of which no server is left; called by `cluster up`
+    #[command(hide = true)]
+    ListAlone {
+        /// pgBackRest's configuration
+        config: String,
+        /// pgBackRest's name for the cluster
+        stanza: String,
+    },
     /// Check that WAL reaches the repository
     Check,
 }
@@ -311,6 +319,9 @@ async fn run(command: Command, json: bool) -> anyhow::Result<ExitCode> {
             list_backups(&backups::take_now(kind).await?, json)?;
         }
         Command::Backup { command: BackupCommand::List } => list_backups(&backups::listed().await?, json)?,
+        Command::Backup { command: BackupCommand::ListAlone { config, stanza } } => {
+            list_backups(&backups::listed_alone(&config, &stanza).await?, json)?;
+        }
         Command::Backup { command: BackupCommand::Check } => backups::check().await?,
         Command::Status => {
             let answer = socket::ask(&Request::Status).await?;

@@ -19,13 +19,22 @@ pub const PROGRAM: &str = "/usr/bin/pgbackrest";
 const LONGEST: usize = 400;
 
 /// Why a command of pgBackRest's did not end well.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
 pub struct Failed {
     /// Its exit code (`src/build/error/error.yaml` of pgBackRest has all of them); none if it was killed or never ran.
     pub code: Option<i32>,
     /// Its own words.
     pub text: String,
+    /// What the object storage answered, if that is why: S3's error code.
+    pub refusal: Option<String>,
+}
+
+impl Failed {
+    /// A failure that is not pgBackRest's.
+    pub fn new(text: impl Into<String>) -> Failed {
+        Failed { text: text.into(), ..Failed::default() }
+    }
 }
 
 /// Another command holds the stanza's lock on this host (`LockAcquireError`).
@@ -37,8 +46,12 @@ pub const OTHER_DATABASE: i32 = 28;
 
 /// What stands in front of every command's own words.
 pub fn options(stanza: &str) -> [String; 5] {
+    options_of(paths::PGBACKREST_CONF, stanza)
+}
+
+fn options_of(config: &str, stanza: &str) -> [String; 5] {
     [
-        format!("--config={}", paths::PGBACKREST_CONF),
+        format!("--config={config}"),
         format!("--stanza={stanza}"),
         "--log-level-console=off".to_owned(),
         "--log-level-stderr=warn".to_owned(),
@@ -48,6 +61,10 @@ pub fn options(stanza: &str) -> [String; 5] {
 
 /// The command, ready to run as postgres.
 pub fn command(stanza: &str, args: &[&str]) -> anyhow::Result<Command> {
+    command_of(paths::PGBACKREST_CONF, stanza, args)
+}
+
+fn command_of(config: &str, stanza: &str, args: &[&str]) -> anyhow::Result<Command> {
     let mut command = Command::new(PROGRAM);
     if rustix::process::getuid().is_root() {
         let home =
@@ -55,7 +72,7 @@ pub fn command(stanza: &str, args: &[&str]) -> anyhow::Result<Command> {
         command.uid(home.uid()).gid(home.gid());
     }
     command
-        .args(options(stanza))
+        .args(options_of(config, stanza))
         .args(args)
         .env("HOME", paths::POSTGRES_HOME)
         .env("LC_ALL", "C")
@@ -69,17 +86,28 @@ pub fn command(stanza: &str, args: &[&str]) -> anyhow::Result<Command> {
 /// # Errors
 /// When it fails, or does not end within `limit`.
 pub async fn run(stanza: &str, args: &[&str], limit: Duration) -> Result<String, Failed> {
-    let never = |text: String| Failed { code: None, text };
-    let mut command = command(stanza, args).map_err(|error| never(format!("{error:#}")))?;
+    run_of(paths::PGBACKREST_CONF, stanza, args, limit).await
+}
+
+/// The same with a configuration of its own, for a repository that is not this cluster's.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_of(config: &str, stanza: &str, args: &[&str], limit: Duration) -> Result<String, Failed> {
+    let mut command = command_of(config, stanza, args).map_err(|error| Failed::new(format!("{error:#}")))?;
     command.current_dir("/");
     let output = tokio::time::timeout(limit, command.output())
         .await
-        .map_err(|_| never(format!("pgbackrest did not finish within {} s", limit.as_secs())))?
-        .map_err(|error| never(format!("cannot run pgbackrest: {error}")))?;
+        .map_err(|_| Failed::new(format!("pgbackrest did not finish within {} s", limit.as_secs())))?
+        .map_err(|error| Failed::new(format!("cannot run pgbackrest: {error}")))?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
-    Err(Failed { code: output.status.code(), text: words(&output.stderr) })
+    Err(Failed {
+        code: output.status.code(),
+        text: words(&output.stderr),
+        refusal: refusal(&String::from_utf8_lossy(&output.stderr)),
+    })
 }
 
 /// The error in what it printed, on one line. Warnings before it are left out.
@@ -87,11 +115,11 @@ pub fn words(stderr: &[u8]) -> String {
     let text = String::from_utf8_lossy(stderr);
     let error = text.find("ERROR: ").map_or(text.as_ref(), |at| &text[at + "ERROR: ".len()..]);
     // Of an answer over HTTP, what it was about and what the server says; not every header.
-    let (error, said) = match error.split_once("*** Path/Query ***") {
-        Some((error, rest)) => (error.trim_end_matches([':', ' ', '\n']), element(rest, "Code")),
-        None => (error, None),
+    let said = refusal(error).map(|code| format!("the server says {code}"));
+    let error = match error.split_once(REQUEST) {
+        Some((error, _)) => error.trim_end_matches([':', ' ', '\n']),
+        None => error,
     };
-    let said = said.map(|code| format!("the server says {code}"));
     let lines = error.lines().map(|line| {
         let line = line.trim();
         line.strip_prefix("HINT: ").map_or(line.to_owned(), |hint| format!("hint: {hint}"))
@@ -100,6 +128,15 @@ pub fn words(stderr: &[u8]) -> String {
     let clean = |c: char| if c.is_control() || c == char::REPLACEMENT_CHARACTER { '?' } else { c };
     let line: String = line.chars().map(clean).take(LONGEST).collect();
     if line.is_empty() { "it said nothing".to_owned() } else { line }
+}
+
+/// What comes before the request that an error over HTTP is about.
+const REQUEST: &str = "*** Path/Query ***";
+
+/// S3's error code in the answer that an error is about.
+fn refusal(text: &str) -> Option<String> {
+    let (_, answer) = text.split_once(REQUEST)?;
+    element(answer, "Code").map(str::to_owned)
 }
 
 /// The text of an element of XML, where it is a word.
@@ -157,6 +194,7 @@ struct InfoLsn {
 
 #[derive(Deserialize)]
 struct InfoArchive {
+    start: Option<String>,
     stop: Option<String>,
 }
 
@@ -180,18 +218,24 @@ const NOTHING_YET: [i32; 2] = [1, 2];
 /// # Errors
 /// When it cannot be read, or says that the repository cannot.
 pub fn backups(stanza: &str, json: &str) -> Result<Vec<Backup>, Failed> {
-    let wrong = |text: String| Failed { code: None, text };
     let all: Vec<Info> = serde_json::from_str(json)
-        .map_err(|error| wrong(format!("cannot read what `info` printed: {error}")))?;
+        .map_err(|error| Failed::new(format!("cannot read what `info` printed: {error}")))?;
     let Some(ours) = all.into_iter().find(|info| info.name == stanza) else { return Ok(Vec::new()) };
     if ours.status.code != 0 && !NOTHING_YET.contains(&ours.status.code) {
         // The stanza's own word is no more than `other`.
         let message = ours.repo.first().map_or(&ours.status.message, |repo| &repo.status.message);
-        return Err(wrong(words(message.as_bytes())));
+        return Err(Failed { refusal: refusal(message), ..Failed::new(words(message.as_bytes())) });
     }
     let mut backups: Vec<Backup> = ours.backup.into_iter().filter_map(InfoBackup::whole).collect();
     backups.sort_by_key(|backup| backup.ended);
     Ok(backups)
+}
+
+/// The first WAL file of each backup of a stanza, and the position in it at which the backup begins.
+pub fn starts(stanza: &str, json: &str) -> Vec<(String, Lsn)> {
+    let all: Vec<Info> = serde_json::from_str(json).unwrap_or_default();
+    let ours = all.into_iter().filter(|info| info.name == stanza);
+    ours.flat_map(|info| info.backup).filter_map(|it| Some((it.archive.start?, it.lsn?.start))).collect()
 }
 
 impl InfoBackup {
@@ -229,6 +273,7 @@ mod tests {
         assert_eq!((backup.label.as_str(), backup.kind), ("20261126-223056F", BackupKind::Full));
         assert_eq!((backup.stop_lsn, backup.timeline), (Lsn(0x600_06A0), 1));
         assert_eq!((backup.size, backup.added, backup.damaged), (46_141_303, 5_701_312, false));
+        assert_eq!(starts("bk", INFO), [("000000010000000000000006".to_owned(), Lsn(0x600_0028))]);
         assert_eq!(super::backups("another", INFO).unwrap(), []);
         assert_eq!(super::backups("bk", "[]").unwrap(), []);
     }
@@ -254,6 +299,8 @@ mod tests {
             words(stderr.as_bytes()),
             "[039]: HTTP request failed with 404 (Not Found); the server says NoSuchBucket"
         );
+        assert_eq!(refusal(stderr).as_deref(), Some("NoSuchBucket"));
+        assert_eq!(refusal("ERROR: [050]: <Code>none</Code>"), None, "nobody was asked for anything");
         assert_eq!(
             words(b"P00  ERROR: [050]: lock\n            HINT: is another running?"),
             "[050]: lock; hint: is another running?"

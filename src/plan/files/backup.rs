@@ -1,11 +1,12 @@
 //! The files of a data node whose cluster is backed up.
 
-use cluster_contract::backup::BackupConfig;
+use cluster_contract::backup::{BackupConfig, BackupStatus};
 use cluster_contract::paths;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
-use super::{Content, File};
+use super::{Content, File, sha256};
+use crate::facts::HostFacts;
 use crate::inventory::{Backup, Inventory, Repository};
 use crate::plan::{Means, RestoreSource};
 use crate::templates::Template;
@@ -40,6 +41,19 @@ impl BackupMeans {
     /// Whether there is a bucket, and no key to it yet.
     pub fn lacks_key(&self, backup: &Backup) -> bool {
         self.key.is_none() && backup.repository.bucket().is_some()
+    }
+
+    /// Whether the repository has refused a node that opens it with the present key, and another key would do.
+    pub fn is_refused(&self, inventory: &Inventory, backup: &Backup, host: &HostFacts) -> bool {
+        let Some(conf) = host.files.get(paths::PGBACKREST_CONF) else { return false };
+        let present = pgbackrest(inventory, backup, self, paths::BACKUP_CA);
+        let status = host.files.get(paths::BACKUP_STATUS).and_then(|file| file.content.as_deref());
+        let status = status.and_then(|text| serde_json::from_str::<BackupStatus>(text).ok());
+        let refusal = status.filter(|status| status.leads).and_then(|status| status.refusal);
+        // What was refused before the file was written is answered by it.
+        let is_later = |at: i64| at as f64 > conf.modified;
+        refusal.is_some_and(|it| it.is_for_want_of_a_key() && is_later(it.at))
+            && conf.sha256 == sha256(present.as_bytes())
     }
 }
 

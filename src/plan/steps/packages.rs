@@ -9,6 +9,22 @@ use crate::plan::{Reason, TroubleKind};
 /// Package lists that are older are fetched again before something is installed.
 const LISTS_MAX_AGE: u64 = 24 * 3600;
 
+/// The oldest pgBackRest that is used: it bundles small files, and finds the backup for a position by itself (release notes
+/// of 2.39).
+const PGBACKREST: (&str, (u32, u32)) = ("pgbackrest", (2, 39));
+
+fn is_new_enough(package: &str, version: &str) -> bool {
+    let number = |text: &str| text.split(|c: char| !c.is_ascii_digit()).next()?.parse::<u32>().ok();
+    let (name, oldest) = PGBACKREST;
+    let (major, minor) = version.split_once('.').unwrap_or((version, "0"));
+    package != name || number(major).zip(number(minor)).is_some_and(|it| it >= oldest)
+}
+
+fn in_words(package: &str) -> String {
+    let (name, (major, minor)) = PGBACKREST;
+    if package == name { format!("{name} {major}.{minor} or later") } else { package.to_owned() }
+}
+
 impl Planner<'_> {
     pub(super) fn packages(&mut self, node: &Node, host: &HostFacts, known: bool) {
         let file = files::before_install();
@@ -19,21 +35,27 @@ impl Planner<'_> {
         }
         let missing: Vec<String> = files::packages(self.inventory, node)
             .into_iter()
-            .filter(|package| !host.packages.installed.contains_key(package))
+            .filter(|package| {
+                !host.packages.installed.get(package).is_some_and(|it| is_new_enough(package, it))
+            })
             .collect();
         if missing.is_empty() {
             return;
         }
         let why = if host.packages.interrupted { Reason::DpkgInterrupted } else { Reason::NotInstalled };
-        let lacking: Vec<&String> =
-            missing.iter().filter(|package| !host.packages.candidates.contains_key(*package)).collect();
+        let has = |package: &&String| match host.packages.candidates.get(*package) {
+            Some(version) => is_new_enough(package, version),
+            // What is installed is too old, and what apt has instead is not asked for.
+            None => host.packages.installed.contains_key(*package) && !host.packages.pgdg.is_empty(),
+        };
+        let lacking: Vec<&String> = missing.iter().filter(|package| !has(package)).collect();
         if host.packages.lists_age.is_none_or(|age| age > LISTS_MAX_AGE) {
             self.step(Phase::Lists, Some(node), Action::UpdateLists, Reason::ListsOld);
         } else if !lacking.is_empty() && known {
             // The distribution does not have it: the PostgreSQL project's repository, then its archive.
             let archive = host.packages.pgdg.iter().any(|line| line.contains("apt.postgresql.org"));
             let tried_all = host.packages.pgdg.iter().any(|line| line.contains("apt-archive.postgresql.org"));
-            let lacking = lacking.iter().map(|it| it.as_str()).collect::<Vec<_>>().join(", ");
+            let lacking = lacking.iter().map(|it| in_words(it)).collect::<Vec<_>>().join(", ");
             if tried_all {
                 return self.refuse(
                     TroubleKind::NoPackages,
@@ -50,5 +72,27 @@ impl Planner<'_> {
             self.step(Phase::Lists, Some(node), Action::AddRepository { archive }, why);
         }
         self.step(Phase::Install, Some(node), Action::Install { packages: missing }, why);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_pgbackrest_is_not_enough_and_any_other_package_is() {
+        for (version, enough) in [
+            ("2.33-1", false),
+            ("2.38", false),
+            ("2.39-1.pgdg110+1", true),
+            ("2.45-1", true),
+            ("2.60.0-1", true),
+            ("3.0", true),
+            ("1.99", false),
+            ("", false),
+        ] {
+            assert_eq!(is_new_enough("pgbackrest", version), enough, "{version}");
+        }
+        assert!(is_new_enough("repmgr", "1"));
     }
 }

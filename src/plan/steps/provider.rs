@@ -20,11 +20,7 @@ impl Planner<'_> {
         if !missing.is_empty() && !cloud.ssh_key {
             self.step(Phase::Keys, None, Action::ImportSshKey, Reason::KeyUnknown);
         }
-        if let (Some(backup), Some(means)) = (&self.inventory.backup, &self.means.backup)
-            && means.lacks_key(backup)
-        {
-            self.step(Phase::Keys, None, Action::MakeRepository, Reason::NoRepositoryKey);
-        }
+        self.repository();
         for node in missing {
             let why = Reason::NoServer { node: node.name.clone() };
             self.step(Phase::Provide, Some(node), Action::CreateServer, why);
@@ -68,6 +64,20 @@ impl Planner<'_> {
             let why = Reason::FloatingIpUnrecorded;
             self.step(Phase::Reach, None, Action::RecordFloatingIp, why);
         }
+    }
+
+    /// The bucket and its key, where the provider makes them.
+    fn repository(&mut self) {
+        let (Some(backup), Some(means)) = (&self.inventory.backup, &self.means.backup) else { return };
+        let refused = |name: &String| {
+            self.host(name).up().is_some_and(|host| means.is_refused(self.inventory, backup, host))
+        };
+        let why = match &self.primary {
+            _ if means.lacks_key(backup) => Reason::NoRepositoryKey,
+            Primary::One(name) if backup.repository.is_made() && refused(name) => Reason::RepositoryRefused,
+            _ => return,
+        };
+        self.step(Phase::Keys, None, Action::MakeRepository, why);
     }
 
     /// Servers and addresses that are not where they should be. While one of them may be what a node or the cluster

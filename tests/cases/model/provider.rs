@@ -17,8 +17,10 @@ impl Model {
             Action::ImportSshKey => cloud.ssh_key = true,
             Action::MakeRepository => {
                 let backup = self.means.backup.as_mut().expect("an inventory with backups");
-                assert!(backup.key.is_none(), "a second key");
-                backup.key = Some(("MADE".into(), "hunter2-made-key".to_owned().into()));
+                // A second one takes the place of one that is refused; never is there a third.
+                let id = if backup.key.is_none() { "MADE" } else { "MADE-ANEW" };
+                assert!(backup.key.as_ref().is_none_or(|(kept, _)| kept != "MADE-ANEW"), "a third key");
+                backup.key = Some((id.into(), "hunter2-made-key".to_owned().into()));
             }
             Action::CreateFloatingIp { node } => {
                 assert!(cloud.floating_ip.is_none(), "a second floating IP");

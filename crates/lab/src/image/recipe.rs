@@ -3,10 +3,11 @@
 use sha2::{Digest, Sha256};
 
 /// The images that droplets can be made from: slug and Debian suite.
-pub const IMAGES: [(&str, &str); 4] = [
+pub const IMAGES: [(&str, &str); 5] = [
     ("debian-11-x64", "bullseye"),
     ("debian-12-x64", "bookworm"),
     ("debian-13-x64", "trixie"),
+    ("debian-sid-x64", "sid"),
     (WITH_POSTGRESQL, "bookworm"),
 ];
 

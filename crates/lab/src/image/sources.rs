@@ -34,6 +34,10 @@ impl Mirrors {
     /// The lines of `sources.list` for a suite.
     pub(super) fn lines(&self, suite: &str) -> String {
         let Self { archive, security } = self;
+        // What is not released has no updates.
+        if suite == "sid" {
+            return format!("deb {archive} {suite} main\n");
+        }
         format!(
             "deb {archive} {suite} main\n\
              deb {archive} {suite}-updates main\n\
@@ -59,6 +63,7 @@ mod tests {
              deb http://mirror.example/debian/ trixie-updates main\n\
              deb http://mirror.example/sec/ trixie-security main\n"
         );
+        assert_eq!(mirrors.lines("sid"), "deb http://mirror.example/debian/ sid main\n");
     }
 
     #[test]

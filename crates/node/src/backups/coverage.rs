@@ -59,6 +59,41 @@ pub fn archived(json: &str, version: u32, size: u64) -> serde_json::Result<Archi
     Ok(listed.iter().filter_map(segment).collect())
 }
 
+/// The histories in the archive: each timeline's, and where its file lies. From the same listing.
+///
+/// # Errors
+/// When it is not JSON.
+pub fn histories(json: &str, version: u32) -> serde_json::Result<BTreeMap<u32, String>> {
+    let listed: BTreeMap<String, Listed> = serde_json::from_str(json)?;
+    let of_version = format!("{version}-");
+    let history = |path: &String| {
+        let name = path.starts_with(&of_version).then(|| path.rsplit('/').next())??;
+        let timeline = name.strip_suffix(".history").filter(|timeline| timeline.len() == 8)?;
+        Some((u32::from_str_radix(timeline, 16).ok()?, path.clone()))
+    };
+    Ok(listed.keys().filter_map(history).collect())
+}
+
+/// The timeline that a restore without a target ends on: PostgreSQL asks for the history of the one after the backup's,
+/// and of the next, until there is none (`findNewestTimeLine`).
+pub fn newest(histories: &BTreeMap<u32, String>, from: u32) -> u32 {
+    (from..)
+        .take_while(|timeline| *timeline == from || histories.contains_key(timeline))
+        .last()
+        .unwrap_or(from)
+}
+
+/// The size of the WAL files in bytes: the one with which every file's name fits to a position in it.
+pub fn segment_size(starts: &[(String, Lsn)]) -> Option<u64> {
+    let fits = |size: &u64| {
+        let is_in = |(file, at): &(String, Lsn)| {
+            Segment::parse(file, *size).is_some_and(|segment| segment.number == at.0 / size)
+        };
+        starts.iter().all(is_in)
+    };
+    (20..=30).map(|power| 1_u64 << power).filter(|_| !starts.is_empty()).find(fits)
+}
+
 /// The way from the first timeline to the present one: each timeline with the position at which it begins.
 pub fn way(history: &str, timeline: u32) -> Option<Vec<(u32, Lsn)>> {
     let mut way = Vec::new();
@@ -205,6 +240,32 @@ mod tests {
             [(Segment { timeline: 1, number: 3 }, 1_764_190_000)].into()
         );
         assert!(archived("ERROR", 15, SIZE).is_err());
+    }
+
+    #[test]
+    fn the_newest_timeline_is_the_last_that_postgresql_would_find() {
+        let json = r#"{"15-1/00000002.history":{"type":"file"},"15-1/00000003.history":{"type":"file"},
+            "15-1/00000005.history":{"type":"file"},"14-1/00000004.history":{"type":"file"},
+            "15-1/0000000100000000/000000010000000000000003-0a1b.zst":{"type":"file"}}"#;
+        let found = histories(json, 15).unwrap();
+        assert_eq!(found.keys().copied().collect::<Vec<_>>(), [2, 3, 5]);
+        assert_eq!(found[&2], "15-1/00000002.history");
+        assert_eq!([1, 2, 3, 4, 9].map(|from| newest(&found, from)), [3, 3, 3, 5, 9]);
+        assert!(histories("ERROR", 15).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn the_size_of_the_files_is_told_by_one_of_them(power in 20_u32..=30, number in 1_u64..1_000_000, within in 0_u64..1 << 20) {
+            let size = 1_u64 << power;
+            let start = (Segment { timeline: 1, number }.name(size), Lsn(number * size + within));
+            prop_assert_eq!(segment_size(&[start]), Some(size));
+        }
+    }
+
+    #[test]
+    fn without_a_backup_the_size_of_the_files_is_not_known() {
+        assert_eq!(segment_size(&[]), None);
     }
 
     #[test]

@@ -1,0 +1,3 @@
+set -eu
+# Removes files that this program has put on the host for a while.
+rm -f "$@"
