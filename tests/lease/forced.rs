@@ -27,9 +27,7 @@ fn scenario(
     others: Others,
     mistake: Option<Mistake>,
 ) -> Result<(), Broken> {
-    let mut world = World::new(seed, data, witness, mistake, false);
-    let result = play(&mut world, others);
-    result.map_err(|law| Broken { law, schedule: world.take_log() })
+    World::new(seed, data, witness, mistake, false).play(|world| play(world, others))
 }
 
 fn play(world: &mut World, others: Others) -> Result<(), String> {

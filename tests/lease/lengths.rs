@@ -10,9 +10,7 @@ const LONG: Millis = 20_000;
 const SHORT: Millis = 6_000;
 
 fn scenario(seed: u64, mistake: Option<Mistake>) -> Result<(), Broken> {
-    let mut world = World::new(seed, 2, true, mistake, false);
-    let result = play(&mut world);
-    result.map_err(|law| Broken { law, schedule: world.take_log() })
+    World::new(seed, 2, true, mistake, false).play(play)
 }
 
 fn play(world: &mut World) -> Result<(), String> {
@@ -20,8 +18,7 @@ fn play(world: &mut World) -> Result<(), String> {
     for index in 0..world.nodes.len() {
         start_with(world, index, LONG);
     }
-    world.pass_until(|world| world.primary().is_some() && world.real > 45_000, 90_000, true)?;
-    let old = world.primary().unwrap_or_default();
+    let old = world.settle(45_000)?;
     let others: Vec<usize> = (0..world.nodes.len()).filter(|index| *index != old).collect();
     // `cluster up` restarts the guards one after the other, and the primary's is never reached.
     let time = world.between(0, 2_000);

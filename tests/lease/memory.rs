@@ -11,12 +11,11 @@ const PROMOTED_WITHIN: u64 = 45_000;
 type Play = fn(&mut World) -> Result<(), String>;
 
 fn scenario(seed: u64, play: Play, mistake: Option<Mistake>) -> Result<(), Broken> {
-    let mut world = World::new(seed, 2, true, mistake, false);
-    world.calm();
-    let result = world
-        .pass_until(|world| world.primary().is_some() && world.real > 15_000, 60_000, true)
-        .and_then(|()| play(&mut world));
-    result.map_err(|law| Broken { law, schedule: world.take_log() })
+    World::new(seed, 2, true, mistake, false).play(|world| {
+        world.calm();
+        world.settle(15_000)?;
+        play(world)
+    })
 }
 
 /// The primary's memory is deleted, its guard starts anew, and the host is cut off.

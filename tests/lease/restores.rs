@@ -27,15 +27,12 @@ enum Loss {
 }
 
 fn scenario(seed: u64, data: u32, witness: bool, mistake: Option<Mistake>) -> Result<(), Broken> {
-    let mut world = World::new(seed, data, witness, mistake, false);
-    let result = play(&mut world);
-    result.map_err(|law| Broken { law, schedule: world.take_log() })
+    World::new(seed, data, witness, mistake, false).play(play)
 }
 
 fn play(world: &mut World) -> Result<(), String> {
     world.calm();
-    world.pass_until(|world| world.primary().is_some() && world.real > 40_000, 90_000, true)?;
-    let old = world.primary().unwrap_or_default();
+    let old = world.settle(40_000)?;
     let (given_up, loss) = (world.between(1, 40) * 100_000, draw(world));
     let power = world.between(0, 1) == 0;
     if !world.request(old, &Request::Restart)? {

@@ -11,15 +11,12 @@ const LONG: Millis = 1 << 40;
 const BACK_WITHIN: Millis = 60_000;
 
 fn scenario(seed: u64) -> Result<(), Broken> {
-    let mut world = World::new(seed, 2, true, None, false);
-    let result = play(&mut world, seed % 3);
-    result.map_err(|law| Broken { law, schedule: world.take_log() })
+    World::new(seed, 2, true, None, false).play(|world| play(world, seed % 3))
 }
 
 fn play(world: &mut World, which: u64) -> Result<(), String> {
     world.quiet();
-    world.pass_until(|world| world.primary().is_some() && world.real > 15_000, 60_000, true)?;
-    let old = world.primary().unwrap_or_default();
+    let old = world.settle(15_000)?;
     let standby = 1 - old;
     let real = world.real;
     world.nodes[old].no_room = (real, LONG);

@@ -10,16 +10,13 @@ const PROMOTED_WITHIN: Millis = 30_000;
 const FOLLOWS_WITHIN: Millis = 60_000;
 
 fn scenario(seed: u64, data: u32, witness: bool, mistake: Option<Mistake>) -> Result<(), Broken> {
-    let mut world = World::new(seed, data, witness, mistake, false);
-    let result = play(&mut world);
-    result.map_err(|law| Broken { law, schedule: world.take_log() })
+    World::new(seed, data, witness, mistake, false).play(play)
 }
 
 fn play(world: &mut World) -> Result<(), String> {
     // Who has more must be heard of to be preferred.
     world.quiet();
-    world.pass_until(|world| world.primary().is_some() && world.real > 15_000, 60_000, true)?;
-    let old = world.primary().unwrap_or_default();
+    let old = world.settle(15_000)?;
     for index in 0..world.nodes.len() {
         world.nodes[index].bandwidth = world.between(1_900, 2_500);
     }

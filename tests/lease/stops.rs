@@ -12,15 +12,12 @@ use crate::world::World;
 const SETTLES_WITHIN: Millis = 150_000;
 
 fn scenario(seed: u64, data: u32, witness: bool, mistake: Option<Mistake>) -> Result<(), Broken> {
-    let mut world = World::new(seed, data, witness, mistake, false);
-    let result = play(&mut world);
-    result.map_err(|law| Broken { law, schedule: world.take_log() })
+    World::new(seed, data, witness, mistake, false).play(play)
 }
 
 fn play(world: &mut World) -> Result<(), String> {
     world.calm();
-    world.pass_until(|world| world.primary().is_some() && world.real > 40_000, 90_000, true)?;
-    let old = world.primary().unwrap_or_default();
+    let old = world.settle(40_000)?;
     // A link that carries less than is written, for as long as it takes to lack something.
     for index in 0..world.nodes.len() {
         world.nodes[index].bandwidth = world.between(1_000, 3_000);

@@ -61,6 +61,9 @@ pub(crate) struct World {
     log: VecDeque<String>,
 }
 
+/// There is a primary by then where nothing breaks.
+const LEADS_WITHIN: Millis = 50_000;
+
 /// Runs one schedule.
 pub(crate) fn run(seed: u64, data: u32, witness: bool, mistake: Option<Mistake>) -> Result<(), Broken> {
     World::new(seed, data, witness, mistake, false).outcome()
@@ -140,9 +143,22 @@ impl World {
         world
     }
 
-    fn outcome(mut self) -> Result<(), Broken> {
-        let world = &mut self;
-        world.run().map_err(|law| Broken { law, schedule: std::mem::take(&mut world.log).into() })
+    fn outcome(self) -> Result<(), Broken> {
+        self.play(World::run)
+    }
+
+    /// Plays a scenario, of which a law that breaks it tells.
+    pub(crate) fn play(
+        mut self,
+        scenario: impl FnOnce(&mut World) -> Result<(), String>,
+    ) -> Result<(), Broken> {
+        scenario(&mut self).map_err(|law| Broken { law, schedule: self.log.into() })
+    }
+
+    /// Passes `time`, and more until there is a primary; returns its index.
+    pub(crate) fn settle(&mut self, time: Millis) -> Result<usize, String> {
+        self.pass_until(|world| world.primary().is_some() && world.real > time, time + LEADS_WITHIN, true)?;
+        Ok(self.primary().unwrap_or_default())
     }
 
     fn run(&mut self) -> Result<(), String> {
@@ -288,10 +304,5 @@ impl World {
             self.log.pop_front();
         }
         self.log.push_back(format!("{:>7.2} s  {what}", self.real as f64 / 1000.0));
-    }
-
-    /// What happened, for whoever reads about a law that was broken.
-    pub(crate) fn take_log(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.log).into()
     }
 }
