@@ -108,7 +108,7 @@ pub async fn serve(name: &LabName) -> Result<()> {
     let config = Config {
         layout: layout(&subnets),
         settings: settings.api.clone(),
-        images: images()?,
+        images: images(),
         save_to: Some(home.state()),
         log: Some(Arc::new(say)),
         ..Config::new(Tokens { operator: read(home.token())?, failover: read(home.failover_token())? })
@@ -223,15 +223,12 @@ fn layout(subnets: &Subnets) -> Layout {
     }
 }
 
-fn images() -> Result<Vec<api::catalog::Image>> {
-    IMAGES
-        .iter()
-        .map(|(slug, _)| {
-            let version = slug.split('-').nth(1).and_then(|version| version.parse().ok());
-            let version: u32 = version.with_context(|| format!("{slug} has no version"))?;
-            Ok(api::catalog::Image { slug: (*slug).to_owned(), ..api::catalog::Image::debian(version) })
-        })
-        .collect()
+fn images() -> Vec<api::catalog::Image> {
+    let image = |slug: &str| {
+        let version = slug.split('-').nth(1).unwrap_or(slug);
+        api::catalog::Image { slug: slug.to_owned(), ..api::catalog::Image::debian(version) }
+    };
+    IMAGES.iter().map(|(slug, _)| image(slug)).collect()
 }
 
 /// One line of the log.

@@ -2,6 +2,9 @@
 
 use super::Model;
 
+/// New enough, whatever the package.
+const VERSION: &str = "9.9-1";
+
 impl Model {
     pub(super) fn update_lists(&mut self, node: &str) {
         let host = self.host(node);
@@ -18,7 +21,7 @@ impl Model {
             .iter()
             .flat_map(|version| [format!("postgresql-{version}"), format!("postgresql-{version}-repmgr")])
             .chain(["sudo".into(), "pgbackrest".into()])
-            .map(|package| (package, "1".into()))
+            .map(|package| (package, VERSION.into()))
             .collect();
     }
 
@@ -33,7 +36,7 @@ impl Model {
     pub(super) fn half_install(&mut self, node: &str, packages: &[String]) {
         self.host(node).packages.interrupted = true;
         let first = packages[0].clone();
-        self.host(node).packages.installed.insert(first, "1".into());
+        self.host(node).packages.installed.insert(first, VERSION.into());
     }
 
     pub(super) fn install(&mut self, node: &str, packages: &[String]) {
@@ -41,7 +44,7 @@ impl Model {
         assert!(host.files.contains_key(cluster::plan::files::CREATECLUSTER), "the package makes a cluster");
         for package in packages {
             assert!(host.packages.candidates.contains_key(package), "apt has no {package}");
-            host.packages.installed.insert(package.clone(), "1".into());
+            host.packages.installed.insert(package.clone(), VERSION.into());
         }
         host.packages.interrupted = false;
     }

@@ -14,8 +14,8 @@ pub struct Image {
 }
 
 impl Image {
-    /// An image of Debian's.
-    pub fn debian(version: u32) -> Self {
+    /// An image of Debian's: `12`, or `sid`.
+    pub fn debian(version: &str) -> Self {
         Self {
             slug: format!("debian-{version}-x64"),
             distribution: "Debian".into(),

@@ -80,7 +80,7 @@ impl Config {
             layout: Layout::default(),
             tokens,
             settings: Settings::default(),
-            images: vec![Image::debian(11), Image::debian(12), Image::debian(13)],
+            images: ["11", "12", "13"].map(Image::debian).into(),
             save_to: None,
             log: None,
         }

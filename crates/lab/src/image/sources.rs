@@ -34,9 +34,9 @@ impl Mirrors {
     /// The lines of `sources.list` for a suite.
     pub(super) fn lines(&self, suite: &str) -> String {
         let Self { archive, security } = self;
-        // What is not released has no updates.
+        // What is not released has no updates; and a mirror that is some weeks old is good enough for a lab.
         if suite == "sid" {
-            return format!("deb {archive} {suite} main\n");
+            return format!("deb [check-valid-until=no] {archive} {suite} main\n");
         }
         format!(
             "deb {archive} {suite} main\n\
@@ -63,7 +63,10 @@ mod tests {
              deb http://mirror.example/debian/ trixie-updates main\n\
              deb http://mirror.example/sec/ trixie-security main\n"
         );
-        assert_eq!(mirrors.lines("sid"), "deb http://mirror.example/debian/ sid main\n");
+        assert_eq!(
+            mirrors.lines("sid"),
+            "deb [check-valid-until=no] http://mirror.example/debian/ sid main\n"
+        );
     }
 
     #[test]
