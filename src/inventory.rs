@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use check::{NAME_HINT, is_identifier};
 
 /// PostgreSQL major versions that this program can set up.
-pub const VERSIONS: std::ops::RangeInclusive<u32> = 12..=17;
+pub const VERSIONS: std::ops::RangeInclusive<u32> = 12..=18;
 
 /// The desired state of a cluster.
 #[derive(Clone, Debug)]

@@ -41,6 +41,18 @@ pub fn data(text: &Arguments<'_>) {
     let _ = out.write_all(ended(text).as_bytes()).and_then(|()| out.flush());
 }
 
+/// The result of a command that changes one thing: in JSON for a program, in words for a person.
+///
+/// # Errors
+/// As [`json`].
+pub fn result(as_json: bool, value: &serde_json::Value, words: &str) -> serde_json::Result<()> {
+    if as_json {
+        return json(value);
+    }
+    data(&format_args!("{words}"));
+    Ok(())
+}
+
 /// Prints what was asked for, for programs.
 ///
 /// # Errors

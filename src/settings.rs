@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 pub use table::SETTINGS;
 
 /// Names of all settings that can stand in a file: name, what a change needs, first and last major version that has it.
-/// From `pg_settings` of PostgreSQL 12 to 17.
+/// From `pg_settings` of PostgreSQL 12 to 18.
 const NAMES: &str = include_str!("settings/names.txt");
 
 /// What a session of ours sets for itself, whatever the server's defaults are: a default that a standby refuses, or one
@@ -326,7 +326,7 @@ mod tests {
         for setting in SETTINGS {
             let known = named(setting.name).unwrap_or_else(|| panic!("there is no {}", setting.name));
             assert_eq!(
-                (setting.since.max(12), setting.until.min(17)),
+                (setting.since.max(12), setting.until.min(18)),
                 (known.since, known.until),
                 "{}",
                 known.name
@@ -350,7 +350,7 @@ mod tests {
     #[test]
     fn our_own_sessions_set_what_exists() {
         for (name, _) in SESSION {
-            assert!(named(name).is_some_and(|known| known.since == 12 && known.until == 17), "{name}");
+            assert!(named(name).is_some_and(|known| known.since == 12 && known.until == 18), "{name}");
         }
         let lists = ["local_preload_libraries", "search_path", "session_preload_libraries"];
         let all: Vec<_> = SESSION.iter().filter(|(name, _)| !lists.contains(name)).collect();

@@ -59,7 +59,10 @@ pub(super) async fn run(path: &Path, args: ConnectArgs, json: bool) -> Result<Ex
     }
     let text = format.render(&connection);
     match &args.output {
-        Some(file) => write_private(file, &text)?,
+        Some(file) => {
+            write_private(file, &text)?;
+            tell!("{} is written, readable only by you", file.display());
+        }
         None => std::io::stdout().write_all(text.as_bytes())?,
     }
     if let Some(note) = connection.warning() {

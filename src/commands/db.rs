@@ -46,13 +46,13 @@ const OURS: [&str; 5] = ["postgres", "repmgr", "cluster", "template0", "template
 pub(super) async fn run(path: &Path, command: DbCommand, json: bool) -> Result<Exit> {
     let inventory = read(path)?;
     match command {
-        DbCommand::Create { name, owner } => create(inventory, name, owner).await,
+        DbCommand::Create { name, owner } => create(inventory, name, owner, json).await,
         DbCommand::List => list(inventory, json).await,
-        DbCommand::Drop { name, yes } => drop(inventory, name, yes).await,
+        DbCommand::Drop { name, yes } => drop(inventory, name, yes, json).await,
     }
 }
 
-async fn create(inventory: Inventory, name: String, owner: Option<String>) -> Result<Exit> {
+async fn create(inventory: Inventory, name: String, owner: Option<String>, json: bool) -> Result<Exit> {
     check_name(&name, "database", &OURS)?;
     let (owner, _) = connect::login(&inventory, owner.as_deref(), None, &[])?;
     in_world(inventory, Format::Quiet, None, |world| async move {
@@ -64,8 +64,8 @@ async fn create(inventory: Inventory, name: String, owner: Option<String>) -> Re
                 .hint(format!("`cluster user create {owner}` creates it"))
                 .into());
         }
-        match primary.postgres.databases.iter().find(|database| database.name == name) {
-            Some(found) if found.owner == owner => data!("{name}: already exists"),
+        let changed = match primary.postgres.databases.iter().find(|database| database.name == name) {
+            Some(found) if found.owner == owner => false,
             Some(found) => {
                 return Err(Advice::refused(format!(
                     "database `{name}` already exists and belongs to `{}`",
@@ -81,9 +81,15 @@ async fn create(inventory: Inventory, name: String, owner: Option<String>) -> Re
                     sql::identifier(&owner)
                 );
                 primary.sql(&world, statement).await?;
-                data!("{name}: created, owned by {owner}");
+                true
             }
-        }
+        };
+        let words = if changed {
+            format!("{name}: created, owned by {owner}")
+        } else {
+            format!("{name}: already exists")
+        };
+        screen::result(json, &serde_json::json!({"name": name, "owner": owner, "changed": changed}), &words)?;
         Ok(Exit::Done)
     })
     .await
@@ -107,7 +113,7 @@ async fn list(inventory: Inventory, json: bool) -> Result<Exit> {
     .await
 }
 
-async fn drop(inventory: Inventory, name: String, yes: bool) -> Result<Exit> {
+async fn drop(inventory: Inventory, name: String, yes: bool, json: bool) -> Result<Exit> {
     check_name(&name, "database", &OURS)?;
     if inventory.databases.iter().any(|database| database.name == name) {
         return Err(Advice::refused(format!("`{name}` is declared in {}", inventory.file.display()))
@@ -119,7 +125,8 @@ async fn drop(inventory: Inventory, name: String, yes: bool) -> Result<Exit> {
         let facts = world.observe_or_remember().await?;
         let primary = Writable::find(&world.inventory, &facts)?;
         if !primary.postgres.databases.iter().any(|database| database.name == name) {
-            data!("{name}: no such database");
+            let value = serde_json::json!({"name": name, "changed": false});
+            screen::result(json, &value, &format!("{name}: no such database"))?;
             return Ok(Exit::Done);
         }
         if !yes {
@@ -138,7 +145,8 @@ async fn drop(inventory: Inventory, name: String, yes: bool) -> Result<Exit> {
                 _ => error.into(),
             },
         )?;
-        data!("{name}: dropped");
+        let value = serde_json::json!({"name": name, "changed": true});
+        screen::result(json, &value, &format!("{name}: dropped"))?;
         Ok(Exit::Done)
     })
     .await

@@ -132,7 +132,7 @@ enum SpacesOrder {
 #[derive(Debug, Args)]
 struct Named {
     /// The lab's name
-    #[arg(long, default_value = "lab")]
+    #[arg(long, global = true, default_value = "lab")]
     name: LabName,
 }
 

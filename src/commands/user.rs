@@ -68,10 +68,10 @@ pub(super) async fn run(path: &Path, command: UserCommand, json: bool) -> Result
     }
     in_world(inventory, Format::Quiet, None, |world| async move {
         match command {
-            UserCommand::Create { name } => create(&world, &name).await,
-            UserCommand::Password { name } => new_password(&world, &name).await,
+            UserCommand::Create { name } => create(&world, &name, json).await,
+            UserCommand::Password { name } => new_password(&world, &name, json).await,
             UserCommand::List => list(&world, json).await,
-            UserCommand::Drop { name } => drop(&world, &name).await,
+            UserCommand::Drop { name } => drop(&world, &name, json).await,
         }
     })
     .await
@@ -123,7 +123,7 @@ async fn list(world: &Arc<World>, json: bool) -> Result<Exit> {
 }
 
 /// The password is stored first, so that the next run can finish one that was killed.
-async fn new_password(world: &Arc<World>, name: &str) -> Result<Exit> {
+async fn new_password(world: &Arc<World>, name: &str, json: bool) -> Result<Exit> {
     let _lock = world.state.lock("user password")?;
     let facts = world.observe_or_remember().await?;
     let primary = Writable::find(&world.inventory, &facts)?;
@@ -138,14 +138,16 @@ async fn new_password(world: &Arc<World>, name: &str) -> Result<Exit> {
     primary.sql(world, sql::role("alter", name, role.superuser, role.replication, &verifier)).await?;
     world.state.keep_password(&key, &password)?;
     world.state.forget_password(&next)?;
-    data!(
+    let file = world.state.path("secrets.json");
+    let words = format!(
         "{name}: password changed, stored in {}; `cluster connect --user {name}` writes it for applications",
-        world.state.path("secrets.json").display()
+        file.display()
     );
+    screen::result(json, &serde_json::json!({"name": name, "changed": true, "password_in": file}), &words)?;
     Ok(Exit::Done)
 }
 
-async fn create(world: &Arc<World>, name: &str) -> Result<Exit> {
+async fn create(world: &Arc<World>, name: &str, json: bool) -> Result<Exit> {
     let _lock = world.state.lock("user create")?;
     let facts = world.observe_or_remember().await?;
     let primary = Writable::find(&world.inventory, &facts)?;
@@ -153,7 +155,8 @@ async fn create(world: &Arc<World>, name: &str) -> Result<Exit> {
     let known = world.state.kept_password(&key)?.is_some();
     match (primary.postgres.roles.iter().any(|role| role.name == name), known) {
         (true, true) => {
-            data!("{name}: already exists");
+            let value = serde_json::json!({"name": name, "changed": false});
+            screen::result(json, &value, &format!("{name}: already exists"))?;
             return Ok(Exit::Done);
         }
         (true, false) => {
@@ -175,22 +178,24 @@ async fn create(world: &Arc<World>, name: &str) -> Result<Exit> {
         }
         return Err(error.into());
     }
-    data!("{name}: created; its password is stored in {}", world.state.path("secrets.json").display());
+    let file = world.state.path("secrets.json");
+    let words = format!("{name}: created; its password is stored in {}", file.display());
+    screen::result(json, &serde_json::json!({"name": name, "changed": true, "password_in": file}), &words)?;
     Ok(Exit::Done)
 }
 
-async fn drop(world: &Arc<World>, name: &str) -> Result<Exit> {
+async fn drop(world: &Arc<World>, name: &str, json: bool) -> Result<Exit> {
     let _lock = world.state.lock("user drop")?;
     let facts = world.observe_or_remember().await?;
     let primary = Writable::find(&world.inventory, &facts)?;
-    if primary.postgres.roles.iter().any(|role| role.name == name) {
+    let is_there = primary.postgres.roles.iter().any(|role| role.name == name);
+    if is_there {
         // PostgreSQL itself refuses if anything depends on the role: nobody can be faster than its answer.
         let result = primary.sql(world, format!("drop role {};\n", sql::identifier(name))).await;
         result.map_err(|error| why_it_stays(name, error))?;
-        data!("{name}: dropped");
-    } else {
-        data!("{name}: no such role");
     }
+    let words = format!("{name}: {}", if is_there { "dropped" } else { "no such role" });
+    screen::result(json, &serde_json::json!({"name": name, "changed": is_there}), &words)?;
     world.state.forget_password(&format!("user:{name}"))?;
     world.state.forget_password(&format!("next:user:{name}"))?;
     world.state.forget_file(&format!("pgpass-{name}"))?;

@@ -13,7 +13,7 @@ say() { printf '%s\t%s\n' "$1" "$2"; }
 say uid "$(id -u)"
 say hostname "$(hostname)"
 # shellcheck source=/dev/null
-say os "$(. /etc/os-release && echo "$ID $VERSION_ID ${VERSION_CODENAME:-}")"
+say os "$(. /etc/os-release && echo "${ID:-} ${VERSION_ID:-} ${VERSION_CODENAME:-}")"
 say arch "$(uname -m)"
 say client "${SSH_CONNECTION%% *}"
 say host_key "$(cut -d' ' -f1,2 /etc/ssh/ssh_host_ed25519_key.pub 2>/dev/null)"

@@ -3,7 +3,7 @@
 use super::{Bound, Class, Setting, Value};
 
 const fn setting(name: &'static str, class: Class, why: &'static str) -> Setting {
-    Setting { name, since: 12, until: 17, class, least: None, bound: None, control: None, why }
+    Setting { name, since: 12, until: 18, class, least: None, bound: None, control: None, why }
 }
 
 const fn mandatory(name: &'static str, value: &'static str, why: &'static str) -> Setting {
@@ -198,6 +198,7 @@ pub const SETTINGS: &[Setting] = &[
     blocked("synchronous_standby_names", SYNCHRONOUS),
     blocked("synchronized_standby_slots", SYNCHRONOUS).since(17),
     blocked("sync_replication_slots", "logical replication is not tested yet").since(17),
+    blocked("idle_replication_slot_timeout", "the guards drop slots of standbys that are gone").since(18),
     blocked("archive_library", ARCHIVE).since(15),
     blocked("archive_cleanup_command", RECOVERY),
     blocked("recovery_min_apply_delay", "a delayed standby cannot take over"),

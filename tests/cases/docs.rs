@@ -127,7 +127,7 @@ fn links_between_pages_lead_somewhere() {
 fn the_tables_of_settings_are_what_the_program_does() {
     use cluster::settings::{Bound, Class, SETTINGS, Setting, Value};
     let versions = |setting: &Setting| match (setting.since, setting.until) {
-        (12, 17) => String::new(),
+        (12, 18) => String::new(),
         (12, until) => format!(" (to {until})"),
         (since, _) => format!(" (from {since})"),
     };

@@ -156,6 +156,14 @@ pub struct BackupStatus {
     pub refusal: Option<Refusal>,
 }
 
+impl BackupStatus {
+    /// What the object storage has refused last, reading or writing.
+    pub fn refusals(&self) -> impl Iterator<Item = &Refusal> {
+        let of_archiver = self.archive.failing.as_ref().and_then(|failing| failing.refusal.as_ref());
+        self.refusal.iter().chain(of_archiver)
+    }
+}
+
 /// What an object storage has answered instead of doing what it was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
@@ -213,6 +221,8 @@ pub struct Failing {
     pub at: i64,
     /// Why, for people.
     pub why: String,
+    /// The object storage's refusal, if that is why.
+    pub refusal: Option<Refusal>,
 }
 
 /// A restore that was tried beside a standby: what came of it.

@@ -14,11 +14,12 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use cluster_contract::backup::{BackupConfig, Failing};
+use cluster_contract::backup::{BackupConfig, Failing, Refusal};
 use cluster_contract::paths;
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process};
 use tokio::io::AsyncReadExt as _;
 
+use crate::pgbackrest::Failed;
 use crate::{file, pgbackrest};
 
 /// How long one file may take: 16 MB at 1 MB/s, and a few questions.
@@ -100,7 +101,7 @@ pub async fn push(path: &str) -> Result<u8> {
                 tokio::time::timeout(STOP_GRACE, told).await.ok().and_then(Result::ok).unwrap_or_default();
             // PostgreSQL's log has all of it.
             eprint!("{}", String::from_utf8_lossy(&told));
-            note_push((!status.success()).then(|| pgbackrest::words(&told)));
+            note_push((!status.success()).then(|| Failed::of(status.code(), &told)));
             // PostgreSQL would take a code above 125 for a signal and start its archiver anew: nothing is lost, but its
             // log says something else than what happened.
             return Ok(match status.code() {
@@ -129,7 +130,7 @@ pub async fn push(path: &str) -> Result<u8> {
             };
             eprintln!("cluster-node: {path} is not archived: {why}");
             if code != STOP {
-                note_push(Some(why));
+                note_push(Some(Failed::new(why)));
             }
             return Ok(code);
         }
@@ -141,16 +142,17 @@ fn now() -> i64 {
 }
 
 /// Notes how a try has ended, for the service beside the guard. That it cannot be noted fails nothing.
-fn note_push(failure: Option<String>) {
+fn note_push(failure: Option<Failed>) {
     let path = Path::new(paths::PUSH_FAILS);
     match failure {
         None => drop(std::fs::remove_file(path)),
-        Some(why) => drop(file::write(path, &next_failure(failing(), now(), why), false)),
+        Some(failed) => drop(file::write(path, &next_failure(failing(), now(), failed), false)),
     }
 }
 
-fn next_failure(before: Option<Failing>, at: i64, why: String) -> Failing {
-    Failing { since: before.map_or(at, |before| before.since), at, why }
+fn next_failure(before: Option<Failing>, at: i64, failed: Failed) -> Failing {
+    let refusal = failed.refusal.map(|code| Refusal { at, code });
+    Failing { since: before.map_or(at, |before| before.since), at, why: failed.text, refusal }
 }
 
 /// Why nothing is archived now; none if it is, or if that was long ago.
@@ -218,10 +220,12 @@ mod tests {
 
     #[test]
     fn failures_are_one_until_one_try_goes_well_or_long_after() {
-        let first = next_failure(None, 100, "away".into());
-        assert_eq!(first, Failing { since: 100, at: 100, why: "away".into() });
-        let second = next_failure(Some(first), 160, "full".into());
-        assert_eq!(second, Failing { since: 100, at: 160, why: "full".into() });
+        let first = next_failure(None, 100, Failed::new("away"));
+        assert_eq!(first, Failing { since: 100, at: 100, why: "away".into(), refusal: None });
+        let gone = Failed { refusal: Some("NoSuchBucket".into()), ..Failed::new("gone") };
+        let second = next_failure(Some(first), 160, gone);
+        let refusal = Some(Refusal { at: 160, code: "NoSuchBucket".into() });
+        assert_eq!(second, Failing { since: 100, at: 160, why: "gone".into(), refusal });
         assert!(lasts(&second, 300) && lasts(&second, 150) && !lasts(&second, 310));
     }
 

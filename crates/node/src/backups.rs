@@ -152,7 +152,8 @@ impl Service {
         if self.work.is_some() {
             return;
         }
-        let interval = if self.status.trouble.is_some() { TROUBLE_INTERVAL } else { REPOSITORY_INTERVAL };
+        let troubled = self.status.trouble.is_some() || self.status.archive.failing.is_some();
+        let interval = if troubled { TROUBLE_INTERVAL } else { REPOSITORY_INTERVAL };
         if self.asked.is_none_or(|asked| asked.elapsed() >= interval) {
             return self.ask();
         }

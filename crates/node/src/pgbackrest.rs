@@ -31,6 +31,11 @@ pub struct Failed {
 }
 
 impl Failed {
+    /// What a command has printed before it failed.
+    pub fn of(code: Option<i32>, stderr: &[u8]) -> Failed {
+        Failed { code, text: words(stderr), refusal: refusal(&String::from_utf8_lossy(stderr)) }
+    }
+
     /// A failure that is not pgBackRest's.
     pub fn new(text: impl Into<String>) -> Failed {
         Failed { text: text.into(), ..Failed::default() }
@@ -103,11 +108,7 @@ pub async fn run_of(config: &str, stanza: &str, args: &[&str], limit: Duration) 
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
-    Err(Failed {
-        code: output.status.code(),
-        text: words(&output.stderr),
-        refusal: refusal(&String::from_utf8_lossy(&output.stderr)),
-    })
+    Err(Failed::of(output.status.code(), &output.stderr))
 }
 
 /// The error in what it printed, on one line. Warnings before it are left out.
@@ -120,11 +121,18 @@ pub fn words(stderr: &[u8]) -> String {
         Some((error, _)) => error.trim_end_matches([':', ' ', '\n']),
         None => error,
     };
-    let lines = error.lines().map(|line| {
-        let line = line.trim();
-        line.strip_prefix("HINT: ").map_or(line.to_owned(), |hint| format!("hint: {hint}"))
-    });
-    let line = lines.chain(said).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ");
+    let lines: Vec<&str> = error.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    // A line that ends with a colon says in which file, or in which of the repositories; what is wrong follows it.
+    let is_cause = |(at, line): &(usize, &&str)| !line.ends_with(':') || at + 1 == lines.len();
+    let mut told: Vec<String> = Vec::new();
+    for (_, line) in lines.iter().enumerate().filter(is_cause) {
+        let line = line.strip_prefix("HINT: ").map_or((*line).to_owned(), |hint| format!("hint: {hint}"));
+        if !told.contains(&line) {
+            told.push(line);
+        }
+    }
+    told.extend(said);
+    let line = told.join("; ");
     let clean = |c: char| if c.is_control() || c == char::REPLACEMENT_CHARACTER { '?' } else { c };
     let line: String = line.chars().map(clean).take(LONGEST).collect();
     if line.is_empty() { "it said nothing".to_owned() } else { line }
@@ -305,5 +313,10 @@ mod tests {
             words(b"P00  ERROR: [050]: lock\n            HINT: is another running?"),
             "[050]: lock; hint: is another running?"
         );
+        let stderr = "P00  ERROR: [103]: unable to find a valid repository:\n       repo1: [CryptoError] unable to load \
+                      info file 'a' or 'a.copy':\n       CryptoError: no issuer\n       HINT: encrypted?\n       \
+                      CryptoError: no issuer\n       HINT: encrypted?\n";
+        assert_eq!(words(stderr.as_bytes()), "CryptoError: no issuer; hint: encrypted?");
+        assert_eq!(words(b"P00  ERROR: [103]: unable:"), "[103]: unable:");
     }
 }

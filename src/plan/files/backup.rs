@@ -49,10 +49,10 @@ impl BackupMeans {
         let present = pgbackrest(inventory, backup, self, paths::BACKUP_CA);
         let status = host.files.get(paths::BACKUP_STATUS).and_then(|file| file.content.as_deref());
         let status = status.and_then(|text| serde_json::from_str::<BackupStatus>(text).ok());
-        let refusal = status.filter(|status| status.leads).and_then(|status| status.refusal);
+        let Some(status) = status.filter(|status| status.leads) else { return false };
         // What was refused before the file was written is answered by it.
         let is_later = |at: i64| at as f64 > conf.modified;
-        refusal.is_some_and(|it| it.is_for_want_of_a_key() && is_later(it.at))
+        status.refusals().any(|it| it.is_for_want_of_a_key() && is_later(it.at))
             && conf.sha256 == sha256(present.as_bytes())
     }
 }
