@@ -201,6 +201,25 @@ async fn user_data_that_would_be_refused_is_not_sent() {
 }
 
 #[tokio::test]
+async fn a_host_is_off_where_its_droplet_is_and_nothing_is_done_to_it() {
+    let bench = Bench::new().await;
+    let (ours, other) = (bench.ready("pg1").await, bench.ready("pg2").await);
+    let address = ours.private_ipv4().unwrap().into();
+    let is_off = async |id: u64| bench.client.droplet_is_off(id, address).await.unwrap();
+    assert!(!is_off(ours.id).await, "it runs");
+    for id in [ours.id, other.id] {
+        bench.client.power(id, Power::Off, pace()).await.unwrap();
+    }
+    assert!(is_off(ours.id).await);
+    assert!(!is_off(other.id).await, "another host's droplet is off");
+    assert!(!is_off(ours.id + 1_000).await, "nobody knows it");
+    bench.lab.set(|settings| settings.times.power = 60_000);
+    let hasty = cluster_cloud::Pace { deadline: millis(60), ..pace() };
+    bench.client.power(ours.id, Power::On, hasty).await.unwrap_err();
+    assert!(!is_off(ours.id).await, "it is being switched on");
+}
+
+#[tokio::test]
 async fn power_is_cut_and_restored() {
     let bench = Bench::new().await;
     let id = bench.ready("pg1").await.id;

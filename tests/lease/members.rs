@@ -81,6 +81,15 @@ fn a_change_that_was_cut_off_leaves_no_candidate_that_bars_the_others() {
     }
 }
 
+/// What was primary asks for a term in vain, and is killed by then: it had more than its last checkpoint all the same, and
+/// nobody else could take over. It was refused for ever, for what it seemed to lack of its own report.
+#[test]
+fn a_primary_that_has_asked_in_vain_lacks_nothing_of_what_it_reported() {
+    if let Err(broken) = scenario(2_065, Edit::Grow, None) {
+        panic!("{broken}");
+    }
+}
+
 #[test]
 fn two_members_exchanged_at_once_are_caught() {
     is_caught(Edit::Replace, Mistake::ChangesTwoMembers, 2_000);

@@ -216,10 +216,15 @@ fn a_word_about_the_past_frees_nobody() {
 
 #[test]
 fn the_last_holder_knows_how_far_it_had_written() {
-    assert_eq!(guard(1, held_by_one(true)).own_report(), Some(at(5_000)));
+    let reported = held_by_one(true).report.unwrap().term;
+    let own = HardState { last_held: Some(reported), ..held_by_one(true) };
+    assert_eq!(guard(1, own.clone()).own_report(), Some(at(5_000)));
     assert_eq!(guard(2, held_by_one(true)).own_report(), None, "another node's");
-    let since = HardState { term: 8, ..held_by_one(false) };
-    assert_eq!(guard(1, since).own_report(), None, "it took no writes in its last term");
+    let in_vain = HardState { term: reported + 1, ..own.clone() };
+    assert_eq!(guard(1, in_vain).own_report(), Some(at(5_000)), "it has asked for a term in vain since");
+    let later = HolderReport { term: reported + 1, ..own.report.unwrap() };
+    let since = HardState { report: Some(later), ..own };
+    assert_eq!(guard(1, since).own_report(), None, "another has taken writes since");
 }
 
 #[test]

@@ -395,6 +395,16 @@ mod tests {
     }
 
     #[test]
+    fn a_start_that_was_allowed_keeps_the_lease_and_may_write_at_any_moment() {
+        let state =
+            |start_allowed| Observation { start_allowed, holds_lease: true, ..stopped() }.node_state();
+        assert!(state(true).should_renew && !state(true).cannot_write);
+        assert!(!state(false).should_renew && state(false).cannot_write);
+        let without_lease = Observation { start_allowed: true, ..stopped() }.node_state();
+        assert!(!without_lease.should_renew, "what may start holds no lease by that");
+    }
+
+    #[test]
     fn nothing_takes_writes_without_the_lease() {
         assert_eq!(primary().decide().0, Act::Rest);
         assert_eq!(Observation { holds_lease: false, ..primary() }.decide().0, Act::Fence);

@@ -272,13 +272,11 @@ impl Lease {
         self.voter.report()
     }
 
-    /// What this node has reported as the last holder, as far as its own voter knows: its WAL reaches at least so far,
-    /// unless the data is no longer the same.
+    /// What this node has reported as the last holder that took writes, as far as its own voter knows, whoever has asked for
+    /// a term in vain since: its WAL reaches at least so far, unless the data is no longer the same.
     pub fn own_report(&self) -> Option<WalPosition> {
-        let HardState { term, holder, .. } = *self.voter.hard_state();
-        self.report()
-            .filter(|report| holder == Some(self.me) && report.term == term)
-            .map(|report| report.position)
+        let own = self.report().filter(|report| self.last_held() == Some(report.term));
+        own.map(|report| report.position)
     }
 
     /// The length of the leases that this node requests.

@@ -9,20 +9,28 @@ use crate::plan::{Reason, TroubleKind};
 /// Package lists that are older are fetched again before something is installed.
 const LISTS_MAX_AGE: u64 = 24 * 3600;
 
-/// The oldest pgBackRest that is used: it bundles small files, and finds the backup for a position by itself (release notes
-/// of 2.39).
-const PGBACKREST: (&str, (u32, u32)) = ("pgbackrest", (2, 39));
+/// The oldest version of a package that will do, where it matters.
+fn oldest(package: &str) -> Option<(u32, u32)> {
+    match package {
+        // It bundles small files, and finds the backup for a position by itself (release notes of 2.39).
+        "pgbackrest" => Some((2, 39)),
+        // Debian 11's; nothing older was ever tried.
+        _ if package.ends_with("-repmgr") => Some((5, 2)),
+        _ => None,
+    }
+}
 
 fn is_new_enough(package: &str, version: &str) -> bool {
     let number = |text: &str| text.split(|c: char| !c.is_ascii_digit()).next()?.parse::<u32>().ok();
-    let (name, oldest) = PGBACKREST;
     let (major, minor) = version.split_once('.').unwrap_or((version, "0"));
-    package != name || number(major).zip(number(minor)).is_some_and(|it| it >= oldest)
+    oldest(package).is_none_or(|oldest| number(major).zip(number(minor)).is_some_and(|it| it >= oldest))
 }
 
 fn in_words(package: &str) -> String {
-    let (name, (major, minor)) = PGBACKREST;
-    if package == name { format!("{name} {major}.{minor} or later") } else { package.to_owned() }
+    match oldest(package) {
+        Some((major, minor)) => format!("{package} {major}.{minor} or later"),
+        None => package.to_owned(),
+    }
 }
 
 impl Planner<'_> {
@@ -80,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_old_pgbackrest_is_not_enough_and_any_other_package_is() {
+    fn what_was_never_tried_is_not_enough() {
         for (version, enough) in [
             ("2.33-1", false),
             ("2.38", false),
@@ -93,6 +101,8 @@ mod tests {
         ] {
             assert_eq!(is_new_enough("pgbackrest", version), enough, "{version}");
         }
-        assert!(is_new_enough("repmgr", "1"));
+        assert!(is_new_enough("postgresql-13-repmgr", "5.2.1-2+deb11u1"));
+        assert!(!is_new_enough("postgresql-12-repmgr", "5.0.0-2"));
+        assert!(is_new_enough("postgresql-15", "1"));
     }
 }

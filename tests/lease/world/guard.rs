@@ -126,6 +126,9 @@ impl World {
 
     pub(crate) fn carry_out(&mut self, index: usize, effects: Vec<Effect>) -> Result<(), String> {
         let real = self.real;
+        if !effects.is_sorted_by_key(|effect| !matches!(effect, Effect::Fence(_))) {
+            return Err(format!("node {}: something comes before the fence", self.nodes[index].id));
+        }
         let is_full = real < self.nodes[index].disk_full_until;
         let mut failed = false;
         for effect in effects {
