@@ -226,7 +226,9 @@ const NOTHING_YET: [i32; 2] = [1, 2];
 /// # Errors
 /// When it cannot be read, or says that the repository cannot.
 pub fn backups(stanza: &str, json: &str) -> Result<Vec<Backup>, Failed> {
-    let all: Vec<Info> = serde_json::from_str(json)
+    // With another passphrase its message has the bytes that it could not read, as they are: no JSON.
+    let clean: String = json.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let all: Vec<Info> = serde_json::from_str(&clean)
         .map_err(|error| Failed::new(format!("cannot read what `info` printed: {error}")))?;
     let Some(ours) = all.into_iter().find(|info| info.name == stanza) else { return Ok(Vec::new()) };
     if ours.status.code != 0 && !NOTHING_YET.contains(&ours.status.code) {
@@ -293,6 +295,8 @@ mod tests {
             "status":{"code":99,"message":"other"}}]"#;
         let failed = backups("bk", json).unwrap_err();
         assert_eq!(failed.text, "[CryptoError] cipher header invalid??");
+        let raw = json.replace("\\u0000", "\u{1}\n");
+        assert_eq!(backups("bk", &raw).unwrap_err().text, "[CryptoError] cipher header invalid  ?");
         let none = r#"[{"name":"bk","backup":[],"status":{"code":2,"message":"no valid backups"}}]"#;
         assert_eq!(backups("bk", none).unwrap(), []);
     }
