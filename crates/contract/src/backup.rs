@@ -167,7 +167,7 @@ impl BackupStatus {
 /// What an object storage has answered instead of doing what it was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
-    /// When.
+    /// When what was refused began: what has been put right since then counts for the next try.
     pub at: i64,
     /// S3's error code, such as `NoSuchBucket` (Amazon S3 API reference, "Error responses").
     pub code: String,

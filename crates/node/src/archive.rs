@@ -81,7 +81,7 @@ fn look() -> Postmaster {
 pub async fn push(path: &str) -> Result<u8> {
     // Without a repository the WAL goes nowhere, and nothing piles up.
     let Some(config) = file::read::<BackupConfig>(Path::new(paths::BACKUP))? else { return Ok(0) };
-    let begun = Instant::now();
+    let (begun, begun_at) = (Instant::now(), now());
     let mut command = pgbackrest::command(&config.stanza, &["archive-push", path])?;
     command.process_group(0).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn().context("cannot run pgbackrest")?;
@@ -101,7 +101,7 @@ pub async fn push(path: &str) -> Result<u8> {
                 tokio::time::timeout(STOP_GRACE, told).await.ok().and_then(Result::ok).unwrap_or_default();
             // PostgreSQL's log has all of it.
             eprint!("{}", String::from_utf8_lossy(&told));
-            note_push((!status.success()).then(|| Failed::of(status.code(), &told)));
+            note_push((!status.success()).then(|| Failed::of(status.code(), &told)), begun_at);
             // PostgreSQL would take a code above 125 for a signal and start its archiver anew: nothing is lost, but its
             // log says something else than what happened.
             return Ok(match status.code() {
@@ -130,7 +130,7 @@ pub async fn push(path: &str) -> Result<u8> {
             };
             eprintln!("cluster-node: {path} is not archived: {why}");
             if code != STOP {
-                note_push(Some(Failed::new(why)));
+                note_push(Some(Failed::new(why)), begun_at);
             }
             return Ok(code);
         }
@@ -142,16 +142,18 @@ fn now() -> i64 {
 }
 
 /// Notes how a try has ended, for the service beside the guard. That it cannot be noted fails nothing.
-fn note_push(failure: Option<Failed>) {
+fn note_push(failure: Option<Failed>, begun_at: i64) {
     let path = Path::new(paths::PUSH_FAILS);
     match failure {
         None => drop(std::fs::remove_file(path)),
-        Some(failed) => drop(file::write(path, &next_failure(failing(), now(), failed), false)),
+        Some(failed) => {
+            drop(file::write(path, &next_failure(failing(), (begun_at, now()), failed), false));
+        }
     }
 }
 
-fn next_failure(before: Option<Failing>, at: i64, failed: Failed) -> Failing {
-    let refusal = failed.refusal.map(|code| Refusal { at, code });
+fn next_failure(before: Option<Failing>, (begun, at): (i64, i64), failed: Failed) -> Failing {
+    let refusal = failed.refusal.map(|code| Refusal { at: begun, code });
     Failing { since: before.map_or(at, |before| before.since), at, why: failed.text, refusal }
 }
 
@@ -220,11 +222,11 @@ mod tests {
 
     #[test]
     fn failures_are_one_until_one_try_goes_well_or_long_after() {
-        let first = next_failure(None, 100, Failed::new("away"));
+        let first = next_failure(None, (90, 100), Failed::new("away"));
         assert_eq!(first, Failing { since: 100, at: 100, why: "away".into(), refusal: None });
         let gone = Failed { refusal: Some("NoSuchBucket".into()), ..Failed::new("gone") };
-        let second = next_failure(Some(first), 160, gone);
-        let refusal = Some(Refusal { at: 160, code: "NoSuchBucket".into() });
+        let second = next_failure(Some(first), (130, 160), gone);
+        let refusal = Some(Refusal { at: 130, code: "NoSuchBucket".into() });
         assert_eq!(second, Failing { since: 100, at: 160, why: "gone".into(), refusal });
         assert!(lasts(&second, 300) && lasts(&second, 150) && !lasts(&second, 310));
     }

@@ -94,6 +94,8 @@ struct Service {
     has_stanza: bool,
     failures: Failures,
     asked: Option<Instant>,
+    /// The same on the calendar.
+    asked_at: i64,
     heard: Instant,
     work: Option<(Work, JoinHandle<Result<Contents, Failed>>)>,
     prover: Prover,
@@ -111,6 +113,7 @@ pub async fn serve() -> Result<()> {
         has_stanza: false,
         failures: Failures::default(),
         asked: None,
+        asked_at: 0,
         heard: Instant::now(),
         work: None,
         prover: Prover::default(),
@@ -172,7 +175,7 @@ impl Service {
             }
             mended_contents(&config, &stanza).await
         };
-        self.asked = Some(Instant::now());
+        (self.asked, self.asked_at) = (Some(Instant::now()), now());
         self.work = Some((Work::Ask, tokio::spawn(asking)));
     }
 
@@ -201,7 +204,7 @@ impl Service {
             (Work::Ask, Err(failed)) => {
                 // It may be another one when it answers again: a bucket that was deleted is made anew, and empty.
                 self.has_stanza = false;
-                self.status.refusal = failed.refusal.clone().map(|code| Refusal { at: now(), code });
+                self.status.refusal = failed.refusal.clone().map(|code| Refusal { at: self.asked_at, code });
                 self.trouble(Some(format!("the repository: {failed}")));
             }
             (Work::Backup(kind), Ok(contents)) => {

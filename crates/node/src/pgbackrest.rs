@@ -122,17 +122,23 @@ pub fn words(stderr: &[u8]) -> String {
         None => error,
     };
     let lines: Vec<&str> = error.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    // A line that ends with a colon says in which file, or in which of the repositories; what is wrong follows it.
-    let is_cause = |(at, line): &(usize, &&str)| !line.ends_with(':') || at + 1 == lines.len();
-    let mut told: Vec<String> = Vec::new();
-    for (_, line) in lines.iter().enumerate().filter(is_cause) {
-        let line = line.strip_prefix("HINT: ").map_or((*line).to_owned(), |hint| format!("hint: {hint}"));
-        if !told.contains(&line) {
-            told.push(line);
-        }
+    // Nothing is told twice, as of a file and its copy.
+    let new = lines.iter().enumerate().filter(|(at, line)| !lines[..*at].contains(line));
+    let words = new.map(|(_, line)| {
+        line.strip_prefix("HINT: ").map_or((*line).to_owned(), |hint| format!("hint: {hint}"))
+    });
+    let mut line = String::new();
+    for word in words.chain(said) {
+        // A line that ends with a colon says where; what is wrong there follows it.
+        line.push_str(if line.is_empty() {
+            ""
+        } else if line.ends_with(':') {
+            " "
+        } else {
+            "; "
+        });
+        line.push_str(&word);
     }
-    told.extend(said);
-    let line = told.join("; ");
     let clean = |c: char| if c.is_control() || c == char::REPLACEMENT_CHARACTER { '?' } else { c };
     let line: String = line.chars().map(clean).take(LONGEST).collect();
     if line.is_empty() { "it said nothing".to_owned() } else { line }
@@ -320,7 +326,11 @@ mod tests {
         let stderr = "P00  ERROR: [103]: unable to find a valid repository:\n       repo1: [CryptoError] unable to load \
                       info file 'a' or 'a.copy':\n       CryptoError: no issuer\n       HINT: encrypted?\n       \
                       CryptoError: no issuer\n       HINT: encrypted?\n";
-        assert_eq!(words(stderr.as_bytes()), "CryptoError: no issuer; hint: encrypted?");
+        assert_eq!(
+            words(stderr.as_bytes()),
+            "[103]: unable to find a valid repository: repo1: [CryptoError] unable to load info file 'a' or 'a.copy': \
+             CryptoError: no issuer; hint: encrypted?"
+        );
         assert_eq!(words(b"P00  ERROR: [103]: unable:"), "[103]: unable:");
     }
 }

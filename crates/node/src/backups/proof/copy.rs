@@ -550,7 +550,7 @@ mod tests {
         let failed = format!(
             "{LOG}P00  ERROR: [042]: unable to get X:\n            repo1: zst error\n2026-11-27 LOG:  x\n"
         );
-        assert_eq!(archive_error(&failed).as_deref(), Some("[042]: unable to get X:; repo1: zst error"));
+        assert_eq!(archive_error(&failed).as_deref(), Some("[042]: unable to get X: repo1: zst error"));
     }
 
     #[test]
