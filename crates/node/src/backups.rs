@@ -173,7 +173,7 @@ impl Service {
                 // Does nothing if it is there.
                 pgbackrest::run(&stanza, &["stanza-create"], QUESTION_LIMIT).await.map_err(explain)?;
             }
-            mended_contents(&config, &stanza).await
+            mended_contents(&config, &stanza).await.map_err(explain)
         };
         (self.asked, self.asked_at) = (Some(Instant::now()), now());
         self.work = Some((Work::Ask, tokio::spawn(asking)));

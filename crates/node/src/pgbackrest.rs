@@ -240,7 +240,9 @@ pub fn backups(stanza: &str, json: &str) -> Result<Vec<Backup>, Failed> {
     if ours.status.code != 0 && !NOTHING_YET.contains(&ours.status.code) {
         // The stanza's own word is no more than `other`.
         let message = ours.repo.first().map_or(&ours.status.message, |repo| &repo.status.message);
-        return Err(Failed { refusal: refusal(message), ..Failed::new(words(message.as_bytes())) });
+        // What it calls a format error prints what it could not decipher.
+        let code = message.starts_with("[FormatError]").then_some(UNREADABLE);
+        return Err(Failed { code, refusal: refusal(message), text: words(message.as_bytes()) });
     }
     let mut backups: Vec<Backup> = ours.backup.into_iter().filter_map(InfoBackup::whole).collect();
     backups.sort_by_key(|backup| backup.ended);
@@ -303,6 +305,8 @@ mod tests {
         assert_eq!(failed.text, "[CryptoError] cipher header invalid??");
         let raw = json.replace("\\u0000", "\u{1}\n");
         assert_eq!(backups("bk", &raw).unwrap_err().text, "[CryptoError] cipher header invalid  ?");
+        let other = json.replace("CryptoError", "FormatError");
+        assert_eq!(backups("bk", &other).unwrap_err().code, Some(UNREADABLE));
         let none = r#"[{"name":"bk","backup":[],"status":{"code":2,"message":"no valid backups"}}]"#;
         assert_eq!(backups("bk", none).unwrap(), []);
     }

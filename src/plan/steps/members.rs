@@ -31,10 +31,10 @@ impl<'a> Planner<'a> {
             return;
         }
         let Some(newcomer) = without.into_iter().find(|node| self.is_ready(node, &primary)) else { return };
-        if !self.is_settled(&newest, &primary, &newcomer.name, "is not made a voting member yet") {
+        let next = newest.next(&newcomer.name);
+        if !self.is_settled(&newest, &next, &primary, &newcomer.name, "is not made a voting member yet") {
             return;
         }
-        let next = newest.next(&newcomer.name);
         self.configure(newcomer, &next, Reason::NoVoteYet);
     }
 
@@ -73,12 +73,13 @@ impl<'a> Planner<'a> {
             return self.plan;
         }
         let has_vote = newest.names.contains(&leaving.name);
-        if !self.is_settled(&newest, &primary, &leaving.name, "keeps its vote") {
+        let next = if has_vote { newest.next(&leaving.name) } else { newest.clone() };
+        if !self.is_settled(&newest, &next, &primary, &leaving.name, "keeps its vote") {
             return self.plan;
         }
         if has_vote {
             let primary = self.inventory.node(&primary).expect("the primary is one of the inventory's");
-            self.configure(primary, &newest.next(&leaving.name), Reason::PrimaryAsksAsMember);
+            self.configure(primary, &next, Reason::PrimaryAsksAsMember);
         } else if let Some(host) = self.host(&leaving.name).up()
             && Configuration::of(self.inventory, host).is_some_and(|own| own != newest)
         {
@@ -87,8 +88,16 @@ impl<'a> Planner<'a> {
         self.plan
     }
 
-    /// Whether the next configuration may begin: a majority goes by this one, and no other was ever handed out.
-    fn is_settled(&mut self, newest: &Configuration, primary: &str, node: &str, else_: &str) -> bool {
+    /// Whether the `next` configuration may begin: a majority goes by the newest, no other was ever handed out, and the next
+    /// has a majority that can grant from the moment at which the primary goes by it.
+    fn is_settled(
+        &mut self,
+        newest: &Configuration,
+        next: &Configuration,
+        primary: &str,
+        node: &str,
+        else_: &str,
+    ) -> bool {
         let in_use = newest.names.iter().filter(|name| self.goes_by(name).as_ref() == Some(newest));
         let (there, majority) = (in_use.count(), newest.majority());
         if there < majority {
@@ -98,6 +107,22 @@ impl<'a> Planner<'a> {
                 format!(
                     "{else_}: {there} of {} members have the current configuration, and a majority is {majority}",
                     newest.names.len()
+                ),
+                "bring the missing members back, then run this again",
+            );
+            return false;
+        }
+        // A newcomer is told before all others.
+        let can_grant =
+            |name: &&String| !newest.names.contains(*name) || self.goes_by(name).as_ref() == Some(newest);
+        let (there, majority) = (next.names.iter().filter(can_grant).count(), next.majority());
+        if there < majority {
+            self.trouble(
+                TroubleKind::MembersUnsettled,
+                Some(node),
+                format!(
+                    "{else_}: of the {} members that there would be, {there} could grant the lease, and a majority is {majority}",
+                    next.names.len()
                 ),
                 "bring the missing members back, then run this again",
             );

@@ -74,6 +74,16 @@ impl World {
         if removes && self.mistake.is_none() && !self.nodes.iter().any(leads) {
             return;
         }
+        // Nor while those who are left could grant the primary nothing: it asks by the next members from its first step on.
+        let can_grant = |id: &&u32| {
+            let node = &self.nodes[**id as usize - 1];
+            let is_told = !self.members.contains(*id) || node.generation >= self.generation;
+            node.runs(self.real) && node.guard.is_some() && is_told
+        };
+        let is_begun = (0..self.nodes.len()).any(|index| knows(self, index));
+        if !is_begun && self.mistake.is_none() && ids.iter().filter(can_grant).count() <= ids.len() / 2 {
+            return;
+        }
         if let Some(index) = next {
             self.configure(index, &ids, generation);
             self.start_again(index);
