@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::backups::{backups, inventory, last_timeline};
+use super::proofs::{damage, mend, objects, until};
 use super::support::Lab;
 
 /// The time now, as the node has it, with the rows before it committed and those after it not.
@@ -104,6 +105,29 @@ fn copy(lab: &Lab, inventory: &str, to: &str) {
     lab.wait_for_status(inventory, 60, |status| status["healthy"] == true);
 }
 
+/// PostgreSQL takes a WAL file that is damaged for the end of the archive: nothing is exchanged, and nothing stays of the
+/// copy.
+fn ends_early(lab: &Lab, inventory: &str) {
+    lab.sql("pg2", "app", "create table bulk (a int, b text)");
+    let written = || {
+        let file = lab.sql("pg2", "app", "select pg_walfile_name(pg_current_wal_lsn())");
+        lab.sql("pg2", "app", "insert into bulk select g, md5(g::text) from generate_series(1, 40000) g");
+        lab.sql("pg2", "postgres", "select pg_switch_wal()");
+        file
+    };
+    let (file, last) = (written(), written());
+    let sql = format!("select last_archived_wal >= '{last}' from pg_stat_archiver");
+    until(60, "WAL is archived", || lab.sql("pg2", "postgres", &sql) == "t");
+    let whole = objects(lab, &file);
+    damage(&whole, whole[0].1.len() / 2);
+    let refused = lab.cluster(&["restore", "-i", inventory, "--to", "latest", "--yes"]);
+    println!("a damaged file: {}", refused.stderr);
+    assert!(refused.code == 1 && refused.stderr.contains("one of them is damaged"), "{}", refused.stderr);
+    lab.ssh("pg2", "! ls -d /var/lib/postgresql/15/main.*");
+    assert_eq!(lab.sql("pg2", "app", "select count(*) from bulk"), "80000");
+    mend(&whole);
+}
+
 #[test]
 #[ignore = "needs root and a lab"]
 fn a_cluster_goes_back_in_its_place_or_as_another() {
@@ -159,6 +183,8 @@ fn a_cluster_goes_back_in_its_place_or_as_another() {
     let done = restore(&lab, &inventory, "before-migration", "2000|2000");
     assert_eq!(done["timeline"], 4, "no number is used twice");
     lab.cluster(&["restore", "-i", &inventory, "--discard", "--yes"]).ok();
+
+    ends_early(&lab, &inventory);
 
     // Whoever takes over now has what was restored.
     insert(&lab, "pg2", 2001, 2500);
