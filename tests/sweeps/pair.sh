@@ -45,6 +45,7 @@ listen_addresses = '127.0.0.1'
 port = $(at "$2")
 unix_socket_directories = '$work'
 recovery_end_command = ''
+restore_command = ''
 ssl_cert_file = '/etc/ssl/certs/ssl-cert-snakeoil.pem'
 ssl_key_file = '/etc/ssl/private/ssl-cert-snakeoil.key'
 CONF
