@@ -41,7 +41,7 @@ nodes:
 EOF
 $cluster up -i "$work/demo.yaml" >/dev/null 2>"$work/log" || { cat "$work/log" >&2; exit 1; }
 on() { ssh -F "$CLUSTER_STATE_DIR/demo/ssh_config" "$1" "cd / && runuser -u postgres -- sh -c \"\$(cat)\""; }
-as_root() { ssh -F "$CLUSTER_STATE_DIR/demo/ssh_config" "$1" sh -s "${@:2}"; }
+as_root() { ssh -F "$CLUSTER_STATE_DIR/demo/ssh_config" "$1" "sh -s $(printf '%q ' "${@:2}")"; }
 sql() { on pg1 <<<"psql -XAtqw -d postgres -c \"$1\""; }
 median() { printf '%s\n' "$@" | sort -n | awk '{ v[NR] = $1 } END { print (NR % 2) ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'; }
 ratio() { awk "BEGIN { printf \"%.2f\", $1 / $2 }"; }
