@@ -64,8 +64,8 @@ for round in $(seq "$rounds"); do
     off+=("$(tps)")
     archive 'reset archive_command'
     archiving+=("$(tps)")
-    # Backups one after the other, for as long as it takes.
-    (while :; do $cluster backup --full -i "$work/demo.yaml" >/dev/null 2>&1; done) &
+    # Backups one after the other, for as long as it takes. One is refused where the service takes its own.
+    (while :; do $cluster backup --full -i "$work/demo.yaml" >/dev/null 2>&1 || sleep 1; done) &
     backups=$!
     sleep 2
     backup+=("$(tps)")

@@ -10,7 +10,7 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, SignatureScheme};
 use secrecy::{ExposeSecret, SecretString};
-use tokio_postgres::config::SslMode;
+use tokio_postgres::config::{ChannelBinding, SslMode};
 use tokio_postgres::error::SqlState;
 
 use crate::error::Advice;
@@ -88,7 +88,8 @@ pub(crate) fn login(hosts: &[String], port: u16, password: &SecretString) -> tok
         .user("cluster")
         .dbname("cluster")
         .password(password.expose_secret())
-        .ssl_mode(SslMode::Require);
+        .ssl_mode(SslMode::Require)
+        .channel_binding(ChannelBinding::Require);
     config
 }
 
@@ -104,9 +105,8 @@ fn explain(error: tokio_postgres::Error) -> anyhow::Error {
     anyhow::anyhow!(message)
 }
 
-/// TLS that encrypts and authenticates nobody, which is what `sslmode=require` means. Channel binding, which would
-/// prove who answers, cannot be had here: tokio-postgres-rustls 0.13 reads the certificate wrongly and supplies no hash
-/// of it.
+/// TLS that encrypts and authenticates nobody, which is what `sslmode=require` means. Who answers is proved by the channel
+/// binding of [`login`]: whoever does not know the password's verifier is told nothing of it.
 pub(crate) fn encrypt_only() -> rustls::ClientConfig {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     rustls::ClientConfig::builder_with_provider(provider.clone())
@@ -152,5 +152,63 @@ impl ServerCertVerifier for AnyCertificate {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::pki_types::PrivateKeyDer;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
+
+    use super::*;
+
+    /// A server with a certificate of its own that asks for a password in some way; what it is sent after that.
+    async fn sent_to_a_stranger(request: &'static [u8]) -> (Vec<u8>, anyhow::Error) {
+        let own = rcgen::generate_simple_self_signed(["pg1".to_owned()]).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![own.cert.der().clone()],
+                PrivateKeyDer::Pkcs8(own.signing_key.serialize_der().into()),
+            )
+            .unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let stranger = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.read_exact(&mut [0; 8]).await.unwrap();
+            stream.write_all(b"S").await.unwrap();
+            let mut stream = TlsAcceptor::from(Arc::new(tls)).accept(stream).await.unwrap();
+            let length = stream.read_u32().await.unwrap();
+            stream.read_exact(&mut vec![0; length as usize - 4]).await.unwrap();
+            stream.write_all(request).await.unwrap();
+            let mut sent = Vec::new();
+            let end = tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut sent)).await;
+            // It may have closed without a goodbye.
+            drop(end.expect("the client hangs up"));
+            sent
+        });
+        let password = SecretString::from("open sesame");
+        let error = write_once("127.0.0.1", port, &password).await.unwrap_err();
+        (stranger.await.unwrap(), error)
+    }
+
+    #[tokio::test]
+    async fn nobody_in_between_is_told_the_password() {
+        // In clear, salted with MD5, and by SCRAM without the channel.
+        for request in [
+            &b"R\0\0\0\x08\0\0\0\x03"[..],
+            b"R\0\0\0\x0c\0\0\0\x05salt",
+            b"R\0\0\0\x17\0\0\0\x0aSCRAM-SHA-256\0\0",
+        ] {
+            let (sent, error) = sent_to_a_stranger(request).await;
+            assert!(format!("{error:#}").contains("channel binding"), "{error:#}");
+            assert!(sent.is_empty() || sent == b"X\0\0\0\x04", "{sent:?}");
+        }
     }
 }

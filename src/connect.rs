@@ -125,7 +125,7 @@ pub fn connection(
         nodes.into_iter().filter_map(server).collect()
     };
     let read = servers(|node| match (node.role.as_str(), node.state.as_str()) {
-        ("standby", "streaming") => 0,
+        ("standby", "streaming") if !node.replay_stopped => 0,
         ("primary", _) => 1,
         _ => 2,
     });

@@ -4,6 +4,7 @@
 
 use anyhow::{Context as _, Result};
 use cluster_contract::backup::{Contents, Proof};
+use cluster_contract::journal::Line;
 use cluster_contract::request::{Changed, Code, Verdict};
 use cluster_contract::status::Status;
 
@@ -24,6 +25,16 @@ pub async fn status(world: &World, node: &str) -> Result<Status> {
     // Worded so that a program of every build answers in JSON.
     let output = world.run(node, &ask("guard", &["status", "--json"], 10), &|_| {}).await?;
     serde_json::from_str(&output.stdout).with_context(|| format!("cannot parse the answer of {node}'s guard"))
+}
+
+/// The last lines of a node's journal, oldest first; those that make no sense are left out.
+///
+/// # Errors
+/// When the node is not reached.
+pub async fn journal(world: &World, node: &str, lines: usize) -> Result<Vec<Line>, RemoteError> {
+    let command = Command::new("journal", script::JOURNAL).arg(lines.to_string()).limit(20);
+    let output = world.run(node, &command, &|_| {}).await?;
+    Ok(output.stdout.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
 }
 
 /// Asks the primary's guard to stop and hand over to `to`. The guards finish by themselves.

@@ -4,7 +4,7 @@ pub mod host;
 pub mod probe;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 
 pub use host::HostFacts;
 use serde::{Deserialize, Serialize};
@@ -182,6 +182,4 @@ pub struct Local {
     pub bootstrap_keys: BTreeMap<String, String>,
     /// Hash of the node's program that belongs to this operator's program.
     pub node_program: String,
-    /// The address at which the other nodes reach each node, if the provider knows it.
-    pub connection_hosts: BTreeMap<String, IpAddr>,
 }

@@ -9,6 +9,7 @@ use cluster_contract::paths;
 use cluster_contract::status::{Level, Space, Status};
 use serde::Serialize;
 
+use crate::facts::host::PostgresFacts;
 use crate::facts::{Facts, Host, HostFacts};
 use crate::inventory::{Inventory, Provider, Role};
 use crate::plan::changed::changed;
@@ -74,6 +75,9 @@ pub struct Node {
     pub timeline: Option<u32>,
     /// WAL not yet replayed, in bytes.
     pub lag_bytes: Option<u64>,
+    /// Whether it replays nothing although it has been sent something: what it shows is old.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub replay_stopped: bool,
     /// repmgrd's state in systemd.
     pub repmgrd: Option<String>,
     /// The guard's state in systemd.
@@ -406,6 +410,32 @@ fn complaints(facts: &Facts, guard: &Status, votes: Option<bool>) -> Vec<String>
     found
 }
 
+/// A primary commits a heartbeat a second. A standby that has replayed none for so long, though it has been sent some, is
+/// stopped, or waits for a reader.
+const REPLAY_STOPPED_AFTER_S: f64 = 30.0;
+
+/// Why what a standby shows is old, if it is.
+fn replay_stopped(
+    standby: &PostgresFacts,
+    upstream: Option<&HostFacts>,
+    lag_bytes: Option<u64>,
+) -> Option<String> {
+    if standby.replay_paused {
+        return Some(
+            "replay is paused: reads there are stale until somebody calls pg_wal_replay_resume()".into(),
+        );
+    }
+    // Both are times of the primary's clock.
+    let now = upstream?.postgres.as_ref()?.now;
+    let stopped_for = now - standby.replayed_at?;
+    (lag_bytes.is_some_and(|lag| lag > 0) && stopped_for > REPLAY_STOPPED_AFTER_S).then(|| {
+        format!(
+            "has replayed nothing for {stopped_for:.0} s, although it has been sent WAL: reads there are stale (a long \
+             query may hold up replay)"
+        )
+    })
+}
+
 const NOT_READ: &str = "PostgreSQL has not read its latest configuration: `cluster up` reloads it";
 
 fn look_at(
@@ -425,6 +455,7 @@ fn look_at(
         address: addresses.get(&node.name).cloned(),
         timeline: None,
         lag_bytes: None,
+        replay_stopped: false,
         repmgrd: None,
         guard: None,
         version: None,
@@ -525,10 +556,20 @@ fn look_at(
         if let Some(lag) = seen.lag_bytes.filter(|lag| *lag > inventory.failover.lag_limit_bytes) {
             wrong(format!("is {} MiB behind", lag >> 20));
         }
+        if let Some(why) = replay_stopped(postgres, upstream, seen.lag_bytes) {
+            seen.replay_stopped = true;
+            wrong(why);
+        }
     } else {
         seen.role = "primary".into();
         seen.state = "running".into();
         seen.timeline = Some(postgres.timeline);
+        if postgres.synchronous_waits > 0 {
+            wrong(format!(
+                "{} commits wait for a synchronous standby: synchronous_standby_names was set by hand, and is not supported",
+                postgres.synchronous_waits
+            ));
+        }
         if host.holds_lease() == Some(false) {
             wrong("does not hold the lease: until it does, no node can take over from it".into());
         }

@@ -109,7 +109,6 @@ impl World {
             generation: memory.generation,
             bootstrap_keys,
             node_program: self.program.sha256.clone(),
-            ..Local::default()
         };
         Ok(Facts { cloud, hosts, local })
     }

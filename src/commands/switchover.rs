@@ -8,13 +8,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use cluster_contract::journal::{Event, Line};
+use cluster_contract::status::JobKind;
 
 use super::{declared_with_data, in_world, read};
 use crate::control;
 use crate::error::{Advice, Exit};
 use crate::health::{Health, health};
 use crate::poll::poll_until;
-use crate::report::Format;
+use crate::report::{Format, visible};
 use crate::world::World;
 use crate::{data, screen};
 
@@ -24,6 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const CATCH_UP_PATIENCE: Duration = Duration::from_secs(30);
 /// How long to wait for the old primary to rejoin, to report restored redundancy.
 const REJOIN_PATIENCE: Duration = Duration::from_secs(120);
+/// More than a guard writes down during one.
+const JOURNAL_LINES: usize = 500;
 
 pub(super) async fn run(path: &Path, to: Option<String>, json: bool) -> Result<Exit> {
     let inventory = read(path)?;
@@ -38,26 +42,59 @@ pub(super) async fn run(path: &Path, to: Option<String>, json: bool) -> Result<E
         hand_over(&world, &from, &to).await?;
         let moved = wait_for(&world, &from, &to, begun).await?;
         let whole = wait_for_redundancy(&world, &from, begun).await;
+        // The successor leads after a hand-over that failed, too, where it has won the election that followed.
+        let end = match control::journal(&world, &from, JOURNAL_LINES).await {
+            Ok(lines) => end(&lines),
+            Err(error) => End { trouble: Some(format!("{from} cannot say so: {error}")), lost: 0 },
+        };
         if json {
             screen::json(&serde_json::json!({
                 "from": from, "to": to, "seconds": moved.as_secs_f64(),
                 "redundant_after": whole.map(|it| it.as_secs_f64()),
+                "trouble": end.trouble, "lost_transactions": end.lost,
             }))?;
-            return Ok(if whole.is_some() { Exit::Done } else { Exit::Unhealthy });
-        }
-        data!("{to} takes writes ({:.1} s)", moved.as_secs_f64());
-        match whole {
-            Some(whole) => {
-                data!("{from} streams from it ({:.1} s)", whole.as_secs_f64());
-                Ok(Exit::Done)
+        } else {
+            data!("{to} takes writes ({:.1} s)", moved.as_secs_f64());
+            match whole {
+                Some(whole) => data!("{from} streams from it ({:.1} s)", whole.as_secs_f64()),
+                None => data!("{from} does not stream from it yet; see `cluster status`"),
             }
-            None => {
-                data!("{from} does not stream from it yet; see `cluster status`");
-                Ok(Exit::Unhealthy)
+            if let Some(trouble) = &end.trouble {
+                data!("it took over, but not by an orderly hand-over: {}", visible(trouble));
+            }
+            if end.lost > 0 {
+                data!("{} transactions of {from} are not on {to}; see `cluster explain`", end.lost);
             }
         }
+        Ok(if whole.is_some() && end == End::default() { Exit::Done } else { Exit::Unhealthy })
     })
     .await
+}
+
+/// How a hand-over ended.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct End {
+    /// Why it was none, for people.
+    trouble: Option<String>,
+    /// Transactions that the old primary had to give up.
+    lost: u64,
+}
+
+/// The end of the last hand-over that a journal knows of.
+fn end(journal: &[Line]) -> End {
+    let job = Some(JobKind::HandOver);
+    let began = journal.iter().rposition(|line| line.event == Event::JobBegun { job });
+    let since = &journal[began.unwrap_or(journal.len())..];
+    let mut end = End { trouble: Some("its guard has recorded no end of it".to_owned()), lost: 0 };
+    for line in since {
+        match &line.event {
+            Event::JobDone { job: done } if *done == job => end.trouble = None,
+            Event::JobFailed { job: failed } if *failed == job => end.trouble = Some(line.text.clone()),
+            Event::TransactionsLost { lost } => end.lost += lost.transactions,
+            _ => {}
+        }
+    }
+    end
 }
 
 /// Chooses both. A standby that has just connected catches up for a moment, and is waited for.
@@ -190,4 +227,41 @@ async fn wait_for_redundancy(world: &Arc<World>, from: &str, begun: Instant) -> 
         Ok::<_, anyhow::Error>(streams.then(|| begun.elapsed()))
     });
     whole.await.ok().flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use cluster_contract::journal::LostTransactions;
+
+    use super::*;
+
+    fn line(event: Event, text: &str) -> Line {
+        Line { at: String::new(), clock: 0, event, text: text.to_owned(), since: None }
+    }
+
+    #[test]
+    fn only_a_hand_over_that_ended_well_is_one() {
+        let job = Some(JobKind::HandOver);
+        let begun = || line(Event::JobBegun { job }, "hand-over: to pg2");
+        let done = || line(Event::JobDone { job }, "stopped in 0.20 s");
+        let failed = || line(Event::JobFailed { job }, "the hand-over failed: PostgreSQL did not stop");
+        let lost = || {
+            let lost = LostTransactions {
+                timeline: 1,
+                from: "0/1".into(),
+                to: "0/2".into(),
+                transactions: 3,
+                wal: "/kept".into(),
+                node: String::new(),
+            };
+            line(Event::TransactionsLost { lost }, "3 transactions")
+        };
+        assert_eq!(end(&[failed(), begun(), done()]), End::default());
+        let failure = end(&[begun(), done(), begun(), failed(), lost()]);
+        assert_eq!((failure.trouble, failure.lost), (Some(failed().text), 3));
+        assert_eq!(end(&[lost(), begun(), done()]).lost, 0, "that was before");
+        for silent in [vec![], vec![begun()], vec![done()]] {
+            assert!(end(&silent).trouble.is_some(), "{silent:?}");
+        }
+    }
 }

@@ -12,8 +12,6 @@ use serde::{Deserialize, Serialize};
 pub struct HostFacts {
     /// Whether commands run as root.
     pub root: bool,
-    /// The host's own name.
-    pub hostname: String,
     /// Distribution, for instance `debian`.
     pub os: String,
     /// Its release, for instance `12`.
@@ -96,8 +94,6 @@ pub struct Packages {
     pub lists_age: Option<u64>,
     /// dpkg was interrupted.
     pub interrupted: bool,
-    /// Whether postgresql-common has brought the key of the PostgreSQL project's repository.
-    pub pgdg_key: bool,
     /// Source lines of the PostgreSQL project's repository.
     pub pgdg: Vec<String>,
 }
@@ -125,8 +121,6 @@ pub struct UnitFacts {
     pub load: String,
     /// `active`, `inactive`, `failed`, `activating`, …
     pub active: String,
-    /// The finer state, for instance `running` or `auto-restart`.
-    pub sub: String,
     /// `enabled`, `disabled`, …
     pub enabled: String,
     /// Whether its file changed since systemd read it.
@@ -174,10 +168,14 @@ pub struct PostgresFacts {
     pub timeline: u32,
     /// WAL position: written on a primary, received on a standby.
     pub lsn: Option<String>,
-    /// How far a standby has replayed.
-    pub replayed: Option<String>,
-    /// When the postmaster started, in seconds since 1970.
-    pub started: f64,
+    /// The server's clock, in seconds since 1970.
+    pub now: f64,
+    /// When the last transaction that a standby has replayed was committed, on its primary's clock.
+    pub replayed_at: Option<f64>,
+    /// Whether somebody has paused a standby's replay.
+    pub replay_paused: bool,
+    /// Sessions whose commit waits for a synchronous standby.
+    pub synchronous_waits: u64,
     /// When the configuration was last read, in seconds since 1970.
     pub conf_loaded: f64,
     /// Settings that wait for a restart.
@@ -197,8 +195,6 @@ pub struct PostgresFacts {
     pub databases: Vec<DatabaseFacts>,
     /// Standbys that stream from this server.
     pub replication: Vec<Replica>,
-    /// The server that this one streams from.
-    pub receiver: Option<Receiver>,
 }
 
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -241,16 +237,6 @@ pub struct Replica {
     pub state: String,
     /// WAL not yet replayed, in bytes.
     pub lag_bytes: Option<f64>,
-}
-
-/// The server that this node streams from.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Receiver {
-    /// `streaming`, `waiting`, …
-    pub status: String,
-    /// The sender's address.
-    pub host: Option<String>,
 }
 
 /// A row of `repmgr.nodes`.

@@ -41,7 +41,6 @@ pub fn parse(output: &str) -> Result<HostFacts, ProbeError> {
         let word = |index: usize| words.get(index).copied().unwrap_or_default().to_owned();
         match name {
             "uid" => facts.root = value == "0",
-            "hostname" => facts.hostname = value.to_owned(),
             "os" => (facts.os, facts.os_version, facts.codename) = (word(0), word(1), word(2)),
             "arch" => facts.arch = value.to_owned(),
             "client" => facts.client = value.to_owned(),
@@ -53,7 +52,6 @@ pub fn parse(output: &str) -> Result<HostFacts, ProbeError> {
             "candidate" => drop(facts.packages.candidates.insert(word(0), word(1))),
             "apt_lists" => facts.packages.lists_age = value.parse().ok(),
             "audit" => facts.packages.interrupted = !value.is_empty(),
-            "pgdg_key" => facts.packages.pgdg_key = true,
             "pgdg" => facts.packages.pgdg.push(value.to_owned()),
             "file" => {
                 let (path, file) = parse_file(value).ok_or_else(nonsense)?;
@@ -117,7 +115,6 @@ fn parse_unit(value: &str, unit: &mut (String, UnitFacts), facts: &mut HostFacts
         "Id" => value.clone_into(&mut unit.0),
         "LoadState" => value.clone_into(&mut unit.1.load),
         "ActiveState" => value.clone_into(&mut unit.1.active),
-        "SubState" => value.clone_into(&mut unit.1.sub),
         "UnitFileState" => value.clone_into(&mut unit.1.enabled),
         "NeedDaemonReload" => unit.1.need_reload = value == "yes",
         _ => {}
@@ -137,7 +134,7 @@ mod tests {
 
     #[test]
     fn output_that_was_cut_off_is_an_error_and_not_a_host_without_data() {
-        assert!(matches!(parse("uid\t0\nhostname\tpg1\n"), Err(ProbeError::Truncated { lines: 2 })));
+        assert!(matches!(parse("uid\t0\narch\tx86_64\n"), Err(ProbeError::Truncated { lines: 2 })));
         assert!(matches!(parse("Please wait while we get your droplet ready..."), Err(ProbeError::Line(_))));
     }
 

@@ -11,7 +11,6 @@ t=$(printf '\t')
 say() { printf '%s\t%s\n' "$1" "$2"; }
 
 say uid "$(id -u)"
-say hostname "$(hostname)"
 # shellcheck source=/dev/null
 say os "$(. /etc/os-release && echo "${ID:-} ${VERSION_ID:-} ${VERSION_CODENAME:-}")"
 say arch "$(uname -m)"
@@ -41,7 +40,6 @@ if [ -n "$missing" ]; then
     # shellcheck disable=SC2086
     apt-cache policy $missing 2>/dev/null | awk '/^[^ ].*:$/ { sub(":", ""); p = $0 } /Candidate:/ && $2 != "(none)" { print "candidate\t" p " " $2 }'
     say audit "$(dpkg --audit 2>/dev/null | head -c 1)"
-    if [ -e /usr/share/postgresql-common/pgdg/apt.postgresql.org.asc ]; then say pgdg_key yes; fi
 fi
 grep -rhs '^[^#]*apt\(-archive\)\?\.postgresql\.org' /etc/apt/sources.list.d/ | sed 's/^/pgdg\t/'
 
@@ -73,7 +71,7 @@ for unit in repmgrd cluster-node cluster-backup; do
         if sha256sum -c --status "/run/cluster/$unit.loaded" 2>/dev/null; then say loaded "$unit current"; else say loaded "$unit stale"; fi
     fi
 done
-systemctl show -p Id,LoadState,ActiveState,SubState,UnitFileState,NeedDaemonReload \
+systemctl show -p Id,LoadState,ActiveState,UnitFileState,NeedDaemonReload \
     "postgresql@$version-main.service" repmgrd.service cluster-node.service cluster-backup.service cluster-clone.service 2>/dev/null | sed 's/^/unit\t/'
 
 # Data: ours, somebody else's, or none.
@@ -102,8 +100,10 @@ select 'postgres' || E'\t' || json_build_object(
     else ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int end,
   'lsn', case when pg_is_in_recovery() then coalesce(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn())
     else pg_current_wal_lsn() end,
-  'replayed', pg_last_wal_replay_lsn(),
-  'started', extract(epoch from pg_postmaster_start_time()),
+  'now', extract(epoch from clock_timestamp()),
+  'replayed_at', extract(epoch from pg_last_xact_replay_timestamp()),
+  'replay_paused', case when pg_is_in_recovery() then pg_is_wal_replay_paused() else false end,
+  'synchronous_waits', (select count(*) from pg_stat_activity where wait_event = 'SyncRep'),
   'conf_loaded', extract(epoch from pg_conf_load_time()),
   'pending_restart', (select coalesce(json_agg(s.name order by s.name), '[]') from pg_settings s where pending_restart),
   'file_errors', (select coalesce(json_agg(coalesce(f.name, '') || ': ' || f.error), '[]') from pg_file_settings f
@@ -124,8 +124,7 @@ select 'postgres' || E'\t' || json_build_object(
   'databases', (select json_agg(json_build_object('name', datname, 'owner', pg_get_userbyid(datdba))) from pg_database),
   'replication', (select coalesce(json_agg(json_build_object('name', application_name, 'state', state,
     'lag_bytes', pg_wal_lsn_diff(case when pg_is_in_recovery() then null else pg_current_wal_lsn() end, replay_lsn))), '[]')
-    from pg_stat_replication),
-  'receiver', (select json_build_object('status', status, 'host', sender_host) from pg_stat_wal_receiver)
+    from pg_stat_replication)
 );
 select exists(select from pg_database where datname = 'repmgr') as has_repmgr \gset
 \if :has_repmgr

@@ -145,11 +145,11 @@ pub const SETTINGS: &[Setting] = &[
     default("max_slot_wal_keep_size", "4GB", "a standby that stays away must not fill the primary's disk")
         .since(13),
     default("wal_keep_segments", "16", "a standby that was away for a while still finds its WAL").until(12),
-    default("wal_sender_timeout", "5s", VANISHED).bound(Bound::Time("1s", "1min", "ms")),
+    default("wal_sender_timeout", "5s", VANISHED).bound(Bound::Time("1s", "15s", "ms")),
     default("wal_receiver_timeout", "5s", VANISHED),
     default("wal_receiver_status_interval", "1s", "lag is known within a second"),
     default("wal_retrieve_retry_interval", "1s", "a standby finds its new primary within a second")
-        .bound(Bound::Time("1ms", "10s", "ms")),
+        .bound(Bound::Time("1ms", "5s", "ms")),
     default("tcp_keepalives_idle", "3", "a dead client is noticed within ten seconds"),
     default("tcp_keepalives_interval", "2", "a dead client is noticed within ten seconds"),
     default("tcp_keepalives_count", "3", "a dead client is noticed within ten seconds"),

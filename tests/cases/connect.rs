@@ -52,6 +52,7 @@ fn health(floating_ip: Option<&str>, nodes: [(&str, &str); 4]) -> Health {
             address: Some(format!("198.51.100.{}", node.id)),
             timeline: None,
             lag_bytes: None,
+            replay_stopped: false,
             repmgrd: None,
             guard: None,
             version: None,

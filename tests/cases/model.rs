@@ -55,8 +55,7 @@ impl Model {
         let mut model =
             Model { means: means(&inventory), inventory, facts, dark: BTreeMap::new(), clock: 1_000_000.0 };
         for node in model.inventory.nodes.clone() {
-            let host =
-                if servers { Host::Missing } else { Host::Up(Box::new(bare(&node.name, "ssh-ed25519 own"))) };
+            let host = if servers { Host::Missing } else { Host::Up(Box::new(bare("ssh-ed25519 own"))) };
             model.facts.hosts.insert(node.name, host);
         }
         model
@@ -67,7 +66,7 @@ impl Model {
         let servers = self.facts.cloud.is_some();
         for node in &inventory.nodes {
             let new = || {
-                if servers { Host::Missing } else { Host::Up(Box::new(bare(&node.name, "ssh-ed25519 own"))) }
+                if servers { Host::Missing } else { Host::Up(Box::new(bare("ssh-ed25519 own"))) }
             };
             self.facts.hosts.entry(node.name.clone()).or_insert_with(new);
         }

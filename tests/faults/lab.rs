@@ -1,29 +1,12 @@
 //! What a lab can do to its hosts and to its API.
 
-use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
-use std::process::Stdio;
-use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::support::Lab;
 
 impl Lab {
-    /// Runs the program and kills it (SIGKILL) some time after it has printed a line with `mark`. Says whether it was
-    /// killed.
-    pub(crate) fn killed_after(&self, args: &[&str], mark: &str, wait: Duration) -> bool {
-        let mut child = self.command(args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
-        let marked = lines.any(|line| line.contains(mark));
-        std::thread::sleep(wait);
-        let killed = marked && child.try_wait().unwrap().is_none();
-        // It may have ended at this very moment.
-        let _ = child.kill();
-        child.wait().unwrap();
-        killed
-    }
-
     /// A droplet's file, seen from outside: whoever waits for a login comes too late.
     pub(crate) fn file(&self, droplet: u64, path: &str) -> PathBuf {
         PathBuf::from(format!("/var/lib/cluster-lab/{}/droplets/{droplet}/root{path}", self.name))

@@ -78,7 +78,8 @@ fn two_nodes_are_added_one_at_a_time_and_two_may_then_be_lost() {
     let plan = lab.cluster(&["plan", "-i", &inventory]).stdout;
     assert!(plan.contains("enable voting, one node at a time, on pg4, pg5"), "{plan}");
     // Killed when the first newcomer and the primary know of each other, and the next is about to be told.
-    lab.cluster_killed_at(&["up", "-i", &inventory], "pg2      apply membership 1");
+    let up = ["up", "-i", &inventory];
+    assert!(lab.cluster_killed_at(&up, "pg2 apply membership 1", Duration::ZERO), "it was killed");
     let run = lab.cluster(&["up", "-i", &inventory]).ok();
     println!("{}", run.stderr);
     healthy();

@@ -33,6 +33,7 @@ fn postgres_leads_root_nowhere() {
     a_tablespace_that_another_node_makes_up(&lab, &inventory);
     links_in_the_configuration(&lab, &inventory);
     a_password_file_that_nobody_writes(&lab, &inventory);
+    a_wal_file_that_is_made_up(&lab);
     questions_of_others(&lab);
     lab.stop();
 }
@@ -127,6 +128,20 @@ fn a_password_file_that_nobody_writes(lab: &Lab, inventory: &str) {
     assert_eq!(node(&healthy(lab, inventory), "pg3")["role"], "witness");
 }
 
+/// Names in pg_wal say nothing of what a standby has.
+fn a_wal_file_that_is_made_up(lab: &Lab) {
+    let position = || -> Value {
+        let status: Value = serde_json::from_str(&lab.ssh("pg2", "cluster-node status --json")).unwrap();
+        status["position"].clone()
+    };
+    let before = position();
+    let file = format!("{DATA}/pg_wal/000000FF0000000000000001");
+    as_postgres(lab, "pg2", &format!("touch {file}; sleep 3"));
+    let after = position();
+    as_postgres(lab, "pg2", &format!("rm {file}"));
+    assert!(before["timeline"].is_u64() && before["timeline"] == after["timeline"], "{before} {after}");
+}
+
 /// Only root asks what changes something, and whoever reads no further ends nothing.
 fn questions_of_others(lab: &Lab) {
     for question in ["start-check", "restart", "take", "hand-over pg2"] {
@@ -134,6 +149,9 @@ fn questions_of_others(lab: &Lab) {
         assert_eq!(run.code, 1, "{question}: {}", run.stdout);
         assert!(run.stdout.contains("only root may ask for that"), "{question}: {}", run.stdout);
     }
+    let run =
+        lab.try_ssh("pg1", "cd /; setpriv --reuid nobody --regid nogroup --clear-groups cluster-node status");
+    assert!(run.code != 0 && run.stderr.contains("Permission denied"), "{}{}", run.stdout, run.stderr);
     let cut = lab.ssh("pg1", "{ sleep 0.5; cluster-node status 2>/run/said; } | true; cat /run/said");
     assert_eq!(cut, "");
 }

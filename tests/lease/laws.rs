@@ -40,6 +40,8 @@ pub(crate) enum Mistake {
     TrustsARestoredMemory,
     /// A voter that starts grants a new term before it has heard of a forced holder.
     NoListening,
+    /// A node that has led does not remember in which term.
+    ForgetsThatItLed,
     /// Nothing watches the lease but the guard itself.
     NoSentinel,
     /// A file beside the server is taken for what the server is.

@@ -8,6 +8,9 @@ use crate::world::World;
 /// From the cut to another primary: the old lease, a voter's abstention, a promotion.
 const PROMOTED_WITHIN: u64 = 45_000;
 
+/// How long a host is off at least while its disk is put back.
+const RESTORED_AFTER: u64 = 15_000;
+
 type Play = fn(&mut World) -> Result<(), String>;
 
 fn scenario(seed: u64, play: Play, mistake: Option<Mistake>) -> Result<(), Broken> {
@@ -51,6 +54,38 @@ fn a_voter_is_put_back(world: &mut World) -> Result<(), String> {
     world.pass(40_000, true)
 }
 
+/// The primary loses its power, and another takes over with the witness's vote. That one is cut off, and the witness boots
+/// with a disk from before: nobody is left who knows of the new term but the node that has taken writes in it, and the old
+/// primary leads under the same number. What was written meanwhile is nobody's to give up but a person's.
+fn a_voter_boots_with_an_older_disk(world: &mut World) -> Result<(), String> {
+    let old = world.primary().unwrap_or_default();
+    let other = usize::from(old == 0);
+    let before = world.nodes[2].disk.clone();
+    world.nodes[old].crash();
+    world.pass_until(|world| world.primary() == Some(other), PROMOTED_WITHIN, true)?;
+    world.pass(5_000, true)?;
+    world.cut(other, old);
+    world.cut(other, 2);
+    world.nodes[2].crash();
+    world.nodes[2].disk = before;
+    // What a majority has heard is forgotten with it.
+    world.reported = None;
+    // To put a disk back takes longer than a lease; a boot within it could not be told from any other.
+    let back_at = Some(world.real + RESTORED_AFTER);
+    (world.nodes[2].back_at, world.nodes[old].back_at) = (back_at, back_at);
+    world.pass_until(|world| world.primary() == Some(old), RESTORED_AFTER + PROMOTED_WITHIN, true)?;
+    world.heal();
+    // Its guard may be replaced meanwhile.
+    world.nodes[other].guard = None;
+    world.nodes[other].guard_back_at = Some(world.real + 1_000);
+    world.pass(60_000, true)?;
+    if world.nodes[other].kept {
+        Ok(())
+    } else {
+        Err("what was written in a forgotten term is given up".into())
+    }
+}
+
 /// No law is broken with any seed, and with the mistake some seed breaks one.
 fn holds_but_for(mistake: Mistake, play: Play) {
     for seed in 0..60 {
@@ -70,4 +105,9 @@ fn a_primary_whose_memory_is_gone_is_fenced() {
 #[test]
 fn a_voter_that_was_put_back_grants_nothing_twice() {
     holds_but_for(Mistake::TrustsARestoredMemory, a_voter_is_put_back);
+}
+
+#[test]
+fn what_was_written_in_a_term_that_is_forgotten_is_kept() {
+    holds_but_for(Mistake::ForgetsThatItLed, a_voter_boots_with_an_older_disk);
 }

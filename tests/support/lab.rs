@@ -135,8 +135,10 @@ impl Lab {
         true
     }
 
-    /// Runs the program and kills it (SIGKILL) when it prints a line that begins with `mark`, unless it ends before.
-    pub(crate) fn cluster_killed_at(&self, args: &[&str], mark: &str) {
+    /// Runs the program and kills it (SIGKILL) some time after it has printed a line with `mark`, however that is
+    /// aligned. Says whether it was killed: a mark that is never printed is no kill.
+    #[must_use]
+    pub(crate) fn cluster_killed_at(&self, args: &[&str], mark: &str, wait: Duration) -> bool {
         use std::io::BufRead as _;
         let mut child = self
             .command(args)
@@ -144,15 +146,15 @@ impl Lab {
             .stderr(std::process::Stdio::piped())
             .spawn()
             .unwrap();
-        let lines = std::io::BufReader::new(child.stderr.take().unwrap()).lines();
-        for line in lines.map_while(Result::ok) {
-            if line.starts_with(mark) {
-                // It may have ended at this very moment.
-                let _ = child.kill();
-                break;
-            }
-        }
+        let mut lines = std::io::BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+        let is_marked = |line: String| line.split_whitespace().collect::<Vec<_>>().join(" ").contains(mark);
+        let marked = lines.any(is_marked);
+        std::thread::sleep(wait);
+        let killed = marked && child.try_wait().unwrap().is_none();
+        // It may have ended at this very moment.
+        let _ = child.kill();
         child.wait().unwrap();
+        killed
     }
 
     /// Writes an inventory for this lab. `more` is put behind the provider.

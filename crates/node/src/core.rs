@@ -47,7 +47,8 @@ const PROVIDER_POLL: Millis = 1_000;
 const REPAIR_INTERVAL: Millis = 10_000;
 /// How soon again while this standby's upstream is wrong.
 const REPAIR_RETRY: Millis = 2_000;
-/// For how long a node that could not start or promote lets others become primary first.
+/// For how long a node that could not start or promote lets others become primary first: where nobody else has tried
+/// to by the time of its own next try, no longer than until then.
 const FAILURE_BACKOFF: Millis = 20_000;
 /// For how long one does that has handed over: its successor has the time of a lease to take it up.
 const HAND_OVER_BACKOFF: Millis = 2 * CRASH_BACKOFF;
@@ -297,6 +298,8 @@ pub struct Core {
     failed_hand_over_shown_until: Millis,
     start_allowed_until: Millis,
     backoff_until: Millis,
+    /// When a start or a promotion has failed, if that is why this node lets others go first.
+    failed_at: Option<Millis>,
     /// Not before this is a start or a rejoin tried again.
     retry_at: Millis,
     other_primary: Option<OtherPrimary>,
@@ -394,6 +397,7 @@ impl Core {
             failed_hand_over_shown_until: 0,
             start_allowed_until: 0,
             backoff_until: 0,
+            failed_at: None,
             retry_at: 0,
             other_primary: None,
             silent_primary: None,

@@ -301,6 +301,11 @@ impl Lease {
         Output { persist: self.voter.holder_is_off(now, holder, asked_at), ..Output::default() }
     }
 
+    /// Whether another node has wanted to lead since.
+    pub fn has_heard_another_candidate(&self, since: Millis) -> bool {
+        self.voter.has_heard_candidate(since, self.me)
+    }
+
     /// How many voters a majority is.
     pub fn majority(&self) -> usize {
         self.configuration.members.len() / 2 + 1

@@ -78,7 +78,6 @@ pub(super) fn active() -> UnitFacts {
     UnitFacts {
         load: "loaded".into(),
         active: "active".into(),
-        sub: "running".into(),
         enabled: "enabled".into(),
         need_reload: false,
     }

@@ -83,10 +83,9 @@ impl Model {
 }
 
 /// A Debian 12 that has just booted.
-pub(super) fn bare(name: &str, key: &str) -> HostFacts {
+pub(super) fn bare(key: &str) -> HostFacts {
     HostFacts {
         root: true,
-        hostname: name.into(),
         os: "debian".into(),
         os_version: "12".into(),
         codename: "bookworm".into(),

@@ -156,7 +156,7 @@ impl Model {
         let host = self.host(node);
         host.data.as_mut().unwrap().standby_signal = false;
         let postgres = host.postgres.as_mut().unwrap();
-        (postgres.in_recovery, postgres.timeline, postgres.receiver) = (false, timeline, None);
+        (postgres.in_recovery, postgres.timeline) = (false, timeline);
         for row in host.repmgr.as_mut().unwrap() {
             if row.id == id {
                 (row.kind, row.upstream) = ("primary".into(), None);

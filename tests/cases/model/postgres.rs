@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use cluster::facts::Host;
-use cluster::facts::host::{DatabaseFacts, PostgresFacts, Receiver, Replica, RoleFacts};
+use cluster::facts::host::{DatabaseFacts, PostgresFacts, Replica, RoleFacts};
 use cluster::inventory::Role;
 use cluster::scram;
 use secrecy::SecretString;
@@ -32,7 +32,7 @@ impl Model {
         host.pg_clusters.iter_mut().for_each(|cluster| cluster.status = "online".into());
         host.units.insert("postgresql@15-main".into(), active());
         let postgres = host.postgres.as_mut().unwrap();
-        (postgres.started, postgres.conf_loaded) = (clock, clock);
+        postgres.conf_loaded = clock;
         postgres.hot_standby_settings = postgres.file_settings.clone();
         postgres.pending_restart.clear();
     }
@@ -51,7 +51,7 @@ impl Model {
     pub(super) fn restart(&mut self, node: &str) {
         let clock = self.clock;
         let postgres = self.running(node);
-        (postgres.started, postgres.conf_loaded) = (clock, clock);
+        postgres.conf_loaded = clock;
         postgres.hot_standby_settings = postgres.file_settings.clone();
         postgres.pending_restart.clear();
         self.standbys_allow_as_much();
@@ -132,7 +132,6 @@ impl Model {
             postgres.roles = theirs.roles.clone();
             postgres.databases = theirs.databases.clone();
             postgres.timeline = theirs.timeline;
-            postgres.receiver = Some(Receiver { status: "streaming".into(), host: None });
             host.repmgr = rows.clone();
             replicas.push(Replica { name: node.name, state: "streaming".into(), lag_bytes: Some(0.0) });
         }

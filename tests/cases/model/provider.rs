@@ -59,7 +59,7 @@ impl Model {
             failed: false,
         };
         assert!(self.cloud().servers.insert(node.into(), server).is_none(), "a second droplet {node}");
-        self.dark.insert(node.into(), Box::new(bare(node, &boot)));
+        self.dark.insert(node.into(), Box::new(bare(&boot)));
         self.unseen(node, "connection refused", true);
     }
 

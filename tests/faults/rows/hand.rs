@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use cluster_contract::journal::Event;
+use cluster_contract::status::JobKind;
 use cluster_node::clock;
+use serde_json::Value;
 
 use crate::fault::Fault;
 use crate::matrix::Row;
@@ -41,12 +44,49 @@ pub(crate) const ROWS: &[Row] = &[
                 let begun = clock::now();
                 let args = ["switchover", "-i", &stage.inventory, &new];
                 let wait = Duration::from_millis(millis);
-                let killed = stage.lab.killed_after(&args, "hands over", wait);
+                let killed = stage.lab.cluster_killed_at(&args, "stopping and handing over", wait);
+                if millis == 0 && !killed {
+                    return Err("the command was not killed".into());
+                }
                 trial.sleep(5.0);
                 stage.redundant(begun, REDUNDANT)?;
                 let side = if stage.primary() == old { "did not happen" } else { "happened" };
                 let word = if killed { "killed" } else { "ended before" };
                 trial.note(format!("{millis} ms ({word}): {side}"));
+            }
+            Ok(())
+        },
+    },
+    Row {
+        name: "switchover-then-powered-off",
+        goals: "G2 G4 G7",
+        fault: "`cluster switchover` under load, and the primary's host powered off while it hands over",
+        expected: "the standby takes over; the command says that it was no orderly hand-over, unless it was one",
+        play: |trial| {
+            trial.load();
+            let (old, new, stage) = (trial.old.clone(), trial.new.clone(), trial.stage);
+            let began = clock::now();
+            let run = std::thread::scope(|scope| {
+                let (lab, args) = (&stage.lab, ["switchover", "-i", &stage.inventory, &new, "--json"]);
+                let command = scope.spawn(move || lab.cluster(&args));
+                let hands_over = || stage.guard(&old).is_ok_and(|guard| guard["doing"] == "handover");
+                while !hands_over() && clock::now() < began + 20_000 {
+                    trial.sleep(0.02);
+                }
+                trial.breaks(&Fault::PowerOff(old.clone()))?;
+                trial.failover()?;
+                trial.mends()?;
+                trial.back()?;
+                command.join().map_err(|_| "`switchover` panicked".to_owned())
+            })?;
+            let done = Event::JobDone { job: Some(JobKind::HandOver) };
+            let in_order = stage.journals(began).iter().any(|it| it.node == old && it.line.event == done);
+            let told: Value = serde_json::from_str(&run.stdout)
+                .map_err(|_| format!("exit {}: {}", run.code, run.stderr.trim()))?;
+            let trouble = &told["trouble"];
+            trial.note(format!("exit {}; in order: {in_order}; trouble: {trouble}", run.code));
+            if trouble.is_null() != in_order || (run.code == 0) != in_order {
+                return Err("the command does not say how it ended".into());
             }
             Ok(())
         },
@@ -134,12 +174,17 @@ pub(crate) const ROWS: &[Row] = &[
             trial.breaks(&Fault::between(&old, &new))?;
             trial.breaks(&Fault::between(&old, "pg3"))?;
             trial.failover()?;
+            let before = clock::now();
             let started = stage.on(
                 &old,
                 "cd / && runuser -u postgres -- pg_ctlcluster --skip-systemctl-redirect 15 main start",
             );
             trial.note(format!("pg_ctlcluster: {}", if started.is_ok() { "started" } else { "refused" }));
             trial.sleep(4.0);
+            let journals = stage.journals(before);
+            if !journals.iter().any(|it| it.node == old && it.line.event == Event::Fenced) {
+                return Err("the guard has killed nothing: it was never there".into());
+            }
             trial.mends()?;
             trial.back()
         },

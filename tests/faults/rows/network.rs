@@ -1,5 +1,7 @@
 //! Links that are cut.
 
+use cluster_contract::journal::Event;
+
 use crate::fault::{Fault, From};
 use crate::matrix::Row;
 use crate::trial::Trial;
@@ -43,6 +45,38 @@ pub(crate) const ROWS: &[Row] = &[
             trial.failover()?;
             trial.mends()?;
             trial.back()
+        },
+    },
+    Row {
+        name: "cut-while-rewinding",
+        goals: "G4 G7",
+        fault: "cut off and healed; the link between the data nodes cut again for 3 s as the old primary begins to rewind",
+        expected: "it is rewound and not cloned, and streams again; transactions that only it had are reported",
+        play: |trial| {
+            cut_off(trial)?;
+            trial.breaks(&Fault::cut(&trial.old, From::Api))?;
+            trial.failover()?;
+            let (old, new, stage) = (trial.old.clone(), trial.new.clone(), trial.stage);
+            let begins = "tries=0; until [ -e /var/lib/cluster/rewinding ]; do tries=$((tries + 1)); \
+                          [ $tries -lt 4000 ] || exit 1; sleep 0.005; done";
+            let begun = std::thread::scope(|scope| {
+                let (lab, old) = (&stage.lab, &old);
+                let begun = scope.spawn(move || lab.try_ssh(old, begins));
+                trial.mends()?;
+                begun.join().map_err(|_| "the wait panicked".to_owned())
+            })?;
+            if begun.code != 0 {
+                return Err(format!("it does not begin to rewind: {}", begun.stderr));
+            }
+            stage.inject(&Fault::between(&old, &new))?;
+            trial.sleep(3.0);
+            trial.mends()?;
+            trial.back()?;
+            let journals = stage.journals(trial.cut());
+            match journals.iter().find(|it| it.node == old && it.line.event == Event::Cloned) {
+                Some(it) => Err(format!("G7: {}", it.line.text)),
+                None => Ok(()),
+            }
         },
     },
     Row {

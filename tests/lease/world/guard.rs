@@ -170,7 +170,12 @@ impl World {
             Effect::Persist(hard_state) if mistake == Some(Mistake::AnswersBeforeDisk) => {
                 self.nodes[index].unsynced = Some((real + 2_000, hard_state));
             }
-            Effect::Persist(hard_state) => self.nodes[index].disk = hard_state,
+            Effect::Persist(hard_state) => {
+                self.nodes[index].disk = hard_state;
+                if mistake == Some(Mistake::ForgetsThatItLed) {
+                    self.nodes[index].disk.last_held = None;
+                }
+            }
             Effect::NoteLease(held) => {
                 self.nodes[index].run = held;
                 if let Some(held) = held {

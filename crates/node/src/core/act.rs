@@ -22,7 +22,7 @@ impl Core {
                 self.effects.push(Effect::Fence(why));
                 self.last_action = format!("fenced: {why}");
                 // What a job was about is gone; it will say so itself.
-                self.backoff_until = now + CRASH_BACKOFF;
+                (self.backoff_until, self.failed_at) = (now + CRASH_BACKOFF, None);
             }
             Act::Start | Act::Rejoin(_) if now < self.retry_at => {}
             Act::Start => self.begin_job(now, Job::Start, why),

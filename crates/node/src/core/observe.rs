@@ -5,7 +5,8 @@ use cluster_contract::status::Level;
 use cluster_contract::{Millis, NodeId, WalPosition};
 
 use super::{
-    CRASH_BACKOFF, Core, OBSERVE_INTERVAL, PRIMARY_BELIEVED_AFTER, PRIMARY_SILENT_AFTER, STOP_LIMIT,
+    CRASH_BACKOFF, Core, JOB_RETRY, OBSERVE_INTERVAL, PRIMARY_BELIEVED_AFTER, PRIMARY_SILENT_AFTER,
+    STOP_LIMIT,
 };
 use crate::control_file::DbState;
 use crate::decision::Observation;
@@ -34,6 +35,7 @@ impl Core {
                 let on_purpose = now < self.restarting_until || now < self.returning_until;
                 if self.lease.held_term().is_some() && !on_purpose && self.job.is_none() {
                     self.backoff_until = self.backoff_until.max(now + CRASH_BACKOFF);
+                    self.failed_at = None;
                 }
             }
         }
@@ -92,9 +94,16 @@ impl Core {
             half_rewound: self.host.half_rewound,
             other_primary: self.other_primary(now),
             diverged: self.diverged,
-            backing_off: now < self.backoff_until,
+            backing_off: now < self.backoff_until && !self.nobody_else_wants_to_lead(now),
             disk_full: self.room.level() == Level::Full,
         }
+    }
+
+    /// Whether nobody has made use of it that this node lets others go first.
+    fn nobody_else_wants_to_lead(&self, now: Millis) -> bool {
+        self.failed_at.is_some_and(|failed| {
+            now >= failed + JOB_RETRY && !self.lease.has_heard_another_candidate(failed)
+        })
     }
 
     /// Another node that takes writes, as far as it is believed.

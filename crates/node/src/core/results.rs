@@ -99,7 +99,9 @@ impl Core {
                         let output = self.lease.clear_last_held();
                         self.carry_out(now, output);
                     }
-                    Job::HandOver { .. } => self.backoff_until = now + HAND_OVER_BACKOFF,
+                    Job::HandOver { .. } => {
+                        (self.backoff_until, self.failed_at) = (now + HAND_OVER_BACKOFF, None);
+                    }
                     Job::Start | Job::Promote => {}
                 }
             }
@@ -117,6 +119,7 @@ impl Core {
                     Job::Rejoin { .. } => self.retry_at = now + JOB_RETRY,
                     Job::Start | Job::Promote => {
                         (self.backoff_until, self.retry_at) = (now + FAILURE_BACKOFF, now + JOB_RETRY);
+                        self.failed_at = Some(now);
                     }
                 }
             }

@@ -98,11 +98,14 @@ impl Lease {
                 self.pre_vote(now, output)
             }
             Claim::PreVote { .. } => {}
-            Claim::Requested { term, since, until: None, .. } => {
+            Claim::Requested { term, since, asked_at, until: None, .. } => {
                 if now >= since + self.timing.reply_timeout {
                     let term = *term;
                     output.events.push(LeaseEvent::NoMajority { term });
                     self.step_down(now, term, None, output);
+                } else if self.node_state.candidate && now >= asked_at + self.timing.pre_vote_interval {
+                    // Where messages are lost a majority may need every one of its members' replies.
+                    self.request(now, output);
                 }
             }
             Claim::Requested { term, until: Some(until), .. } if now >= *until => {

@@ -73,6 +73,11 @@ impl Voter {
         self.candidates.insert(node, (position, now));
     }
 
+    /// Whether a candidate other than `me` was heard of since.
+    pub(super) fn has_heard_candidate(&self, since: Millis, me: NodeId) -> bool {
+        self.candidates.iter().any(|(node, (_, heard))| *node != me && *heard >= since)
+    }
+
     #[must_use]
     pub(super) fn clear_last_held(&mut self) -> Option<HardState> {
         self.hard_state.last_held.take().map(|_| self.hard_state.clone())

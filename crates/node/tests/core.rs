@@ -1,0 +1,149 @@
+//! The guard's core, led by hand: an input and a time in, effects out.
+
+use cluster_contract::config::{Config, Failover, Member};
+use cluster_contract::timing::{DEFAULT_LAG_LIMIT_BYTES, DEFAULT_LEASE};
+use cluster_contract::{Millis, WalPosition};
+use cluster_node::control_file::{ControlFile, DbState};
+use cluster_node::core::{Core, Effect, HostObservation, Input, Startup};
+use cluster_node::decision::Job;
+use cluster_node::lease::{HardState, Message};
+use cluster_node::postgres::{ServerObservation, ServerState};
+
+const POSITION: WalPosition = WalPosition { timeline: 1, lsn: 1 << 24 };
+const TICK: Millis = 250;
+
+/// The guard of pg1, one of two voters; the other grants whatever it is asked for.
+struct Guard {
+    core: Core,
+    host: HostObservation,
+    /// What PostgreSQL answers, while it runs.
+    state: ServerState,
+    now: Millis,
+}
+
+impl Guard {
+    /// PostgreSQL does not run; what it was last is said by the control file.
+    fn of(was: DbState) -> Guard {
+        let member = |id: u32| Member {
+            name: format!("pg{id}"),
+            id,
+            witness: id == 2,
+            host: std::net::Ipv4Addr::new(10, 0, 0, u8::try_from(id).unwrap()).into(),
+            droplet_id: None,
+        };
+        let config = Config {
+            cluster: "demo".into(),
+            node: "pg1".into(),
+            version: 15,
+            port: 5432,
+            generation: 1,
+            members: vec![member(1), member(2)],
+            observer: None,
+            floating_ip: None,
+            failover: Failover { lease_ms: DEFAULT_LEASE, lag_limit_bytes: DEFAULT_LAG_LIMIT_BYTES },
+        };
+        let host = HostObservation {
+            has_processes: false,
+            control_file: Some(ControlFile { state: was, checkpoint: POSITION }),
+            standby_signal: was == DbState::InArchiveRecovery,
+            data_ready: true,
+            paused: None,
+            diverged_data_kept: false,
+            half_rewound: false,
+            space: None,
+        };
+        let hard_state = HardState { term: 1, holder: Some(1), ..HardState::default() };
+        let startup = Startup { config, hard_state, held_lease: None, disk_restored: false };
+        let core = Core::new(startup, host.clone(), 1_000).unwrap();
+        Guard { core, host, state: ServerState::Silent("no such file".into()), now: 1_000 }
+    }
+
+    /// Hands the core an input, answers what it asks, and returns the jobs that it begins.
+    fn takes(&mut self, input: Input) -> Vec<Job> {
+        let mut jobs = Vec::new();
+        let mut inputs = vec![input];
+        while let Some(input) = inputs.pop() {
+            for effect in self.core.handle(self.now, &self.host, input) {
+                match effect {
+                    Effect::BeginJob(job) => jobs.push(job),
+                    Effect::ObserveServer => {
+                        let position = matches!(self.state, ServerState::Standby { .. }).then_some(POSITION);
+                        inputs.push(Input::ServerObserved(ServerObservation {
+                            began: self.now,
+                            at: self.now,
+                            state: self.state.clone(),
+                            position,
+                        }));
+                    }
+                    Effect::Send(2, Some(Message::PreVote { term, .. })) => {
+                        let refusal = None;
+                        let reply =
+                            Message::PreVoteReply { term, refusal, highest_term: 0, sound_standby: false };
+                        inputs.push(Input::Message(2, reply));
+                    }
+                    Effect::Send(2, Some(Message::RequestLease { term, asked_at, lease, .. })) => {
+                        let refusal = None;
+                        let reply =
+                            Message::LeaseReply { term, asked_at, refusal, highest_term: term, lease };
+                        inputs.push(Input::Message(2, reply));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        jobs
+    }
+
+    /// Lets time pass until a start begins.
+    fn starts(&mut self) -> Millis {
+        for _ in 0..400 {
+            self.now += TICK;
+            if self.takes(Input::Tick).contains(&Job::Start) {
+                return self.now;
+            }
+        }
+        panic!("nothing is started: {:?}", self.core.status(self.now));
+    }
+
+    fn start_fails(&mut self) -> Millis {
+        self.takes(Input::JobEnded(Job::Start, Err("no space left on device".into())));
+        self.now
+    }
+}
+
+#[test]
+fn where_nobody_else_wants_to_lead_a_start_that_failed_is_soon_tried_again() {
+    let mut guard = Guard::of(DbState::InProduction);
+    guard.starts();
+    let failed = guard.start_fails();
+    let again = guard.starts() - failed;
+    assert!((10_000..14_000).contains(&again), "{again} ms");
+}
+
+#[test]
+fn a_start_that_failed_lets_another_candidate_go_first() {
+    let mut guard = Guard::of(DbState::InProduction);
+    guard.starts();
+    let failed = guard.start_fails();
+    guard.now += 1_000;
+    guard.takes(Input::Message(2, Message::PreVote { term: 9, position: POSITION, generation: 1 }));
+    let again = guard.starts() - failed;
+    assert!(again >= 20_000, "{again} ms");
+}
+
+#[test]
+fn a_trouble_is_gone_when_its_cause_is() {
+    let mut guard = Guard::of(DbState::InArchiveRecovery);
+    guard.starts();
+    guard.start_fails();
+    let trouble = guard.core.status(guard.now).trouble;
+    assert!(trouble.is_some_and(|it| it.contains("no space left on device")));
+    // Somebody has made room, and has started it.
+    guard.host.has_processes = true;
+    guard.state = ServerState::Standby { upstream: Some("10.0.0.2".into()) };
+    for _ in 0..20 {
+        guard.now += TICK;
+        guard.takes(Input::Tick);
+    }
+    assert_eq!(guard.core.status(guard.now).trouble, None);
+}
