@@ -477,6 +477,8 @@ pub(super) fn install_crypto() {
 
 #[cfg(test)]
 mod tests {
+    use reqwest::header::LOCATION;
+
     use super::*;
 
     #[test]
@@ -522,6 +524,39 @@ mod tests {
         assert_eq!(of(400, r#"{"error":"bad tag","messages":null,"root_causes":[]}"#).message, "bad tag");
         assert_eq!(of(502, "<html>Bad Gateway</html>").message, "<html>Bad Gateway</html>");
         assert_eq!(of(500, "").to_string(), "GET /v2/x failed with HTTP 500");
+    }
+
+    #[test]
+    fn a_refusal_that_is_not_the_apis_own_names_no_scope() {
+        let call = || Call { method: "GET", path: "/v2/droplets".into() };
+        let hint = |body: &str| {
+            let answer = refusal(call(), 403, &HeaderMap::new(), body.as_bytes());
+            Error::Refused(Box::new(answer)).hint().unwrap_or_default()
+        };
+        let own = hint(r#"{"id":"forbidden","message":"You are not authorized to perform this operation"}"#);
+        assert_eq!(own, "the token needs the scope droplet:read");
+        for body in ["<html><title>Security check</title></html>", "", "{}", "denied"] {
+            assert!(hint(body).contains("proxy or firewall"), "{body}: {}", hint(body));
+        }
+    }
+
+    #[test]
+    fn a_redirect_names_where_it_leads() {
+        let call = || Call { method: "GET", path: "/v2/droplets".into() };
+        let headers =
+            HeaderMap::from_iter([(LOCATION, HeaderValue::from_static("https://other.example/v2/"))]);
+        for status in [301, 302, 307, 308] {
+            let error = Error::Refused(Box::new(refusal(call(), status, &headers, b"<html>Moved</html>")));
+            let text = error.to_string();
+            assert!(
+                text.contains("redirected to https://other.example/v2/;") && !text.contains("html"),
+                "{text}"
+            );
+            assert_eq!(error.hint().unwrap(), "if the new address is right, use it as the API's address");
+            assert!(!error.is_transient(), "{status}");
+        }
+        let nowhere = Error::Refused(Box::new(refusal(call(), 302, &HeaderMap::new(), b"")));
+        assert_eq!(nowhere.to_string(), "GET /v2/droplets failed with HTTP 302");
     }
 
     #[test]
