@@ -144,6 +144,20 @@ async fn a_create_that_is_answered_with_nothing_is_looked_for() {
 }
 
 #[tokio::test]
+async fn a_region_that_has_run_out_is_named_with_a_way_on() {
+    let bench = Bench::new().await;
+    let mut nowhere = spec("pg1");
+    nowhere.region = "nyc2".into();
+    let error = bench.client.ensure_droplet(&nowhere, pace()).await.unwrap_err();
+    assert_eq!(error.hint().as_deref(), Some("try another region or size"), "{error}");
+    let mut rare = spec("pg1");
+    (rare.region, rare.size) = ("ams3".into(), "so-2vcpu-16gb".into());
+    let error = bench.client.ensure_droplet(&rare, pace()).await.unwrap_err();
+    assert_eq!(error.hint().as_deref(), Some("available in: nyc1, fra1"), "{error}");
+    assert!(bench.lab.state().droplets.is_empty());
+}
+
+#[tokio::test]
 async fn power_is_told_by_the_droplet_where_the_action_is_never_known() {
     let bench = Bench::new().await;
     let id = bench.ready("pg1").await.id;

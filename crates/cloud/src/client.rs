@@ -541,6 +541,33 @@ mod tests {
     }
 
     #[test]
+    fn what_has_run_out_is_to_be_had_elsewhere() {
+        let call = || Call { method: "POST", path: "/v2/droplets".into() };
+        let hint = |message: &str| {
+            let body = serde_json::json!({ "id": "unprocessable_entity", "message": message }).to_string();
+            Error::Refused(Box::new(refusal(call(), 422, &HeaderMap::new(), body.as_bytes()))).hint()
+        };
+        for message in [
+            "Region is not available",
+            "Size is not available in this region.",
+            "The size is currently sold out",
+            "This region has limited availability",
+            "The region is at capacity",
+        ] {
+            assert_eq!(hint(message).as_deref(), Some("try another region or size"), "{message}");
+        }
+        let limit = hint("creating this/these droplet(s) will exceed your droplet limit").unwrap();
+        assert!(limit.contains("higher limit"), "{limit}");
+        for message in [
+            "The image you specified is not available in the selected region",
+            "VPC is not available in this region.",
+            "Only valid hostname characters are allowed. (a-z, A-Z, 0-9, . and -)",
+        ] {
+            assert_eq!(hint(message), None, "{message}");
+        }
+    }
+
+    #[test]
     fn a_redirect_names_where_it_leads() {
         let call = || Call { method: "GET", path: "/v2/droplets".into() };
         let headers =

@@ -341,16 +341,27 @@ impl Answer {
                 None => "the token lacks the permission for this".into(),
             }),
             300..=399 => Some("if the new address is right, use it as the API's address".into()),
+            _ if !self.available_regions.is_empty() => {
+                Some(format!("available in: {}", self.available_regions.join(", ")))
+            }
+            422 if self.is_about_capacity() => Some("try another region or size".into()),
             422 if self.message.contains("limit") => {
                 Some("delete unused ones, or ask DigitalOcean for a higher limit".into())
             }
             429 => self.wait.map(|wait| format!("the rate limit frees up in {} s", wait.time().as_secs())),
-            _ if !self.available_regions.is_empty() => {
-                Some(format!("available in: {}", self.available_regions.join(", ")))
-            }
             500.. => Some("run the same command again; see https://status.digitalocean.com".into()),
             _ => None,
         }
+    }
+
+    /// Whether a region or a size has run out. The API has no word of its own for it, so its sentence is looked at; an
+    /// image or a private network can be missing from a region too, and is there in no other size.
+    fn is_about_capacity(&self) -> bool {
+        let message = self.message.to_lowercase();
+        let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
+        says(&["not available", "unavailable", "sold out", "capacity", "limited availability"])
+            && says(&["size", "region", "droplet"])
+            && !says(&["image", "vpc"])
     }
 }
 
