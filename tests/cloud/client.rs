@@ -70,6 +70,25 @@ async fn an_answer_that_is_not_the_apis_is_an_error() {
 }
 
 #[tokio::test]
+async fn an_answer_without_an_end_is_not_read_to_it() {
+    let bench = Bench::new().await;
+    let long = json!({ "account": { "status": "active", "status_message": "x".repeat(16 << 20) } });
+    bench.fault(Rule::once("GET", "/v2/account", Fault::Status { code: 200, body: Some(long.clone()) }));
+    let error = bench.client.account().await.unwrap_err();
+    assert!(matches!(error, Error::TooLong { .. }), "{error}");
+    assert_eq!(error.to_string(), "the answer to GET /v2/account is longer than 16 MiB");
+    assert!(error.is_away() && !error.is_transient());
+    // A refusal stays one, however long it is.
+    bench.fault(Rule::once("GET", "/v2/account", Fault::Status { code: 403, body: Some(long) }));
+    assert_eq!(bench.client.account().await.unwrap_err().status(), Some(403));
+    // What was asked for may have been made.
+    let long = Fault::Status { code: 202, body: Some(json!("x".repeat(16 << 20))) };
+    bench.once("POST", "/v2/droplets", long);
+    let error = bench.client.create_droplet(&spec("pg1")).await.unwrap_err();
+    assert!(matches!(error, Error::MaybeHappened { .. }), "{error}");
+}
+
+#[tokio::test]
 async fn reading_survives_every_passing_fault() {
     let bench = Bench::new().await;
     let html = json!("<html>Bad Gateway</html>");
@@ -80,6 +99,8 @@ async fn reading_survives_every_passing_fault() {
         Fault::Status { code: 200, body: Some(json!("<html>Please log in</html>")) },
         Fault::Status { code: 200, body: Some(json!({})) },
         Fault::Status { code: 408, body: None },
+        Fault::Status { code: 409, body: None },
+        Fault::Status { code: 423, body: None },
         Fault::Drop,
         Fault::LoseReply,
         Fault::Hang { ms: 600 },
@@ -151,9 +172,13 @@ async fn the_simulators_own_rate_limit_is_waited_out() {
 #[tokio::test]
 async fn creating_is_repeated_only_where_nothing_can_have_happened() {
     let bench = Bench::new().await;
-    for fault in
-        [Fault::Status { code: 503, body: None }, Fault::LoseReply, Fault::Drop, Fault::Delay { ms: 250 }]
-    {
+    for fault in [
+        Fault::Status { code: 503, body: None },
+        Fault::Status { code: 409, body: None },
+        Fault::LoseReply,
+        Fault::Drop,
+        Fault::Delay { ms: 250 },
+    ] {
         let before = bench.count("POST", "/v2/droplets");
         bench.once("POST", "/v2/droplets", fault.clone());
         let error = bench.client.clone().with_policy(hasty()).create_droplet(&spec("pg1")).await.unwrap_err();

@@ -52,6 +52,7 @@ async fn teardown_survives_every_passing_fault() {
     for rule in [
         Rule::once("DELETE", "/v2/*", Fault::LoseReply).times(3),
         Rule::once("DELETE", "/v2/*", Fault::Status { code: 503, body: None }).times(3),
+        Rule::once("DELETE", "/v2/*", Fault::Status { code: 409, body: None }).times(3),
         Rule::once("DELETE", "/v2/*", Fault::PendingEvent).times(4),
         Rule::once("DELETE", "/v2/*", Fault::RateLimit { retry_after: None }).times(3),
         Rule::once("POST", "/v2/reserved_ips/*/actions", Fault::LoseReply),

@@ -42,6 +42,7 @@ async fn a_lost_answer_makes_one_droplet() {
         Fault::Delay { ms: 250 },
         Fault::Status { code: 500, body: None },
         Fault::Status { code: 504, body: Some(json!("gateway timeout")) },
+        Fault::Status { code: 409, body: None },
     ] {
         let bench = Bench::new().await;
         bench.once("POST", "/v2/droplets", fault.clone());

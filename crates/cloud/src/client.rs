@@ -6,14 +6,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use backon::Retryable;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
-use reqwest::{Method, Url, redirect};
+use reqwest::{Method, Response, Url, redirect};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::error::{Answer, Call, Error};
+use crate::error::{ANSWER_LIMIT, Answer, Call, Error};
 use crate::page::{self, Envelope, PER_PAGE};
 use crate::retry::{Policy, asked};
 
@@ -317,7 +317,7 @@ impl Client {
         }
         let response = builder.send().await.map_err(no_answer)?;
         let (status, headers) = (response.status(), response.headers().clone());
-        let bytes = response.bytes().await.map_err(no_answer)?;
+        let (bytes, whole) = read(response).await.map_err(no_answer)?;
         if !status.is_success() {
             let answer = Box::new(refusal(request.call.clone(), status.as_u16(), &headers, &bytes));
             return Err(if status.is_server_error() {
@@ -325,6 +325,9 @@ impl Client {
             } else {
                 Error::Refused(answer)
             });
+        }
+        if !whole {
+            return Err(Error::TooLong { call: request.call.clone() });
         }
         let body = if bytes.is_empty() { Ok(Value::Null) } else { serde_json::from_slice(&bytes) };
         let shown = if request.confidential { "(withheld)".to_owned() } else { beginning(&bytes) };
@@ -339,6 +342,19 @@ impl Client {
             None => Ok(success),
         }
     }
+}
+
+/// The body of an answer, and whether that is all of it: no more is read than [`ANSWER_LIMIT`].
+pub(super) async fn read(mut response: Response) -> Result<(Vec<u8>, bool), reqwest::Error> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        let room = ANSWER_LIMIT - bytes.len();
+        bytes.extend_from_slice(&chunk[..chunk.len().min(room)]);
+        if chunk.len() > room {
+            return Ok((bytes, false));
+        }
+    }
+    Ok((bytes, true))
 }
 
 /// A successful answer.
@@ -379,9 +395,10 @@ fn beginning(body: &[u8]) -> String {
 fn did_nothing(error: &Error) -> bool {
     match error {
         Error::NoAnswer { source, .. } => source.is_connect() || source.is_builder(),
-        Error::Failed(_) | Error::Malformed { .. } => false,
-        // The server gave up waiting: for the end of the request, or of its own work.
-        Error::Refused(answer) => answer.status != 408,
+        Error::Failed(_) | Error::Malformed { .. } | Error::TooLong { .. } => false,
+        // 408: the server gave up waiting, for the end of the request or of its own work. 409: what is in the way may be
+        // what an earlier attempt has made.
+        Error::Refused(answer) => ![408, 409].contains(&answer.status),
         _ => true,
     }
 }

@@ -7,6 +7,9 @@ use std::time::Duration;
 use crate::retry::Asked;
 use crate::scope;
 
+/// Most bytes of an answer that are read. A page of 200 droplets has less than one MiB.
+pub(super) const ANSWER_LIMIT: usize = 16 << 20;
+
 /// A request, as errors and notices name it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
@@ -107,6 +110,12 @@ pub enum Error {
         /// Where the body differs.
         #[source]
         source: serde_json::Error,
+    },
+    /// A success whose body is too long to be the API's. It was not read to its end.
+    #[error("the answer to {call} is longer than {} MiB", ANSWER_LIMIT >> 20)]
+    TooLong {
+        /// What was asked.
+        call: Call,
     },
     /// A list's next page is on another host. It was not fetched: the token goes to one host only.
     #[error("{call} links to a next page at {next}, which is not at the API's address")]
@@ -248,12 +257,12 @@ impl Error {
         matches!(self, Error::Refused(answer) if answer.status == 422 && answer.message.contains("pending event"))
     }
 
-    /// Whether the same request may well succeed later: no answer, one that is not the API's, 408, 423, 429, and 5xx
-    /// except 501.
+    /// Whether the same request may well succeed later: no answer, one that is not the API's, 408, 409, 423, 429, and
+    /// 5xx except 501.
     pub fn is_transient(&self) -> bool {
         match self {
             Error::NoAnswer { source, .. } => !source.is_builder() && !is_tls(source),
-            Error::Refused(answer) => [408, 423, 429].contains(&answer.status),
+            Error::Refused(answer) => [408, 409, 423, 429].contains(&answer.status),
             Error::Failed(answer) => answer.status != 501,
             Error::Storage(answer) => {
                 [408, 429].contains(&answer.status) || answer.status >= 500 && answer.status != 501
@@ -266,8 +275,10 @@ impl Error {
     /// Whether the API is not there, as far as one can tell: no answer, or one that is not the API's own. A refusal is
     /// an answer.
     pub fn is_away(&self) -> bool {
-        matches!(self, Error::NoAnswer { .. } | Error::Failed(_) | Error::Malformed { .. })
-            || matches!(self, Error::Refused(answer) if answer.status == 429)
+        matches!(
+            self,
+            Error::NoAnswer { .. } | Error::Failed(_) | Error::Malformed { .. } | Error::TooLong { .. }
+        ) || matches!(self, Error::Refused(answer) if answer.status == 429)
     }
 
     /// What to do about it, where we know.
@@ -284,9 +295,11 @@ impl Error {
                  in between, and this machine's clock (`date`)"
                     .into()
             }
-            Error::Malformed { .. } => "a proxy may have answered in the API's place; check the API's \
+            Error::Malformed { .. } | Error::TooLong { .. } => {
+                "a proxy may have answered in the API's place; check the API's \
                  address, then run the same command again"
-                .into(),
+                    .into()
+            }
             Error::Gone { .. } => "run the same command again; it checks the current state first".into(),
             Error::NoAnswer { .. } => {
                 "check the network and the API's address, then run the same command again".into()
