@@ -130,7 +130,17 @@ async fn a_token_with_few_scopes_is_told_which_it_lacks() {
     let bench = Bench::new().await;
     let found = client(&bench.url, FAILOVER).preflight(&wanted()).await.unwrap();
     let hints: Vec<&str> = found.iter().map(|problem| problem.hint.as_str()).collect();
-    assert_eq!(hints, ["the token needs the scope account:read"]);
+    assert_eq!(hints, ["the token needs the scope account:read", "the token needs the scope tag:read"]);
+}
+
+#[tokio::test]
+async fn a_token_that_may_not_read_tags_is_told_before_anything_is_made() {
+    let bench = Bench::new().await;
+    bench.once("GET", "/v2/tags", Fault::Status { code: 403, body: None });
+    let found = problems(&bench, &wanted()).await;
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].starts_with("token: GET /v2/tags failed with HTTP 403"), "{found:?}");
+    assert!(found[0].ends_with("(the token needs the scope tag:read)"), "{found:?}");
 }
 
 #[tokio::test]

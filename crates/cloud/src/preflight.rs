@@ -83,8 +83,13 @@ impl Client {
             found.answer(account)?;
             return Ok(found.0);
         }
-        let (regions, sizes, droplets, addresses) =
-            tokio::join!(self.regions(), self.sizes(), self.droplet_count(), self.reserved_ip_count());
+        let (regions, sizes, droplets, addresses, tags) = tokio::join!(
+            self.regions(),
+            self.sizes(),
+            self.droplet_count(),
+            self.reserved_ip_count(),
+            self.tag_count()
+        );
         let account = found.answer(account)?;
         if let Some(account) = &account {
             if account.status == "locked" {
@@ -95,6 +100,8 @@ impl Client {
             let addresses = found.answer(addresses)?.flatten();
             limit(&mut found, "floating IP", account.floating_ip_limit, addresses, wanted.new_addresses);
         }
+        // Without a look at its tag, nothing that is made would be known again.
+        found.answer(tags)?;
         if let Some(regions) = found.answer(regions)? {
             let offered: Vec<&str> =
                 regions.iter().filter(|region| region.available).map(|r| r.slug.as_str()).collect();
