@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::Router;
 use axum::routing::get;
-use cluster_cloud::{Client, Error, Notice, Policy};
+use cluster_cloud::{Client, Error, Notice, Policy, Token};
 use cluster_lab::api::fault::{Fault, Rule};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -211,6 +211,21 @@ async fn a_missing_scope_is_named() {
 }
 
 #[tokio::test]
+async fn a_refused_token_is_replaced_where_it_came_from() {
+    let bench = Bench::new().await;
+    let from = |place: &str| Token::from_place("dop_v1_revoked".into(), place);
+    for place in ["DIGITALOCEAN_TOKEN", "/etc/token (provider.digitalocean.token_file)"] {
+        let error = Client::new(&bench.url, from(place)).unwrap().account().await.unwrap_err();
+        let hint = format!("the token is wrong, expired or revoked: replace it in {place}");
+        assert_eq!(error.hint(), Some(hint));
+        let broken = Client::new(&bench.url, Token::from_place("a b".into(), place)).unwrap_err();
+        assert!(broken.hint().unwrap().starts_with(&format!("replace it in {place} with the token alone")));
+    }
+    let error = client(&bench.url, "dop_v1_revoked").account().await.unwrap_err();
+    assert_eq!(error.hint().unwrap(), "the token is wrong, expired or revoked: replace it");
+}
+
+#[tokio::test]
 async fn no_error_and_no_notice_shows_the_token() {
     let bench = Bench::new().await;
     let mut said = format!("{:?} {:?}", bench.client, bench.lab.tokens());
@@ -231,7 +246,7 @@ async fn no_error_and_no_notice_shows_the_token() {
     }
     errors.push(client(&bench.url, "dop_v1_0perat0r5ecret-but-wrong").account().await.unwrap_err());
     errors.push(Client::new("http://example.com", OPERATOR.into()).unwrap_err());
-    errors.push(Client::new("https://example.com", format!("{OPERATOR}\n").into()).unwrap_err());
+    errors.push(Client::new("https://example.com", format!("{OPERATOR}\n").as_str().into()).unwrap_err());
     errors.iter().for_each(|error| said.push_str(&everything(error)));
     said.push_str(&format!("{:?}", bench.notices.lock().unwrap()));
     assert!(said.contains("/v2/droplets") && !said.contains("0perat0r5ecret"), "{said}");
@@ -243,7 +258,7 @@ async fn plain_http_is_for_loopback_only() {
     assert!(error.to_string().contains("plain http would expose the token"), "{error}");
     assert!(Client::new("http://127.0.0.1:1", OPERATOR.into()).is_ok());
     assert!(Client::new("https://api.digitalocean.com", OPERATOR.into()).is_ok());
-    assert!(matches!(Client::new("https://api.digitalocean.com", "".into()), Err(Error::Token)));
+    assert!(matches!(Client::new("https://api.digitalocean.com", "".into()), Err(Error::Token { .. })));
     let bench = Bench::new().await;
     let by_name = bench.url.replace("127.0.0.1", "localhost");
     client(&by_name, OPERATOR).account().await.unwrap();

@@ -76,12 +76,43 @@ impl fmt::Display for Seconds {
 /// Who is told of retries and waits. Called between requests, so it must not block.
 pub type Observer = Arc<dyn Fn(&Notice) + Send + Sync>;
 
+/// A token, and where it came from: an error names the place where another one has to be put.
+#[derive(Clone, Debug)]
+pub struct Token {
+    secret: SecretString,
+    place: Option<String>,
+}
+
+impl Token {
+    /// A token from a place, which completes "replace it in …": the name of a variable, or of a file.
+    pub fn from_place(secret: SecretString, place: impl Into<String>) -> Self {
+        Self { secret, place: Some(place.into()) }
+    }
+
+    /// The token itself.
+    pub fn secret(&self) -> &SecretString {
+        &self.secret
+    }
+}
+
+impl From<SecretString> for Token {
+    fn from(secret: SecretString) -> Self {
+        Self { secret, place: None }
+    }
+}
+
+impl From<&str> for Token {
+    fn from(secret: &str) -> Self {
+        SecretString::from(secret).into()
+    }
+}
+
 /// A client of the API. Cheap to clone; clones share their connections.
 #[derive(Clone)]
 pub struct Client {
     http: reqwest::Client,
     base: Url,
-    token: SecretString,
+    token: Token,
     policy: Policy,
     observer: Option<Observer>,
 }
@@ -136,7 +167,7 @@ impl Client {
     /// # Errors
     /// [`Error::BaseUrl`] for anything but https, or http to a loopback address; [`Error::Token`] for a token
     /// that no header can carry. Nothing is sent.
-    pub fn new(base_url: &str, token: SecretString) -> Result<Self, Error> {
+    pub fn new(base_url: &str, token: Token) -> Result<Self, Error> {
         let base = checked_base(base_url)?;
         bearer(&token)?;
         install_crypto();
@@ -319,7 +350,10 @@ impl Client {
         let (status, headers) = (response.status(), response.headers().clone());
         let (bytes, whole) = read(response).await.map_err(no_answer)?;
         if !status.is_success() {
-            let answer = Box::new(refusal(request.call.clone(), status.as_u16(), &headers, &bytes));
+            let answer = Box::new(Answer {
+                token_place: self.token.place.clone(),
+                ..refusal(request.call.clone(), status.as_u16(), &headers, &bytes)
+            });
             return Err(if status.is_server_error() {
                 Error::Failed(answer)
             } else {
@@ -403,11 +437,13 @@ fn did_nothing(error: &Error) -> bool {
     }
 }
 
-fn bearer(token: &SecretString) -> Result<HeaderValue, Error> {
-    let token = token.expose_secret();
-    let plain = !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic());
-    let mut value =
-        HeaderValue::from_str(&format!("Bearer {token}")).ok().filter(|_| plain).ok_or(Error::Token)?;
+fn bearer(token: &Token) -> Result<HeaderValue, Error> {
+    let secret = token.secret.expose_secret();
+    let plain = !secret.is_empty() && secret.bytes().all(|b| b.is_ascii_graphic());
+    let mut value = HeaderValue::from_str(&format!("Bearer {secret}"))
+        .ok()
+        .filter(|_| plain)
+        .ok_or_else(|| Error::Token { place: token.place.clone() })?;
     value.set_sensitive(true);
     Ok(value)
 }
@@ -442,7 +478,7 @@ fn refusal(call: Call, status: u16, headers: &HeaderMap, body: &[u8]) -> Answer 
         Some(elsewhere) => format!("redirected to {elsewhere}; the token is not sent there"),
         None => message,
     };
-    Answer { call, status, id: parsed.id, message, request_id, wait, available_regions }
+    Answer { call, status, id: parsed.id, message, request_id, wait, available_regions, token_place: None }
 }
 
 /// Whether `text` can be the API's address: what [`Client::new`] asks.

@@ -42,6 +42,8 @@ pub struct Answer {
     pub wait: Option<Asked>,
     /// Where the wanted size can be had, when the refusal is about capacity.
     pub available_regions: Vec<String>,
+    /// Where the token came from that the request carried, if anybody has told.
+    pub token_place: Option<String>,
 }
 
 impl fmt::Display for Answer {
@@ -71,7 +73,10 @@ pub enum Error {
     },
     /// The token cannot be put into a request; nothing was sent.
     #[error("the API token is empty or contains invalid characters")]
-    Token,
+    Token {
+        /// Where it came from, if anybody has told.
+        place: Option<String>,
+    },
     /// The HTTP client could not be set up.
     #[error("cannot set up an HTTP client")]
     Setup(#[source] reqwest::Error),
@@ -287,8 +292,9 @@ impl Error {
             Error::BaseUrl { .. } => {
                 "use https, or http to a loopback address, without a path or user name".into()
             }
-            Error::Token => {
-                "set DIGITALOCEAN_TOKEN to the token alone, exactly as shown when it was created".into()
+            Error::Token { place } => {
+                let there = place.as_ref().map_or(String::new(), |place| format!("in {place} "));
+                format!("replace it {there}with the token alone, exactly as shown when it was created")
             }
             Error::NoAnswer { source, .. } if is_tls(source) => {
                 "this machine does not trust the certificate for this address: check the address, any proxy \
@@ -343,7 +349,8 @@ impl Answer {
     fn hint(&self) -> Option<String> {
         match self.status {
             401 => {
-                Some("the token is wrong, expired or revoked: set DIGITALOCEAN_TOKEN to a valid one".into())
+                let there = self.token_place.as_ref().map_or(String::new(), |place| format!(" in {place}"));
+                Some(format!("the token is wrong, expired or revoked: replace it{there}"))
             }
             // Only the API knows what its tokens may do.
             403 if self.id.is_empty() => {

@@ -173,7 +173,8 @@ async fn refusal(call: Call, response: Response) -> Result<Answer, reqwest::Erro
         (id, None) => id.to_owned(),
         (id, Some(message)) => format!("{id}: {message}"),
     };
-    Ok(Answer { call, status, id, message, request_id, wait: None, available_regions: Vec::new() })
+    let (wait, available_regions, token_place) = (None, Vec::new(), None);
+    Ok(Answer { call, status, id, message, request_id, wait, available_regions, token_place })
 }
 
 /// The text of the first element of this name, as far as S3's errors need it.
