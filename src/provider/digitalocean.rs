@@ -108,7 +108,9 @@ impl Api {
             key: format!("provider.digitalocean.{key}"),
         };
         let DigitalOcean { region, size, image, vpc, floating_ip, .. } = &self.settings;
+        let cluster = Setting { value: self.cluster.clone(), key: "cluster".to_owned() };
         let wanted = Wanted {
+            cluster,
             region: setting(region, "region"),
             sizes: vec![setting(size, "size")],
             images: vec![setting(image, "image")],

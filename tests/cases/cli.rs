@@ -52,6 +52,9 @@ struct Account {
     limits: Limits,
     /// The API answers everything with this status.
     answers: Option<u16>,
+    /// Faults of the API.
+    #[serde(default)]
+    faults: Vec<Rule>,
 }
 
 /// The inventory that every case begins with.
@@ -90,6 +93,7 @@ impl Simulator {
             let fault = Fault::Status { code, body: None };
             lab.faults(|faults| faults.rules.push(Rule { count: None, ..Rule::once("GET", "/v2/*", fault) }));
         }
+        lab.faults(|faults| faults.rules.extend(account.faults.clone()));
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let stop = CancellationToken::new();

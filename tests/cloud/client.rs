@@ -91,12 +91,13 @@ async fn an_answer_without_an_end_is_not_read_to_it() {
 #[tokio::test]
 async fn reading_survives_every_passing_fault() {
     let bench = Bench::new().await;
-    let html = json!("<html>Bad Gateway</html>");
+    let page = |code| Fault::Body { code, text: "<html>Bad Gateway</html>".into(), headers: [].into() };
     for fault in [
         Fault::Status { code: 500, body: None },
-        Fault::Status { code: 502, body: Some(html) },
+        page(502),
+        page(200),
+        Fault::Truncate,
         Fault::Status { code: 503, body: None },
-        Fault::Status { code: 200, body: Some(json!("<html>Please log in</html>")) },
         Fault::Status { code: 200, body: Some(json!({})) },
         Fault::Status { code: 408, body: None },
         Fault::Status { code: 409, body: None },
@@ -124,6 +125,33 @@ async fn retries_end() {
     let error = bench.client.account().await.unwrap_err();
     assert!(matches!(error, Error::Failed(_)), "{error}");
     assert_eq!(bench.notices.lock().unwrap().len(), policy().retries);
+}
+
+#[tokio::test]
+async fn what_a_stranger_answers_is_told_as_such() {
+    let bench = Bench::new().await;
+    let page = |code, headers: &[(&str, &str)]| Fault::Body {
+        code,
+        text: "<html><title>Blocked</title></html>".into(),
+        headers: headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+    };
+    for (fault, text, hint) in [
+        (
+            page(403, &[]),
+            "GET /v2/account failed with HTTP 403: <html><title>Blocked</title></html>",
+            "the API did not answer this itself; a proxy or firewall in between did",
+        ),
+        (
+            page(302, &[("location", "https://login.example/")]),
+            "GET /v2/account failed with HTTP 302: redirected to https://login.example/; the token is not sent there",
+            "if the new address is right, use it as the API's address",
+        ),
+    ] {
+        bench.once("GET", "/v2/account", fault);
+        let error = bench.client.account().await.unwrap_err();
+        assert_eq!((error.to_string().as_str(), error.hint().as_deref()), (text, Some(hint)));
+    }
+    assert!(bench.notices.lock().unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -176,6 +204,7 @@ async fn creating_is_repeated_only_where_nothing_can_have_happened() {
         Fault::Status { code: 503, body: None },
         Fault::Status { code: 409, body: None },
         Fault::LoseReply,
+        Fault::Truncate,
         Fault::Drop,
         Fault::Delay { ms: 250 },
     ] {

@@ -55,6 +55,7 @@ async fn teardown_survives_every_passing_fault() {
         Rule::once("DELETE", "/v2/*", Fault::PendingEvent).times(4),
         Rule::once("DELETE", "/v2/*", Fault::RateLimit { retry_after: None }).times(3),
         Rule::once("POST", "/v2/reserved_ips/*/actions", Fault::LoseReply),
+        Rule::once("POST", "/v2/reserved_ips/*/actions", Fault::Truncate),
         Rule::once("POST", "/v2/reserved_ips/*/actions", Fault::PendingEvent).times(4),
         Rule::once("POST", "/v2/reserved_ips/*/actions", Fault::Status { code: 422, body: None }),
         Rule {

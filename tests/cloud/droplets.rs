@@ -38,6 +38,7 @@ async fn the_same_name_in_another_cluster_is_another_droplet() {
 async fn a_lost_answer_makes_one_droplet() {
     for fault in [
         Fault::LoseReply,
+        Fault::Truncate,
         Fault::Drop,
         Fault::Delay { ms: 250 },
         Fault::Status { code: 500, body: None },
@@ -125,6 +126,19 @@ async fn a_droplet_that_could_not_be_made_is_deleted_and_only_such_a_one() {
     assert_eq!(bench.lab.state().droplets.len(), 2);
     bench.client.destroy_failed_droplet("demo", "pg1", made.id, pace()).await.unwrap();
     assert!(bench.ready("pg1").await.id > other.id);
+}
+
+#[tokio::test]
+async fn a_droplet_that_is_accepted_and_never_made_is_replaced() {
+    let bench = Bench::new().await;
+    bench.once("POST", "/v2/droplets", Fault::FailCreate);
+    let made = bench.client.ensure_droplet(&spec("pg1"), pace()).await.unwrap().value;
+    let error = bench.client.wait_droplet_ready(made.id, pace()).await.unwrap_err();
+    assert!(error.to_string().starts_with(&format!("creating droplet {}: the provider's action", made.id)));
+    assert!(bench.client.creation_failed(made.id).await.unwrap());
+    bench.client.destroy_failed_droplet("demo", "pg1", made.id, pace()).await.unwrap();
+    assert!(bench.ready("pg1").await.id > made.id);
+    assert_eq!(bench.lab.state().droplets.len(), 1);
 }
 
 #[tokio::test]
@@ -285,6 +299,7 @@ fn any_fault() -> impl Strategy<Value = Option<Fault>> {
     prop_oneof![
         Just(None),
         Just(Some(Fault::LoseReply)),
+        Just(Some(Fault::Truncate)),
         Just(Some(Fault::Drop)),
         Just(Some(Fault::Status { code: 503, body: None })),
         Just(Some(Fault::RateLimit { retry_after: None })),

@@ -11,6 +11,7 @@ fn setting(key: &str, value: &str) -> Setting {
 
 fn wanted() -> Wanted {
     Wanted {
+        cluster: setting("cluster", "demo"),
         region: setting("provider.region", "fra1"),
         sizes: vec![setting("provider.size", "s-1vcpu-1gb")],
         images: vec![setting("provider.image", "debian-12-x64")],
@@ -90,6 +91,19 @@ async fn each_mistake_is_told_with_place_and_hint() {
         assert!(found.iter().any(|problem| problem.contains(expected)), "{expected}\n{found:#?}");
         assert!(bench.lab.journal().is_empty());
     }
+}
+
+#[tokio::test]
+async fn a_tag_that_is_spelled_otherwise_is_told() {
+    let bench = Bench::new().await;
+    for tag in ["cluster:demo", "Cluster:demo2"] {
+        bench.client.create_tag(tag).await.unwrap();
+    }
+    assert_eq!(problems(&bench, &wanted()).await, Vec::<String>::new());
+    let found = problems(&bench, &Wanted { cluster: setting("cluster", "demo2"), ..wanted() }).await;
+    let told =
+        "cluster: the account has the tag Cluster:demo2, which DigitalOcean takes for cluster:demo2 (delete";
+    assert!(found.len() == 1 && found[0].starts_with(told), "{found:?}");
 }
 
 #[tokio::test]

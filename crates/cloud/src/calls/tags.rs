@@ -13,11 +13,6 @@ impl Client {
         self.list("/v2/tags", &[], "tags").await
     }
 
-    /// How many tags the account has; `None` if the API does not say.
-    pub async fn tag_count(&self) -> Result<Option<u64>, Error> {
-        self.count("/v2/tags").await
-    }
-
     /// Makes a tag; one that exists stays as it is.
     pub async fn create_tag(&self, name: &str) -> Result<(), Error> {
         self.post("/v2/tags", json!({ "name": name }), Repeat::Freely).await.map(drop)
