@@ -105,7 +105,7 @@ fn exit(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
         return Some(advice.exit);
     }
     match cause.downcast_ref::<cluster_cloud::Error>()? {
-        cluster_cloud::Error::BaseUrl { .. } | cluster_cloud::Error::Token => Some(Exit::Refused),
+        cluster_cloud::Error::BaseUrl { .. } | cluster_cloud::Error::Token { .. } => Some(Exit::Refused),
         error if matches!(error.status(), Some(401 | 403)) => Some(Exit::Refused),
         _ => None,
     }

@@ -44,8 +44,7 @@ pub struct Cloud {
 #[serde(deny_unknown_fields)]
 pub struct Server {
     pub id: u64,
-    /// `new`, `active`, `off` or `archive`.
-    pub status: String,
+    pub status: ServerStatus,
     /// Public address, once there is one.
     pub public: Option<Ipv4Addr>,
     /// Private address, once there is one.
@@ -72,6 +71,22 @@ pub struct Server {
     /// Whether the provider failed to create it: it never ran, and never will.
     #[serde(default)]
     pub failed: bool,
+}
+
+/// What a server is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ServerStatus {
+    /// Being created.
+    New,
+    /// Powered on.
+    Active,
+    /// Powered off.
+    Off,
+    /// Gone but for its record.
+    Archive,
+    /// Something that this program does not know.
+    Unknown,
 }
 
 /// A server that belongs to the cluster but to no node of the inventory.

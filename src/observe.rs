@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Result;
 use tokio::task::JoinSet;
 
-use crate::facts::{Cloud, Facts, Host, Local, probe};
+use crate::facts::{Cloud, Facts, Host, Local, ServerStatus, probe};
 use crate::plan::files;
 use crate::provider::{Patience, why_away};
 use crate::remote::{Command, RemoteError};
@@ -86,7 +86,9 @@ impl World {
             let server = cloud.as_ref().map(|cloud| cloud.servers.get(&name));
             match server {
                 Some(None) => drop(hosts.insert(name, Host::Missing)),
-                Some(Some(server)) if server.status == "off" => drop(hosts.insert(name, Host::Off)),
+                Some(Some(server)) if server.status == ServerStatus::Off => {
+                    drop(hosts.insert(name, Host::Off));
+                }
                 Some(Some(server)) if server.public.is_none() => {
                     let why = if server.failed {
                         "the provider failed to create its droplet"

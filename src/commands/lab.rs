@@ -16,6 +16,7 @@ use crate::{data, screen, tell};
 
 /// Run a DigitalOcean-compatible API on this machine, with droplets that are containers and really boot
 #[derive(Debug, Args)]
+#[command(after_help = "Faults of the API and of its object storage can be ordered: see docs/lab.md.")]
 pub struct LabArgs {
     #[command(subcommand)]
     command: LabCommand,

@@ -6,7 +6,7 @@ use anyhow::Result;
 use cluster_contract::config::Config;
 use cluster_contract::paths;
 
-use crate::facts::{Cloud, Facts, FloatingIp, Host, Server, Stray};
+use crate::facts::{Cloud, Facts, FloatingIp, Host, Server, ServerStatus, Stray};
 use crate::provider::{Api, Listing};
 use crate::state::{KnownServer, Memory};
 use crate::world::World;
@@ -33,7 +33,7 @@ impl World {
             .map(|(id, known)| {
                 let server = Server {
                     id: *id,
-                    status: "active".into(),
+                    status: ServerStatus::Active,
                     public: known.public,
                     private: known.private,
                     region: None,

@@ -21,6 +21,7 @@ use crate::facts::Stray;
 use crate::inventory::{DigitalOcean, S3};
 use crate::report::Reporter;
 pub use belongings::Belongings;
+pub use cluster_cloud::Token;
 
 /// The API, as the operator's token lets it be used for one cluster.
 #[derive(Clone)]
@@ -71,7 +72,7 @@ impl Api {
     pub fn new(
         cluster: &str,
         settings: &DigitalOcean,
-        token: SecretString,
+        token: Token,
         patience: Patience,
         report: Reporter,
     ) -> Result<Api> {
@@ -107,7 +108,9 @@ impl Api {
             key: format!("provider.digitalocean.{key}"),
         };
         let DigitalOcean { region, size, image, vpc, floating_ip, .. } = &self.settings;
+        let cluster = Setting { value: self.cluster.clone(), key: "cluster".to_owned() };
         let wanted = Wanted {
+            cluster,
             region: setting(region, "region"),
             sizes: vec![setting(size, "size")],
             images: vec![setting(image, "image")],

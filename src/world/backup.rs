@@ -47,7 +47,7 @@ impl World {
         if self.kept_passphrase()?.is_some() {
             return Ok(());
         }
-        let Some(given) = from_environment(&[VARIABLE]) else {
+        let Some(given) = from_environment(VARIABLE) else {
             return Err(Advice::refused("the repository's passphrase is not known on this machine")
                 .hint(format!(
                     "export {VARIABLE}, or name a file as backup.passphrase_file: `cluster backup passphrase` has \
@@ -85,9 +85,7 @@ impl World {
                         .hint("write aws_access_key_id = … and aws_secret_access_key = … below [default]")
                 })?)
             }
-            None => {
-                from_environment(&["AWS_ACCESS_KEY_ID"]).zip(from_environment(&["AWS_SECRET_ACCESS_KEY"]))
-            }
+            None => from_environment("AWS_ACCESS_KEY_ID").zip(from_environment("AWS_SECRET_ACCESS_KEY")),
         };
         if let Some((id, secret)) = named {
             if self

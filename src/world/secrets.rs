@@ -13,27 +13,29 @@ use crate::error::Advice;
 use crate::facts::Facts;
 use crate::inventory::{DigitalOcean, Inventory, Provider};
 use crate::plan::Means;
+use crate::provider::Token;
 use crate::remote::{Command, Remote as _};
 use crate::script;
 
 /// The operator's token. A file that the inventory names comes first, so that a token that happens to be in the
 /// environment is not sent to a lab.
-pub(super) fn operator_token(provider: &DigitalOcean) -> Result<SecretString> {
+pub(super) fn operator_token(provider: &DigitalOcean) -> Result<Token> {
     if let Some(path) = &provider.token_file {
-        return read(path, "provider.digitalocean.token_file", TOKEN_HINT);
+        let key = "provider.digitalocean.token_file";
+        let token = read(path, key, TOKEN_HINT)?;
+        return Ok(Token::from_place(token, format!("{} ({key})", path.display())));
     }
-    from_environment(&["DIGITALOCEAN_TOKEN", "DIGITALOCEAN_ACCESS_TOKEN"]).ok_or_else(|| {
+    let variables = ["DIGITALOCEAN_TOKEN", "DIGITALOCEAN_ACCESS_TOKEN"];
+    let token = variables.iter().find_map(|name| Some(Token::from_place(from_environment(name)?, *name)));
+    token.ok_or_else(|| {
         Advice::refused("no DigitalOcean token is set")
             .hint("export DIGITALOCEAN_TOKEN, or name a file as provider.digitalocean.token_file")
             .into()
     })
 }
 
-pub(super) fn from_environment(names: &[&str]) -> Option<SecretString> {
-    names
-        .iter()
-        .find_map(|name| std::env::var(name).ok().filter(|it| !it.trim().is_empty()))
-        .map(|it| it.trim().into())
+pub(super) fn from_environment(name: &str) -> Option<SecretString> {
+    std::env::var(name).ok().filter(|it| !it.trim().is_empty()).map(|it| it.trim().into())
 }
 
 /// What to do about a token's file that is not there.
@@ -165,7 +167,7 @@ impl World {
         };
         let token = match file {
             Some(path) => read(path, key, TOKEN_HINT)?,
-            None => from_environment(&["DIGITALOCEAN_FAILOVER_TOKEN"]).ok_or_else(|| {
+            None => from_environment("DIGITALOCEAN_FAILOVER_TOKEN").ok_or_else(|| {
                 Advice::refused("DIGITALOCEAN_FAILOVER_TOKEN is not set: the nodes need that token to move the floating IP").hint(format!(
                     "create a second token with the scope reserved_ip:update (and those it requires) and export \
                      DIGITALOCEAN_FAILOVER_TOKEN, or name a file as {key}; without a floating IP no token is needed"
@@ -173,7 +175,7 @@ impl World {
             })?,
         };
         if let Provider::DigitalOcean(provider) = &self.inventory.provider
-            && operator_token(provider)?.expose_secret() == token.expose_secret()
+            && operator_token(provider)?.secret().expose_secret() == token.expose_secret()
         {
             return Err(Advice::refused("the nodes' token is the same as the operator's")
                 .hint("create a second token with the scope reserved_ip:update: a token stolen from a node must not be able to delete droplets")

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -32,6 +33,9 @@ struct Case {
     /// Overwrites lines of `inventory.yaml`: what is looked for, and what takes its place.
     #[serde(default)]
     replace: BTreeMap<String, String>,
+    /// Files beside the inventory, which nobody else may read.
+    #[serde(default)]
+    files: BTreeMap<String, String>,
     /// What this machine remembers: its `cluster.json`.
     remembered: Option<serde_json::Value>,
     /// An SSH key in `key`, with this passphrase.
@@ -48,6 +52,9 @@ struct Account {
     limits: Limits,
     /// The API answers everything with this status.
     answers: Option<u16>,
+    /// Faults of the API.
+    #[serde(default)]
+    faults: Vec<Rule>,
 }
 
 /// The inventory that every case begins with.
@@ -86,6 +93,7 @@ impl Simulator {
             let fault = Fault::Status { code, body: None };
             lab.faults(|faults| faults.rules.push(Rule { count: None, ..Rule::once("GET", "/v2/*", fault) }));
         }
+        lab.faults(|faults| faults.rules.extend(account.faults.clone()));
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let stop = CancellationToken::new();
@@ -121,6 +129,11 @@ pub(crate) fn transcript(path: &Path) -> String {
         inventory = inventory.replace(from, to);
     }
     std::fs::write(directory.path().join("inventory.yaml"), inventory.replace("API", &url)).unwrap();
+    for (name, text) in &case.files {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
     if let Some(memory) = &case.remembered {
         std::fs::create_dir_all(state.join("demo")).unwrap();
         std::fs::write(state.join("demo/cluster.json"), memory.to_string()).unwrap();

@@ -135,6 +135,7 @@ const TOPICS: &[(&str, &[&str])] = &[
             "cli/floating-ip-limit",
             "cli/locked-account",
             "cli/several-at-the-provider",
+            "cli/tag-in-another-case",
             "cli/unknown-image",
             "cli/unknown-region",
             "cli/unknown-size",

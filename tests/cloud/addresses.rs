@@ -48,6 +48,7 @@ async fn an_address_is_made_once_recorded_and_found_after() {
 async fn a_lost_answer_makes_one_address() {
     for fault in [
         Fault::LoseReply,
+        Fault::Truncate,
         Fault::Drop,
         Fault::Delay { ms: 250 },
         Fault::Status { code: 500, body: None },
@@ -183,6 +184,7 @@ async fn the_move_survives_every_passing_fault() {
     let poll = "/v2/reserved_ips/*/actions/*";
     for rule in [
         Rule::once("POST", actions, Fault::LoseReply),
+        Rule::once("POST", actions, Fault::Truncate),
         Rule::once("POST", actions, Fault::Drop).times(3),
         Rule::once("POST", actions, Fault::PendingEvent).times(5),
         Rule::once("POST", actions, Fault::Status { code: 500, body: None }).times(9),

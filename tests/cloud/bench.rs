@@ -9,7 +9,6 @@ use cluster_cloud::{Client, Error, Notice, Pace, Policy};
 use cluster_lab::api::fault::{Fault, Rule};
 use cluster_lab::api::settings::Times;
 use cluster_lab::api::{Config, FakeMachines, Lab, Tokens, serve};
-use secrecy::SecretString;
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -159,7 +158,7 @@ impl Bench {
 }
 
 pub(crate) fn client(url: &str, token: &str) -> Client {
-    Client::new(url, SecretString::from(token)).unwrap().with_policy(policy())
+    Client::new(url, token.into()).unwrap().with_policy(policy())
 }
 
 pub(crate) fn spec(name: &str) -> DropletSpec {

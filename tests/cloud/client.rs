@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::Router;
 use axum::routing::get;
-use cluster_cloud::{Client, Error, Notice, Policy};
+use cluster_cloud::{Client, Error, Notice, Policy, Token};
 use cluster_lab::api::fault::{Fault, Rule};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -70,16 +70,38 @@ async fn an_answer_that_is_not_the_apis_is_an_error() {
 }
 
 #[tokio::test]
+async fn an_answer_without_an_end_is_not_read_to_it() {
+    let bench = Bench::new().await;
+    let long = json!({ "account": { "status": "active", "status_message": "x".repeat(16 << 20) } });
+    bench.fault(Rule::once("GET", "/v2/account", Fault::Status { code: 200, body: Some(long.clone()) }));
+    let error = bench.client.account().await.unwrap_err();
+    assert!(matches!(error, Error::TooLong { .. }), "{error}");
+    assert_eq!(error.to_string(), "the answer to GET /v2/account is longer than 16 MiB");
+    assert!(error.is_away() && !error.is_transient());
+    // A refusal stays one, however long it is.
+    bench.fault(Rule::once("GET", "/v2/account", Fault::Status { code: 403, body: Some(long) }));
+    assert_eq!(bench.client.account().await.unwrap_err().status(), Some(403));
+    // What was asked for may have been made.
+    let long = Fault::Status { code: 202, body: Some(json!("x".repeat(16 << 20))) };
+    bench.once("POST", "/v2/droplets", long);
+    let error = bench.client.create_droplet(&spec("pg1")).await.unwrap_err();
+    assert!(matches!(error, Error::MaybeHappened { .. }), "{error}");
+}
+
+#[tokio::test]
 async fn reading_survives_every_passing_fault() {
     let bench = Bench::new().await;
-    let html = json!("<html>Bad Gateway</html>");
+    let page = |code| Fault::Body { code, text: "<html>Bad Gateway</html>".into(), headers: [].into() };
     for fault in [
         Fault::Status { code: 500, body: None },
-        Fault::Status { code: 502, body: Some(html) },
+        page(502),
+        page(200),
+        Fault::Truncate,
         Fault::Status { code: 503, body: None },
-        Fault::Status { code: 200, body: Some(json!("<html>Please log in</html>")) },
         Fault::Status { code: 200, body: Some(json!({})) },
         Fault::Status { code: 408, body: None },
+        Fault::Status { code: 409, body: None },
+        Fault::Status { code: 423, body: None },
         Fault::Drop,
         Fault::LoseReply,
         Fault::Hang { ms: 600 },
@@ -103,6 +125,33 @@ async fn retries_end() {
     let error = bench.client.account().await.unwrap_err();
     assert!(matches!(error, Error::Failed(_)), "{error}");
     assert_eq!(bench.notices.lock().unwrap().len(), policy().retries);
+}
+
+#[tokio::test]
+async fn what_a_stranger_answers_is_told_as_such() {
+    let bench = Bench::new().await;
+    let page = |code, headers: &[(&str, &str)]| Fault::Body {
+        code,
+        text: "<html><title>Blocked</title></html>".into(),
+        headers: headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+    };
+    for (fault, text, hint) in [
+        (
+            page(403, &[]),
+            "GET /v2/account failed with HTTP 403: <html><title>Blocked</title></html>",
+            "the API did not answer this itself; a proxy or firewall in between did",
+        ),
+        (
+            page(302, &[("location", "https://login.example/")]),
+            "GET /v2/account failed with HTTP 302: redirected to https://login.example/; the token is not sent there",
+            "if the new address is right, use it as the API's address",
+        ),
+    ] {
+        bench.once("GET", "/v2/account", fault);
+        let error = bench.client.account().await.unwrap_err();
+        assert_eq!((error.to_string().as_str(), error.hint().as_deref()), (text, Some(hint)));
+    }
+    assert!(bench.notices.lock().unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -151,9 +200,14 @@ async fn the_simulators_own_rate_limit_is_waited_out() {
 #[tokio::test]
 async fn creating_is_repeated_only_where_nothing_can_have_happened() {
     let bench = Bench::new().await;
-    for fault in
-        [Fault::Status { code: 503, body: None }, Fault::LoseReply, Fault::Drop, Fault::Delay { ms: 250 }]
-    {
+    for fault in [
+        Fault::Status { code: 503, body: None },
+        Fault::Status { code: 409, body: None },
+        Fault::LoseReply,
+        Fault::Truncate,
+        Fault::Drop,
+        Fault::Delay { ms: 250 },
+    ] {
         let before = bench.count("POST", "/v2/droplets");
         bench.once("POST", "/v2/droplets", fault.clone());
         let error = bench.client.clone().with_policy(hasty()).create_droplet(&spec("pg1")).await.unwrap_err();
@@ -186,6 +240,21 @@ async fn a_missing_scope_is_named() {
 }
 
 #[tokio::test]
+async fn a_refused_token_is_replaced_where_it_came_from() {
+    let bench = Bench::new().await;
+    let from = |place: &str| Token::from_place("dop_v1_revoked".into(), place);
+    for place in ["DIGITALOCEAN_TOKEN", "/etc/token (provider.digitalocean.token_file)"] {
+        let error = Client::new(&bench.url, from(place)).unwrap().account().await.unwrap_err();
+        let hint = format!("the token is wrong, expired or revoked: replace it in {place}");
+        assert_eq!(error.hint(), Some(hint));
+        let broken = Client::new(&bench.url, Token::from_place("a b".into(), place)).unwrap_err();
+        assert!(broken.hint().unwrap().starts_with(&format!("replace it in {place} with the token alone")));
+    }
+    let error = client(&bench.url, "dop_v1_revoked").account().await.unwrap_err();
+    assert_eq!(error.hint().unwrap(), "the token is wrong, expired or revoked: replace it");
+}
+
+#[tokio::test]
 async fn no_error_and_no_notice_shows_the_token() {
     let bench = Bench::new().await;
     let mut said = format!("{:?} {:?}", bench.client, bench.lab.tokens());
@@ -206,7 +275,7 @@ async fn no_error_and_no_notice_shows_the_token() {
     }
     errors.push(client(&bench.url, "dop_v1_0perat0r5ecret-but-wrong").account().await.unwrap_err());
     errors.push(Client::new("http://example.com", OPERATOR.into()).unwrap_err());
-    errors.push(Client::new("https://example.com", format!("{OPERATOR}\n").into()).unwrap_err());
+    errors.push(Client::new("https://example.com", format!("{OPERATOR}\n").as_str().into()).unwrap_err());
     errors.iter().for_each(|error| said.push_str(&everything(error)));
     said.push_str(&format!("{:?}", bench.notices.lock().unwrap()));
     assert!(said.contains("/v2/droplets") && !said.contains("0perat0r5ecret"), "{said}");
@@ -218,7 +287,7 @@ async fn plain_http_is_for_loopback_only() {
     assert!(error.to_string().contains("plain http would expose the token"), "{error}");
     assert!(Client::new("http://127.0.0.1:1", OPERATOR.into()).is_ok());
     assert!(Client::new("https://api.digitalocean.com", OPERATOR.into()).is_ok());
-    assert!(matches!(Client::new("https://api.digitalocean.com", "".into()), Err(Error::Token)));
+    assert!(matches!(Client::new("https://api.digitalocean.com", "".into()), Err(Error::Token { .. })));
     let bench = Bench::new().await;
     let by_name = bench.url.replace("127.0.0.1", "localhost");
     client(&by_name, OPERATOR).account().await.unwrap();

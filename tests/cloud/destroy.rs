@@ -1,7 +1,6 @@
 //! Teardown, and the proof of it.
 
 use cluster_cloud::destroy::Memory;
-use cluster_cloud::key::fingerprint;
 use cluster_lab::api::fault::{Fault, Rule};
 use serde_json::json;
 
@@ -14,7 +13,7 @@ async fn cluster(bench: &Bench) -> Memory {
     let address = bench.client.ensure_reserved_ip("demo", &ids, ids[0], pace()).await.unwrap().value;
     bench.client.assign(address.ip, ids[0], pace()).await.unwrap();
     let droplets = ids.into_iter().zip(["pg1", "pg2", "pg3"].map(str::to_owned)).collect();
-    Memory { addresses: vec![address.ip], droplets, fingerprint: fingerprint(KEY) }
+    Memory { addresses: vec![address.ip], droplets }
 }
 
 async fn tear_down(bench: &Bench, memory: &Memory) {
@@ -35,7 +34,7 @@ async fn everything_of_the_cluster_goes_and_nothing_else() {
     let belongings = bench.client.belongings("demo", &memory, pace()).await.unwrap();
     let (droplets, addresses, tags) =
         (belongings.droplets.len(), belongings.addresses.len(), belongings.tags.len());
-    assert_eq!((droplets, addresses, tags, belongings.ssh_key.is_some()), (3, 1, 2, true));
+    assert_eq!((droplets, addresses, tags, belongings.ssh_keys.len()), (3, 1, 2, 1));
     bench.client.destroy(&belongings, pace()).await.unwrap();
     assert!(bench.client.belongings("demo", &memory, pace()).await.unwrap().is_empty());
 
@@ -52,9 +51,11 @@ async fn teardown_survives_every_passing_fault() {
     for rule in [
         Rule::once("DELETE", "/v2/*", Fault::LoseReply).times(3),
         Rule::once("DELETE", "/v2/*", Fault::Status { code: 503, body: None }).times(3),
+        Rule::once("DELETE", "/v2/*", Fault::Status { code: 409, body: None }).times(3),
         Rule::once("DELETE", "/v2/*", Fault::PendingEvent).times(4),
         Rule::once("DELETE", "/v2/*", Fault::RateLimit { retry_after: None }).times(3),
         Rule::once("POST", "/v2/reserved_ips/*/actions", Fault::LoseReply),
+        Rule::once("POST", "/v2/reserved_ips/*/actions", Fault::Truncate),
         Rule::once("POST", "/v2/reserved_ips/*/actions", Fault::PendingEvent).times(4),
         Rule::once("POST", "/v2/reserved_ips/*/actions", Fault::Status { code: 422, body: None }),
         Rule {
@@ -100,7 +101,8 @@ async fn an_address_whose_droplets_are_gone_is_still_found() {
     for tag in &belongings.tags {
         bench.client.delete_tag(tag).await.unwrap();
     }
-    assert!(bench.client.belongings("demo", &Memory::default(), pace()).await.unwrap().is_empty());
+    let belongings = bench.client.belongings("demo", &Memory::default(), pace()).await.unwrap();
+    assert!(belongings.addresses.is_empty());
     let belongings = bench.client.belongings("demo", &memory, pace()).await.unwrap();
     assert_eq!(belongings.addresses.len(), 1);
     tear_down(&bench, &memory).await;
@@ -115,6 +117,23 @@ async fn a_key_that_is_not_ours_stays() {
     tear_down(&bench, &memory).await;
     assert!(bench.client.belongings("demo", &memory, pace()).await.unwrap().is_empty());
     assert_eq!(bench.lab.state().keys.len(), 1);
+}
+
+#[tokio::test]
+async fn keys_that_other_machines_registered_for_the_cluster_go_too() {
+    let bench = Bench::new().await;
+    let memory = cluster(&bench).await;
+    let key = |byte: char| KEY.replacen("IMnGVnuF", &format!("IMnGVnu{byte}"), 1);
+    for (name, byte) in [("cluster:demo", 'A'), ("cluster:demo2", 'B'), ("laptop", 'C')] {
+        bench.client.create_ssh_key(name, &key(byte)).await.unwrap();
+    }
+    let belongings = bench.client.belongings("demo", &memory, pace()).await.unwrap();
+    assert_eq!(belongings.ssh_keys.len(), 2);
+    bench.client.destroy(&belongings, pace()).await.unwrap();
+    assert!(bench.client.belongings("demo", &memory, pace()).await.unwrap().is_empty());
+    let state = bench.lab.state();
+    let left: Vec<&str> = state.keys.values().map(|key| key.name.as_str()).collect();
+    assert_eq!(left, ["cluster:demo2", "laptop"]);
 }
 
 #[tokio::test]

@@ -38,10 +38,12 @@ async fn the_same_name_in_another_cluster_is_another_droplet() {
 async fn a_lost_answer_makes_one_droplet() {
     for fault in [
         Fault::LoseReply,
+        Fault::Truncate,
         Fault::Drop,
         Fault::Delay { ms: 250 },
         Fault::Status { code: 500, body: None },
         Fault::Status { code: 504, body: Some(json!("gateway timeout")) },
+        Fault::Status { code: 409, body: None },
     ] {
         let bench = Bench::new().await;
         bench.once("POST", "/v2/droplets", fault.clone());
@@ -127,6 +129,19 @@ async fn a_droplet_that_could_not_be_made_is_deleted_and_only_such_a_one() {
 }
 
 #[tokio::test]
+async fn a_droplet_that_is_accepted_and_never_made_is_replaced() {
+    let bench = Bench::new().await;
+    bench.once("POST", "/v2/droplets", Fault::FailCreate);
+    let made = bench.client.ensure_droplet(&spec("pg1"), pace()).await.unwrap().value;
+    let error = bench.client.wait_droplet_ready(made.id, pace()).await.unwrap_err();
+    assert!(error.to_string().starts_with(&format!("creating droplet {}: the provider's action", made.id)));
+    assert!(bench.client.creation_failed(made.id).await.unwrap());
+    bench.client.destroy_failed_droplet("demo", "pg1", made.id, pace()).await.unwrap();
+    assert!(bench.ready("pg1").await.id > made.id);
+    assert_eq!(bench.lab.state().droplets.len(), 1);
+}
+
+#[tokio::test]
 async fn a_droplet_that_is_made_without_its_tag_is_named() {
     let bench = Bench::new().await;
     let body = json!({ "droplet": { "id": 77, "name": "pg1", "status": "new" } });
@@ -141,6 +156,20 @@ async fn a_create_that_is_answered_with_nothing_is_looked_for() {
     bench.once("POST", "/v2/droplets", Fault::Status { code: 202, body: Some(json!({})) });
     bench.client.ensure_droplet(&spec("pg1"), pace()).await.unwrap();
     assert_eq!(bench.lab.state().droplets.len(), 1);
+}
+
+#[tokio::test]
+async fn a_region_that_has_run_out_is_named_with_a_way_on() {
+    let bench = Bench::new().await;
+    let mut nowhere = spec("pg1");
+    nowhere.region = "nyc2".into();
+    let error = bench.client.ensure_droplet(&nowhere, pace()).await.unwrap_err();
+    assert_eq!(error.hint().as_deref(), Some("try another region or size"), "{error}");
+    let mut rare = spec("pg1");
+    (rare.region, rare.size) = ("ams3".into(), "so-2vcpu-16gb".into());
+    let error = bench.client.ensure_droplet(&rare, pace()).await.unwrap_err();
+    assert_eq!(error.hint().as_deref(), Some("available in: nyc1, fra1"), "{error}");
+    assert!(bench.lab.state().droplets.is_empty());
 }
 
 #[tokio::test]
@@ -270,6 +299,7 @@ fn any_fault() -> impl Strategy<Value = Option<Fault>> {
     prop_oneof![
         Just(None),
         Just(Some(Fault::LoseReply)),
+        Just(Some(Fault::Truncate)),
         Just(Some(Fault::Drop)),
         Just(Some(Fault::Status { code: 503, body: None })),
         Just(Some(Fault::RateLimit { retry_after: None })),

@@ -1,7 +1,6 @@
 //! Runs that are killed at every request, before or after it was carried out, and run again.
 
 use cluster_cloud::destroy::Memory;
-use cluster_cloud::key::fingerprint;
 use cluster_cloud::{Client, Error, Pace};
 use cluster_lab::api::fault::{Fault, Rule};
 use tokio::task::JoinSet;
@@ -21,8 +20,7 @@ async fn up(client: &Client, pace: Pace) -> Result<(), Error> {
 }
 
 async fn down(client: &Client, pace: Pace) -> Result<(), Error> {
-    let memory = Memory { fingerprint: fingerprint(KEY), ..Memory::default() };
-    let belongings = client.belongings("demo", &memory, pace).await?;
+    let belongings = client.belongings("demo", &Memory::default(), pace).await?;
     client.destroy(&belongings, pace).await.map_err(|mut errors| errors.swap_remove(0))
 }
 

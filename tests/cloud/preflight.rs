@@ -11,6 +11,7 @@ fn setting(key: &str, value: &str) -> Setting {
 
 fn wanted() -> Wanted {
     Wanted {
+        cluster: setting("cluster", "demo"),
         region: setting("provider.region", "fra1"),
         sizes: vec![setting("provider.size", "s-1vcpu-1gb")],
         images: vec![setting("provider.image", "debian-12-x64")],
@@ -93,6 +94,19 @@ async fn each_mistake_is_told_with_place_and_hint() {
 }
 
 #[tokio::test]
+async fn a_tag_that_is_spelled_otherwise_is_told() {
+    let bench = Bench::new().await;
+    for tag in ["cluster:demo", "Cluster:demo2"] {
+        bench.client.create_tag(tag).await.unwrap();
+    }
+    assert_eq!(problems(&bench, &wanted()).await, Vec::<String>::new());
+    let found = problems(&bench, &Wanted { cluster: setting("cluster", "demo2"), ..wanted() }).await;
+    let told =
+        "cluster: the account has the tag Cluster:demo2, which DigitalOcean takes for cluster:demo2 (delete";
+    assert!(found.len() == 1 && found[0].starts_with(told), "{found:?}");
+}
+
+#[tokio::test]
 async fn an_account_that_is_locked_is_told() {
     let bench = Bench::new().await;
     bench.lab.set(|settings| settings.limits.account_status = "locked".into());
@@ -130,7 +144,17 @@ async fn a_token_with_few_scopes_is_told_which_it_lacks() {
     let bench = Bench::new().await;
     let found = client(&bench.url, FAILOVER).preflight(&wanted()).await.unwrap();
     let hints: Vec<&str> = found.iter().map(|problem| problem.hint.as_str()).collect();
-    assert_eq!(hints, ["the token needs the scope account:read"]);
+    assert_eq!(hints, ["the token needs the scope account:read", "the token needs the scope tag:read"]);
+}
+
+#[tokio::test]
+async fn a_token_that_may_not_read_tags_is_told_before_anything_is_made() {
+    let bench = Bench::new().await;
+    bench.once("GET", "/v2/tags", Fault::Status { code: 403, body: None });
+    let found = problems(&bench, &wanted()).await;
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].starts_with("token: GET /v2/tags failed with HTTP 403"), "{found:?}");
+    assert!(found[0].ends_with("(the token needs the scope tag:read)"), "{found:?}");
 }
 
 #[tokio::test]

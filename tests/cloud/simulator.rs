@@ -201,6 +201,156 @@ async fn what_is_refused_is_refused_in_the_apis_words() {
 }
 
 #[tokio::test]
+async fn an_image_has_a_slug_and_a_number() {
+    let bench = Bench::new().await;
+    let (_, by_slug) = bench.raw("GET", "/v2/images/debian-12-x64", NOTHING).await;
+    let number = by_slug["image"]["id"].as_u64().unwrap();
+    let (status, by_number) = bench.raw("GET", &format!("/v2/images/{number}"), NOTHING).await;
+    assert_eq!((status, &by_number["image"]), (200, &by_slug["image"]));
+    assert_eq!(bench.raw("GET", "/v2/images/7", NOTHING).await.0, 404);
+    for image in [json!(number), json!(number.to_string())] {
+        let body = json!({ "name": "a", "region": "fra1", "size": "s-1vcpu-1gb", "image": image });
+        let (status, body) = bench.raw("POST", "/v2/droplets", body).await;
+        assert_eq!((status, body["droplet"]["image"]["slug"].as_str()), (202, Some("debian-12-x64")));
+    }
+    let body = json!({ "name": "a", "region": "fra1", "size": "s-1vcpu-1gb", "image": 7 });
+    let (status, body) = bench.raw("POST", "/v2/droplets", body).await;
+    assert_eq!(
+        (status, body["message"].as_str()),
+        (422, Some("You specified an invalid image for Droplet creation."))
+    );
+}
+
+#[tokio::test]
+async fn a_region_can_be_left_to_the_api() {
+    let bench = Bench::new().await;
+    let ask = async |region: Option<&str>, size: &str| {
+        let mut body = json!({ "name": "a", "size": size, "image": "debian-12-x64" });
+        if let Some(region) = region {
+            body["region"] = region.into();
+        }
+        let (status, body) = bench.raw("POST", "/v2/droplets", body).await;
+        (status, body["droplet"]["region"]["slug"].as_str().or(body["message"].as_str()).map(str::to_owned))
+    };
+    let is = |status, text: &str| (status, Some(text.to_owned()));
+    assert_eq!(ask(None, "s-1vcpu-1gb").await, is(202, "nyc1"));
+    assert_eq!(ask(Some("sfo"), "s-1vcpu-1gb").await, is(202, "sfo2"));
+    assert_eq!(ask(Some("fra"), "so-2vcpu-16gb").await, is(202, "fra1"));
+    assert_eq!(ask(Some("sfo"), "so-2vcpu-16gb").await, is(422, "Size is not available in this region."));
+    for unknown in ["fra9", "fr", "1"] {
+        let refused = is(422, "You specified an invalid region for Droplet creation.");
+        assert_eq!(ask(Some(unknown), "s-1vcpu-1gb").await, refused, "{unknown}");
+    }
+}
+
+#[tokio::test]
+async fn a_tag_keeps_the_spelling_that_made_it() {
+    let bench = Bench::new().await;
+    assert_eq!(bench.raw("POST", "/v2/tags", json!({ "name": "PROD" })).await.0, 201);
+    let (_, again) = bench.raw("POST", "/v2/tags", json!({ "name": "prod" })).await;
+    assert_eq!(again["tag"]["name"], "PROD");
+    let body = json!({ "name": "a", "region": "fra1", "size": "s-1vcpu-1gb", "image": "debian-12-x64",
+                       "tags": ["Prod", "web"] });
+    let (_, made) = bench.raw("POST", "/v2/droplets", body).await;
+    assert_eq!(made["droplet"]["tags"], json!(["PROD", "web"]));
+    assert_eq!(bench.lab.state().tags.iter().collect::<Vec<_>>(), ["PROD", "web"]);
+    // In a path, only the spelling that made it is known.
+    let resources = json!({ "resources": [] });
+    assert_eq!(bench.raw("POST", "/v2/tags/prod/resources", resources.clone()).await.0, 404);
+    assert_eq!(bench.raw("POST", "/v2/tags/PROD/resources", resources).await.0, 204);
+}
+
+#[tokio::test]
+async fn what_has_the_wrong_type_is_refused() {
+    let bench = Bench::new().await;
+    let good = json!({ "name": "a", "region": "fra1", "size": "s-1vcpu-1gb", "image": "debian-12-x64" });
+    for (key, value) in [
+        ("ssh_keys", json!("aa:bb")),
+        ("ssh_keys", json!([true])),
+        ("tags", json!("web")),
+        ("tags", json!([5])),
+        ("region", json!(5)),
+        ("user_data", json!(5)),
+        ("vpc_uuid", json!(5)),
+        ("volumes", json!("none")),
+        ("volumes", json!(["nonesuch"])),
+    ] {
+        let mut body = good.clone();
+        body[key] = value.clone();
+        let (status, _) = bench.raw("POST", "/v2/droplets", body).await;
+        assert_eq!(status, 422, "{key}: {value}");
+    }
+    for (path, body, want) in [
+        ("/v2/droplets", json!({ "names": ["a", 5], "size": "s-1vcpu-1gb", "image": "debian-12-x64" }), 422),
+        ("/v2/account/keys", json!({ "name": " ", "public_key": KEY }), 422),
+        ("/v2/projects/default/resources", json!({ "resources": "do:droplet:1" }), 422),
+        ("/v2/reserved_ips", json!({ "region": "fra1", "project_id": "nonesuch" }), 404),
+        ("/v2/droplets/actions", json!({ "type": "power_off" }), 422),
+    ] {
+        assert_eq!(bench.raw("POST", path, body.clone()).await.0, want, "{path} {body}");
+    }
+    // What is null is not there.
+    let mut body = good;
+    (body["tags"], body["vpc_uuid"], body["ssh_keys"]) = (NOTHING, NOTHING, NOTHING);
+    assert_eq!(bench.raw("POST", "/v2/droplets", body).await.0, 202);
+    assert_eq!((bench.lab.state().droplets.len(), bench.lab.state().addresses.len()), (1, 0));
+}
+
+#[tokio::test]
+async fn an_answer_can_be_a_strangers_or_break_off() {
+    let bench = Bench::new().await;
+    let rules = json!([
+        { "path": "/v2/account", "fault": "body", "code": 302, "text": "<html>", "count": 1,
+          "headers": { "location": "https://login.example/" } },
+        { "path": "/v2/account", "fault": "truncate", "count": 1 },
+        { "method": "DELETE", "path": "/v2/tags/*", "fault": "truncate", "count": 1 },
+    ]);
+    assert_eq!(bench.raw("POST", "/lab/faults", rules).await.0, 201);
+    let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build();
+    let http = http.unwrap();
+    let ask = async || {
+        let request = http.get(format!("{}/v2/account", bench.url)).bearer_auth(crate::bench::OPERATOR);
+        request.send().await.unwrap()
+    };
+    let answer = ask().await;
+    let header = |name: &str| answer.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+    assert_eq!((answer.status().as_u16(), header("location")), (302, Some("https://login.example/".into())));
+    assert_eq!((header("content-type"), header("x-request-id")), (Some("text/html".into()), None));
+    assert_eq!(answer.text().await.unwrap(), "<html>");
+
+    let mut answer = ask().await;
+    let announced = answer.content_length().unwrap();
+    let begun = answer.chunk().await.unwrap().unwrap();
+    assert_eq!(begun.len() as u64, announced / 2);
+    assert!(answer.chunk().await.is_err());
+
+    // It is carried out all the same, and so is what has no body to break off in.
+    bench.client.create_tag("a").await.unwrap();
+    bench.client.clone().with_policy(crate::bench::brittle()).delete_tag("a").await.unwrap_err();
+    assert!(bench.lab.state().tags.is_empty());
+    assert!(bench.lab.journal().last().unwrap().lost);
+}
+
+#[tokio::test]
+async fn a_creation_can_be_accepted_and_come_to_nothing() {
+    let bench = Bench::new().await;
+    let rules = json!({ "method": "POST", "path": "/v2/droplets", "fault": "fail_create", "count": 1 });
+    assert_eq!(bench.raw("POST", "/lab/faults", rules).await.0, 201);
+    let body =
+        json!({ "names": ["a", "b"], "region": "fra1", "size": "s-1vcpu-1gb", "image": "debian-12-x64" });
+    let (status, body) = bench.raw("POST", "/v2/droplets", body).await;
+    assert_eq!((status, &body["droplets"][1]["status"]), (202, &json!("new")));
+    for droplet in body["droplets"].as_array().unwrap() {
+        let id = droplet["id"].as_u64().unwrap();
+        bench.until("failed", |lab| lab.state().creation_failed(id).is_some()).await;
+        let (_, actions) = bench.raw("GET", &format!("/v2/droplets/{id}/actions"), NOTHING).await;
+        assert_eq!(actions["actions"][0]["status"], "errored");
+    }
+    assert!(bench.machines.running().is_empty());
+    bench.ready("pg1").await;
+}
+
+#[tokio::test]
 async fn several_droplets_can_be_asked_for_at_once() {
     let bench = Bench::new().await;
     let body =

@@ -6,14 +6,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use backon::Retryable;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
-use reqwest::{Method, Url, redirect};
+use reqwest::{Method, Response, Url, redirect};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::error::{Answer, Call, Error};
+use crate::error::{ANSWER_LIMIT, Answer, Call, Error};
 use crate::page::{self, Envelope, PER_PAGE};
 use crate::retry::{Policy, asked};
 
@@ -76,12 +76,43 @@ impl fmt::Display for Seconds {
 /// Who is told of retries and waits. Called between requests, so it must not block.
 pub type Observer = Arc<dyn Fn(&Notice) + Send + Sync>;
 
+/// A token, and where it came from: an error names the place where another one has to be put.
+#[derive(Clone, Debug)]
+pub struct Token {
+    secret: SecretString,
+    place: Option<String>,
+}
+
+impl Token {
+    /// A token from a place, which completes "replace it in …": the name of a variable, or of a file.
+    pub fn from_place(secret: SecretString, place: impl Into<String>) -> Self {
+        Self { secret, place: Some(place.into()) }
+    }
+
+    /// The token itself.
+    pub fn secret(&self) -> &SecretString {
+        &self.secret
+    }
+}
+
+impl From<SecretString> for Token {
+    fn from(secret: SecretString) -> Self {
+        Self { secret, place: None }
+    }
+}
+
+impl From<&str> for Token {
+    fn from(secret: &str) -> Self {
+        SecretString::from(secret).into()
+    }
+}
+
 /// A client of the API. Cheap to clone; clones share their connections.
 #[derive(Clone)]
 pub struct Client {
     http: reqwest::Client,
     base: Url,
-    token: SecretString,
+    token: Token,
     policy: Policy,
     observer: Option<Observer>,
 }
@@ -136,7 +167,7 @@ impl Client {
     /// # Errors
     /// [`Error::BaseUrl`] for anything but https, or http to a loopback address; [`Error::Token`] for a token
     /// that no header can carry. Nothing is sent.
-    pub fn new(base_url: &str, token: SecretString) -> Result<Self, Error> {
+    pub fn new(base_url: &str, token: Token) -> Result<Self, Error> {
         let base = checked_base(base_url)?;
         bearer(&token)?;
         install_crypto();
@@ -317,14 +348,20 @@ impl Client {
         }
         let response = builder.send().await.map_err(no_answer)?;
         let (status, headers) = (response.status(), response.headers().clone());
-        let bytes = response.bytes().await.map_err(no_answer)?;
+        let (bytes, whole) = read(response).await.map_err(no_answer)?;
         if !status.is_success() {
-            let answer = Box::new(refusal(request.call.clone(), status.as_u16(), &headers, &bytes));
+            let answer = Box::new(Answer {
+                token_place: self.token.place.clone(),
+                ..refusal(request.call.clone(), status.as_u16(), &headers, &bytes)
+            });
             return Err(if status.is_server_error() {
                 Error::Failed(answer)
             } else {
                 Error::Refused(answer)
             });
+        }
+        if !whole {
+            return Err(Error::TooLong { call: request.call.clone() });
         }
         let body = if bytes.is_empty() { Ok(Value::Null) } else { serde_json::from_slice(&bytes) };
         let shown = if request.confidential { "(withheld)".to_owned() } else { beginning(&bytes) };
@@ -339,6 +376,19 @@ impl Client {
             None => Ok(success),
         }
     }
+}
+
+/// The body of an answer, and whether that is all of it: no more is read than [`ANSWER_LIMIT`].
+pub(super) async fn read(mut response: Response) -> Result<(Vec<u8>, bool), reqwest::Error> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        let room = ANSWER_LIMIT - bytes.len();
+        bytes.extend_from_slice(&chunk[..chunk.len().min(room)]);
+        if chunk.len() > room {
+            return Ok((bytes, false));
+        }
+    }
+    Ok((bytes, true))
 }
 
 /// A successful answer.
@@ -379,18 +429,21 @@ fn beginning(body: &[u8]) -> String {
 fn did_nothing(error: &Error) -> bool {
     match error {
         Error::NoAnswer { source, .. } => source.is_connect() || source.is_builder(),
-        Error::Failed(_) | Error::Malformed { .. } => false,
-        // The server gave up waiting: for the end of the request, or of its own work.
-        Error::Refused(answer) => answer.status != 408,
+        Error::Failed(_) | Error::Malformed { .. } | Error::TooLong { .. } => false,
+        // 408: the server gave up waiting, for the end of the request or of its own work. 409: what is in the way may be
+        // what an earlier attempt has made.
+        Error::Refused(answer) => ![408, 409].contains(&answer.status),
         _ => true,
     }
 }
 
-fn bearer(token: &SecretString) -> Result<HeaderValue, Error> {
-    let token = token.expose_secret();
-    let plain = !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic());
-    let mut value =
-        HeaderValue::from_str(&format!("Bearer {token}")).ok().filter(|_| plain).ok_or(Error::Token)?;
+fn bearer(token: &Token) -> Result<HeaderValue, Error> {
+    let secret = token.secret.expose_secret();
+    let plain = !secret.is_empty() && secret.bytes().all(|b| b.is_ascii_graphic());
+    let mut value = HeaderValue::from_str(&format!("Bearer {secret}"))
+        .ok()
+        .filter(|_| plain)
+        .ok_or_else(|| Error::Token { place: token.place.clone() })?;
     value.set_sensitive(true);
     Ok(value)
 }
@@ -425,7 +478,7 @@ fn refusal(call: Call, status: u16, headers: &HeaderMap, body: &[u8]) -> Answer 
         Some(elsewhere) => format!("redirected to {elsewhere}; the token is not sent there"),
         None => message,
     };
-    Answer { call, status, id: parsed.id, message, request_id, wait, available_regions }
+    Answer { call, status, id: parsed.id, message, request_id, wait, available_regions, token_place: None }
 }
 
 /// Whether `text` can be the API's address: what [`Client::new`] asks.
@@ -477,6 +530,8 @@ pub(super) fn install_crypto() {
 
 #[cfg(test)]
 mod tests {
+    use reqwest::header::LOCATION;
+
     use super::*;
 
     #[test]
@@ -522,6 +577,66 @@ mod tests {
         assert_eq!(of(400, r#"{"error":"bad tag","messages":null,"root_causes":[]}"#).message, "bad tag");
         assert_eq!(of(502, "<html>Bad Gateway</html>").message, "<html>Bad Gateway</html>");
         assert_eq!(of(500, "").to_string(), "GET /v2/x failed with HTTP 500");
+    }
+
+    #[test]
+    fn a_refusal_that_is_not_the_apis_own_names_no_scope() {
+        let call = || Call { method: "GET", path: "/v2/droplets".into() };
+        let hint = |body: &str| {
+            let answer = refusal(call(), 403, &HeaderMap::new(), body.as_bytes());
+            Error::Refused(Box::new(answer)).hint().unwrap_or_default()
+        };
+        let own = hint(r#"{"id":"forbidden","message":"You are not authorized to perform this operation"}"#);
+        assert_eq!(own, "the token needs the scope droplet:read");
+        for body in ["<html><title>Security check</title></html>", "", "{}", "denied"] {
+            assert!(hint(body).contains("proxy or firewall"), "{body}: {}", hint(body));
+        }
+    }
+
+    #[test]
+    fn what_has_run_out_is_to_be_had_elsewhere() {
+        let call = || Call { method: "POST", path: "/v2/droplets".into() };
+        let hint = |message: &str| {
+            let body = serde_json::json!({ "id": "unprocessable_entity", "message": message }).to_string();
+            Error::Refused(Box::new(refusal(call(), 422, &HeaderMap::new(), body.as_bytes()))).hint()
+        };
+        for message in [
+            "Region is not available",
+            "Size is not available in this region.",
+            "The size is currently sold out",
+            "This region has limited availability",
+            "The region is at capacity",
+        ] {
+            assert_eq!(hint(message).as_deref(), Some("try another region or size"), "{message}");
+        }
+        let limit = hint("creating this/these droplet(s) will exceed your droplet limit").unwrap();
+        assert!(limit.contains("higher limit"), "{limit}");
+        for message in [
+            "The image you specified is not available in the selected region",
+            "VPC is not available in this region.",
+            "Only valid hostname characters are allowed. (a-z, A-Z, 0-9, . and -)",
+        ] {
+            assert_eq!(hint(message), None, "{message}");
+        }
+    }
+
+    #[test]
+    fn a_redirect_names_where_it_leads() {
+        let call = || Call { method: "GET", path: "/v2/droplets".into() };
+        let headers =
+            HeaderMap::from_iter([(LOCATION, HeaderValue::from_static("https://other.example/v2/"))]);
+        for status in [301, 302, 307, 308] {
+            let error = Error::Refused(Box::new(refusal(call(), status, &headers, b"<html>Moved</html>")));
+            let text = error.to_string();
+            assert!(
+                text.contains("redirected to https://other.example/v2/;") && !text.contains("html"),
+                "{text}"
+            );
+            assert_eq!(error.hint().unwrap(), "if the new address is right, use it as the API's address");
+            assert!(!error.is_transient(), "{status}");
+        }
+        let nowhere = Error::Refused(Box::new(refusal(call(), 302, &HeaderMap::new(), b"")));
+        assert_eq!(nowhere.to_string(), "GET /v2/droplets failed with HTTP 302");
     }
 
     #[test]

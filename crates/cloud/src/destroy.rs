@@ -7,8 +7,8 @@ use crate::address::unsettled_address;
 use crate::client::Client;
 use crate::error::Error;
 use crate::model::{Action, Droplet, DropletStatus, Progress, ReservedIp, SshKey};
-use crate::names;
 use crate::pace::{Pace, Watch};
+use crate::{key, names};
 
 /// What the provider has of a cluster.
 #[derive(Clone, Debug, Default)]
@@ -22,8 +22,8 @@ pub struct Belongings {
     pub addresses: Vec<ReservedIp>,
     /// The cluster's tags.
     pub tags: Vec<String>,
-    /// The SSH key, if it was registered by us.
-    pub ssh_key: Option<SshKey>,
+    /// The SSH keys that were registered for the cluster, from whichever machine.
+    pub ssh_keys: Vec<SshKey>,
 }
 
 impl Belongings {
@@ -33,7 +33,7 @@ impl Belongings {
             && self.doubtful.is_empty()
             && self.addresses.is_empty()
             && self.tags.is_empty()
-            && self.ssh_key.is_none()
+            && self.ssh_keys.is_empty()
     }
 
     /// Whether there is anything that may be deleted.
@@ -49,8 +49,6 @@ pub struct Memory {
     pub addresses: Vec<Ipv4Addr>,
     /// Droplets that were made for it, by id: node names.
     pub droplets: BTreeMap<u64, String>,
-    /// MD5 fingerprint of the operator's key.
-    pub fingerprint: Option<String>,
 }
 
 impl Client {
@@ -106,17 +104,14 @@ impl Client {
                 Some(holder) => droplets.iter().any(|droplet| droplet.id == holder),
                 None => known.contains(&address.ip),
             });
-            let ssh_key = match &memory.fingerprint {
-                Some(fingerprint) => self.ssh_key(fingerprint).await?,
-                None => None,
-            };
-            let ssh_key = ssh_key.filter(|key| key.name == names::ssh_key(cluster));
-            return Ok(Belongings { droplets, doubtful, addresses, tags, ssh_key });
+            let mut ssh_keys = self.ssh_keys().await?;
+            ssh_keys.retain(|known| key::is_ours(cluster, known));
+            return Ok(Belongings { droplets, doubtful, addresses, tags, ssh_keys });
         }
     }
 
     /// Deletes what is listed, and returns when it is gone. Addresses and droplets are asked for at the same time, so
-    /// that one that does not go holds up no other; what leads to them, tags and the key, goes only after all of them.
+    /// that one that does not go holds up no other; what leads to them, tags and keys, goes only after all of them.
     ///
     /// # Errors
     /// Everything that could not be deleted.
@@ -138,10 +133,10 @@ impl Client {
             for tag in &belongings.tags {
                 self.delete_tag(tag).await?;
             }
-            match &belongings.ssh_key {
-                Some(key) => self.delete_ssh_key(&key.fingerprint).await,
-                None => Ok(()),
+            for key in &belongings.ssh_keys {
+                self.delete_ssh_key(&key.fingerprint).await?;
             }
+            Ok(())
         };
         rest.await.map_err(|error| vec![error])
     }

@@ -7,6 +7,9 @@ use std::time::Duration;
 use crate::retry::Asked;
 use crate::scope;
 
+/// Most bytes of an answer that are read. A page of 200 droplets has less than one MiB.
+pub(super) const ANSWER_LIMIT: usize = 16 << 20;
+
 /// A request, as errors and notices name it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
@@ -39,6 +42,8 @@ pub struct Answer {
     pub wait: Option<Asked>,
     /// Where the wanted size can be had, when the refusal is about capacity.
     pub available_regions: Vec<String>,
+    /// Where the token came from that the request carried, if anybody has told.
+    pub token_place: Option<String>,
 }
 
 impl fmt::Display for Answer {
@@ -68,7 +73,10 @@ pub enum Error {
     },
     /// The token cannot be put into a request; nothing was sent.
     #[error("the API token is empty or contains invalid characters")]
-    Token,
+    Token {
+        /// Where it came from, if anybody has told.
+        place: Option<String>,
+    },
     /// The HTTP client could not be set up.
     #[error("cannot set up an HTTP client")]
     Setup(#[source] reqwest::Error),
@@ -107,6 +115,12 @@ pub enum Error {
         /// Where the body differs.
         #[source]
         source: serde_json::Error,
+    },
+    /// A success whose body is too long to be the API's. It was not read to its end.
+    #[error("the answer to {call} is longer than {} MiB", ANSWER_LIMIT >> 20)]
+    TooLong {
+        /// What was asked.
+        call: Call,
     },
     /// A list's next page is on another host. It was not fetched: the token goes to one host only.
     #[error("{call} links to a next page at {next}, which is not at the API's address")]
@@ -248,12 +262,12 @@ impl Error {
         matches!(self, Error::Refused(answer) if answer.status == 422 && answer.message.contains("pending event"))
     }
 
-    /// Whether the same request may well succeed later: no answer, one that is not the API's, 408, 423, 429, and 5xx
-    /// except 501.
+    /// Whether the same request may well succeed later: no answer, one that is not the API's, 408, 409, 423, 429, and
+    /// 5xx except 501.
     pub fn is_transient(&self) -> bool {
         match self {
             Error::NoAnswer { source, .. } => !source.is_builder() && !is_tls(source),
-            Error::Refused(answer) => [408, 423, 429].contains(&answer.status),
+            Error::Refused(answer) => [408, 409, 423, 429].contains(&answer.status),
             Error::Failed(answer) => answer.status != 501,
             Error::Storage(answer) => {
                 [408, 429].contains(&answer.status) || answer.status >= 500 && answer.status != 501
@@ -266,8 +280,10 @@ impl Error {
     /// Whether the API is not there, as far as one can tell: no answer, or one that is not the API's own. A refusal is
     /// an answer.
     pub fn is_away(&self) -> bool {
-        matches!(self, Error::NoAnswer { .. } | Error::Failed(_) | Error::Malformed { .. })
-            || matches!(self, Error::Refused(answer) if answer.status == 429)
+        matches!(
+            self,
+            Error::NoAnswer { .. } | Error::Failed(_) | Error::Malformed { .. } | Error::TooLong { .. }
+        ) || matches!(self, Error::Refused(answer) if answer.status == 429)
     }
 
     /// What to do about it, where we know.
@@ -276,17 +292,20 @@ impl Error {
             Error::BaseUrl { .. } => {
                 "use https, or http to a loopback address, without a path or user name".into()
             }
-            Error::Token => {
-                "set DIGITALOCEAN_TOKEN to the token alone, exactly as shown when it was created".into()
+            Error::Token { place } => {
+                let there = place.as_ref().map_or(String::new(), |place| format!("in {place} "));
+                format!("replace it {there}with the token alone, exactly as shown when it was created")
             }
             Error::NoAnswer { source, .. } if is_tls(source) => {
                 "this machine does not trust the certificate for this address: check the address, any proxy \
                  in between, and this machine's clock (`date`)"
                     .into()
             }
-            Error::Malformed { .. } => "a proxy may have answered in the API's place; check the API's \
+            Error::Malformed { .. } | Error::TooLong { .. } => {
+                "a proxy may have answered in the API's place; check the API's \
                  address, then run the same command again"
-                .into(),
+                    .into()
+            }
             Error::Gone { .. } => "run the same command again; it checks the current state first".into(),
             Error::NoAnswer { .. } => {
                 "check the network and the API's address, then run the same command again".into()
@@ -330,7 +349,8 @@ impl Answer {
     fn hint(&self) -> Option<String> {
         match self.status {
             401 => {
-                Some("the token is wrong, expired or revoked: set DIGITALOCEAN_TOKEN to a valid one".into())
+                let there = self.token_place.as_ref().map_or(String::new(), |place| format!(" in {place}"));
+                Some(format!("the token is wrong, expired or revoked: replace it{there}"))
             }
             // Only the API knows what its tokens may do.
             403 if self.id.is_empty() => {
@@ -341,16 +361,27 @@ impl Answer {
                 None => "the token lacks the permission for this".into(),
             }),
             300..=399 => Some("if the new address is right, use it as the API's address".into()),
+            _ if !self.available_regions.is_empty() => {
+                Some(format!("available in: {}", self.available_regions.join(", ")))
+            }
+            422 if self.is_about_capacity() => Some("try another region or size".into()),
             422 if self.message.contains("limit") => {
                 Some("delete unused ones, or ask DigitalOcean for a higher limit".into())
             }
             429 => self.wait.map(|wait| format!("the rate limit frees up in {} s", wait.time().as_secs())),
-            _ if !self.available_regions.is_empty() => {
-                Some(format!("available in: {}", self.available_regions.join(", ")))
-            }
             500.. => Some("run the same command again; see https://status.digitalocean.com".into()),
             _ => None,
         }
+    }
+
+    /// Whether a region or a size has run out. The API has no word of its own for it, so its sentence is looked at; an
+    /// image or a private network can be missing from a region too, and is there in no other size.
+    fn is_about_capacity(&self) -> bool {
+        let message = self.message.to_lowercase();
+        let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
+        says(&["not available", "unavailable", "sold out", "capacity", "limited availability"])
+            && says(&["size", "region", "droplet"])
+            && !says(&["image", "vpc"])
     }
 }
 

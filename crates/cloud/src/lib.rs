@@ -24,7 +24,7 @@ pub mod spaces;
 
 mod calls;
 
-pub use client::{Client, Notice, Observer, check_base_url};
+pub use client::{Client, Notice, Observer, Token, check_base_url};
 pub use error::Error;
 pub use pace::Pace;
 pub use retry::Policy;

@@ -2,7 +2,8 @@
 
 use crate::client::Client;
 use crate::error::Error;
-use crate::model::Image;
+use crate::model::{Image, Tag};
+use crate::names;
 
 /// A value and where it comes from, so that a complaint can name the place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub struct Setting {
 /// What is to be made.
 #[derive(Clone, Debug)]
 pub struct Wanted {
+    /// The cluster's name.
+    pub cluster: Setting,
     /// Region slug.
     pub region: Setting,
     /// Size slugs, each once.
@@ -83,8 +86,13 @@ impl Client {
             found.answer(account)?;
             return Ok(found.0);
         }
-        let (regions, sizes, droplets, addresses) =
-            tokio::join!(self.regions(), self.sizes(), self.droplet_count(), self.reserved_ip_count());
+        let (regions, sizes, droplets, addresses, tags) = tokio::join!(
+            self.regions(),
+            self.sizes(),
+            self.droplet_count(),
+            self.reserved_ip_count(),
+            self.tags()
+        );
         let account = found.answer(account)?;
         if let Some(account) = &account {
             if account.status == "locked" {
@@ -94,6 +102,18 @@ impl Client {
             limit(&mut found, "droplet", account.droplet_limit, droplets, wanted.new_droplets);
             let addresses = found.answer(addresses)?.flatten();
             limit(&mut found, "floating IP", account.floating_ip_limit, addresses, wanted.new_addresses);
+        }
+        if let Some(tags) = found.answer(tags)? {
+            let tag = names::cluster_tag(&wanted.cluster.value);
+            let other = |known: &&Tag| known.name != tag && known.name.eq_ignore_ascii_case(&tag);
+            if let Some(other) = tags.iter().find(other) {
+                // Droplets would get that spelling, and would not be known again.
+                found.add(
+                    &wanted.cluster.key,
+                    format!("the account has the tag {}, which DigitalOcean takes for {tag}", other.name),
+                    "delete that tag, or choose another name for the cluster",
+                );
+            }
         }
         if let Some(regions) = found.answer(regions)? {
             let offered: Vec<&str> =

@@ -13,7 +13,7 @@ use rusty_s3::actions::{CreateBucket, HeadBucket, S3Action};
 use rusty_s3::{Credentials, UrlStyle};
 use secrecy::ExposeSecret;
 
-use crate::client::{Client, install_crypto};
+use crate::client::{Client, install_crypto, read};
 use crate::error::{Answer, Call, Error};
 use crate::model::{Grant, NewSpacesKey};
 use crate::names;
@@ -165,14 +165,16 @@ async fn refusal(call: Call, response: Response) -> Result<Answer, reqwest::Erro
     let status = response.status().as_u16();
     let request_id = response.headers().get("x-amz-request-id");
     let request_id = request_id.and_then(|id| id.to_str().ok()).map(str::to_owned);
-    let body = response.text().await?;
+    let (body, _) = read(response).await?;
+    let body = String::from_utf8_lossy(&body);
     let id = element(&body, "Code").unwrap_or_default().to_owned();
     let message = match (id.as_str(), element(&body, "Message")) {
         ("", _) => String::new(),
         (id, None) => id.to_owned(),
         (id, Some(message)) => format!("{id}: {message}"),
     };
-    Ok(Answer { call, status, id, message, request_id, wait: None, available_regions: Vec::new() })
+    let (wait, available_regions, token_place) = (None, Vec::new(), None);
+    Ok(Answer { call, status, id, message, request_id, wait, available_regions, token_place })
 }
 
 /// The text of the first element of this name, as far as S3's errors need it.

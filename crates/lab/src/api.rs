@@ -28,6 +28,7 @@ pub mod work;
 mod actions;
 mod addresses;
 mod droplets;
+mod half;
 mod keys;
 mod metadata;
 mod offers;

@@ -17,6 +17,8 @@ pub struct Belongings {
     pub doubtful: Vec<Stray>,
     /// The cluster's tag.
     tag: String,
+    /// The fingerprint of this machine's key.
+    fingerprint: Option<String>,
 }
 
 impl Api {
@@ -28,7 +30,6 @@ impl Api {
         let memory = destroy::Memory {
             addresses: known.floating_ip.into_iter().collect(),
             droplets: known.servers.iter().map(|(id, server)| (*id, server.node.clone())).collect(),
-            fingerprint: key::fingerprint(public_key),
         };
         let found = self.client.belongings(&self.cluster, &memory, self.pace).await?;
         let doubtful = found.doubtful.iter().map(|droplet| Stray {
@@ -37,7 +38,8 @@ impl Api {
             tagged: false,
             node: memory.droplets.get(&droplet.id).cloned(),
         });
-        Ok(Belongings { doubtful: doubtful.collect(), found, tag: self.tag() })
+        let fingerprint = key::fingerprint(public_key);
+        Ok(Belongings { doubtful: doubtful.collect(), found, tag: self.tag(), fingerprint })
     }
 
     /// Deletes what is listed, except what is doubtful, and returns when it is gone.
@@ -86,8 +88,13 @@ impl Belongings {
         }
         lines.extend(self.found.addresses.iter().map(|address| format!("floating IP  {}", address.ip)));
         lines.extend(self.found.tags.iter().map(|tag| format!("tag          {tag}")));
-        if let Some(key) = &self.found.ssh_key {
-            lines.push(format!("SSH key      {} ({})", visible(&key.name), key.fingerprint));
+        for key in &self.found.ssh_keys {
+            let other = if self.fingerprint.as_ref() == Some(&key.fingerprint) {
+                ""
+            } else {
+                "; registered from another machine"
+            };
+            lines.push(format!("SSH key      {} ({}{other})", visible(&key.name), key.fingerprint));
         }
         lines
     }

@@ -12,7 +12,7 @@ use cluster_cloud::{key, names};
 
 use super::Api;
 use crate::error::Advice;
-use crate::facts::{Cloud, FloatingIp, Server, Stray};
+use crate::facts::{Cloud, FloatingIp, Server, ServerStatus, Stray};
 use crate::provider::Listing;
 use crate::state::{KnownServer, Memory};
 
@@ -69,7 +69,7 @@ impl Api {
             server.records_floating_ip =
                 record.as_ref().is_some_and(|tag| seen.is_some_and(|seen| seen.tags.contains(tag)));
             // Asked only where it matters: it should have addresses, and has none.
-            if server.status == "new" && server.public.is_none() {
+            if server.status == ServerStatus::New && server.public.is_none() {
                 server.failed = client
                     .creation_failed(server.id)
                     .await
@@ -134,7 +134,7 @@ fn sort(
 fn fact(droplet: &model::Droplet) -> Server {
     Server {
         id: droplet.id,
-        status: status(droplet.status).to_owned(),
+        status: status(droplet.status),
         public: droplet.public_ipv4(),
         private: droplet.private_ipv4(),
         region: droplet.region.as_ref().map(|region| region.slug.clone()),
@@ -148,12 +148,12 @@ fn fact(droplet: &model::Droplet) -> Server {
     }
 }
 
-fn status(status: DropletStatus) -> &'static str {
+fn status(status: DropletStatus) -> ServerStatus {
     match status {
-        DropletStatus::New => "new",
-        DropletStatus::Active => "active",
-        DropletStatus::Off => "off",
-        DropletStatus::Archive => "archive",
-        DropletStatus::Unknown => "unknown",
+        DropletStatus::New => ServerStatus::New,
+        DropletStatus::Active => ServerStatus::Active,
+        DropletStatus::Off => ServerStatus::Off,
+        DropletStatus::Archive => ServerStatus::Archive,
+        DropletStatus::Unknown => ServerStatus::Unknown,
     }
 }

@@ -1,7 +1,7 @@
 //! What happens to hosts: cables, power, PostgreSQL that ends, a standby that takes over.
 
-use cluster::facts::Host;
 use cluster::facts::host::{DatabaseFacts, PostgresFacts, RepmgrNode, RoleFacts};
+use cluster::facts::{Host, ServerStatus};
 use cluster::inventory::Role;
 use cluster::settings::ROLE;
 
@@ -34,7 +34,7 @@ impl Model {
     /// The power is cut.
     pub(crate) fn power_off(&mut self, node: &str) {
         if let Some(server) = self.facts.cloud.as_mut().and_then(|cloud| cloud.servers.get_mut(node)) {
-            server.status = "off".into();
+            server.status = ServerStatus::Off;
         }
         self.host(node).postgres = None;
         self.host(node).repmgr = None;
@@ -47,7 +47,7 @@ impl Model {
     /// The power comes back, and the guard starts what may be started.
     pub(crate) fn power_on(&mut self, node: &str) {
         if let Some(server) = self.facts.cloud.as_mut().and_then(|cloud| cloud.servers.get_mut(node)) {
-            server.status = "active".into();
+            server.status = ServerStatus::Active;
         }
         self.reachable(node);
         let others = !self.writers().is_empty();

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use cluster::facts::{Cloud, FloatingIp, Server};
+use cluster::facts::{Cloud, FloatingIp, Server, ServerStatus};
 use cluster::plan::Action;
 
 use super::Model;
@@ -46,7 +46,7 @@ impl Model {
         self.facts.local.bootstrap_keys.insert(node.into(), boot.clone());
         let server = Server {
             id: 100 + u64::from(number),
-            status: if whole { "active" } else { "new" }.into(),
+            status: if whole { ServerStatus::Active } else { ServerStatus::New },
             public: whole.then_some(Ipv4Addr::new(198, 51, 100, 10 + number)),
             private: whole.then_some(Ipv4Addr::new(10, 20, 0, 10 + number)),
             region: Some("fra1".into()),
@@ -73,7 +73,7 @@ impl Model {
     pub(super) fn await_server(&mut self, node: &str) {
         let number = self.number(node);
         let server = self.cloud().servers.get_mut(node).unwrap();
-        server.status = "active".into();
+        server.status = ServerStatus::Active;
         server.public = Some(Ipv4Addr::new(198, 51, 100, 10 + number));
         server.private = Some(Ipv4Addr::new(10, 20, 0, 10 + number));
     }

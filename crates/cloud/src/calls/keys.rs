@@ -1,4 +1,4 @@
-//! SSH keys of the account. They are found by fingerprint: the list may be read ten times a minute only.
+//! SSH keys of the account. One is found by its fingerprint: the list may be read ten times a minute only.
 
 use serde_json::json;
 
@@ -8,6 +8,11 @@ use crate::error::Error;
 use crate::model::SshKey;
 
 impl Client {
+    /// All keys of the account.
+    pub async fn ssh_keys(&self) -> Result<Vec<SshKey>, Error> {
+        self.list("/v2/account/keys", &[], "ssh_keys").await
+    }
+
     /// The key with this MD5 fingerprint (colon-separated hex).
     pub async fn ssh_key(&self, fingerprint: &str) -> Result<Option<SshKey>, Error> {
         self.get(&format!("/v2/account/keys/{}", segment(fingerprint)), "ssh_key").await

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use serde_json::json;
 
 use super::catalog::Region;
-use super::render;
+use super::render::{self, PROJECT};
 use super::route::World;
 use super::state::{Address, Kind, Subject};
 use super::wire::{Reply, Request};
@@ -59,6 +59,9 @@ impl World<'_> {
             },
             (None, None) => return Reply::invalid("Droplet or region must be given."),
         };
+        if request.body.get("project_id").is_some_and(|project| project != PROJECT && !project.is_null()) {
+            return Reply::not_found();
+        }
         if self.state.addresses.len() as u64 >= self.settings.limits.reserved_ips {
             return Reply::invalid("You have reached your account's limit of reserved IPs.");
         }

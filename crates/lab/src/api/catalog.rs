@@ -13,7 +13,16 @@ pub struct Image {
     pub name: String,
 }
 
+/// The number of the first image.
+const FIRST_IMAGE: usize = 150_000_000;
+
 impl Image {
+    /// The image on offer with this slug or number, and its number.
+    pub fn find<'a>(offered: &'a [Image], which: &str) -> Option<(usize, &'a Image)> {
+        let mut numbered = (FIRST_IMAGE..).zip(offered);
+        numbered.find(|(number, image)| image.slug == which || number.to_string() == which)
+    }
+
     /// An image of Debian's: `12`, or `sid`.
     pub fn debian(version: &str) -> Self {
         Self {
@@ -59,6 +68,19 @@ impl Region {
     /// The region with this slug.
     pub fn find(slug: &str) -> Option<&'static Region> {
         REGIONS.iter().find(|region| region.slug == slug)
+    }
+
+    /// The regions that a droplet can be made in: the one with this slug, those whose slugs are this and a number, or,
+    /// if none is named, all.
+    pub fn meant(by: Option<&str>) -> Vec<&'static Region> {
+        let by = by.unwrap_or_default();
+        if let Some(region) = Region::find(by) {
+            return vec![region];
+        }
+        let matches = |region: &&Region| {
+            by.is_empty() || region.slug.trim_end_matches(|c: char| c.is_ascii_digit()) == by
+        };
+        REGIONS.iter().filter(|region| region.available).filter(matches).collect()
     }
 
     /// The UUID of the region's default private network: fixed, so that it is the same in every lab.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use cluster_cloud::names::is_tag;
 use serde_json::{Value, json};
 
-use super::catalog::{Region, Size};
+use super::catalog::{Image, Region, Size};
 use super::render;
 use super::route::World;
 use super::state::{Droplet, Kind, Power, Subject};
@@ -76,9 +76,9 @@ impl World<'_> {
     /// The answer to a create; `Err` is the refusal.
     fn create_droplets(&mut self, request: &Request) -> Result<Reply, Reply> {
         let single = request.text("name");
-        let names: Vec<String> = match (single, request.body.get("names").and_then(Value::as_array)) {
+        let names = match (single, request.body.get("names")) {
             (Some(name), None) => vec![name.to_owned()],
-            (None, Some(names)) => names.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+            (None, Some(_)) => request.texts("names")?,
             _ => return Err(Reply::invalid("Name can't be blank")),
         };
         if names.is_empty() || names.len() > 10 || !names.iter().all(|name| is_host_name(name)) {
@@ -115,44 +115,57 @@ impl World<'_> {
         let refused = |message: &str| Reply::invalid(message);
         let size = request.text("size").and_then(Size::find);
         let size = size.ok_or_else(|| refused("You specified an invalid size for Droplet creation."))?;
-        let region = request.text("region").and_then(Region::find);
-        let region =
-            region.ok_or_else(|| refused("You specified an invalid region for Droplet creation."))?;
-        if !region.available {
+        let vpc = request.text_or_none("vpc_uuid")?;
+        let mut regions = Region::meant(request.text_or_none("region")?);
+        if regions.is_empty() {
+            return Err(refused("You specified an invalid region for Droplet creation."));
+        }
+        regions.retain(|region| region.available);
+        if regions.is_empty() {
             return Err(refused("Region is not available"));
         }
-        if !size.is_in(region.slug) {
+        regions.retain(|region| size.is_in(region.slug));
+        if regions.is_empty() {
             let mut reply = refused("Size is not available in this region.");
             if let Some(body) = &mut reply.body {
                 body["error_attributes"] = json!({ "available_regions": size.regions() });
             }
             return Err(reply);
         }
-        let image = request.text("image").filter(|slug| self.images.iter().any(|image| image.slug == *slug));
+        regions.retain(|region| vpc.is_none_or(|id| id == region.vpc()));
+        let Some(&region) = regions.first() else {
+            return Err(refused("VPC is not available in this region."));
+        };
+        let image = match request.body.get("image") {
+            Some(Value::String(slug)) => slug.clone(),
+            Some(Value::Number(number)) => number.to_string(),
+            _ => String::new(),
+        };
+        let image = Image::find(self.images, &image).map(|(_, image)| image.slug.clone());
         let image = image.ok_or_else(|| refused("You specified an invalid image for Droplet creation."))?;
-        let list = |key: &str| request.body.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
         let mut ssh_keys = Vec::new();
-        for key in list("ssh_keys") {
+        for key in request.list("ssh_keys", |key| key.is_string() || key.is_u64())? {
             let which = key.as_str().map_or_else(|| key.to_string(), str::to_owned);
             let found = self.find_key(&which).map(|key| key.public_key.clone());
             ssh_keys.push(found.ok_or_else(|| {
                 refused(&format!("{which} are invalid key identifiers for Droplet creation."))
             })?);
         }
-        let tags: BTreeSet<String> =
-            list("tags").iter().filter_map(Value::as_str).map(str::to_owned).collect();
+        let tags = request.texts("tags")?;
         if let Some(tag) = tags.iter().find(|tag| !is_tag(tag)) {
             return Err(refused(&format!("tag {tag} is invalid")));
         }
-        let user_data = request.text("user_data").map(str::to_owned);
+        let tags = tags.iter().map(|tag| self.state.spelled(tag)).collect();
+        let user_data = request.text_or_none("user_data")?.map(str::to_owned);
         if user_data.as_ref().is_some_and(|data| data.len() > USER_DATA_LIMIT) {
             return Err(refused("User data is too long (maximum is 64 KiB)"));
         }
-        let vpc = match request.text("vpc_uuid") {
-            Some(id) if id != region.vpc() => return Err(refused("VPC is not available in this region.")),
-            _ => region.vpc(),
-        };
-        Ok(Order { region, size, image: image.to_owned(), ssh_keys, user_data, vpc, tags })
+        // There are none here.
+        if !request.list("volumes", |_| true)?.is_empty() {
+            return Err(refused("volumes are invalid"));
+        }
+        let vpc = region.vpc();
+        Ok(Order { region, size, image, ssh_keys, user_data, vpc, tags })
     }
 
     /// Makes a droplet and returns its id and that of the action that does it.
@@ -207,20 +220,18 @@ impl World<'_> {
     }
 
     fn delete_by_tag(&mut self, request: &Request) -> Reply {
-        let ids = self.tagged(request);
-        if request.query.get("tag_name").is_none_or(String::is_empty) {
-            return Reply::invalid("tag_name is required");
-        }
+        let Some(ids) = self.tagged(request) else { return Reply::invalid("tag_name is required") };
         for id in ids {
             self.delete_droplet(id);
         }
         Reply::empty()
     }
 
-    fn tagged(&self, request: &Request) -> Vec<u64> {
-        let Some(tag) = request.query.get("tag_name") else { return Vec::new() };
+    /// The droplets with the tag that a request names; `None` if it names none.
+    fn tagged(&self, request: &Request) -> Option<Vec<u64>> {
+        let tag = request.query.get("tag_name").filter(|tag| !tag.is_empty())?;
         let with = self.state.droplets.values().filter(|droplet| droplet.tags.contains(tag));
-        with.map(|droplet| droplet.spec.id).collect()
+        Some(with.map(|droplet| droplet.spec.id).collect())
     }
 
     fn act_on_droplet(&mut self, request: &Request, id: u64) -> Reply {
@@ -238,7 +249,7 @@ impl World<'_> {
         let Some(kind) = power_action(request).filter(|kind| *kind != Kind::Reboot) else {
             return Reply::invalid("type is invalid");
         };
-        let ids = self.tagged(request);
+        let Some(ids) = self.tagged(request) else { return Reply::invalid("tag_name is required") };
         if ids.iter().any(|id| self.state.pending(Subject::Droplet(*id)).is_some()) {
             return Reply::droplet_busy();
         }

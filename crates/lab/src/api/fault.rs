@@ -1,5 +1,7 @@
 //! Faults to order: what a client must survive, when and how often.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -37,6 +39,21 @@ pub enum Fault {
     },
     /// It is answered with 422, "already has a pending event", and nothing is done.
     PendingEvent,
+    /// It is answered with a text as it stands, as a proxy does, and nothing is done.
+    Body {
+        /// The status.
+        code: u16,
+        /// The text.
+        #[serde(default)]
+        text: String,
+        /// Headers; `content-type` is `text/html` if not given.
+        #[serde(default)]
+        headers: BTreeMap<String, String>,
+    },
+    /// It is carried out, and the connection closes in the middle of the answer.
+    Truncate,
+    /// It is carried out and answered, but the droplets that it asks for are not made: their `create` actions end badly.
+    FailCreate,
 }
 
 /// Which requests have a fault.

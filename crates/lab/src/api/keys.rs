@@ -45,6 +45,9 @@ impl World<'_> {
         let (Some(name), Some(public_key)) = (request.text("name"), request.text("public_key")) else {
             return Reply::invalid("Name can't be blank");
         };
+        if name.trim().is_empty() {
+            return Reply::invalid("Name can't be blank");
+        }
         let Some(fingerprint) = fingerprint(public_key) else {
             return Reply::invalid("Key invalid, key should be of the format `type key [comment]`");
         };

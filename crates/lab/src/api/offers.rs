@@ -32,7 +32,7 @@ impl World<'_> {
                 let all = offered.map(|image| render::image(self.images, &image.slug)).collect();
                 Reply::page(request, "images", all)
             }
-            [slug] => match render::image(self.images, slug) {
+            [which] => match render::image(self.images, which) {
                 serde_json::Value::Null => Reply::not_found(),
                 image => Reply::ok(200, json!({ "image": image })),
             },

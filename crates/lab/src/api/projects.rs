@@ -23,11 +23,12 @@ impl World<'_> {
                 Reply::page(request, "resources", all)
             }
             ("POST", ["default" | PROJECT, "resources"]) => {
-                let asked =
-                    request.body.get("resources").and_then(Value::as_array).cloned().unwrap_or_default();
-                let urns = asked.iter().filter_map(Value::as_str);
+                let urns = match request.texts("resources") {
+                    Ok(urns) => urns,
+                    Err(refused) => return refused,
+                };
                 let assigned: Vec<Value> =
-                    urns.map(|urn| resource(request, urn, self.standing(urn))).collect();
+                    urns.iter().map(|urn| resource(request, urn, self.standing(urn))).collect();
                 Reply::ok(200, json!({ "resources": assigned }))
             }
             _ => Reply::not_found(),

@@ -37,15 +37,13 @@ fn disk_info(gib: u64) -> Value {
     json!([{ "type": "local", "size": { "amount": gib, "unit": "gib" } }])
 }
 
+/// The image with this slug or number.
 pub(super) fn image(offered: &[Image], slug: &str) -> Value {
-    let place = offered.iter().position(|image| image.slug == slug);
-    let Some((number, image)) = place.and_then(|number| Some((number, offered.get(number)?))) else {
-        return Value::Null;
-    };
+    let Some((number, image)) = Image::find(offered, slug) else { return Value::Null };
     let regions: Vec<&str> =
         super::catalog::REGIONS.iter().filter(|region| region.available).map(|region| region.slug).collect();
     json!({
-        "id": 150_000_000 + number, "name": image.name, "distribution": image.distribution, "slug": image.slug,
+        "id": number, "name": image.name, "distribution": image.distribution, "slug": image.slug,
         "public": true, "regions": regions, "created_at": ALWAYS, "type": "base", "min_disk_size": 10,
         "size_gigabytes": 0.9, "description": format!("{} {}", image.distribution, image.name), "tags": [],
         "status": "available", "error_message": "",

@@ -53,4 +53,12 @@ impl World<'_> {
             _ => Reply::not_found(),
         }
     }
+
+    /// Answers a request, and lets the droplets that it asks for come to nothing.
+    pub(super) fn answer_and_fail(&mut self, request: &Request) -> Reply {
+        let last = self.state.last_action;
+        let reply = self.answer(request);
+        self.state.doom(last);
+        reply
+    }
 }

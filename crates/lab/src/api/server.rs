@@ -8,7 +8,7 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{ConnectInfo, Request as HttpRequest, State as Shared};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 use reqwest::Url;
 use serde_json::Value;
@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::control;
 use super::cord::{Cord, CordedListener};
 use super::fault::Fault;
+use super::half::half;
 use super::journal::Entry;
 use super::lab::{Lab, now};
 use super::rate::Standing;
@@ -115,18 +116,19 @@ async fn answer<M: Machines>(lab: &Lab<M>, cord: &Cord, request: &Request) -> Re
         let mut guard = lab.lock();
         let inner = &mut *guard;
         let standing = inner.rates.count(request, &inner.settings.limits, now());
-        (standing, inner.faults.strike(&request.method, &request.path))
+        let fault = inner.faults.strike(&request.method, &request.path);
+        (standing, fault.filter(|_| !standing.exceeded))
     };
     let mut lost = false;
     let mut done = true;
-    let reply = match fault {
+    let reply = match &fault {
         _ if standing.exceeded => Reply::too_many(standing.retry_after),
         None => lab.with(|world| world.answer(request)),
         Some(Fault::Delay { ms }) => {
-            tokio::time::sleep(Duration::from_millis(ms)).await;
+            tokio::time::sleep(Duration::from_millis(*ms)).await;
             lab.with(|world| world.answer(request))
         }
-        Some(Fault::LoseReply) => {
+        Some(Fault::LoseReply | Fault::Truncate) => {
             lost = true;
             lab.with(|world| world.answer(request))
         }
@@ -135,19 +137,18 @@ async fn answer<M: Machines>(lab: &Lab<M>, cord: &Cord, request: &Request) -> Re
             Reply::empty()
         }
         Some(Fault::Hang { ms }) => {
-            tokio::time::sleep(Duration::from_millis(ms)).await;
+            tokio::time::sleep(Duration::from_millis(*ms)).await;
             (lost, done) = (true, false);
             Reply::empty()
         }
-        Some(Fault::Status { code, body: Some(body) }) => Reply::ok(code, body),
-        Some(Fault::Status { code, body: None }) => Reply::error(code, words(code)),
-        Some(Fault::RateLimit { retry_after }) => Reply::too_many(retry_after),
+        Some(Fault::Status { code, body: Some(body) }) => Reply::ok(*code, body.clone()),
+        Some(Fault::Status { code, body: None }) => Reply::error(*code, words(*code)),
+        Some(Fault::Body { code, .. }) => Reply { status: *code, ..Reply::empty() },
+        Some(Fault::RateLimit { retry_after }) => Reply::too_many(*retry_after),
         Some(Fault::PendingEvent) if request.path.starts_with("/v2/droplets") => Reply::droplet_busy(),
         Some(Fault::PendingEvent) => Reply::address_busy(),
+        Some(Fault::FailCreate) => lab.with(|world| world.answer_and_fail(request)),
     };
-    if lost {
-        cord.pull();
-    }
     if request.method != "GET" {
         lab.lock().journal.add(Entry {
             at: now(),
@@ -158,7 +159,30 @@ async fn answer<M: Machines>(lab: &Lab<M>, cord: &Cord, request: &Request) -> Re
             lost,
         });
     }
-    respond(lab, reply, Some(standing))
+    let broken = match fault {
+        Some(Fault::Body { code, text, headers }) => return page(code, text, &headers),
+        Some(Fault::Truncate) => half(respond(lab, reply.clone(), Some(standing))).await,
+        _ => None,
+    };
+    broken.unwrap_or_else(|| {
+        if lost {
+            cord.pull();
+        }
+        respond(lab, reply, Some(standing))
+    })
+}
+
+/// An answer that somebody in between gives: none of the API's headers is on it.
+fn page(code: u16, text: String, headers: &BTreeMap<String, String>) -> Response {
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/html"));
+    for (name, value) in headers {
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
 }
 
 /// What the API says with a status, as far as it always says the same.

@@ -209,6 +209,9 @@ pub struct Action {
     pub network: u64,
     /// When it ended.
     pub ended: Option<Millis>,
+    /// Whether it will end badly when its time has come, and no machine is made.
+    #[serde(default)]
+    pub doomed: bool,
     /// Why it ended badly. The API does not tell; the lab does, in `cluster lab status`.
     #[serde(default)]
     pub why: Option<String>,
@@ -256,6 +259,7 @@ impl State {
             due: now.saturating_add_unsigned(takes),
             network: 0,
             ended: None,
+            doomed: false,
             why: None,
         };
         self.actions.insert(action.id, action);
@@ -272,6 +276,11 @@ impl State {
             let Some(action) = self.actions.get(&id).cloned() else { continue };
             let due = action.due <= now;
             match action.stage {
+                Stage::Waiting if action.doomed => {
+                    if due {
+                        self.fail(id, "a fault was ordered", now);
+                    }
+                }
                 Stage::Waiting if due || !action.moves_address() => match self.task(&action) {
                     Some(task) => {
                         self.set_stage(id, Stage::Running);
@@ -328,13 +337,27 @@ impl State {
     pub fn worked(&mut self, action: u64, result: Result<(), String>, now: Millis) {
         match result {
             Ok(()) => self.set_stage(action, Stage::Done),
-            Err(why) => {
-                self.end(action, Status::Errored, now);
-                if let Some(action) = self.actions.get_mut(&action) {
-                    action.why = Some(why);
-                }
-            }
+            Err(why) => self.fail(action, &why, now),
         }
+    }
+
+    fn fail(&mut self, action: u64, why: &str, now: Millis) {
+        self.end(action, Status::Errored, now);
+        if let Some(action) = self.actions.get_mut(&action) {
+            action.why = Some(why.to_owned());
+        }
+    }
+
+    /// Lets the creates that began after an action come to nothing.
+    pub fn doom(&mut self, after: u64) {
+        for (_, action) in self.actions.range_mut(after + 1..) {
+            action.doomed = action.kind == Kind::Create;
+        }
+    }
+
+    /// A tag as it is spelled: the spelling that made it counts, whatever the case.
+    pub fn spelled(&self, tag: &str) -> String {
+        self.tags.iter().find(|known| known.eq_ignore_ascii_case(tag)).map_or(tag, String::as_str).to_owned()
     }
 
     /// Why a droplet could not be made, if it could not.

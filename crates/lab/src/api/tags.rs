@@ -1,4 +1,5 @@
-//! `/v2/tags`.
+//! `/v2/tags`. What makes a tag decides how it is spelled: another spelling finds the same tag where things are made with
+//! it, and nothing as part of a path or query.
 
 use cluster_cloud::names::is_tag;
 use serde_json::{Value, json};
@@ -17,8 +18,9 @@ impl World<'_> {
             }
             ("POST", []) => match request.text("name").filter(|name| is_tag(name)) {
                 Some(name) => {
-                    self.state.tags.insert(name.to_owned());
-                    Reply::ok(201, json!({ "tag": render::tag(self, request.access, name) }))
+                    let name = self.state.spelled(name);
+                    self.state.tags.insert(name.clone());
+                    Reply::ok(201, json!({ "tag": render::tag(self, request.access, &name) }))
                 }
                 // The one error of the API that has another shape.
                 None => Reply::ok(

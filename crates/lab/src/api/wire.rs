@@ -74,6 +74,39 @@ impl Request {
         value.as_u64().or_else(|| value.as_str()?.parse().ok())
     }
 
+    /// The items of a list in the body; none if it is not there.
+    ///
+    /// # Errors
+    /// The refusal, if it is something else, or has items of another kind.
+    pub(super) fn list(&self, key: &str, is_item: impl Fn(&Value) -> bool) -> Result<Vec<Value>, Reply> {
+        match self.body.get(key) {
+            None | Some(Value::Null) => Ok(Vec::new()),
+            Some(Value::Array(items)) if items.iter().all(is_item) => Ok(items.clone()),
+            Some(_) => Err(Reply::invalid(&format!("{key} is invalid"))),
+        }
+    }
+
+    /// The texts of a list in the body.
+    ///
+    /// # Errors
+    /// As [`Request::list`].
+    pub(super) fn texts(&self, key: &str) -> Result<Vec<String>, Reply> {
+        let items = self.list(key, Value::is_string)?;
+        Ok(items.iter().filter_map(Value::as_str).map(str::to_owned).collect())
+    }
+
+    /// A text field of the body that need not be there.
+    ///
+    /// # Errors
+    /// The refusal, if it is something else.
+    pub(super) fn text_or_none(&self, key: &str) -> Result<Option<&str>, Reply> {
+        match self.body.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(_) => Err(Reply::invalid(&format!("{key} is invalid"))),
+        }
+    }
+
     /// A link into this API.
     pub(super) fn href(&self, path: &str) -> String {
         format!("{}{path}", self.base)

@@ -64,7 +64,7 @@ impl Guard {
                 let config = self.config.clone();
                 let moving = self.spawn(async move {
                     let moved = provider::take_address(&config, patient).await;
-                    Input::AddressMoved(moved.map_err(|error| format!("{error:#}")))
+                    Input::AddressMoved(moved.map_err(|error| provider::in_words(&error)))
                 });
                 self.address_task = Some(moving);
             }
@@ -173,10 +173,11 @@ impl Guard {
                 Some(member) => provider::is_off(&config, member).await,
                 None => Ok(false),
             };
+            let answer = answer.map_err(|error| provider::in_words(&error));
             if let Err(error) = &answer {
-                journal::warn(&format!("cannot ask the provider whether node {node} is off: {error:#}"));
+                journal::warn(&format!("cannot ask the provider whether node {node} is off: {error}"));
             }
-            Input::ProviderAnswered(node, now, answer.map_err(|error| format!("{error:#}")))
+            Input::ProviderAnswered(node, now, answer)
         });
     }
 
