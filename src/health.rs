@@ -1,6 +1,7 @@
 //! Turns facts into a report that an operator can act on. Pure.
 
 pub mod backup;
+mod guards;
 mod room;
 
 use std::collections::BTreeMap;
@@ -139,10 +140,14 @@ pub fn health(inventory: &Inventory, facts: &Facts, addresses: &BTreeMap<String,
             None
         }
     };
-    let upstream = name.as_deref().and_then(|name| facts.hosts.get(name)?.up());
-    pause(inventory, facts, &mut problems);
-    forced(inventory, facts, &mut problems);
-    let nodes: Vec<Node> = inventory
+    let only_guards_know = guards::only_they_know(inventory, facts);
+    let name = if only_guards_know { guards::primary(inventory, facts) } else { name };
+    let upstream = name.as_deref().and_then(|name| probed(facts, name));
+    let mut of_guards = Vec::new();
+    pause(inventory, facts, &mut of_guards);
+    forced(inventory, facts, &mut of_guards);
+    problems.extend(of_guards.iter().cloned());
+    let mut nodes: Vec<Node> = inventory
         .nodes
         .iter()
         .map(|node| look_at(inventory, facts, node, name.as_deref(), upstream, addresses, &mut problems))
@@ -151,15 +156,22 @@ pub fn health(inventory: &Inventory, facts: &Facts, addresses: &BTreeMap<String,
     mislaid(inventory, facts, &mut problems);
     let backups = backup::backups(inventory, facts, name.as_deref(), &mut problems);
     if !changed.is_empty() {
-        // The hosts were looked at by an inventory that is not theirs: what else seems wrong may not be.
-        problems = changed
-            .into_iter()
-            .map(|it| {
-                let place = it.node.map_or(String::new(), |node| format!("{node} "));
-                format!("{place}{} ({})", it.message, it.hint)
-            })
-            .collect();
+        // The hosts were looked at by an inventory that is not theirs: what else seems wrong may not be, but for what
+        // the guards say.
+        let changed = changed.into_iter().map(|it| {
+            let place = it.node.map_or(String::new(), |node| format!("{node} "));
+            format!("{place}{} ({})", it.message, it.hint)
+        });
+        problems = changed.chain(of_guards).collect();
     }
+    if only_guards_know {
+        nodes.iter_mut().for_each(|node| guards::correct(inventory, facts, node));
+    }
+    let failover = if only_guards_know {
+        guards::failover(inventory, facts, &nodes)
+    } else {
+        failover(inventory, &primary, &nodes)
+    };
     let (holder, holder_confirmed) = holder(inventory, facts);
     Health {
         cluster: inventory.cluster.clone(),
@@ -168,7 +180,7 @@ pub fn health(inventory: &Inventory, facts: &Facts, addresses: &BTreeMap<String,
         floating_ip,
         holder,
         holder_confirmed,
-        failover: failover(inventory, &primary, &nodes),
+        failover,
         paused: nodes.iter().any(|node| node.paused == Some(true)),
         nodes,
         backups,
@@ -191,9 +203,14 @@ fn mislaid(inventory: &Inventory, facts: &Facts, problems: &mut Vec<String>) {
     }
 }
 
+/// What was read from a node's host, if it answered.
+fn probed<'a>(facts: &'a Facts, node: &str) -> Option<&'a HostFacts> {
+    facts.hosts.get(node)?.up()
+}
+
 /// The status that a node's guard reports.
 fn guard<'a>(facts: &'a Facts, node: &str) -> Option<&'a Status> {
-    facts.hosts.get(node)?.up()?.guard.as_ref()
+    probed(facts, node)?.guard.as_ref()
 }
 
 /// Reports a pause as a problem: a forgotten one shows only when a server is lost.
