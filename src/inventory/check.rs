@@ -78,7 +78,7 @@ pub(super) fn check(path: &Path, raw: file::File) -> Result<Inventory, Vec<Probl
     let failover = failover(c, &raw.failover, nodes.len());
     let backup =
         raw.backup.and_then(|backup| super::backup::check(c, &raw.cluster, provider.as_ref(), backup));
-    let users = users(c, raw.users);
+    let users = users(c, raw.users, raw.client_tls);
     let databases = databases(c, raw.databases, &users);
     let clients = clients(c, &raw.clients, raw.client_tls);
 
@@ -301,11 +301,15 @@ fn private_key(c: &mut Checker, key: &str, path: Option<&Path>) -> Option<PathBu
     Some(path)
 }
 
-fn users(c: &mut Checker, raw: Vec<file::User>) -> Vec<User> {
+/// A shorter password can be guessed.
+const PASSWORD_LENGTH: usize = 12;
+
+fn users(c: &mut Checker, raw: Vec<file::User>, require_tls: bool) -> Vec<User> {
     let mut seen = BTreeSet::new();
     let mut users = Vec::new();
     for (index, raw) in raw.into_iter().enumerate() {
         let key = format!("users[{index}]");
+        let superuser = raw.superuser || raw.name == "postgres";
         if !is_identifier(&raw.name) {
             c.wrong(format!("{key}.name"), format!("`{}` is not a valid role name", raw.name), NAME_HINT);
         }
@@ -343,17 +347,37 @@ fn users(c: &mut Checker, raw: Vec<file::User>) -> Vec<User> {
                     "begins or ends with a space",
                     "some clients trim it; leave the password out to have one generated",
                 );
-            } else if password.0.len() < 12 {
-                c.warnings.push(format!(
-                    "the password of `{}` is weak ({} characters) and is in the inventory in plain text; \
-                     leave it out to have a strong one generated and stored with mode 0600",
-                    raw.name,
-                    password.0.len()
-                ));
+            } else {
+                let length = password.0.chars().count();
+                // Whoever guesses or overhears it runs programs on the nodes as postgres.
+                if superuser && length < PASSWORD_LENGTH {
+                    c.wrong(
+                        format!("{key}.password"),
+                        format!("is too weak for a superuser ({length} characters)"),
+                        format!(
+                            "use at least {PASSWORD_LENGTH} characters, or leave it out to have one generated; an \
+                             application needs no superuser: declare another user for it"
+                        ),
+                    );
+                } else if length < PASSWORD_LENGTH {
+                    c.warnings.push(format!(
+                        "the password of `{}` is weak ({length} characters) and is in the inventory in plain text; \
+                         leave it out to have a strong one generated and stored with mode 0600",
+                        raw.name,
+                    ));
+                }
+                if superuser && !require_tls {
+                    c.wrong(
+                        format!("{key}.password"),
+                        "is a superuser's, and `client_tls: false` allows connections without TLS",
+                        "remove `client_tls: false`, or leave the password out to have one generated; an application \
+                         needs no superuser: declare another user for it",
+                    );
+                }
             }
         }
         users.push(User {
-            superuser: raw.superuser || raw.name == "postgres",
+            superuser,
             name: raw.name,
             password: raw.password.map(|password| SecretString::from(password.0)),
         });

@@ -17,7 +17,7 @@ provider:
   digitalocean: {region: fra1, size: s-1vcpu-1gb, image: debian-12-x64}
 postgresql: {version: 15}
 users:
-  - {name: postgres, password: '123456'}
+  - {name: postgres, password: '123456789012'}
   - {name: app}
 databases:
   - {name: tutorial, owner: postgres}

@@ -80,7 +80,9 @@ const TOPICS: &[(&str, &[&str])] = &[
             "inventory/password-",
             "inventory/quoted-names",
             "inventory/reserved-",
+            "inventory/superuser-",
             "inventory/unquoted-password",
+            "inventory/weak-superuser",
         ],
     ),
     (
