@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 
+use crate::commands::completions::{data_nodes, nodes};
 use crate::error::Advice;
 use crate::plan::RestoreTarget;
 
@@ -77,7 +78,7 @@ impl InventoryAnywhere {
 #[derive(Debug, Args)]
 pub struct FailoverArgs {
     /// The node to promote
-    #[arg(required_if_eq("force", "true"))]
+    #[arg(required_if_eq("force", "true"), add = data_nodes())]
     pub node: Option<String>,
     /// Promote without a majority; you assert that the other nodes are lost
     #[arg(long)]
@@ -150,6 +151,7 @@ pub enum Command {
         #[command(flatten)]
         inventory: InventoryArg,
         /// The standby to promote [default: the one with the least WAL to replay]
+        #[arg(add = data_nodes())]
         to: Option<String>,
     },
     /// Force a promotion without a majority (requires --force)
@@ -171,6 +173,7 @@ pub enum Command {
         #[command(flatten)]
         inventory: InventoryArg,
         /// The node
+        #[arg(add = data_nodes())]
         node: String,
         /// Clone from the primary instead of rewinding; the old data is kept until the clone works
         #[arg(long)]
@@ -185,6 +188,7 @@ pub enum Command {
         #[command(flatten)]
         inventory: InventoryArg,
         /// The node
+        #[arg(add = nodes())]
         node: String,
         /// Do not ask for confirmation
         #[arg(short, long)]

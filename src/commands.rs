@@ -1,7 +1,7 @@
 //! The commands, one per file.
 
 mod backup;
-mod completions;
+pub mod completions;
 mod confirm;
 pub mod connect;
 pub mod db;
@@ -83,7 +83,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         }
         Command::Drill { inventory, drill } => drill::run(&inventory.inventory, drill, cli.json).await,
         Command::Down { inventory, yes } => down::run(&inventory.inventory, yes, cli.json).await,
-        Command::Completions { shell } => Ok(completions::run(shell)),
+        Command::Completions { shell } => completions::run(shell),
         Command::Render { directory } => render::run(&directory),
         Command::Play => {
             let (reporter, consumers) = report::start(Format::choose(cli.json), None);

@@ -7,6 +7,11 @@ use cluster::cli::Cli;
 use cluster::{commands, error};
 
 fn main() -> ExitCode {
+    match commands::completions::answer() {
+        Ok(true) => return ExitCode::SUCCESS,
+        Ok(false) => {}
+        Err(error) => error.exit(),
+    }
     let cli = Cli::of_the_process();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

@@ -101,14 +101,15 @@ pub(super) fn check(path: &Path, raw: file::File) -> Result<Inventory, Vec<Probl
 }
 
 fn postgresql(c: &mut Checker, raw: file::Postgresql, nodes: usize) -> Postgresql {
-    if !VERSIONS.contains(&raw.version) {
+    let version = raw.version.0;
+    if !VERSIONS.contains(&version) {
         c.wrong(
             "postgresql.version",
-            format!("PostgreSQL {} is not supported", raw.version),
+            format!("PostgreSQL {version} is not supported"),
             format!("use {} to {}", VERSIONS.start(), VERSIONS.end()),
         );
     }
-    let port = raw.port.unwrap_or(5432);
+    let port = raw.port.map_or(5432, |port| port.0);
     if port < 1024 {
         c.wrong(
             "postgresql.port",
@@ -123,8 +124,8 @@ fn postgresql(c: &mut Checker, raw: file::Postgresql, nodes: usize) -> Postgresq
             || !name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '.')
         {
             c.wrong(&key, "is not a valid setting name", "use lower-case letters, digits and underscores");
-        } else if VERSIONS.contains(&raw.version)
-            && let Some((message, hint)) = settings::refusal(&name, &value.0, raw.version, nodes)
+        } else if VERSIONS.contains(&version)
+            && let Some((message, hint)) = settings::refusal(&name, &value.0, version, nodes)
         {
             c.wrong(&key, message, hint);
         } else if value.0.contains(['\n', '\0']) {
@@ -133,7 +134,7 @@ fn postgresql(c: &mut Checker, raw: file::Postgresql, nodes: usize) -> Postgresq
             settings.insert(name, value.0);
         }
     }
-    Postgresql { version: raw.version, port, settings }
+    Postgresql { version, port, settings }
 }
 
 /// A standby that streams is always a little behind: with a limit below this there would be no failover under load.
