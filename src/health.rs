@@ -31,6 +31,8 @@ pub struct Health {
     pub holder: Option<String>,
     /// Whether that node confirms it; otherwise it is what the voters report.
     pub holder_confirmed: bool,
+    /// The length of a lease by the inventory.
+    pub lease_ms: u64,
     /// Whether failover is automatic.
     pub failover: Failover,
     /// Whether any node is paused.
@@ -87,6 +89,8 @@ pub struct Node {
     pub paused: Option<bool>,
     /// What its guard is doing, or why it is idle; `None` without an answer.
     pub guard_says: Option<String>,
+    /// The length of the leases that its guard requests; `None` if it does not say it.
+    pub lease_ms: Option<u64>,
     /// Where it keeps the data that a restore has replaced.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kept: Option<String>,
@@ -180,6 +184,7 @@ pub fn health(inventory: &Inventory, facts: &Facts, addresses: &BTreeMap<String,
         floating_ip,
         holder,
         holder_confirmed,
+        lease_ms: inventory.failover.lease_ms,
         failover,
         paused: nodes.iter().any(|node| node.paused == Some(true)),
         nodes,
@@ -448,6 +453,7 @@ fn look_at(
         votes: None,
         paused: None,
         guard_says: None,
+        lease_ms: None,
         kept: None,
         disk: None,
     };
@@ -486,6 +492,8 @@ fn look_at(
         complaints(facts, guard, seen.votes).into_iter().for_each(&mut wrong);
         room::problem(guard, node.role, primary == Some(node.name.as_str())).into_iter().for_each(&mut wrong);
         seen.disk = guard.space.clone();
+        // From a guard that does not say it, it is 0.
+        seen.lease_ms = Some(guard.lease_length).filter(|length| *length > 0);
     }
     seen.guard_says = host.guard.as_ref().and_then(|guard| {
         let idle = Some(&guard.why).filter(|why| !why.is_empty()).cloned();

@@ -21,6 +21,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use check::{NAME_HINT, is_identifier};
+pub(crate) use units::time_text;
 
 /// PostgreSQL major versions that this program can set up.
 pub const VERSIONS: std::ops::RangeInclusive<u32> = 12..=18;

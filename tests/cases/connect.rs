@@ -58,6 +58,7 @@ fn health(floating_ip: Option<&str>, nodes: [(&str, &str); 4]) -> Health {
             votes: None,
             paused: None,
             guard_says: None,
+            lease_ms: None,
             kept: None,
             disk: None,
         })
@@ -69,6 +70,7 @@ fn health(floating_ip: Option<&str>, nodes: [(&str, &str); 4]) -> Health {
         floating_ip: floating_ip.map(|address| FloatingIp { address: address.into(), node: None }),
         holder: None,
         holder_confirmed: true,
+        lease_ms: 9_000,
         provider: None,
         failover: Failover { automatic: true, why: None },
         paused: false,
