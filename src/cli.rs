@@ -26,11 +26,14 @@ pub struct Cli {
 }
 
 impl Cli {
-    /// Parses the command line; ends the program with usage, help or version where that is what it asks for.
-    pub fn of_the_process() -> Cli {
+    /// Parses the command line; help and version are errors, too.
+    ///
+    /// # Errors
+    /// A mistake in it, with a tip where one is known.
+    pub fn of_the_process() -> Result<Cli, clap::Error> {
         let word = std::env::args_os().nth(1);
         let word = word.as_deref().and_then(std::ffi::OsStr::to_str);
-        Cli::try_parse().unwrap_or_else(|error| synonym::explain(error, word).exit())
+        Cli::try_parse().map_err(|error| synonym::explain(error, word))
     }
 }
 

@@ -12,7 +12,15 @@ fn main() -> ExitCode {
         Ok(false) => {}
         Err(error) => error.exit(),
     }
-    let cli = Cli::of_the_process();
+    let cli = match Cli::of_the_process() {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() && std::env::args_os().any(|word| word == "--json") => {
+            tell!("{}", error::usage_json(&error));
+            return error::Exit::Usage.into();
+        }
+        Err(error) => error.exit(),
+    };
+    let json = cli.json;
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -26,7 +34,7 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(error) => {
-            tell!("{}", error::render(&error));
+            tell!("{}", if json { error::render_json(&error) } else { error::render(&error) });
             error::exit_of(&error).into()
         }
     }
