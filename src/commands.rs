@@ -121,6 +121,12 @@ fn read(path: &Path) -> Result<Inventory> {
     Inventory::read(path).map_err(|problems| Advice::usage(problems.to_string()).into())
 }
 
+/// The day, in UTC; tests set it, so that what they expect does not change with the calendar.
+fn today() -> jiff::civil::Date {
+    let set = std::env::var("CLUSTER_TODAY").ok().and_then(|day| day.parse().ok());
+    set.unwrap_or_else(|| jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date())
+}
+
 /// The width of the longest name in front of a line of progress: a node's, or that of what no node does.
 fn lane_width(inventory: &Inventory) -> usize {
     let nodes = inventory.nodes.iter().map(|node| node.name.len());

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
-use super::{in_world, interruptible, read};
+use super::{in_world, interruptible, read, today};
 use crate::apply;
 use crate::check;
 use crate::error::{Advice, Exit};
@@ -35,7 +35,7 @@ pub(super) async fn run(path: &Path, restore: Option<Restore>, json: bool) -> Re
     in_world(inventory, Format::choose(json), Some("up"), |world| async move {
         let _lock = world.state.lock("up")?;
         world.report.send(Event::Run { command: "up".into(), cluster: world.inventory.cluster.clone() });
-        for warning in &world.inventory.warnings {
+        for warning in world.inventory.warnings_on(today()) {
             world.report.warning(warning);
         }
         if restore.as_ref().is_some_and(|restore| restore.source.is_none()) {

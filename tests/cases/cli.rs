@@ -146,6 +146,7 @@ pub(crate) fn transcript(path: &Path) -> String {
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
         .env("HOME", directory.path())
         .env("CLUSTER_STATE_DIR", &state)
+        .env("CLUSTER_TODAY", "2026-11-27")
         .stdin(Stdio::null());
     for (name, value) in &case.env {
         command.env(name, value.replace("API", &url));
