@@ -4,6 +4,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -120,7 +122,9 @@ pub(crate) fn transcript(path: &Path) -> String {
         assert!(inventory.contains(from), "the inventory has no `{from}`");
         inventory = inventory.replace(from, to);
     }
-    std::fs::write(directory.path().join("inventory.yaml"), inventory.replace("API", &url)).unwrap();
+    let file = directory.path().join("inventory.yaml");
+    std::fs::write(&file, inventory.replace("API", &url)).unwrap();
+    std::fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
     if let Some(memory) = &case.remembered {
         std::fs::create_dir_all(state.join("demo")).unwrap();
         std::fs::write(state.join("demo/cluster.json"), memory.to_string()).unwrap();
