@@ -113,7 +113,7 @@ chapter "A lab, and a cluster in it"
 run "$cluster" lab start --name "$name" --port "$port" --subnet "$subnet" ${STORY_LAB_OPTIONS:-}
 sed -e "s|^cluster: .*|cluster: $name|" -e "s|127.0.0.1:[0-9]*|127.0.0.1:$port|" -e "s|spaces.lab:[0-9]*|spaces.lab:$((port + 1000))|" \
     -e "s|/var/lib/cluster-lab/[^/]*/|$home/|" \
-    -e '/^users:/,/^databases:/s|^  - name: app$|&\n  - {name: postgres, password: "123456"}|' \
+    -e '/^users:/,/^databases:/s|^  - name: app$|&\n  - {name: postgres, password: "the-tutorial-of-2020"}|' \
     -e '/^databases:/,$s|^  - name: app$|&\n  - {name: tutorial, owner: postgres}|' \
     inventories/lab.yaml >"$inventory"
 run "$cluster" up -i "$inventory"

@@ -97,6 +97,9 @@ pub async fn converge_by(
                 .hint("the log of this run has the host's output; check the host, then run this again")
                 .into());
         }
+        let title = phase.title().to_owned();
+        let planned = steps + plan.steps.len();
+        world.report.send(Event::Phase { title, steps: list.len(), before: steps, planned });
         steps += list.len();
         hand_out(world, &list)?;
         waiting = None;
@@ -163,7 +166,6 @@ async fn run_phase(
     steps: Vec<&Step>,
     stop: &CancellationToken,
 ) -> Result<()> {
-    world.report.send(Event::Phase { title: phase.title().to_owned(), steps: steps.len() });
     let mut lanes: BTreeMap<String, Vec<Step>> = BTreeMap::new();
     for step in steps {
         lanes.entry(step.node.clone().unwrap_or_else(|| "provider".into())).or_default().push(step.clone());

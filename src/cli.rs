@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 
+use crate::commands::completions::{data_nodes, nodes};
 use crate::error::Advice;
 use crate::plan::RestoreTarget;
 
@@ -25,11 +26,14 @@ pub struct Cli {
 }
 
 impl Cli {
-    /// Parses the command line; ends the program with usage, help or version where that is what it asks for.
-    pub fn of_the_process() -> Cli {
+    /// Parses the command line; help and version are errors, too.
+    ///
+    /// # Errors
+    /// A mistake in it, with a tip where one is known.
+    pub fn of_the_process() -> Result<Cli, clap::Error> {
         let word = std::env::args_os().nth(1);
         let word = word.as_deref().and_then(std::ffi::OsStr::to_str);
-        Cli::try_parse().unwrap_or_else(|error| synonym::explain(error, word).exit())
+        Cli::try_parse().map_err(|error| synonym::explain(error, word))
     }
 }
 
@@ -77,7 +81,7 @@ impl InventoryAnywhere {
 #[derive(Debug, Args)]
 pub struct FailoverArgs {
     /// The node to promote
-    #[arg(required_if_eq("force", "true"))]
+    #[arg(required_if_eq("force", "true"), add = data_nodes())]
     pub node: Option<String>,
     /// Promote without a majority; you assert that the other nodes are lost
     #[arg(long)]
@@ -150,6 +154,7 @@ pub enum Command {
         #[command(flatten)]
         inventory: InventoryArg,
         /// The standby to promote [default: the one with the least WAL to replay]
+        #[arg(add = data_nodes())]
         to: Option<String>,
     },
     /// Force a promotion without a majority (requires --force)
@@ -171,6 +176,7 @@ pub enum Command {
         #[command(flatten)]
         inventory: InventoryArg,
         /// The node
+        #[arg(add = data_nodes())]
         node: String,
         /// Clone from the primary instead of rewinding; the old data is kept until the clone works
         #[arg(long)]
@@ -185,6 +191,7 @@ pub enum Command {
         #[command(flatten)]
         inventory: InventoryArg,
         /// The node
+        #[arg(add = nodes())]
         node: String,
         /// Do not ask for confirmation
         #[arg(short, long)]

@@ -1,7 +1,7 @@
 //! The commands, one per file.
 
 mod backup;
-mod completions;
+pub mod completions;
 mod confirm;
 pub mod connect;
 pub mod db;
@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Cli, Command};
 use crate::error::{Advice, Exit};
-use crate::inventory::{Inventory, Node, Role};
+use crate::inventory::{Inventory, Node, Provider, Role};
 use crate::plan::Restore;
 use crate::report::{self, Format};
 use crate::state::State;
@@ -83,10 +83,10 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         }
         Command::Drill { inventory, drill } => drill::run(&inventory.inventory, drill, cli.json).await,
         Command::Down { inventory, yes } => down::run(&inventory.inventory, yes, cli.json).await,
-        Command::Completions { shell } => Ok(completions::run(shell)),
+        Command::Completions { shell } => completions::run(shell),
         Command::Render { directory } => render::run(&directory),
         Command::Play => {
-            let (reporter, consumers) = report::start(Format::choose(cli.json), None);
+            let (reporter, consumers) = report::start(Format::choose(cli.json), "pg1".len(), None);
             report::play(&reporter);
             drop(reporter);
             consumers.finish();
@@ -121,6 +121,22 @@ fn read(path: &Path) -> Result<Inventory> {
     Inventory::read(path).map_err(|problems| Advice::usage(problems.to_string()).into())
 }
 
+/// The day, in UTC; tests set it, so that what they expect does not change with the calendar.
+fn today() -> jiff::civil::Date {
+    let set = std::env::var("CLUSTER_TODAY").ok().and_then(|day| day.parse().ok());
+    set.unwrap_or_else(|| jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date())
+}
+
+/// The width of the longest name in front of a line of progress: a node's, or that of what no node does.
+fn lane_width(inventory: &Inventory) -> usize {
+    let nodes = inventory.nodes.iter().map(|node| node.name.len());
+    let others = match inventory.provider {
+        Provider::DigitalOcean(_) => "provider".len(),
+        Provider::Existing(_) => "cluster".len(),
+    };
+    nodes.fold(others, usize::max)
+}
+
 /// Runs `work` with its own [`World`], and flushes all reports before it returns.
 async fn in_world<T, F, W>(inventory: Inventory, format: Format, log: Option<&str>, work: F) -> Result<T>
 where
@@ -130,7 +146,7 @@ where
     let state = State::open(&inventory.cluster)?;
     let purpose = if log.is_some() { Purpose::Work } else { Purpose::Look };
     let log = log.map(|command| state.new_log(command));
-    let (reporter, consumers) = report::start(format, log.as_deref());
+    let (reporter, consumers) = report::start(format, lane_width(&inventory), log.as_deref());
     let result = match World::new(inventory, state, reporter, purpose) {
         Ok(world) => {
             let world = Arc::new(world);
@@ -176,4 +192,17 @@ fn interruptible() -> CancellationToken {
         }
     });
     token
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_name_sets_the_width_of_a_lane() {
+        let text = include_str!("inventory/example.yaml");
+        let width = |text: &str| lane_width(&Inventory::parse(Path::new("demo.yaml"), text).unwrap());
+        assert_eq!(width(text), "provider".len());
+        assert_eq!(width(&text.replace("pg2", "database-12")), "database-12".len());
+    }
 }

@@ -180,13 +180,4 @@ impl Connection {
         several.dedup();
         single.chain(several).collect()
     }
-
-    /// A warning if no address follows the primary.
-    pub fn warning(&self) -> Option<String> {
-        (self.write.len() > 1).then(|| {
-            "there is no floating IP: drivers that cannot find the primary among several hosts \
-             lose it after a failover"
-                .to_owned()
-        })
-    }
 }

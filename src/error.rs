@@ -3,6 +3,9 @@
 use std::fmt;
 use std::process::ExitCode;
 
+use serde::Serialize;
+
+use crate::screen::escaped;
 use crate::visible::visible;
 
 /// The exit codes of `cluster`, part of its interface (see `docs/exit-codes.md`).
@@ -23,6 +26,21 @@ pub enum Exit {
     Locked = 5,
     /// Interrupted by the operator between two steps.
     Interrupted = 130,
+}
+
+impl Exit {
+    /// What errors with this code are called in JSON.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Exit::Done => "done",
+            Exit::Failed => "failed",
+            Exit::Usage => "usage",
+            Exit::Refused => "refused",
+            Exit::Unhealthy => "unhealthy",
+            Exit::Locked => "locked",
+            Exit::Interrupted => "interrupted",
+        }
+    }
 }
 
 impl From<Exit> for ExitCode {
@@ -162,9 +180,8 @@ pub fn with_log(error: anyhow::Error, log: &std::path::Path) -> anyhow::Error {
     hinted(error, format!("the full log is {}", log.display()))
 }
 
-/// The chain of `error` and its hints, as they are shown to a person: one cause a line, hints last.
-pub fn render(error: &anyhow::Error) -> String {
-    let mut text = String::new();
+/// The chain of `error`, outermost first, and its hints, innermost first.
+fn told(error: &anyhow::Error) -> (Vec<String>, Vec<String>) {
     let mut causes: Vec<String> = Vec::new();
     let mut chain = error.chain().filter(|cause| !cause.is::<Hinted>());
     while let Some(mut cause) = chain.next() {
@@ -172,23 +189,64 @@ pub fn render(error: &anyhow::Error) -> String {
             // Four layers say that a request failed; the last one says why.
             cause = chain.by_ref().last().unwrap_or(cause);
         }
-        causes.push(visible(cause.to_string().trim_end()));
-    }
-    for (depth, cause) in causes.iter().enumerate() {
-        let lead = if depth == 0 { "error: " } else { "  because: " };
-        text.push_str(lead);
-        text.push_str(cause);
-        text.push('\n');
+        causes.push(cause.to_string().trim_end().to_owned());
     }
     let mut hints: Vec<String> = error.chain().filter_map(hint).collect();
     hints.reverse();
     hints.dedup();
+    (causes, hints)
+}
+
+/// The chain of `error` and its hints, as they are shown to a person: one cause a line, hints last.
+pub fn render(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    let (causes, hints) = told(error);
+    for (depth, cause) in causes.iter().enumerate() {
+        let lead = if depth == 0 { "error: " } else { "  because: " };
+        text.push_str(lead);
+        text.push_str(&visible(cause));
+        text.push('\n');
+    }
     for hint in hints {
         text.push_str("hint: ");
         text.push_str(&visible(&hint));
         text.push('\n');
     }
     text
+}
+
+/// The same for a program: one JSON object in one line.
+pub fn render_json(error: &anyhow::Error) -> String {
+    let (causes, hints) = told(error);
+    json_line(exit_of(error), &causes, &hints)
+}
+
+/// A mistake in the command line, as clap tells it, for a program.
+pub fn usage_json(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let paragraph = text.split("\n\n").next().unwrap_or_default();
+    let message = paragraph.strip_prefix("error: ").unwrap_or(paragraph);
+    let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    let hint = text.lines().find_map(|line| line.trim().strip_prefix("tip: ")).map(str::to_owned);
+    json_line(Exit::Usage, &[message], hint.as_slice())
+}
+
+/// An error, as programs read it.
+#[derive(Serialize)]
+struct ErrorJson<'a> {
+    kind: &'static str,
+    message: &'a str,
+    because: &'a [String],
+    hint: Option<String>,
+    exit_code: u8,
+}
+
+fn json_line(exit: Exit, causes: &[String], hints: &[String]) -> String {
+    let (message, because) =
+        causes.split_first().map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
+    let hint = Some(hints.join("; ")).filter(|hint| !hint.is_empty());
+    let error = ErrorJson { kind: exit.kind(), message, because, hint, exit_code: exit as u8 };
+    escaped(&serde_json::to_string(&error).expect("plain data"))
 }
 
 #[cfg(test)]
@@ -204,6 +262,15 @@ mod tests {
             render(&error),
             "error: cannot plan\n  because: pg1 holds somebody else's database\nhint: choose another host\n"
         );
+        let json: serde_json::Value = serde_json::from_str(&render_json(&error)).unwrap();
+        let wanted = serde_json::json!({
+            "kind": "refused",
+            "message": "cannot plan",
+            "because": ["pg1 holds somebody else's database"],
+            "hint": "choose another host",
+            "exit_code": 3,
+        });
+        assert_eq!(json, wanted);
     }
 
     #[test]
@@ -233,6 +300,9 @@ mod tests {
     #[test]
     fn what_a_host_says_of_an_error_is_not_obeyed_by_the_terminal() {
         let inner = Advice::failed("pg1: \x1b]52;c;cm0=\x07").hint("\x1b[2J");
-        assert_eq!(render(&anyhow::Error::new(inner)), "error: pg1: \\x1b]52;c;cm0=\\x07\nhint: \\x1b[2J\n");
+        let error = anyhow::Error::new(inner);
+        assert_eq!(render(&error), "error: pg1: \\x1b]52;c;cm0=\\x07\nhint: \\x1b[2J\n");
+        let json = render_json(&error);
+        assert!(!json.chars().any(char::is_control), "{json}");
     }
 }

@@ -1,6 +1,7 @@
 //! Turns facts into a report that an operator can act on. Pure.
 
 pub mod backup;
+mod guards;
 mod room;
 
 use std::collections::BTreeMap;
@@ -31,6 +32,8 @@ pub struct Health {
     pub holder: Option<String>,
     /// Whether that node confirms it; otherwise it is what the voters report.
     pub holder_confirmed: bool,
+    /// The length of a lease by the inventory.
+    pub lease_ms: u64,
     /// Whether failover is automatic.
     pub failover: Failover,
     /// Whether any node is paused.
@@ -90,6 +93,8 @@ pub struct Node {
     pub paused: Option<bool>,
     /// What its guard is doing, or why it is idle; `None` without an answer.
     pub guard_says: Option<String>,
+    /// The length of the leases that its guard requests; `None` if it does not say it.
+    pub lease_ms: Option<u64>,
     /// Where it keeps the data that a restore has replaced.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kept: Option<String>,
@@ -143,10 +148,14 @@ pub fn health(inventory: &Inventory, facts: &Facts, addresses: &BTreeMap<String,
             None
         }
     };
-    let upstream = name.as_deref().and_then(|name| facts.hosts.get(name)?.up());
-    pause(inventory, facts, &mut problems);
-    forced(inventory, facts, &mut problems);
-    let nodes: Vec<Node> = inventory
+    let only_guards_know = guards::only_they_know(inventory, facts);
+    let name = if only_guards_know { guards::primary(inventory, facts) } else { name };
+    let upstream = name.as_deref().and_then(|name| probed(facts, name));
+    let mut of_guards = Vec::new();
+    pause(inventory, facts, &mut of_guards);
+    forced(inventory, facts, &mut of_guards);
+    problems.extend(of_guards.iter().cloned());
+    let mut nodes: Vec<Node> = inventory
         .nodes
         .iter()
         .map(|node| look_at(inventory, facts, node, name.as_deref(), upstream, addresses, &mut problems))
@@ -155,15 +164,22 @@ pub fn health(inventory: &Inventory, facts: &Facts, addresses: &BTreeMap<String,
     mislaid(inventory, facts, &mut problems);
     let backups = backup::backups(inventory, facts, name.as_deref(), &mut problems);
     if !changed.is_empty() {
-        // The hosts were looked at by an inventory that is not theirs: what else seems wrong may not be.
-        problems = changed
-            .into_iter()
-            .map(|it| {
-                let place = it.node.map_or(String::new(), |node| format!("{node} "));
-                format!("{place}{} ({})", it.message, it.hint)
-            })
-            .collect();
+        // The hosts were looked at by an inventory that is not theirs: what else seems wrong may not be, but for what
+        // the guards say.
+        let changed = changed.into_iter().map(|it| {
+            let place = it.node.map_or(String::new(), |node| format!("{node} "));
+            format!("{place}{} ({})", it.message, it.hint)
+        });
+        problems = changed.chain(of_guards).collect();
     }
+    if only_guards_know {
+        nodes.iter_mut().for_each(|node| guards::correct(inventory, facts, node));
+    }
+    let failover = if only_guards_know {
+        guards::failover(inventory, facts, &nodes)
+    } else {
+        failover(inventory, &primary, &nodes)
+    };
     let (holder, holder_confirmed) = holder(inventory, facts);
     Health {
         cluster: inventory.cluster.clone(),
@@ -172,7 +188,8 @@ pub fn health(inventory: &Inventory, facts: &Facts, addresses: &BTreeMap<String,
         floating_ip,
         holder,
         holder_confirmed,
-        failover: failover(inventory, &primary, &nodes),
+        lease_ms: inventory.failover.lease_ms,
+        failover,
         paused: nodes.iter().any(|node| node.paused == Some(true)),
         nodes,
         backups,
@@ -195,9 +212,14 @@ fn mislaid(inventory: &Inventory, facts: &Facts, problems: &mut Vec<String>) {
     }
 }
 
+/// What was read from a node's host, if it answered.
+fn probed<'a>(facts: &'a Facts, node: &str) -> Option<&'a HostFacts> {
+    facts.hosts.get(node)?.up()
+}
+
 /// The status that a node's guard reports.
 fn guard<'a>(facts: &'a Facts, node: &str) -> Option<&'a Status> {
-    facts.hosts.get(node)?.up()?.guard.as_ref()
+    probed(facts, node)?.guard.as_ref()
 }
 
 /// Reports a pause as a problem: a forgotten one shows only when a server is lost.
@@ -462,6 +484,7 @@ fn look_at(
         votes: None,
         paused: None,
         guard_says: None,
+        lease_ms: None,
         kept: None,
         disk: None,
     };
@@ -500,6 +523,8 @@ fn look_at(
         complaints(facts, guard, seen.votes).into_iter().for_each(&mut wrong);
         room::problem(guard, node.role, primary == Some(node.name.as_str())).into_iter().for_each(&mut wrong);
         seen.disk = guard.space.clone();
+        // From a guard that does not say it, it is 0.
+        seen.lease_ms = Some(guard.lease_length).filter(|length| *length > 0);
     }
     seen.guard_says = host.guard.as_ref().and_then(|guard| {
         let idle = Some(&guard.why).filter(|why| !why.is_empty()).cloned();

@@ -99,6 +99,9 @@ pub struct Moment {
     pub place: String,
     /// The event, as text.
     pub text: String,
+    /// The event, for what is told of it; `None` for what no journal has.
+    #[serde(skip)]
+    event: Option<Event>,
 }
 
 /// A part of an incident, and how long it took.
@@ -339,7 +342,12 @@ fn incident(
     let from_power = power.min();
     let shown = all[free..last].iter().filter(|told| told.at >= detected.min(began) && told.at <= end);
     let mut moments: Vec<Moment> = shown
-        .map(|told| Moment { at: told.at, place: told.node.to_owned(), text: told.entry.text.clone() })
+        .map(|told| Moment {
+            at: told.at,
+            place: told.node.to_owned(),
+            text: without_error_numbers(&told.entry.text),
+            event: Some(told.entry.event.clone()),
+        })
         .collect();
     let silent = signs.iter().filter_map(|told| match &told.entry.event {
         Event::PrimarySilent { about: Some(name) } if told.since.is_some() => Some((told, name)),
@@ -347,7 +355,7 @@ fn incident(
     });
     if let Some((silent, name)) = silent.min_by_key(|(told, _)| told.since) {
         let text = format!("last message from {name} to {}", silent.node);
-        moments.push(Moment { at: begins(silent), place: name.clone(), text });
+        moments.push(Moment { at: begins(silent), place: name.clone(), text, event: None });
     }
     let window = from_power.unwrap_or(began).min(began);
     for action in actions {
@@ -386,7 +394,78 @@ fn told_action(action: &Action) -> [Moment; 1] {
         Some(completed) => format!(", took {} s", completed.duration_since(action.started).as_secs()),
         None => ", not finished".to_owned(),
     };
-    [Moment { at: action.started, place: "provider".into(), text: format!("{what}{took}") }]
+    [Moment { at: action.started, place: "provider".into(), text: format!("{what}{took}"), event: None }]
+}
+
+/// A text without the numbers that Rust adds to what the system says: `Connection refused (os error 111)`.
+fn without_error_numbers(text: &str) -> String {
+    let mut parts = text.split(" (os error ");
+    let mut kept = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.split_once(')').filter(|(number, _)| number.bytes().all(|byte| byte.is_ascii_digit())) {
+            Some((_, rest)) => kept.push_str(rest),
+            None => kept.push_str(&format!(" (os error {part}")),
+        }
+    }
+    kept
+}
+
+/// A moment, and how often it came again.
+struct Repeated<'a> {
+    moment: &'a Moment,
+    times: usize,
+    last: Timestamp,
+}
+
+impl Moment {
+    fn is_failure(&self) -> bool {
+        matches!(
+            self.event,
+            Some(
+                Event::JobFailed { .. }
+                    | Event::FenceFailed
+                    | Event::Trouble
+                    | Event::ServerChanged { server: Some(Server::Down) }
+            )
+        )
+    }
+
+    /// Whether this ends what has failed: the same failure after it is another one.
+    fn ends(&self, failure: &Moment) -> bool {
+        self.place == failure.place
+            && match (&self.event, &failure.event) {
+                (Some(Event::JobDone { job }), Some(Event::JobFailed { job: failed })) => job == failed,
+                (Some(Event::ServerChanged { server }), Some(Event::ServerChanged { .. })) => {
+                    *server != Some(Server::Down)
+                }
+                _ => false,
+            }
+    }
+}
+
+/// The moments, with the same failure of a node once: the first time. The attempt that failed again goes with it.
+fn condensed(moments: &[Moment]) -> Vec<Repeated<'_>> {
+    let mut told: Vec<Repeated> = Vec::new();
+    for moment in moments {
+        let is_same = |it: &Repeated| it.moment.place == moment.place && it.moment.text == moment.text;
+        let first = told
+            .iter()
+            .rposition(is_same)
+            .filter(|first| moment.is_failure() && !told[*first..].iter().any(|it| it.moment.ends(moment)));
+        let Some(first) = first else {
+            told.push(Repeated { moment, times: 1, last: moment.at });
+            continue;
+        };
+        (told[first].times, told[first].last) = (told[first].times + 1, moment.at);
+        if let Some(Event::JobFailed { job }) = moment.event {
+            let begun = Some(Event::JobBegun { job });
+            let is_attempt = |it: &Repeated| it.moment.place == moment.place && it.moment.event == begun;
+            if let Some(attempt) = told.iter().rposition(is_attempt).filter(|attempt| *attempt > first) {
+                told.remove(attempt);
+            }
+        }
+    }
+    told
 }
 
 /// An incident as text.
@@ -394,9 +473,14 @@ pub fn text(incident: &Incident) -> String {
     let mut text = format!("{}: {}\n", incident.kind.word(), who(incident));
     text.push_str(&format!("began {}\n\n", stamp(incident.began)));
     let widest = incident.moments.iter().map(|moment| moment.place.len()).max().unwrap_or_default();
-    for moment in &incident.moments {
-        let seconds = moment.at.duration_since(incident.began).as_secs_f64();
-        text.push_str(&format!("{seconds:>8.2} s  {:<widest$}  {}\n", moment.place, moment.text));
+    let seconds = |at: Timestamp| at.duration_since(incident.began).as_secs_f64();
+    for Repeated { moment, times, last } in condensed(&incident.moments) {
+        let again = match times {
+            1 => String::new(),
+            _ => format!(" ({times} times, the last after {:.2} s)", seconds(last)),
+        };
+        let Moment { at, place, text: what, .. } = moment;
+        text.push_str(&format!("{:>8.2} s  {place:<widest$}  {what}{again}\n", seconds(*at)));
     }
     text.push('\n');
     for phase in &incident.phases {
@@ -447,4 +531,34 @@ fn who(incident: &Incident) -> String {
 
 fn stamp(at: Timestamp) -> String {
     at.strftime("%F %TZ").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_errors_are_left_out_and_nothing_else() {
+        let told = without_error_numbers;
+        assert_eq!(told("refused (os error 111); no route (os error 113)!"), "refused; no route!");
+        for text in ["", "(os error 1)", "x (os error", "x (os error n) y", "x (os error 1"] {
+            assert_eq!(told(text), text);
+        }
+    }
+
+    #[test]
+    fn a_failure_after_a_recovery_is_another_one() {
+        let moment = |at: i64, event: Event, text: &str| Moment {
+            at: Timestamp::from_second(at).unwrap(),
+            place: "pg1".into(),
+            text: text.into(),
+            event: Some(event),
+        };
+        let down = |at| moment(at, Event::ServerChanged { server: Some(Server::Down) }, "does not answer");
+        let up = moment(3, Event::ServerChanged { server: Some(Server::Standby) }, "is a standby");
+        let moments = [down(1), down(2), up, down(4)];
+        let told: Vec<(usize, i64)> =
+            condensed(&moments).iter().map(|it| (it.times, it.last.as_second())).collect();
+        assert_eq!(told, [(2, 2), (1, 3), (1, 4)]);
+    }
 }

@@ -5,6 +5,7 @@
 
 mod backup;
 mod check;
+mod end_of_life;
 mod file;
 mod position;
 mod units;
@@ -21,6 +22,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use check::{NAME_HINT, is_identifier};
+pub(crate) use units::time_text;
 
 /// PostgreSQL major versions that this program can set up.
 pub const VERSIONS: std::ops::RangeInclusive<u32> = 12..=18;
@@ -102,6 +104,13 @@ impl Inventory {
         }
         list.sort_by_key(|problem| problem.line);
         Err(Problems { file: path.to_owned(), list })
+    }
+
+    /// What to warn of before anything is done: what is questionable in the file, and a version of PostgreSQL whose life
+    /// has ended, or soon will have.
+    pub fn warnings_on(&self, today: jiff::civil::Date) -> Vec<String> {
+        let old = end_of_life::warning(self.postgresql.version, today);
+        self.warnings.iter().cloned().chain(old).collect()
     }
 
     /// The node with this name.

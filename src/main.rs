@@ -7,7 +7,20 @@ use cluster::cli::Cli;
 use cluster::{commands, error};
 
 fn main() -> ExitCode {
-    let cli = Cli::of_the_process();
+    match commands::completions::answer() {
+        Ok(true) => return ExitCode::SUCCESS,
+        Ok(false) => {}
+        Err(error) => error.exit(),
+    }
+    let cli = match Cli::of_the_process() {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() && std::env::args_os().any(|word| word == "--json") => {
+            tell!("{}", error::usage_json(&error));
+            return error::Exit::Usage.into();
+        }
+        Err(error) => error.exit(),
+    };
+    let json = cli.json;
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -21,7 +34,7 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(error) => {
-            tell!("{}", error::render(&error));
+            tell!("{}", if json { error::render_json(&error) } else { error::render(&error) });
             error::exit_of(&error).into()
         }
     }

@@ -1,6 +1,7 @@
 //! The stream of events of a run. The terminal, plain lines, JSON and the run's log file
 //! consume it; nothing else prints progress.
 
+mod line;
 mod log;
 mod plain;
 mod terminal;
@@ -26,7 +27,14 @@ pub enum Event {
     /// The current state is being observed.
     Observing,
     /// Steps that are done at the same time on all hosts begin.
-    Phase { title: String, steps: usize },
+    Phase {
+        title: String,
+        steps: usize,
+        /// How many steps the run has done before.
+        before: usize,
+        /// How many it has with all that is planned now; later plans may have more.
+        planned: usize,
+    },
     /// A step begins.
     Started {
         lane: String,
@@ -76,7 +84,9 @@ impl Event {
         match self {
             Event::Run { command, cluster } => Event::Run { command: show(command), cluster: show(cluster) },
             Event::Observing => Event::Observing,
-            Event::Phase { title, steps } => Event::Phase { title: show(title), steps },
+            Event::Phase { title, steps, before, planned } => {
+                Event::Phase { title: show(title), steps, before, planned }
+            }
             Event::Started { lane, kind, step } => {
                 Event::Started { lane: show(lane), kind, step: show(step) }
             }
@@ -192,12 +202,13 @@ trait Consumer: Send {
     fn settle(&mut self) {}
 }
 
-/// Starts the consumers: one for people or programs, and the log file if there is one.
-pub fn start(format: Format, log: Option<&Path>) -> (Reporter, Consumers) {
+/// Starts the consumers: one for people or programs, and the log file if there is one. `width` is that of the longest
+/// lane's name.
+pub fn start(format: Format, width: usize, log: Option<&Path>) -> (Reporter, Consumers) {
     let mut consumers: Vec<Box<dyn Consumer>> = Vec::new();
     match format {
-        Format::Terminal => consumers.push(Box::new(terminal::Terminal::new())),
-        Format::Plain => consumers.push(Box::new(plain::Plain::default())),
+        Format::Terminal => consumers.push(Box::new(terminal::Terminal::new(line::Lines::new(width)))),
+        Format::Plain => consumers.push(Box::new(plain::Plain::new(line::Lines::new(width)))),
         Format::Json => consumers.push(Box::new(log::JsonLines::stdout())),
         Format::Quiet => {}
     }

@@ -72,6 +72,14 @@ impl State {
                 base.state_dir().unwrap_or_else(|| base.data_dir()).join("cluster")
             }
         };
+        State::below(&base, cluster)
+    }
+
+    /// The directory of `cluster` below this one.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub(crate) fn below(base: &Path, cluster: &str) -> Result<State> {
         let directory = base.join(cluster);
         make_private(&directory)?;
         make_private(&directory.join("logs"))?;

@@ -49,8 +49,14 @@ fn what_a_killed_daemon_leaves_is_taken_up_or_cleared_away() {
     lab.kill_daemon();
     assert_eq!(host.ssh("cat /proc/sys/kernel/random/boot_id"), boot, "droplets outlive the daemon");
     assert_eq!(lab.lab_status()["running"], false);
+    let listed = || {
+        let labs = lab.cluster(&["lab", "list", "--json"]).json();
+        labs.as_array().unwrap().iter().find(|lab| lab["name"] == "t-kill").unwrap().clone()
+    };
+    assert_eq!(listed(), json!({"name": "t-kill", "running": false, "api_port": 8582, "spaces_port": 9582}));
     lab.begin(&["--resume"]);
     assert_eq!(lab.lab_status()["droplets"][0]["state"], "active");
+    assert_eq!(listed()["running"], true);
     assert_eq!(host.ssh("cat /proc/sys/kernel/random/boot_id"), boot);
     lab.act(host.id, "power_off");
     assert!(dial(host.address, 22).is_err());

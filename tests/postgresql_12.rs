@@ -63,7 +63,7 @@ fn a_real_postgresql_12_accepts_what_is_rendered_for_it() {
         repmgr_password: "secret".into(),
         cluster_key: "secret".into(),
         check_password: "secret".into(),
-        user_passwords: [("postgres".to_owned(), "123456".into())].into(),
+        user_passwords: [("tutorial".to_owned(), "123456".into())].into(),
         failover_token: Some("token".into()),
         api_url: None,
         backup: None,

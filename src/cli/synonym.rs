@@ -2,6 +2,13 @@
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
+/// Words that no single command stands for, and what to do instead.
+const TIPS: &[(&str, &str)] = &[(
+    "restart",
+    "`cluster up` restarts PostgreSQL where a changed setting needs it; by hand: `cluster pause`, \
+     `cluster ssh NODE -- systemctl restart postgresql`, `cluster resume`",
+)];
+
 const SYNONYMS: &[(&[&str], &str)] = &[
     (&["init", "create", "apply", "deploy", "start"], "cluster up"),
     (&["validate", "diff", "check"], "cluster plan"),
@@ -16,13 +23,18 @@ const SYNONYMS: &[(&[&str], &str)] = &[
 
 /// Replaces clap's guess, which compares letters, by one that knows what the word means.
 pub(super) fn explain(mut error: clap::Error, word: Option<&str>) -> clap::Error {
-    let known = SYNONYMS.iter().find(|(words, _)| word.is_some_and(|word| words.contains(&word)));
-    if let (ErrorKind::InvalidSubcommand, Some((_, command))) = (error.kind(), known) {
+    if let (ErrorKind::InvalidSubcommand, Some(tip)) = (error.kind(), word.and_then(tip)) {
         error.remove(ContextKind::SuggestedSubcommand);
-        let tip = format!("use `{command}`").into();
-        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip]));
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
     }
     error
+}
+
+/// What to do where this word was given for a command.
+fn tip(word: &str) -> Option<String> {
+    let command = SYNONYMS.iter().find(|(words, _)| words.contains(&word)).map(|(_, command)| command);
+    let tip = TIPS.iter().find(|(known, _)| *known == word).map(|(_, tip)| (*tip).to_owned());
+    command.map(|command| format!("use `{command}`")).or(tip)
 }
 
 #[cfg(test)]
@@ -39,6 +51,12 @@ mod tests {
             assert!(words.iter().all(|word| cli.find_subcommand(word).is_none()), "{words:?}");
             let command = command.trim_start_matches("cluster ");
             assert!(command == "--version" || cli.find_subcommand(command).is_some(), "{command}");
+        }
+        for (word, tip) in TIPS {
+            assert!(cli.find_subcommand(word).is_none(), "{word}");
+            for command in tip.split("`cluster ").skip(1).filter_map(|rest| rest.split([' ', '`']).next()) {
+                assert!(cli.find_subcommand(command).is_some(), "{command}");
+            }
         }
     }
 }

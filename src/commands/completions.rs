@@ -1,27 +1,71 @@
-//! `cluster completions`.
+//! `cluster completions`. The script asks this program for candidates each time, so that it can offer the nodes of the
+//! inventory that the command line names.
 
-use clap::{Command, CommandFactory as _};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use clap::CommandFactory as _;
 use clap_complete::Shell;
+use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
+use clap_complete::env::{CompleteEnv, Shells};
 
 use crate::cli::Cli;
 use crate::error::Exit;
+use crate::inventory::{Inventory, Node, Role};
 
-pub(super) fn run(shell: Shell) -> Exit {
-    clap_complete::generate(shell, &mut visible(&Cli::command()), "cluster", &mut std::io::stdout());
-    Exit::Done
+/// Set by the script when it asks for candidates, to the shell's name.
+const VARIABLE: &str = "CLUSTER_COMPLETE";
+
+pub(super) fn run(shell: Shell) -> Result<Exit> {
+    let shells = Shells::builtins();
+    let shell = shells.completer(&shell.to_string()).context("no script for this shell")?;
+    shell.write_registration(VARIABLE, "cluster", "cluster", "cluster", &mut std::io::stdout())?;
+    Ok(Exit::Done)
 }
 
-/// The command without its hidden subcommands, which clap_complete would offer.
-fn visible(command: &Command) -> Command {
-    let mut shown = Command::new(command.get_name().to_owned())
-        .args(command.get_arguments().cloned())
-        .subcommands(command.get_subcommands().filter(|command| !command.is_hide_set()).map(visible));
-    if let Some(about) = command.get_about() {
-        shown = shown.about(about.clone());
-    }
-    match command.get_version() {
-        Some(version) => shown.version(version.to_owned()),
-        None => shown,
+/// Answers a script that asks for candidates; returns whether one did.
+///
+/// # Errors
+/// Where the shell is not known, or nobody reads the answer.
+pub fn answer() -> Result<bool, clap::Error> {
+    let here = std::env::current_dir().ok();
+    CompleteEnv::with_factory(Cli::command).var(VARIABLE).try_complete(std::env::args_os(), here.as_deref())
+}
+
+/// The nodes of the inventory that the command line names, for an argument that takes any of them.
+pub fn nodes() -> ArgValueCandidates {
+    ArgValueCandidates::new(|| candidates(|_| true))
+}
+
+/// As [`nodes`], for an argument that takes a data node.
+pub fn data_nodes() -> ArgValueCandidates {
+    ArgValueCandidates::new(|| candidates(|node| node.role != Role::Witness))
+}
+
+fn candidates(fits: fn(&Node) -> bool) -> Vec<CompletionCandidate> {
+    let file =
+        named(std::env::args_os()).or_else(|| std::env::var_os("CLUSTER_INVENTORY").map(PathBuf::from));
+    // An inventory with mistakes is for other commands to report.
+    let Some(inventory) = file.and_then(|file| Inventory::read(&file).ok()) else { return Vec::new() };
+    inventory
+        .nodes
+        .iter()
+        .filter(|node| fits(node))
+        .map(|node| CompletionCandidate::new(&node.name))
+        .collect()
+}
+
+/// The inventory that a command line names. The shell has not replaced `~` in it.
+fn named(words: impl Iterator<Item = OsString>) -> Option<PathBuf> {
+    let words: Vec<String> = words.filter_map(|word| word.into_string().ok()).collect();
+    let file = words.iter().enumerate().find_map(|(index, word)| match word.as_str() {
+        "-i" | "--inventory" => words.get(index + 1).map(String::as_str),
+        word => word.strip_prefix("--inventory=").or_else(|| word.strip_prefix("-i")),
+    })?;
+    match file.strip_prefix("~/").zip(std::env::var_os("HOME")) {
+        Some((rest, home)) => Some(Path::new(&home).join(rest)),
+        None => Some(PathBuf::from(file)),
     }
 }
 
@@ -29,18 +73,45 @@ fn visible(command: &Command) -> Command {
 mod tests {
     use super::*;
 
+    fn offered(words: &[&str]) -> Vec<String> {
+        let words: Vec<OsString> = words.iter().map(Into::into).collect();
+        let last = words.len() - 1;
+        let found = clap_complete::engine::complete(&mut Cli::command(), words, last, None).unwrap();
+        found.iter().map(|candidate| candidate.get_value().to_string_lossy().into_owned()).collect()
+    }
+
     #[test]
-    fn hidden_commands_are_not_completed_and_inventories_are_files() {
-        let mut script = Vec::new();
-        clap_complete::generate(Shell::Fish, &mut visible(&Cli::command()), "cluster", &mut script);
-        let script = String::from_utf8(script).unwrap();
-        for hidden in ["render", "play", "serve", "thaw"] {
-            assert!(!script.contains(&format!("-a \"{hidden}\"")), "{hidden}");
+    fn hidden_commands_are_not_offered() {
+        let commands = offered(&["cluster", ""]);
+        for shown in ["switchover", "completions", "lab"] {
+            assert!(commands.iter().any(|it| it == shown), "{commands:?}");
         }
-        assert!(script.contains("-a \"switchover\"") && script.contains("-a \"completions\""), "{script}");
+        for hidden in ["render", "play"] {
+            assert!(commands.iter().all(|it| it != hidden), "{commands:?}");
+        }
+        let lab = offered(&["cluster", "lab", ""]);
         assert!(
-            script.lines().any(|line| line.contains("-l inventory") && line.ends_with("-r -F")),
-            "{script}"
+            lab.iter().any(|it| it == "list") && lab.iter().all(|it| it != "thaw" && it != "serve"),
+            "{lab:?}"
         );
+    }
+
+    #[test]
+    fn an_inventory_is_found_however_it_is_named() {
+        let named = |line: &str| named(line.split(' ').map(OsString::from));
+        let file = Some(PathBuf::from("a.yaml"));
+        assert_eq!(named("cluster switchover -i a.yaml p"), file);
+        assert_eq!(named("cluster switchover p --inventory=a.yaml"), file);
+        assert_eq!(named("cluster ssh -ia.yaml p"), file);
+        assert_eq!(named("cluster switchover p"), None);
+        assert_eq!(named("cluster switchover -i"), None);
+    }
+
+    #[test]
+    fn every_shell_has_a_script() {
+        let all = <Shell as clap::ValueEnum>::value_variants();
+        for shell in all {
+            assert!(Shells::builtins().completer(&shell.to_string()).is_some(), "{shell}");
+        }
     }
 }

@@ -33,9 +33,9 @@ pub struct Login {
 /// `cluster connect`.
 #[derive(Debug, Args)]
 pub struct ConnectArgs {
-    /// The output format
-    #[arg(short, long, value_enum, default_value = "libpq")]
-    format: Format,
+    /// The output format [default: libpq, or json with --json]
+    #[arg(short, long, value_enum)]
+    format: Option<Format>,
     #[command(flatten)]
     login: Login,
     /// Include the password instead of naming the file that holds it; never on a terminal
@@ -47,7 +47,15 @@ pub struct ConnectArgs {
 }
 
 pub(super) async fn run(path: &Path, args: ConnectArgs, json: bool) -> Result<Exit> {
-    let format = if json { Format::Json } else { args.format };
+    let format = match (args.format, json) {
+        (None | Some(Format::Json), true) => Format::Json,
+        (Some(_), true) => {
+            return Err(Advice::usage("--json and another --format contradict each other")
+                .hint("leave one of the two out")
+                .into());
+        }
+        (format, false) => format.unwrap_or(Format::Libpq),
+    };
     if args.with_password && args.output.is_none() && std::io::stdout().is_terminal() {
         return Err(Advice::refused("passwords are not printed to a terminal")
             .hint("write it to a file that only you can read with --output FILE, or to a pipe")
@@ -65,7 +73,7 @@ pub(super) async fn run(path: &Path, args: ConnectArgs, json: bool) -> Result<Ex
         }
         None => std::io::stdout().write_all(text.as_bytes())?,
     }
-    if let Some(note) = connection.warning() {
+    if let Some(note) = format.warning(&connection) {
         tell!("{} {note}", "warning:".yellow().bold());
     }
     if let Some(note) = format.password_note(&connection) {

@@ -28,6 +28,8 @@ enum LabCommand {
     Start(StartArgs),
     /// Show a lab's API, droplets and floating IPs
     Status(Named),
+    /// List the labs on this machine: name, state and ports
+    List,
     /// Stop a lab and delete everything it created, including droplets and their disks
     Stop {
         #[command(flatten)]
@@ -193,6 +195,7 @@ pub async fn run(args: LabArgs, json: bool) -> Result<ExitCode> {
             show(&name, json)?;
         }
         LabCommand::Status(lab) => show(&lab.name, json)?,
+        LabCommand::List => list(json)?,
         LabCommand::Stop { lab, purge } => {
             let was_there = lifecycle::stop(&lab.name, purge).await?;
             let now = if was_there { "is stopped; nothing of it is left" } else { "does not exist" };
@@ -253,6 +256,19 @@ fn show(name: &LabName, json: bool) -> Result<()> {
         screen::json(&status)?;
     } else {
         data!("{status}");
+    }
+    Ok(())
+}
+
+fn list(json: bool) -> Result<()> {
+    let labs = status::list()?;
+    if json {
+        screen::json(&labs)?;
+    } else if labs.is_empty() {
+        tell!("there is no lab on this machine");
+    }
+    for lab in labs.iter().filter(|_| !json) {
+        data!("{lab}");
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use owo_colors::OwoColorize as _;
 use serde_json::json;
 use similar::TextDiff;
 
-use super::{in_world, read};
+use super::{in_world, read, today};
 use crate::error::Exit;
 use crate::plan::files::{Content, FileChange};
 use crate::plan::{self, Action, Plan, Risk, Step};
@@ -19,7 +19,7 @@ use crate::{data, screen};
 pub(super) async fn run(path: &Path, check: bool, json: bool) -> Result<Exit> {
     let inventory = read(path)?;
     in_world(inventory, Format::beside_result(json), None, |world| async move {
-        for warning in &world.inventory.warnings {
+        for warning in world.inventory.warnings_on(today()) {
             world.report.warning(warning);
         }
         let facts = world.observe().await?;

@@ -8,6 +8,7 @@ use std::process::Command;
 use anyhow::Result;
 use clap::Args;
 
+use super::completions;
 use super::connect::{self, Login};
 use crate::connect::Connection;
 use crate::connect::format::conninfo;
@@ -17,7 +18,7 @@ use crate::error::{Advice, Exit};
 #[derive(Debug, Args)]
 pub struct PsqlArgs {
     /// Connect to this data node, whatever its role
-    #[arg(short, long, conflicts_with = "read")]
+    #[arg(short, long, conflicts_with = "read", add = completions::data_nodes())]
     node: Option<String>,
     /// Connect to a node for reading, a standby if there is one
     #[arg(long)]

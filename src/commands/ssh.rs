@@ -10,7 +10,7 @@ use clap::Args;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::task::JoinSet;
 
-use super::{declared, in_world, read};
+use super::{completions, declared, in_world, read};
 use crate::data;
 use crate::error::{Advice, Exit};
 use crate::inventory::Inventory;
@@ -20,6 +20,7 @@ use crate::report::Format;
 #[derive(Debug, Args)]
 pub struct SshArgs {
     /// The node
+    #[arg(add = completions::nodes())]
     node: String,
     /// A command to run, after `--` [default: a shell]
     #[arg(last = true)]
@@ -30,6 +31,7 @@ pub struct SshArgs {
 #[derive(Debug, Args)]
 pub struct LogsArgs {
     /// Show only this node's journal
+    #[arg(add = completions::nodes())]
     node: Option<String>,
     /// Start time in journalctl's format: `-15min`, `yesterday`, `2026-11-26 07:00`
     #[arg(long, value_name = "WHEN", default_value = "-1h", allow_hyphen_values = true)]

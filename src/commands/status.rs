@@ -11,7 +11,7 @@ use super::{in_world, read};
 use crate::error::Exit;
 use crate::health::backup::{Backups, On, span};
 use crate::health::{Health, health};
-use crate::inventory::Role;
+use crate::inventory::{Role, time_text};
 use crate::report::{Format, visible};
 use crate::{data, screen};
 
@@ -52,6 +52,9 @@ fn write_text(health: &Health, out: &mut String) -> std::fmt::Result {
     if let Some(holder) = health.holder.as_ref().filter(|holder| health.primary.as_ref() != Some(holder)) {
         let doubt = if health.holder_confirmed { "" } else { ", according to the voters" };
         writeln!(out, "lease held by {}{doubt}", visible(holder))?;
+    }
+    if let Some(line) = lease_line(health) {
+        writeln!(out, "{line}")?;
     }
     // Where nothing runs at all, that nobody would take over goes without saying.
     let runs = health.nodes.iter().any(|node| node.role != "none");
@@ -113,6 +116,15 @@ fn write_text(health: &Health, out: &mut String) -> std::fmt::Result {
         writeln!(out, "{} {}", "problem:".red().bold(), visible(problem))?;
     }
     Ok(())
+}
+
+/// The lengths of the leases, if a guard has another than the inventory.
+fn lease_line(health: &Health) -> Option<String> {
+    let lengths = || health.nodes.iter().filter_map(|node| Some((&node.name, node.lease_ms?)));
+    lengths().find(|(_, length)| *length != health.lease_ms)?;
+    let lengths: Vec<String> =
+        lengths().map(|(name, length)| format!("{} on {name}", time_text(length))).collect();
+    Some(format!("lease: {}; {} in the inventory", lengths.join(", "), time_text(health.lease_ms)))
 }
 
 /// The backups in a line.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
-use super::{in_world, interruptible, read};
+use super::{in_world, interruptible, read, today};
 use crate::apply;
 use crate::check;
 use crate::error::{Advice, Exit};
@@ -35,7 +35,7 @@ pub(super) async fn run(path: &Path, restore: Option<Restore>, json: bool) -> Re
     in_world(inventory, Format::choose(json), Some("up"), |world| async move {
         let _lock = world.state.lock("up")?;
         world.report.send(Event::Run { command: "up".into(), cluster: world.inventory.cluster.clone() });
-        for warning in &world.inventory.warnings {
+        for warning in world.inventory.warnings_on(today()) {
             world.report.warning(warning);
         }
         if restore.as_ref().is_some_and(|restore| restore.source.is_none()) {
@@ -90,9 +90,20 @@ pub(super) async fn run(path: &Path, restore: Option<Restore>, json: bool) -> Re
         }
         let seconds = begun.elapsed().as_secs_f64();
         world.report.send(Event::Finished { steps: outcome.steps, text, seconds });
+        if outcome.steps > 0 && outcome.troubles.is_empty() && !json {
+            world.report.note(next(&world.inventory));
+        }
         Ok(if outcome.troubles.is_empty() { Exit::Done } else { Exit::Failed })
     })
     .await
+}
+
+/// What to do with a cluster that was just brought up.
+fn next(inventory: &Inventory) -> String {
+    let file = inventory.file.display();
+    format!(
+        "next: `cluster status -i {file}`; `cluster connect -i {file}` prints the settings for applications"
+    )
 }
 
 /// What can be said of a restore before anything is looked at.
@@ -161,5 +172,19 @@ impl World {
         facts: &crate::facts::Facts,
     ) -> std::collections::BTreeMap<String, String> {
         self.addresses(facts.cloud.as_ref())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_next_names_the_inventory() {
+        let text = include_str!("../inventory/example.yaml");
+        let inventory = Inventory::parse(Path::new("dir/demo.yaml"), text).unwrap();
+        let next = next(&inventory);
+        assert!(next.starts_with("next: `cluster status -i dir/demo.yaml`; `cluster connect -i "), "{next}");
+        assert!(!next.contains('\n'));
     }
 }

@@ -15,6 +15,7 @@ use crate::plan::roles::{self, Primary};
 use crate::remote::{Remote as _, RemoteError};
 use crate::report::Format;
 use crate::script;
+use crate::state::State;
 use crate::world::World;
 use crate::{data, screen};
 use crate::{scram, sql};
@@ -171,17 +172,20 @@ async fn create(world: &Arc<World>, name: &str, json: bool) -> Result<Exit> {
     // Kept first: a run that is killed after it finds the same password the next time.
     let password = world.state.password(&key)?;
     let statement = sql::role("create", name, false, false, &scram::verifier(&password));
-    if let Err(error) = primary.sql(world, statement).await {
-        // A role that is not there has no password; one that is, although the answer was lost, is told the next time.
-        if matches!(error, RemoteError::Failed { .. }) {
-            world.state.forget_password(&key)?;
-        }
-        return Err(error.into());
-    }
+    created_or_forgotten(&world.state, &key, primary.sql(world, statement).await)?;
     let file = world.state.path("secrets.json");
     let words = format!("{name}: created; its password is stored in {}", file.display());
     screen::result(json, &serde_json::json!({"name": name, "changed": true, "password_in": file}), &words)?;
     Ok(Exit::Done)
+}
+
+/// Forgets the password kept under `key` if PostgreSQL has refused to create its role. A role that is there, although the
+/// answer was lost, is told the next time.
+fn created_or_forgotten(state: &State, key: &str, result: Result<(), RemoteError>) -> Result<()> {
+    if matches!(result, Err(RemoteError::Failed { .. })) {
+        state.forget_password(key)?;
+    }
+    Ok(result?)
 }
 
 async fn drop(world: &Arc<World>, name: &str, json: bool) -> Result<Exit> {
@@ -256,5 +260,35 @@ impl<'a> Writable<'a> {
     pub(super) async fn sql(&self, world: &World, statement: String) -> Result<(), RemoteError> {
         let command = script::psql(&world.inventory, "psql", "postgres", statement);
         world.connect(&self.node).await?.run(&command, &|_| {}).await.map(std::mem::drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_role_that_postgresql_refuses_leaves_no_password() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = State::below(directory.path(), "demo").unwrap();
+        let host = || "pg1".to_owned();
+        let refused = || RemoteError::Failed {
+            host: host(),
+            command: "psql",
+            code: 3,
+            output: "ERROR:  permission denied".into(),
+        };
+        let lost = || RemoteError::Lost { host: host(), command: "psql", message: "closed".into() };
+        let kept_after = |result: Result<(), RemoteError>| {
+            state.password("user:app").unwrap();
+            let is_done = result.is_ok();
+            assert_eq!(created_or_forgotten(&state, "user:app", result).is_ok(), is_done);
+            let text = std::fs::read_to_string(state.path("secrets.json")).unwrap();
+            assert_eq!(text.contains("user:app"), state.kept_password("user:app").unwrap().is_some());
+            text.contains("user:app")
+        };
+        assert!(!kept_after(Err(refused())));
+        assert!(kept_after(Err(lost())), "it may have been created");
+        assert!(kept_after(Ok(())));
     }
 }

@@ -48,6 +48,24 @@ impl Format {
         }
     }
 
+    /// A warning if no address follows the primary, and the program that reads the settings does not look for it.
+    pub fn warning(self, connection: &Connection) -> Option<&'static str> {
+        if connection.write.len() < 2 {
+            return None;
+        }
+        match self {
+            Format::Libpq | Format::Jdbc | Format::Sqlalchemy | Format::Env => None,
+            Format::Sequelize | Format::NodePostgres => Some(
+                "there is no floating IP, and this driver does not look for the primary among several hosts: it \
+                 loses the primary in a failover, until this is run again",
+            ),
+            Format::Json => Some(
+                "there is no floating IP: a driver that does not look for the primary among several hosts loses it \
+                 in a failover",
+            ),
+        }
+    }
+
     /// How an application finds a password that is not included.
     pub fn password_note(self, connection: &Connection) -> Option<String> {
         let Password::In(file) = &connection.password else { return None };

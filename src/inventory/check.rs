@@ -78,7 +78,7 @@ pub(super) fn check(path: &Path, raw: file::File) -> Result<Inventory, Vec<Probl
     let failover = failover(c, &raw.failover, nodes.len());
     let backup =
         raw.backup.and_then(|backup| super::backup::check(c, &raw.cluster, provider.as_ref(), backup));
-    let users = users(c, raw.users);
+    let users = users(c, raw.users, raw.client_tls);
     let databases = databases(c, raw.databases, &users);
     let clients = clients(c, &raw.clients, raw.client_tls);
 
@@ -101,14 +101,15 @@ pub(super) fn check(path: &Path, raw: file::File) -> Result<Inventory, Vec<Probl
 }
 
 fn postgresql(c: &mut Checker, raw: file::Postgresql, nodes: usize) -> Postgresql {
-    if !VERSIONS.contains(&raw.version) {
+    let version = raw.version.0;
+    if !VERSIONS.contains(&version) {
         c.wrong(
             "postgresql.version",
-            format!("PostgreSQL {} is not supported", raw.version),
+            format!("PostgreSQL {version} is not supported"),
             format!("use {} to {}", VERSIONS.start(), VERSIONS.end()),
         );
     }
-    let port = raw.port.unwrap_or(5432);
+    let port = raw.port.map_or(5432, |port| port.0);
     if port < 1024 {
         c.wrong(
             "postgresql.port",
@@ -123,8 +124,8 @@ fn postgresql(c: &mut Checker, raw: file::Postgresql, nodes: usize) -> Postgresq
             || !name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '.')
         {
             c.wrong(&key, "is not a valid setting name", "use lower-case letters, digits and underscores");
-        } else if VERSIONS.contains(&raw.version)
-            && let Some((message, hint)) = settings::refusal(&name, &value.0, raw.version, nodes)
+        } else if VERSIONS.contains(&version)
+            && let Some((message, hint)) = settings::refusal(&name, &value.0, version, nodes)
         {
             c.wrong(&key, message, hint);
         } else if value.0.contains(['\n', '\0']) {
@@ -133,7 +134,7 @@ fn postgresql(c: &mut Checker, raw: file::Postgresql, nodes: usize) -> Postgresq
             settings.insert(name, value.0);
         }
     }
-    Postgresql { version: raw.version, port, settings }
+    Postgresql { version, port, settings }
 }
 
 /// A standby that streams is always a little behind: with a limit below this there would be no failover under load.
@@ -301,11 +302,15 @@ fn private_key(c: &mut Checker, key: &str, path: Option<&Path>) -> Option<PathBu
     Some(path)
 }
 
-fn users(c: &mut Checker, raw: Vec<file::User>) -> Vec<User> {
+/// A shorter password can be guessed.
+const PASSWORD_LENGTH: usize = 12;
+
+fn users(c: &mut Checker, raw: Vec<file::User>, require_tls: bool) -> Vec<User> {
     let mut seen = BTreeSet::new();
     let mut users = Vec::new();
     for (index, raw) in raw.into_iter().enumerate() {
         let key = format!("users[{index}]");
+        let superuser = raw.superuser || raw.name == "postgres";
         if !is_identifier(&raw.name) {
             c.wrong(format!("{key}.name"), format!("`{}` is not a valid role name", raw.name), NAME_HINT);
         }
@@ -343,17 +348,37 @@ fn users(c: &mut Checker, raw: Vec<file::User>) -> Vec<User> {
                     "begins or ends with a space",
                     "some clients trim it; leave the password out to have one generated",
                 );
-            } else if password.0.len() < 12 {
-                c.warnings.push(format!(
-                    "the password of `{}` is weak ({} characters) and is in the inventory in plain text; \
-                     leave it out to have a strong one generated and stored with mode 0600",
-                    raw.name,
-                    password.0.len()
-                ));
+            } else {
+                let length = password.0.chars().count();
+                // Whoever guesses or overhears it runs programs on the nodes as postgres.
+                if superuser && length < PASSWORD_LENGTH {
+                    c.wrong(
+                        format!("{key}.password"),
+                        format!("is too weak for a superuser ({length} characters)"),
+                        format!(
+                            "use at least {PASSWORD_LENGTH} characters, or leave it out to have one generated; an \
+                             application needs no superuser: declare another user for it"
+                        ),
+                    );
+                } else if length < PASSWORD_LENGTH {
+                    c.warnings.push(format!(
+                        "the password of `{}` is weak ({length} characters) and is in the inventory in plain text; \
+                         leave it out to have a strong one generated and stored with mode 0600",
+                        raw.name,
+                    ));
+                }
+                if superuser && !require_tls {
+                    c.wrong(
+                        format!("{key}.password"),
+                        "is a superuser's, and `client_tls: false` allows connections without TLS",
+                        "remove `client_tls: false`, or leave the password out to have one generated; an application \
+                         needs no superuser: declare another user for it",
+                    );
+                }
             }
         }
         users.push(User {
-            superuser: raw.superuser || raw.name == "postgres",
+            superuser,
             name: raw.name,
             password: raw.password.map(|password| SecretString::from(password.0)),
         });

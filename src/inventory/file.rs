@@ -1,8 +1,10 @@
 //! The inventory's YAML syntax, without validation.
 
 use std::collections::BTreeMap;
+use std::marker::PhantomData;
 use std::path::PathBuf;
 
+use serde::de::Unexpected;
 use serde::{Deserialize, Deserializer};
 
 use super::Problem;
@@ -69,8 +71,8 @@ pub(super) struct FloatingIp {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Postgresql {
-    pub(super) version: u32,
-    pub(super) port: Option<u16>,
+    pub(super) version: Number<u32>,
+    pub(super) port: Option<Number<u16>>,
     #[serde(default)]
     pub(super) settings: BTreeMap<String, Scalar>,
 }
@@ -140,12 +142,12 @@ pub(super) struct User {
 #[serde(deny_unknown_fields)]
 pub(super) struct Node {
     pub(super) name: String,
-    pub(super) id: u32,
+    pub(super) id: Number<u32>,
     pub(super) role: String,
     pub(super) address: Option<String>,
     pub(super) connection_host: Option<String>,
     pub(super) host_key: Option<String>,
-    pub(super) droplet_id: Option<u64>,
+    pub(super) droplet_id: Option<Number<u64>>,
 }
 
 fn yes() -> bool {
@@ -191,6 +193,36 @@ impl<'de> Deserialize<'de> for Scalar {
     }
 }
 
+/// A whole number, with or without quotes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Number<T>(pub(super) T);
+
+impl<'de, T: TryFrom<u64>> Deserialize<'de> for Number<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor<T>(PhantomData<T>);
+        impl<T: TryFrom<u64>> serde::de::Visitor<'_> for Visitor<T> {
+            type Value = Number<T>;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a whole number")
+            }
+            fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Number<T>, E> {
+                let too_large = |_| E::invalid_value(Unexpected::Unsigned(number), &SMALLER);
+                T::try_from(number).map(Number).map_err(too_large)
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Number<T>, E> {
+                if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+                    return Err(E::invalid_type(Unexpected::Str(text), &self));
+                }
+                match text.parse() {
+                    Ok(number) => self.visit_u64(number),
+                    Err(_) => Err(E::invalid_value(Unexpected::Str(text), &SMALLER)),
+                }
+            }
+        }
+        deserializer.deserialize_any(Visitor(PhantomData))
+    }
+}
+
 /// A password, which must stand in quotes if it could be read as something else: `012345`, `1e6` and `yes` would
 /// silently become another password. It is neither printed nor quoted in a message.
 #[derive(Clone)]
@@ -213,6 +245,7 @@ impl<'de> Deserialize<'de> for Password {
 
 const UNKNOWN: &str = "is not a known key";
 const UNQUOTED: &str = "is not a string in YAML";
+const SMALLER: &str = "a smaller whole number";
 
 /// Reads the YAML. Every key that is not known is told; a file that has more wrong with its shape than that is none.
 pub(super) fn parse(text: &str) -> (Option<File>, Vec<Problem>) {
@@ -309,7 +342,8 @@ fn must_be(expected: &str) -> (String, String) {
         "a sequence" => ("a list", "write items that begin with `- ` under the key"),
         "a string" | "path string" => ("a string", "put it in quotes"),
         "a boolean" => ("true or false", "write it without quotes"),
-        "u16" | "u32" | "u64" => ("a whole number", "write digits only, without quotes"),
+        "a whole number" => (expected, "write digits only"),
+        SMALLER => (expected, "ports end at 65535, ids at 2147483647"),
         "a string, a number, or on/off" => (expected, "write one value on one line"),
         // The structs of this file.
         _ => ("a mapping", "write `key: value` lines"),

@@ -22,7 +22,7 @@ pub(super) fn size(text: &str) -> Option<u64> {
 }
 
 /// A time in the largest unit that shows it whole.
-pub(super) fn time_text(millis: u64) -> String {
+pub(crate) fn time_text(millis: u64) -> String {
     in_units(millis, &[("min", 60_000), ("s", 1000), ("ms", 1)])
 }
 

@@ -4,19 +4,23 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
+use super::line::Lines;
 use super::{Consumer, Event, Reporter};
-use owo_colors::OwoColorize as _;
 
 /// A line that says the same as the last one of its host, but for a count of seconds, is told this seldom.
 const REPEAT: Duration = Duration::from_secs(15);
 
-#[derive(Default)]
 pub(super) struct Plain {
+    lines: Lines,
     /// What each host is waiting for, and since when that has been on screen.
     waiting: BTreeMap<String, (String, Instant)>,
 }
 
 impl Plain {
+    pub(super) fn new(lines: Lines) -> Self {
+        Plain { lines, waiting: BTreeMap::new() }
+    }
+
     /// Whether this has just been said.
     fn repeats(&mut self, event: &Event) -> bool {
         let (lane, text) = match event {
@@ -44,42 +48,11 @@ fn without_numbers(text: &str) -> String {
 impl Consumer for Plain {
     fn take(&mut self, event: &Event) {
         if !self.repeats(event)
-            && let Some(line) = line(&event.clone().visible(), true)
+            && let Some(line) = self.lines.line_with_starts(&event.clone().visible())
         {
             // Who reads it may have gone; the run goes on.
             let _ = writeln!(anstream::stderr().lock(), "{line}");
         }
-    }
-}
-
-/// What a person reads of an event, if anything.
-pub(super) fn line(event: &Event, starts: bool) -> Option<String> {
-    let lane = |lane: &str| format!("{lane:<8}").bold().to_string();
-    Some(match event {
-        Event::Run { .. } | Event::Observing | Event::Output { .. } => return None,
-        Event::Phase { title, .. } => format!("{} {title}", "==".dimmed()),
-        Event::Started { lane: at, step, .. } if starts => format!("{} {}", lane(at), step.dimmed()),
-        Event::Started { .. } => return None,
-        Event::Progress { lane: at, text } if starts => format!("{}   {}", lane(at), text.dimmed()),
-        Event::Progress { .. } => return None,
-        Event::Done { lane: at, step, seconds, .. } => {
-            format!("{} {} {step} {}", lane(at), "ok".green(), took(*seconds).dimmed())
-        }
-        Event::Failed { lane: at, step, why, .. } => {
-            format!("{} {} {step}{}", lane(at), "failed".red().bold(), format!(": {why}").dimmed())
-        }
-        Event::Note { text } => text.clone(),
-        Event::Warning { text } => format!("{} {text}", "warning:".yellow().bold()),
-        Event::Finished { text, seconds, .. } => format!("{text} {}", took(*seconds).dimmed()),
-    })
-}
-
-/// `(2.4 s)`.
-pub(super) fn took(seconds: f64) -> String {
-    if seconds < 60.0 {
-        format!("({seconds:.1} s)")
-    } else {
-        format!("({} min {:.0} s)", (seconds / 60.0) as u64, seconds % 60.0)
     }
 }
 
@@ -88,8 +61,8 @@ pub fn play(reporter: &Reporter) {
     let pause = |ms| std::thread::sleep(std::time::Duration::from_millis(ms));
     let lanes = ["pg1", "pg2", "pg3"];
     reporter.send(Event::Run { command: "up".into(), cluster: "demo".into() });
-    for title in ["wait for hosts", "packages"] {
-        reporter.send(Event::Phase { title: title.into(), steps: 3 });
+    for (before, title) in [(0, "wait for hosts"), (3, "packages")] {
+        reporter.send(Event::Phase { title: title.into(), steps: 3, before, planned: 6 });
         for lane in lanes {
             reporter.send(Event::Started {
                 lane: lane.into(),

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use super::{Consumer, Event, plain};
+use super::line::Lines;
+use super::{Consumer, Event};
 
 pub(super) struct Terminal {
+    lines: Lines,
     all: MultiProgress,
     bars: BTreeMap<String, Bar>,
 }
@@ -19,8 +21,8 @@ struct Bar {
 }
 
 impl Terminal {
-    pub(super) fn new() -> Self {
-        Terminal { all: MultiProgress::new(), bars: BTreeMap::new() }
+    pub(super) fn new(lines: Lines) -> Self {
+        Terminal { lines, all: MultiProgress::new(), bars: BTreeMap::new() }
     }
 
     fn print(&self, text: &str) {
@@ -29,7 +31,7 @@ impl Terminal {
     }
 
     fn begin(&mut self, lane: &str, message: &str, step: Option<String>) {
-        let bar = self.spinner().with_prefix(format!("{lane:<8}")).with_message(message.to_owned());
+        let bar = self.spinner().with_prefix(self.lines.lane(lane)).with_message(message.to_owned());
         self.bars.insert(lane.to_owned(), Bar { bar, step });
     }
 
@@ -45,8 +47,10 @@ impl Terminal {
 impl Consumer for Terminal {
     fn take(&mut self, event: &Event) {
         let event = &event.clone().visible();
+        let count = self.lines.count(event);
         match event {
             Event::Started { lane, step, .. } => {
+                let step = &count.map_or(step.clone(), |count| format!("{count}: {step}"));
                 if let Some(bar) = self.bars.remove(lane) {
                     bar.bar.finish_and_clear();
                 }
@@ -80,7 +84,7 @@ impl Consumer for Terminal {
             }
             _ => {}
         }
-        if let Some(line) = plain::line(event, false) {
+        if let Some(line) = self.lines.line(event) {
             self.print(&line);
         }
     }

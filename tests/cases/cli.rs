@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -128,11 +129,13 @@ pub(crate) fn transcript(path: &Path) -> String {
         assert!(inventory.contains(from), "the inventory has no `{from}`");
         inventory = inventory.replace(from, to);
     }
-    std::fs::write(directory.path().join("inventory.yaml"), inventory.replace("API", &url)).unwrap();
+    let file = directory.path().join("inventory.yaml");
+    std::fs::write(&file, inventory.replace("API", &url)).unwrap();
+    std::fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
     for (name, text) in &case.files {
         let path = directory.path().join(name);
         std::fs::write(&path, text).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
     }
     if let Some(memory) = &case.remembered {
         std::fs::create_dir_all(state.join("demo")).unwrap();
@@ -159,6 +162,7 @@ pub(crate) fn transcript(path: &Path) -> String {
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
         .env("HOME", directory.path())
         .env("CLUSTER_STATE_DIR", &state)
+        .env("CLUSTER_TODAY", "2026-11-27")
         .stdin(Stdio::null());
     for (name, value) in &case.env {
         command.env(name, value.replace("API", &url));

@@ -17,7 +17,7 @@ provider:
   digitalocean: {region: fra1, size: s-1vcpu-1gb, image: debian-12-x64}
 postgresql: {version: 15}
 users:
-  - {name: postgres, password: '123456'}
+  - {name: postgres, password: '123456789012'}
   - {name: app}
 databases:
   - {name: tutorial, owner: postgres}
@@ -59,6 +59,7 @@ fn health(floating_ip: Option<&str>, nodes: [(&str, &str); 4]) -> Health {
             votes: None,
             paused: None,
             guard_says: None,
+            lease_ms: None,
             kept: None,
             disk: None,
         })
@@ -70,6 +71,7 @@ fn health(floating_ip: Option<&str>, nodes: [(&str, &str); 4]) -> Health {
         floating_ip: floating_ip.map(|address| FloatingIp { address: address.into(), node: None }),
         holder: None,
         holder_confirmed: true,
+        lease_ms: 9_000,
         provider: None,
         failover: Failover { automatic: true, why: None },
         paused: false,
@@ -141,7 +143,10 @@ fn without_a_floating_ip_writes_look_for_the_primary_and_a_warning_says_who_cann
         [("standby", "streaming"), ("standby", "streaming"), ("witness", "running"), ("primary", "running")];
     let connection = connection(None, after, Password::In("/state/pgpass-app".into()));
     assert_eq!(hosts(&connection.write), ["198.51.100.4", "198.51.100.1", "198.51.100.2"]);
-    assert!(connection.warning().is_some());
+    let warned = FORMATS.iter().filter(|(_, format)| format.warning(&connection).is_some());
+    assert_eq!(warned.map(|(name, _)| *name).collect::<Vec<_>>(), ["sequelize", "node-postgres", "json"]);
+    let with_address = calm(Password::In("/state/pgpass-app".into()));
+    assert!(FORMATS.iter().all(|(_, format)| format.warning(&with_address).is_none()));
     check("libpq-without-floating-ip", &Format::Libpq.render(&connection));
 }
 
@@ -216,6 +221,8 @@ fn what_cannot_be_is_refused_before_anything_is_reached() {
         &["user", "drop", "pg_monitor"],
         &["db", "create", "repmgr"],
         &["connect", "--user", "nobody"],
+        &["connect", "--json", "-f", "env"],
+        &["connect", "--json", "-f", "json", "--user", "nobody"],
     ]
     .map(refusal)
     .into();

@@ -107,6 +107,13 @@ fn every_scope_of_the_nodes_token_is_documented() {
     }
 }
 
+/// The anchor that Markdown gives a heading.
+fn anchor_of(heading: &str) -> String {
+    let kept = heading.to_lowercase();
+    let kept = kept.chars().filter(|it| it.is_alphanumeric() || [' ', '-', '_'].contains(it));
+    kept.collect::<String>().replace(' ', "-")
+}
+
 #[test]
 fn links_between_pages_lead_somewhere() {
     for page in pages() {
@@ -118,6 +125,51 @@ fn links_between_pages_lead_somewhere() {
             }
             let path = page.parent().unwrap_or(Path::new("")).join(target);
             assert!(path.exists(), "{} links to {target}", page.display());
+        }
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let Some((target, anchor)) = link.split_once('#').filter(|(target, _)| !target.contains("://"))
+            else {
+                continue;
+            };
+            let path = page.parent().unwrap_or(Path::new("")).join(target);
+            let path = if target.is_empty() { page.clone() } else { path };
+            let text = fs::read_to_string(&path).unwrap();
+            let headings = text.lines().filter(|line| line.starts_with('#'));
+            let anchors: Vec<String> =
+                headings.map(|line| anchor_of(line.trim_start_matches(['#', ' ']))).collect();
+            assert!(anchors.iter().any(|it| it == anchor), "{} links to {link}: {anchors:?}", page.display());
+        }
+    }
+}
+
+/// Command lines in the text and in the blocks of a page, without what a shell makes of the end.
+fn command_lines(page: &Path) -> Vec<String> {
+    let text = fs::read_to_string(page).unwrap();
+    let inline = text.split('`').filter(|it| !it.contains('\n')).map(str::to_owned);
+    let shell = blocks(page, "sh").join("\n");
+    let lines: Vec<String> = inline.chain(shell.lines().map(str::to_owned)).collect();
+    let is_command = |line: &String| line.starts_with("cluster ") && !line.contains(['…', '|']);
+    lines.into_iter().filter(is_command).collect()
+}
+
+#[test]
+fn every_command_for_a_symptom_exists() {
+    use clap::Parser as _;
+    use clap::error::ErrorKind;
+    use cluster::cli::Cli;
+    let lines = command_lines(Path::new("docs/symptoms.md"));
+    assert!(lines.len() > 40, "{lines:?}");
+    for line in lines {
+        // A placeholder that is no time, and an inventory that the environment would name.
+        let line = line.replace("TIME", "2026-11-26T14:02:59Z");
+        match Cli::try_parse_from(line.split_whitespace()) {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::MissingRequiredArgument => {
+                let missing = error.to_string();
+                assert!(missing.contains("--inventory <FILE>"), "{line}: {missing}");
+                assert!(!missing.contains("\n  <"), "{line}: {missing}");
+            }
+            Err(error) => panic!("{line}: {error}"),
         }
     }
 }

@@ -47,7 +47,7 @@ fn the_inventories_that_come_with_the_program_are_valid() {
         ("lab", &[][..]),
         ("existing-hosts", &[][..]),
         ("digitalocean", &[][..]),
-        ("tutorial", &["the password of `postgres` is weak (6 characters)"][..]),
+        ("tutorial", &["the password of `tutorial` is weak (6 characters)"][..]),
     ] {
         let path = format!("inventories/{name}.yaml");
         let inventory = Inventory::read(Path::new(&path)).unwrap_or_else(|problems| panic!("{problems}"));

@@ -6,6 +6,7 @@
 mod cli;
 mod commands;
 mod connect;
+mod dependencies;
 mod docs;
 mod drill;
 mod errors;

@@ -42,7 +42,8 @@ impl Run {
 
     /// The line that `up` ends with.
     pub(crate) fn last_line(&self) -> &str {
-        self.stderr.lines().last().unwrap_or_default()
+        // What `up` suggests next is no result.
+        self.stderr.lines().rfind(|line| !line.starts_with("next: ")).unwrap_or_default()
     }
 }
 

@@ -128,6 +128,44 @@ pub fn look(name: &LabName) -> Result<Status> {
     })
 }
 
+/// A lab among all of this machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Listed {
+    pub name: LabName,
+    /// Whether its API answers.
+    pub running: bool,
+    /// The port of its API, on loopback.
+    pub api_port: u16,
+    /// The port of its object storage, on loopback.
+    pub spaces_port: u16,
+}
+
+impl fmt::Display for Listed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Listed { name, running, api_port, spaces_port } = self;
+        let state = if *running { "running" } else { "stopped" };
+        write!(f, "{:<12} {state:<7}  API {api_port}, Spaces {spaces_port}", name.as_str())
+    }
+}
+
+/// All labs on this machine, by name.
+///
+/// # Errors
+/// Their files cannot be read.
+pub fn list() -> Result<Vec<Listed>> {
+    let all = LabSettings::all()?.into_iter();
+    all.map(|settings| {
+        let running = daemon::running(&settings.name)?.is_some();
+        Ok(listed(settings, running))
+    })
+    .collect()
+}
+
+fn listed(settings: LabSettings, running: bool) -> Listed {
+    let spaces_port = settings.spaces_port();
+    Listed { name: settings.name, running, api_port: settings.port, spaces_port }
+}
+
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (Some(api_url), Some(token_file)) = (&self.api_url, &self.token_file) else {
@@ -162,5 +200,24 @@ impl fmt::Display for Status {
             writeln!(f, "{title:<13}{:<15} {leads}", floating.address)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lab_among_others_is_a_line_with_its_ports() {
+        let settings = LabSettings {
+            name: "two".parse().unwrap(),
+            port: 8481,
+            subnets: "10.98.0.0/16".parse().unwrap(),
+            api: crate::api::Settings::default(),
+        };
+        let lab = listed(settings, true);
+        assert_eq!(lab.to_string(), "two          running  API 8481, Spaces 9481");
+        let lab = Listed { running: false, ..lab };
+        assert_eq!(lab.to_string(), "two          stopped  API 8481, Spaces 9481");
     }
 }

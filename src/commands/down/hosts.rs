@@ -21,7 +21,7 @@ use crate::tell;
 use crate::world::World;
 
 /// The services that are stopped together.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::commands) enum Half {
     /// The guard and repmgrd, which would start PostgreSQL again or promote another.
     Services,
@@ -116,6 +116,7 @@ async fn half(world: &World, node: String, half: Half) -> Result<String, String>
 }
 
 /// How `down` treats a host.
+#[derive(Debug, PartialEq, Eq)]
 enum Sort {
     /// Belongs to the cluster, as far as these go.
     Ours(&'static [Half]),
@@ -163,4 +164,41 @@ pub(in crate::commands) fn ours(
 fn takes_writes(facts: &Facts, node: &str) -> bool {
     let host = facts.hosts.get(node).and_then(Host::up);
     host.and_then(|host| host.postgres.as_ref()).is_some_and(|postgres| !postgres.in_recovery)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use cluster_contract::marker::{DataStage, Marker};
+
+    use super::*;
+
+    #[test]
+    fn what_is_anothers_or_does_not_answer_is_left_alone() {
+        let text = "
+cluster: demo
+provider: {existing: {}}
+postgresql: {version: 15}
+nodes:
+  - {name: pg1, id: 1, role: primary, address: 198.51.100.11}
+  - {name: pg2, id: 2, role: standby, address: 198.51.100.12}
+";
+        let inventory = Inventory::parse(Path::new("demo.yaml"), text).unwrap();
+        let sorted = |host: Host| {
+            let facts = Facts { hosts: [("pg1".to_owned(), host)].into(), ..Facts::default() };
+            sort(&inventory, &facts, &inventory.nodes[0])
+        };
+        let marked = |cluster: &str| {
+            let marker =
+                Marker { cluster: cluster.into(), stage: DataStage::Primary, system_identifier: None };
+            Host::Up(Box::new(HostFacts { marker: Some(marker), ..HostFacts::default() }))
+        };
+        assert_eq!(sorted(marked("shop")), Sort::Foreign("shop".into()));
+        let nothing = "it holds nothing of cluster `demo`";
+        assert_eq!(sorted(marked("demo")), Sort::Nothing(nothing.into()));
+        let unreachable = Host::Unreachable { why: "no route to host".into(), young: false };
+        assert_eq!(sorted(unreachable), Sort::Silent("it is unreachable: no route to host".into()));
+        assert_eq!(sorted(Host::Off), Sort::Silent("its droplet is off".into()));
+    }
 }

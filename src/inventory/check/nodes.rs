@@ -17,6 +17,7 @@ pub(super) fn check(c: &mut Checker, raw: Vec<file::Node>, provider: Option<&Pro
     let mut nodes = Vec::new();
     for (index, raw) in raw.into_iter().enumerate() {
         let at = |key: &str| format!("nodes[{index}].{key}");
+        let (id, droplet_id) = (raw.id.0, raw.droplet_id.map(|id| id.0));
         if !is_name(&raw.name, 40) {
             c.wrong(
                 at("name"),
@@ -31,14 +32,13 @@ pub(super) fn check(c: &mut Checker, raw: Vec<file::Node>, provider: Option<&Pro
                 "give every node a unique name",
             );
         }
-        if raw.id == 0 || i32::try_from(raw.id).is_err() {
-            let id = raw.id;
+        if id == 0 || i32::try_from(id).is_err() {
             c.wrong(at("id"), format!("{id} is not a valid node id"), "use a number from 1 to 2147483647");
         }
-        if let Some(first) = ids.insert(raw.id, index) {
+        if let Some(first) = ids.insert(id, index) {
             c.wrong(
                 at("id"),
-                format!("{} is also the id of nodes[{first}]", raw.id),
+                format!("{id} is also the id of nodes[{first}]"),
                 "give every node a unique id; it can never change",
             );
         }
@@ -98,7 +98,7 @@ pub(super) fn check(c: &mut Checker, raw: Vec<file::Node>, provider: Option<&Pro
                 "every node needs its own address",
             );
         }
-        if let Some(id) = raw.droplet_id
+        if let Some(id) = droplet_id
             && let Some(first) = droplet_ids.insert(id, index)
         {
             c.wrong(
@@ -118,7 +118,7 @@ pub(super) fn check(c: &mut Checker, raw: Vec<file::Node>, provider: Option<&Pro
                 );
             }
         }
-        if raw.droplet_id.is_some() && matches!(provider, Some(Provider::DigitalOcean(_))) {
+        if droplet_id.is_some() && matches!(provider, Some(Provider::DigitalOcean(_))) {
             c.wrong(
                 at("droplet_id"),
                 "is only for existing hosts",
@@ -137,12 +137,12 @@ pub(super) fn check(c: &mut Checker, raw: Vec<file::Node>, provider: Option<&Pro
         }
         nodes.push(Node {
             name: raw.name,
-            id: raw.id,
+            id,
             role,
             address: raw.address,
             connection_host,
             host_key: raw.host_key,
-            droplet_id: raw.droplet_id,
+            droplet_id,
         });
     }
     roles(c, &nodes);
