@@ -276,11 +276,8 @@ impl State {
             let Some(action) = self.actions.get(&id).cloned() else { continue };
             let due = action.due <= now;
             match action.stage {
-                Stage::Waiting if action.doomed => {
-                    if due {
-                        self.fail(id, "a fault was ordered", now);
-                    }
-                }
+                Stage::Waiting if action.doomed && due => self.fail(id, "a fault was ordered", now),
+                Stage::Waiting if action.doomed => {}
                 Stage::Waiting if due || !action.moves_address() => match self.task(&action) {
                     Some(task) => {
                         self.set_stage(id, Stage::Running);
