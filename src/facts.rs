@@ -59,6 +59,9 @@ pub struct Server {
     /// Id of its VPC.
     #[serde(default)]
     pub vpc: Option<String>,
+    /// Its price, in US dollars a month; none where the API does not say.
+    #[serde(default)]
+    pub monthly_price: Option<f64>,
     /// Whether it carries the tag that names the floating IP.
     #[serde(default)]
     pub records_floating_ip: bool,

@@ -38,6 +38,9 @@ pub struct Health {
     pub failover: Failover,
     /// Whether any node is paused.
     pub paused: bool,
+    /// The price of the nodes' servers, in US dollars a month.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub monthly_cost: Option<f64>,
     /// The nodes, in the inventory's order.
     pub nodes: Vec<Node>,
     /// The backups; `None` where the inventory names no repository.
@@ -191,6 +194,7 @@ pub fn health(inventory: &Inventory, facts: &Facts, addresses: &BTreeMap<String,
         lease_ms: inventory.failover.lease_ms,
         failover,
         paused: nodes.iter().any(|node| node.paused == Some(true)),
+        monthly_cost: crate::plan::cost(inventory, facts, Some(0.0)).map(|cost| cost.now),
         nodes,
         backups,
         problems,

@@ -5,6 +5,7 @@
 
 pub mod action;
 pub mod changed;
+pub mod cost;
 pub mod files;
 pub mod lint;
 pub mod members;
@@ -22,6 +23,7 @@ use secrecy::SecretString;
 use crate::facts::Facts;
 use crate::inventory::{Inventory, Node};
 pub use action::{Action, Risk, Unit};
+pub use cost::{Cost, cost};
 pub use lint::lint;
 pub use reason::{Reason, Waiting};
 pub use restore::{Restore, RestoreSource, RestoreTarget};

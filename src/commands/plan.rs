@@ -11,9 +11,11 @@ use similar::TextDiff;
 
 use super::{in_world, read, today};
 use crate::error::Exit;
+use crate::facts::Facts;
 use crate::plan::files::{Content, FileChange};
-use crate::plan::{self, Action, Plan, Risk, Step};
+use crate::plan::{self, Action, Cost, Plan, Risk, Step};
 use crate::report::{Format, visible};
+use crate::world::World;
 use crate::{data, screen};
 
 pub(super) async fn run(path: &Path, check: bool, json: bool) -> Result<Exit> {
@@ -26,10 +28,16 @@ pub(super) async fn run(path: &Path, check: bool, json: bool) -> Result<Exit> {
         world.preflight(&facts).await?;
         let means = world.means(&facts).await?;
         let plan = plan::plan(&world.inventory, &facts, &means);
+        let cost = cost(&world, &facts).await;
         if json {
-            screen::json(&as_json(&world.inventory.cluster, &plan))?;
+            let mut plan = as_json(&world.inventory.cluster, &plan);
+            plan["monthly_cost"] = json!(cost);
+            screen::json(&plan)?;
         } else {
             data!("{}", text(&plan));
+            if let Some(cost) = cost {
+                data!("droplets: {cost}");
+            }
         }
         Ok(match () {
             () if !plan.refusals.is_empty() => Exit::Refused,
@@ -38,6 +46,17 @@ pub(super) async fn run(path: &Path, check: bool, json: bool) -> Result<Exit> {
         })
     })
     .await
+}
+
+/// What the servers cost. A plan is one without it, too.
+async fn cost(world: &World, facts: &Facts) -> Option<Cost> {
+    let cloud = facts.cloud.as_ref()?;
+    let is_new = world.inventory.nodes.iter().any(|node| !cloud.servers.contains_key(&node.name));
+    let price = match &world.provider {
+        Some(api) if is_new => api.size_price().await.ok().flatten(),
+        _ => None,
+    };
+    plan::cost(&world.inventory, facts, price)
 }
 
 /// The plan as JSON.

@@ -49,6 +49,9 @@ fn write_text(health: &Health, out: &mut String) -> std::fmt::Result {
             visible(floating_ip.node.as_deref().unwrap_or("nowhere"))
         )?;
     }
+    if let Some(cost) = health.monthly_cost.filter(|cost| *cost > 0.0) {
+        writeln!(out, "droplets: ${cost:.2} a month")?;
+    }
     if let Some(holder) = health.holder.as_ref().filter(|holder| health.primary.as_ref() != Some(holder)) {
         let doubt = if health.holder_confirmed { "" } else { ", according to the voters" };
         writeln!(out, "lease held by {}{doubt}", visible(holder))?;

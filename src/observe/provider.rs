@@ -40,6 +40,7 @@ impl World {
                     size: None,
                     image: None,
                     vpc: None,
+                    monthly_price: None,
                     records_floating_ip: true,
                     renamed: None,
                     untagged: false,

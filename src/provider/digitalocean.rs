@@ -122,6 +122,15 @@ impl Api {
         Ok(problems.into_iter().map(|it| (format!("{}: {}", it.place, it.what), it.hint)).collect())
     }
 
+    /// The price of the inventory's size, in US dollars a month; `None` where there is no such size.
+    ///
+    /// # Errors
+    /// The API's.
+    pub async fn size_price(&self) -> Result<Option<f64>> {
+        let sizes = self.client.sizes().await?;
+        Ok(sizes.iter().find(|size| size.slug == self.settings.size).and_then(|size| size.price_monthly))
+    }
+
     /// Adds the operator's public key to the account, unless it is there.
     ///
     /// # Errors

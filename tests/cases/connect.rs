@@ -72,6 +72,7 @@ fn health(floating_ip: Option<&str>, nodes: [(&str, &str); 4]) -> Health {
         holder: None,
         holder_confirmed: true,
         lease_ms: 9_000,
+        monthly_cost: None,
         provider: None,
         failover: Failover { automatic: true, why: None },
         paused: false,

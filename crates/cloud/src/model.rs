@@ -92,9 +92,20 @@ pub struct Droplet {
     /// Which size it has.
     #[serde(default, deserialize_with = "nullable")]
     pub size_slug: String,
+    /// The same, with what it costs.
+    #[serde(default)]
+    pub size: Option<Price>,
     /// What it was made from; absent without the scope `image:read`.
     #[serde(default)]
     pub image: Option<Image>,
+}
+
+/// What something costs.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+pub struct Price {
+    /// In US dollars a month.
+    #[serde(default)]
+    pub price_monthly: Option<f64>,
 }
 
 /// A droplet's addresses.
@@ -235,6 +246,9 @@ pub struct Size {
     /// Where it can be had.
     #[serde(default, deserialize_with = "nullable")]
     pub regions: Vec<String>,
+    /// Its price in US dollars a month.
+    #[serde(default)]
+    pub price_monthly: Option<f64>,
 }
 
 /// What a droplet is made from.

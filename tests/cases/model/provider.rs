@@ -53,6 +53,7 @@ impl Model {
             size: Some("s-1vcpu-1gb".into()),
             image: Some("debian-12-x64".into()),
             vpc: Some("11111111-2222-4333-8444-555555555555".into()),
+            monthly_price: None,
             records_floating_ip: false,
             renamed: None,
             untagged: false,
