@@ -437,8 +437,8 @@ fn complaints(facts: &Facts, guard: &Status, votes: Option<bool>) -> Vec<String>
 }
 
 /// A primary commits a heartbeat a second. A standby that has replayed none for so long, though it has been sent some, is
-/// stopped, or waits for a reader.
-const REPLAY_STOPPED_AFTER_S: f64 = 30.0;
+/// stopped, or waits for a reader (for whom it waits half a minute by PostgreSQL's default).
+const REPLAY_STOPPED_AFTER_S: f64 = 60.0;
 
 /// Why what a standby shows is old, if it is.
 fn replay_stopped(

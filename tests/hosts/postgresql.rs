@@ -185,11 +185,28 @@ SQL
     lab.stop();
 }
 
+/// Somebody has paused replay: reads are stale, and `connect` lists the primary before this standby.
+fn replay_that_stands_still_is_told(lab: &Lab, inventory: &str) {
+    let read_first = || -> Value {
+        let args = ["connect", "-i", inventory, "--format", "json"];
+        lab.cluster(&args).ok().json()["read"][0]["host"].clone()
+    };
+    let before = read_first();
+    lab.sql("pg2", "postgres", "select pg_wal_replay_pause()");
+    let paused = |status: &Value| status["problems"].to_string().contains("pg2: replay is paused");
+    lab.wait_for_status(inventory, 15, paused);
+    assert_ne!(read_first(), before);
+    lab.sql("pg2", "postgres", "select pg_wal_replay_resume()");
+    healthy(lab, inventory);
+    assert_eq!(read_first(), before);
+}
+
 /// Nobody who reads holds up a promotion, or a primary that is to stop.
 #[test]
 #[ignore = "needs root and a lab"]
 fn readers_hold_up_neither_a_promotion_nor_a_switchover() {
     let (lab, inventory) = made(28, PREPARED);
+    replay_that_stands_still_is_told(&lab, &inventory);
     let reader = |name: &str, table: &str| {
         lab.ssh(
             name,
