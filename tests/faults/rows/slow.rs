@@ -21,7 +21,7 @@ pub(crate) const ROWS: &[Row] = &[
                 trial.note(format!("{behind} kB behind: handed over"));
                 trial.promotions(Some(1));
             } else {
-                let why = run.stderr.lines().find(|line| line.starts_with("error")).unwrap_or_default();
+                let why = run.stderr.trim();
                 trial.note(format!("{behind} kB behind: exit {}: {why}", run.code));
                 // 3 says that nothing was changed: at that moment the standby was not even streaming.
                 if run.code != 3 && !why.contains("nothing was stopped") {
