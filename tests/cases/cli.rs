@@ -32,6 +32,9 @@ struct Case {
     /// Overwrites lines of `inventory.yaml`: what is looked for, and what takes its place.
     #[serde(default)]
     replace: BTreeMap<String, String>,
+    /// Other files beside `inventory.yaml`.
+    #[serde(default)]
+    files: BTreeMap<String, String>,
     /// What this machine remembers: its `cluster.json`.
     remembered: Option<serde_json::Value>,
     /// An SSH key in `key`, with this passphrase.
@@ -121,6 +124,11 @@ pub(crate) fn transcript(path: &Path) -> String {
         inventory = inventory.replace(from, to);
     }
     std::fs::write(directory.path().join("inventory.yaml"), inventory.replace("API", &url)).unwrap();
+    for (name, text) in &case.files {
+        let path = directory.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
     if let Some(memory) = &case.remembered {
         std::fs::create_dir_all(state.join("demo")).unwrap();
         std::fs::write(state.join("demo/cluster.json"), memory.to_string()).unwrap();
