@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use super::check::{Checker, is_host};
-use super::{Provider, file};
+use super::{Node, Provider, file};
 
 /// SSH's own port.
 const SSH_PORT: u16 = 22;
@@ -86,6 +86,25 @@ impl Reach {
             about.iter().any(|about| words.contains(about)).then(|| format!("{port}{host}"))
         })
     }
+}
+
+/// Whether ssh would go in circles to reach a node: a jump host of the node's name is reached as that node is. Of several
+/// only the first is; ssh says itself how the others are.
+pub(super) fn circles(nodes: &[Node], node: &Node) -> bool {
+    let mut seen = vec![node.name.as_str()];
+    let mut at = node;
+    while let Through::Jump(hosts) = &at.reach.through {
+        let (first, _) = host_and_port(hosts.split(',').next().unwrap_or_default());
+        let name = first.rsplit_once('@').map_or(first, |(_, name)| name);
+        if seen.contains(&name) {
+            // A circle that the node is not part of is told of those that are.
+            return name == node.name;
+        }
+        let Some(next) = nodes.iter().find(|node| node.name == name) else { return false };
+        seen.push(&next.name);
+        at = next;
+    }
+    false
 }
 
 /// The three keys as they are written.

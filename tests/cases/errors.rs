@@ -111,6 +111,7 @@ const TOPICS: &[(&str, &[&str])] = &[
             "inventory/missing-ssh-key",
             "inventory/no-provider",
             "inventory/plain-http",
+            "inventory/ssh-",
             "inventory/two-providers",
             "inventory/unknown-provider",
         ],

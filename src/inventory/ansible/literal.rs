@@ -5,7 +5,7 @@ use super::value::{Data, Place, Value};
 
 /// The value that `text` is.
 pub(super) fn value(text: &str, place: &Place) -> Value {
-    let mut reader = Reader { rest: text.trim_start_matches([' ', '\t']), place };
+    let mut reader = Reader { rest: text.trim_start_matches([' ', '\t']), place, depth: 0 };
     let data = reader.expression().filter(|_| reader.at_end());
     Value::new(data.unwrap_or_else(|| Data::Text(text.to_owned())), place)
 }
@@ -13,7 +13,11 @@ pub(super) fn value(text: &str, place: &Place) -> Value {
 struct Reader<'a> {
     rest: &'a str,
     place: &'a Place,
+    depth: usize,
 }
+
+/// Python's parser has a limit of this kind as well.
+const DEEPEST: usize = 90;
 
 impl<'a> Reader<'a> {
     fn skip(&mut self) {
@@ -59,6 +63,13 @@ impl<'a> Reader<'a> {
     }
 
     fn atom(&mut self) -> Option<Data> {
+        self.depth += 1;
+        let data = if self.depth > DEEPEST { None } else { self.shallow_atom() };
+        self.depth -= 1;
+        data
+    }
+
+    fn shallow_atom(&mut self) -> Option<Data> {
         self.skip();
         match self.rest.chars().next()? {
             '[' => {
@@ -349,5 +360,7 @@ mod tests {
         ] {
             assert_eq!(json(text), value, "{text}");
         }
+        let deep = "[".repeat(100_000);
+        assert_eq!(json(&deep), wanted!(deep));
     }
 }

@@ -13,6 +13,9 @@ use crate::inventory::Problem;
 /// Aliases repeat what they name, which may grow without end.
 const MOST: usize = 100_000;
 
+/// Nobody nests deeper, and what reads it would run out of room.
+const DEEPEST: usize = 100;
+
 /// A collection being read.
 enum Open {
     Map { entries: Vec<(String, Value)>, merged: Vec<Value>, key: Option<Key>, place: Place, anchor: usize },
@@ -44,6 +47,9 @@ pub(super) fn read(file: &Arc<Path>, text: &str) -> Result<Option<Value>, Proble
             problem(&place, "", format!("this is not YAML: {}", error.info()), hint)
         })?;
         let place = Place::Line(file.clone(), span.start.line() as u64);
+        if open.len() > DEEPEST {
+            return Err(problem(&place, "", "is nested too deeply", "write it flat"));
+        }
         let whole = match event {
             Event::Scalar(text, style, anchor, tag) => {
                 let plain = style == ScalarStyle::Plain;
@@ -294,5 +300,6 @@ mod tests {
             text += &format!("a{level}: &a{level} [{items}]\n");
         }
         assert!(read(&Path::new("x.yaml").into(), &text).is_err());
+        assert!(read(&Path::new("x.yaml").into(), &"[".repeat(100_000)).is_err());
     }
 }
