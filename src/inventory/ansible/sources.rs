@@ -92,7 +92,10 @@ pub(super) fn directory(path: &Path, groups: &mut Groups, notes: &mut Notes) -> 
             continue;
         }
         match text(&path) {
-            Ok(text) => problems.extend(file(&path, &text, groups, notes)),
+            Ok(text) => {
+                problems.extend(file(&path, &text, groups, notes));
+                notes.files.push(path);
+            }
             Err(problem) => problems.push(problem),
         }
     }

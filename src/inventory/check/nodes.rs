@@ -151,7 +151,7 @@ pub(super) fn check(c: &mut Checker, raw: Vec<file::Node>, provider: Option<&Pro
     for (index, node) in nodes.iter().enumerate().filter(|(_, node)| reach::circles(&nodes, node)) {
         c.wrong(
             format!("nodes[{index}].ssh_jump"),
-            format!("leads back to {}, and never there", node.name),
+            format!("leads back to {} itself", node.name),
             "reach the jump host itself without one: `ssh_jump: none`, or in an Ansible inventory an empty \
              `ansible_ssh_common_args` for it",
         );
