@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# Installs what this machine lacks of the Debian or Ubuntu packages that are needed: `tests`, or also `hosts` for the
-# lab. Says nothing when nothing is missing.
+# Installs what this machine lacks: Debian or Ubuntu packages, and ansible-core below target/ansible, for `tests`; or
+# packages alone, also those of the lab, for `hosts`. Says nothing when nothing is missing.
 set -euo pipefail
+cd "$(dirname "$0")/.."
 
+kind=${1:-tests}
 declare -A programs=([gcc]=gcc [make]=make [git]=git [ssh]=openssh-client [ssh-keygen]=openssh-client [psql]=postgresql-client)
-if [ "${1:-tests}" = hosts ]; then
+if [ "$kind" = hosts ]; then
     programs+=([systemd-nspawn]=systemd-container [mmdebstrap]=mmdebstrap [nft]=nftables [conntrack]=conntrack
         [ip]=iproute2 [jq]=jq [curl]=curl [shellcheck]=shellcheck [npm]=npm [openssl]=openssl)
 fi
@@ -14,16 +16,29 @@ for program in "${!programs[@]}"; do
 done
 # What gcc links with, which it merely recommends.
 [ -e /usr/include/stdio.h ] || missing+=(libc6-dev)
+if [ "$kind" = tests ]; then
+    python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
+fi
 if ! command -v cargo >/dev/null; then
     echo "Rust is missing: see https://rustup.rs" >&2
     exit 1
 fi
-[ ${#missing[@]} -gt 0 ] || exit 0
-if [ "$(id -u)" != 0 ]; then
-    echo "as root: apt-get install ${missing[*]}" >&2
-    exit 1
+if [ ${#missing[@]} -gt 0 ]; then
+    if [ "$(id -u)" != 0 ]; then
+        echo "as root: apt-get install ${missing[*]}" >&2
+        exit 1
+    fi
+    echo "installing ${missing[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get -qq update
+    apt-get -qq -y --no-install-recommends install "${missing[@]}" >/dev/null
 fi
-echo "installing ${missing[*]}"
-export DEBIAN_FRONTEND=noninteractive
-apt-get -qq update
-apt-get -qq -y --no-install-recommends install "${missing[@]}" >/dev/null
+# The copy of the list is written last: an installation that was killed begins again.
+if [ "$kind" = tests ] && ! cmp -s tests/ansible-requirements.txt target/ansible/requirements.txt; then
+    echo "installing ansible-core below target/ansible"
+    rm -rf target/ansible
+    mkdir -p target
+    python3 -m venv target/ansible
+    target/ansible/bin/pip install --quiet --disable-pip-version-check --requirement tests/ansible-requirements.txt
+    cp tests/ansible-requirements.txt target/ansible/requirements.txt
+fi

@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueHint};
 
 use crate::commands::completions::{data_nodes, nodes};
 use crate::error::Advice;
+use crate::inventory::Source;
 use crate::plan::RestoreTarget;
 
 /// Build and run a PostgreSQL cluster that survives the loss of a server
@@ -47,7 +48,25 @@ const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed (run it again), 2 wrong c
 pub struct InventoryArg {
     /// The inventory file
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath, env = "CLUSTER_INVENTORY")]
-    pub inventory: PathBuf,
+    inventory: PathBuf,
+    /// The variables
+    #[command(flatten)]
+    variables: ExtraVars,
+}
+
+impl InventoryArg {
+    /// The inventory that is named.
+    pub fn source(self) -> Source {
+        Source { file: self.inventory, extra_vars: self.variables.extra_vars }
+    }
+}
+
+/// Variables of an Ansible inventory.
+#[derive(Debug, Args)]
+pub struct ExtraVars {
+    /// Set variables of an Ansible inventory: key=value, JSON, or @FILE; may be repeated
+    #[arg(short, long, value_name = "VARS", global = true)]
+    extra_vars: Vec<String>,
 }
 
 /// The inventory, named before or after a nested subcommand.
@@ -63,17 +82,21 @@ pub struct InventoryAnywhere {
         global = true
     )]
     inventory: Option<PathBuf>,
+    /// The variables
+    #[command(flatten)]
+    variables: ExtraVars,
 }
 
 impl InventoryAnywhere {
-    /// The file named.
+    /// The inventory that is named.
     ///
     /// # Errors
-    /// If no file is named.
-    pub fn file(self) -> Result<PathBuf, Advice> {
-        self.inventory.ok_or_else(|| {
+    /// If none is named.
+    pub fn source(self) -> Result<Source, Advice> {
+        let file = self.inventory.ok_or_else(|| {
             Advice::usage("no inventory given").hint("use --inventory FILE, or set CLUSTER_INVENTORY")
-        })
+        })?;
+        Ok(Source { file, extra_vars: self.variables.extra_vars })
     }
 }
 
@@ -112,6 +135,15 @@ pub enum BackupCommand {
     ///
     /// Without it nothing in the repository can be read. Keep a copy outside the cluster and outside this machine.
     Passphrase,
+}
+
+/// The subcommands of `cluster inventory`.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum InventoryCommand {
+    /// Show what is understood, and the file and line of every value
+    Show,
+    /// Print an Ansible inventory as an inventory of cluster's own, with comments
+    Convert,
 }
 
 /// The subcommands.
@@ -317,6 +349,15 @@ pub enum Command {
         /// The arguments
         #[command(flatten)]
         restore: crate::commands::restore::RestoreArgs,
+    },
+    /// Show how an inventory is read, or convert one of Ansible
+    Inventory {
+        /// The inventory
+        #[command(flatten)]
+        inventory: InventoryAnywhere,
+        /// What to do
+        #[command(subcommand)]
+        command: InventoryCommand,
     },
     /// Delete the cluster at the provider, or stop it on existing hosts
     Down {

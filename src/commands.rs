@@ -9,6 +9,7 @@ mod down;
 pub mod drill;
 mod explain;
 mod failover;
+pub mod inventory;
 pub mod lab;
 mod pause;
 pub mod plan;
@@ -23,7 +24,6 @@ mod switchover;
 mod up;
 pub mod user;
 
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Cli, Command};
 use crate::error::{Advice, Exit};
-use crate::inventory::{Inventory, Node, Provider, Role};
+use crate::inventory::{Inventory, Node, Provider, Role, Source};
 use crate::plan::Restore;
 use crate::report::{self, Format};
 use crate::state::State;
@@ -48,41 +48,36 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Lab(args) => return lab::run(args, cli.json).await,
         Command::Up { inventory, from_backup, to } => {
             let restore = from_backup.then_some(Restore { target: to, source: None });
-            up::run(&inventory.inventory, restore, cli.json).await
+            up::run(&inventory.source(), restore, cli.json).await
         }
-        Command::Plan { inventory, check } => plan::run(&inventory.inventory, check, cli.json).await,
-        Command::Status { inventory } => status::run(&inventory.inventory, cli.json).await,
-        Command::Switchover { inventory, to } => switchover::run(&inventory.inventory, to, cli.json).await,
+        Command::Plan { inventory, check } => plan::run(&inventory.source(), check, cli.json).await,
+        Command::Status { inventory } => status::run(&inventory.source(), cli.json).await,
+        Command::Switchover { inventory, to } => switchover::run(&inventory.source(), to, cli.json).await,
         Command::Failover { inventory, failover } => {
-            failover::run(&inventory.inventory, failover, cli.json).await
+            failover::run(&inventory.source(), failover, cli.json).await
         }
         Command::Rejoin { inventory, node, clone, yes } => {
-            rejoin::run(&inventory.inventory, &node, rejoin::How { clone, yes }, cli.json).await
+            rejoin::run(&inventory.source(), &node, rejoin::How { clone, yes }, cli.json).await
         }
         Command::Remove { inventory, node, yes } => {
-            remove::run(&inventory.inventory, &node, yes, cli.json).await
+            remove::run(&inventory.source(), &node, yes, cli.json).await
         }
-        Command::Explain { inventory, list } => explain::run(&inventory.inventory, list, cli.json).await,
-        Command::Pause { inventory } => pause::run(&inventory.inventory, pause::Wish::Pause, cli.json).await,
-        Command::Resume { inventory } => {
-            pause::run(&inventory.inventory, pause::Wish::Resume, cli.json).await
-        }
-        Command::Connect { inventory, connect } => {
-            connect::run(&inventory.inventory, connect, cli.json).await
-        }
-        Command::Psql { inventory, psql } => psql::run(&inventory.inventory, psql).await,
-        Command::Ssh { inventory, ssh } => ssh::run(&inventory.inventory, ssh).await,
-        Command::Logs { inventory, logs } => ssh::logs(&inventory.inventory, logs).await,
-        Command::Db { inventory, command } => db::run(&inventory.file()?, command, cli.json).await,
-        Command::User { inventory, command } => user::run(&inventory.file()?, command, cli.json).await,
+        Command::Explain { inventory, list } => explain::run(&inventory.source(), list, cli.json).await,
+        Command::Pause { inventory } => pause::run(&inventory.source(), pause::Wish::Pause, cli.json).await,
+        Command::Resume { inventory } => pause::run(&inventory.source(), pause::Wish::Resume, cli.json).await,
+        Command::Connect { inventory, connect } => connect::run(&inventory.source(), connect, cli.json).await,
+        Command::Psql { inventory, psql } => psql::run(&inventory.source(), psql).await,
+        Command::Ssh { inventory, ssh } => ssh::run(&inventory.source(), ssh).await,
+        Command::Logs { inventory, logs } => ssh::logs(&inventory.source(), logs).await,
+        Command::Db { inventory, command } => db::run(&inventory.source()?, command, cli.json).await,
+        Command::User { inventory, command } => user::run(&inventory.source()?, command, cli.json).await,
         Command::Backup { inventory, full, command } => {
-            backup::run(&inventory.file()?, full, command, cli.json).await
+            backup::run(&inventory.source()?, full, command, cli.json).await
         }
-        Command::Restore { inventory, restore } => {
-            restore::run(&inventory.inventory, restore, cli.json).await
-        }
-        Command::Drill { inventory, drill } => drill::run(&inventory.inventory, drill, cli.json).await,
-        Command::Down { inventory, yes } => down::run(&inventory.inventory, yes, cli.json).await,
+        Command::Restore { inventory, restore } => restore::run(&inventory.source(), restore, cli.json).await,
+        Command::Drill { inventory, drill } => drill::run(&inventory.source(), drill, cli.json).await,
+        Command::Inventory { inventory, command } => inventory::run(&inventory.source()?, command, cli.json),
+        Command::Down { inventory, yes } => down::run(&inventory.source(), yes, cli.json).await,
         Command::Completions { shell } => completions::run(shell),
         Command::Render { directory } => render::run(&directory),
         Command::Play => {
@@ -117,8 +112,8 @@ fn declared_with_data<'a>(inventory: &'a Inventory, name: &str) -> Result<&'a No
     Ok(node)
 }
 
-fn read(path: &Path) -> Result<Inventory> {
-    Inventory::read(path).map_err(|problems| Advice::usage(problems.to_string()).into())
+fn read(source: &Source) -> Result<Inventory> {
+    Inventory::read_from(source).map_err(|problems| Advice::usage(problems.to_string()).into())
 }
 
 /// The day, in UTC; tests set it, so that what they expect does not change with the calendar.
@@ -201,7 +196,8 @@ mod tests {
     #[test]
     fn the_longest_name_sets_the_width_of_a_lane() {
         let text = include_str!("inventory/example.yaml");
-        let width = |text: &str| lane_width(&Inventory::parse(Path::new("demo.yaml"), text).unwrap());
+        let width =
+            |text: &str| lane_width(&Inventory::parse(std::path::Path::new("demo.yaml"), text).unwrap());
         assert_eq!(width(text), "provider".len());
         assert_eq!(width(&text.replace("pg2", "database-12")), "database-12".len());
     }

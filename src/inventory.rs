@@ -1,13 +1,16 @@
 //! The inventory: the desired state, read from one YAML file and checked before anything is changed.
 //!
-//! `file` is the YAML as it is written, `check` what makes it valid, `position` where in the text a key stands.
+//! `file` is the YAML as it is written, `check` what makes it valid, `position` where in the text a key stands, `reach` how
+//! a host is reached. `ansible` reads inventories of Ansible.
 //! Everything else in the program sees only the types in this file, which cannot be wrong.
 
+pub mod ansible;
 mod backup;
 mod check;
 mod end_of_life;
 mod file;
 mod position;
+mod reach;
 mod units;
 
 use std::collections::BTreeMap;
@@ -18,6 +21,8 @@ use std::path::{Path, PathBuf};
 pub use backup::{Backup, Repository, S3};
 pub use cluster_contract::config::Failover;
 use ipnet::IpNet;
+pub use position::Positions;
+pub use reach::{Reach, Through};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +37,8 @@ pub const VERSIONS: std::ops::RangeInclusive<u32> = 12..=18;
 pub struct Inventory {
     /// The file that it was read from, for messages.
     pub file: PathBuf,
+    /// The files that its passwords stand in.
+    pub password_files: Vec<PathBuf>,
     /// The cluster's name: lower case letters, digits and dashes.
     pub cluster: String,
     /// Where the hosts come from.
@@ -55,23 +62,23 @@ pub struct Inventory {
 }
 
 impl Inventory {
-    /// Reads and checks the file at `path`.
+    /// Reads and checks the file at `path`, an inventory of this program or one of Ansible.
     ///
     /// # Errors
     /// [`Problems`], with every mistake found, or one for a file that cannot be read.
     pub fn read(path: &Path) -> Result<Inventory, Problems> {
-        let text = std::fs::read_to_string(path).map_err(|error| Problems {
-            file: path.to_owned(),
-            list: vec![Problem {
-                key: String::new(),
-                line: None,
-                message: format!("cannot be read: {error}"),
-                hint: Some(
-                    "name an inventory with -i FILE; `cluster up --help` shows the smallest one".into(),
-                ),
-            }],
-        })?;
-        Inventory::parse(path, &text)
+        Inventory::read_from(&Source { file: path.to_owned(), extra_vars: Vec::new() })
+    }
+
+    /// Reads and checks what the command line names.
+    ///
+    /// # Errors
+    /// As [`Inventory::read`].
+    pub fn read_from(source: &Source) -> Result<Inventory, Problems> {
+        match Written::find(source)? {
+            Written::Ansible(reading) => reading.inventory(),
+            Written::Own(text) => Inventory::parse(&source.file, &text),
+        }
     }
 
     /// Checks `text`, which came from `path`.
@@ -85,6 +92,7 @@ impl Inventory {
             return Err(Problems {
                 file: path.to_owned(),
                 list: vec![Problem {
+                    file: None,
                     key: key.clone(),
                     line: Some(*line),
                     message: format!("is set here and on line {first}"),
@@ -134,6 +142,43 @@ impl Inventory {
     /// Nodes that hold the data: all but the witness.
     pub fn data_nodes(&self) -> impl Iterator<Item = &Node> {
         self.nodes.iter().filter(|node| node.role != Role::Witness)
+    }
+}
+
+/// An inventory, as the command line names it.
+#[derive(Clone, Debug)]
+pub struct Source {
+    pub file: PathBuf,
+    /// The options `-e`: variables of an Ansible inventory.
+    pub extra_vars: Vec<String>,
+}
+
+/// An inventory, as it is written.
+pub enum Written {
+    /// For Ansible.
+    Ansible(Box<ansible::Reading>),
+    /// For this program: its text.
+    Own(String),
+}
+
+impl Written {
+    /// Reads the files and tells whose they are.
+    ///
+    /// # Errors
+    /// [`Problems`], if they cannot be read.
+    pub fn find(source: &Source) -> Result<Written, Problems> {
+        let written = ansible::find(&source.file, &source.extra_vars)?;
+        if let Written::Own(_) = &written
+            && !source.extra_vars.is_empty()
+        {
+            let hint = "change the file instead: -e is for variables of an Ansible inventory";
+            return Err(Problems::one(
+                &source.file,
+                "is an inventory of cluster's own, which -e cannot change",
+                hint,
+            ));
+        }
+        Ok(written)
     }
 }
 
@@ -193,6 +238,8 @@ pub struct Existing {
     pub ssh_user: String,
     /// Private key file; ssh's own choice if absent.
     pub ssh_key: Option<PathBuf>,
+    /// How hosts are reached that say nothing else.
+    pub reach: Reach,
     /// The floating IP that points to these hosts, if there is one.
     pub floating_ip: Option<ExistingFloatingIp>,
 }
@@ -261,6 +308,8 @@ pub struct Node {
     pub host_key: Option<String>,
     /// The droplet's id, where hosts are named by address and a floating IP is to be moved.
     pub droplet_id: Option<u64>,
+    /// How it is reached.
+    pub reach: Reach,
 }
 
 /// A role in the inventory.
@@ -288,6 +337,8 @@ impl fmt::Display for Role {
 /// One mistake in an inventory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
+    /// The file, if it is another one than the inventory.
+    pub file: Option<PathBuf>,
     /// Path of the key, for instance `nodes[1].role`; empty for the file as a whole.
     pub key: String,
     /// Line in the file, from 1, where it is known.
@@ -306,6 +357,20 @@ pub struct Problems {
     pub list: Vec<Problem>,
 }
 
+impl Problems {
+    /// One mistake, in the file as a whole.
+    pub fn one(file: &Path, message: &str, hint: &str) -> Problems {
+        let problem = Problem {
+            file: None,
+            key: String::new(),
+            line: None,
+            message: message.to_owned(),
+            hint: Some(hint.to_owned()),
+        };
+        Problems { file: file.to_owned(), list: vec![problem] }
+    }
+}
+
 impl std::error::Error for Problems {}
 
 impl fmt::Display for Problems {
@@ -314,7 +379,7 @@ impl fmt::Display for Problems {
             if index > 0 {
                 f.write_str("\n")?;
             }
-            write!(f, "{}", self.file.display())?;
+            write!(f, "{}", problem.file.as_ref().unwrap_or(&self.file).display())?;
             if let Some(line) = problem.line {
                 write!(f, ":{line}")?;
             }

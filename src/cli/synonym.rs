@@ -18,6 +18,7 @@ const SYNONYMS: &[(&[&str], &str)] = &[
     (&["delete", "destroy", "stop"], "cluster down"),
     (&["log", "journal"], "cluster logs"),
     (&["shell", "exec", "login"], "cluster ssh"),
+    (&["convert", "import"], "cluster inventory convert"),
     (&["version"], "cluster --version"),
 ];
 
@@ -49,7 +50,7 @@ mod tests {
         let cli = Cli::command();
         for (words, command) in SYNONYMS {
             assert!(words.iter().all(|word| cli.find_subcommand(word).is_none()), "{words:?}");
-            let command = command.trim_start_matches("cluster ");
+            let command = command.split(' ').nth(1).unwrap_or_default();
             assert!(command == "--version" || cli.find_subcommand(command).is_some(), "{command}");
         }
         for (word, tip) in TIPS {

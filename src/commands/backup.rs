@@ -1,7 +1,5 @@
 //! `cluster backup`: what the operator asks of the repository. Backups themselves are the nodes' work.
 
-use std::path::Path;
-
 use anyhow::{Context as _, Result};
 use cluster_contract::backup::Contents;
 use comfy_table::{Table, presets};
@@ -13,14 +11,19 @@ use crate::control;
 use crate::error::{Advice, Exit};
 use crate::health::backup::{repository, size};
 use crate::health::health;
-use crate::inventory::{self, Inventory};
+use crate::inventory::{self, Inventory, Source};
 use crate::plan::restore::can_be_mark;
 use crate::report::{Format, visible};
 use crate::world::World;
 use crate::{data, screen};
 
-pub(super) async fn run(path: &Path, full: bool, command: Option<BackupCommand>, json: bool) -> Result<Exit> {
-    let inventory = read(path)?;
+pub(super) async fn run(
+    source: &Source,
+    full: bool,
+    command: Option<BackupCommand>,
+    json: bool,
+) -> Result<Exit> {
+    let inventory = read(source)?;
     let repository = repository(declared(&inventory)?);
     in_world(inventory, Format::beside_result(json), None, |world| async move {
         match &command {

@@ -13,7 +13,7 @@ use crate::connect::format::Format;
 use crate::connect::{self, Connection, Password};
 use crate::error::{Advice, Exit};
 use crate::health::health;
-use crate::inventory::Inventory;
+use crate::inventory::{Inventory, Source};
 use crate::plan::roles::{self, Primary};
 use crate::report;
 use crate::state::State;
@@ -46,7 +46,7 @@ pub struct ConnectArgs {
     output: Option<PathBuf>,
 }
 
-pub(super) async fn run(path: &Path, args: ConnectArgs, json: bool) -> Result<Exit> {
+pub(super) async fn run(source: &Source, args: ConnectArgs, json: bool) -> Result<Exit> {
     let format = match (args.format, json) {
         (None | Some(Format::Json), true) => Format::Json,
         (Some(_), true) => {
@@ -61,9 +61,9 @@ pub(super) async fn run(path: &Path, args: ConnectArgs, json: bool) -> Result<Ex
             .hint("write it to a file that only you can read with --output FILE, or to a pipe")
             .into());
     }
-    let mut connection = connection(path, &args.login).await?;
+    let mut connection = connection(source, &args.login).await?;
     if args.with_password {
-        connection.password = Password::Plain(password(&read(path)?, &connection.user)?);
+        connection.password = Password::Plain(password(&read(source)?, &connection.user)?);
     }
     let text = format.render(&connection);
     match &args.output {
@@ -83,8 +83,8 @@ pub(super) async fn run(path: &Path, args: ConnectArgs, json: bool) -> Result<Ex
 }
 
 /// Connection settings for the cluster's current state, with a freshly written password file.
-pub(super) async fn connection(path: &Path, login: &Login) -> Result<Connection> {
-    let inventory = read(path)?;
+pub(super) async fn connection(source: &Source, login: &Login) -> Result<Connection> {
+    let inventory = read(source)?;
     let user = match &login.user {
         Some(user) => user.clone(),
         None => connect::first_user(&inventory)?,

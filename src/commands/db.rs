@@ -1,7 +1,5 @@
 //! `cluster db`: databases for applications.
 
-use std::path::Path;
-
 use anyhow::Result;
 use clap::Subcommand;
 
@@ -9,7 +7,7 @@ use super::confirm::confirm;
 use super::user::{Writable, check_name};
 use super::{in_world, read};
 use crate::error::{Advice, Exit};
-use crate::inventory::Inventory;
+use crate::inventory::{Inventory, Source};
 use crate::remote::RemoteError;
 use crate::report::Format;
 use crate::{connect, sql};
@@ -43,8 +41,8 @@ pub enum DbCommand {
 /// Names reserved for this program or for PostgreSQL.
 const OURS: [&str; 5] = ["postgres", "repmgr", "cluster", "template0", "template1"];
 
-pub(super) async fn run(path: &Path, command: DbCommand, json: bool) -> Result<Exit> {
-    let inventory = read(path)?;
+pub(super) async fn run(source: &Source, command: DbCommand, json: bool) -> Result<Exit> {
+    let inventory = read(source)?;
     match command {
         DbCommand::Create { name, owner } => create(inventory, name, owner, json).await,
         DbCommand::List => list(inventory, json).await,

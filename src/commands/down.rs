@@ -3,19 +3,19 @@
 mod hosts;
 mod provider;
 
-use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Result;
 
 use super::{in_world, read};
 use crate::error::{Advice, Exit};
+use crate::inventory::Source;
 use crate::report::{Event, Format};
 use crate::world::World;
 pub(super) use hosts::{ours, stop};
 
-pub(super) async fn run(path: &Path, yes: bool, json: bool) -> Result<Exit> {
-    let inventory = read(path)?;
+pub(super) async fn run(source: &Source, yes: bool, json: bool) -> Result<Exit> {
+    let inventory = read(source)?;
     in_world(inventory, Format::choose(json), Some("down"), |world| async move {
         let _lock = world.state.lock("down")?;
         match &world.provider {

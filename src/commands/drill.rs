@@ -25,6 +25,7 @@ use crate::drill::restore::WORD;
 use crate::drill::{Fault, Target, picture, preflight, text};
 use crate::error::{Advice, Exit};
 use crate::health::health;
+use crate::inventory::Source;
 use crate::report::Format;
 use crate::{data, screen, tell};
 
@@ -68,8 +69,8 @@ impl ValueEnum for Exercise {
     }
 }
 
-pub(super) async fn run(path: &Path, args: DrillArgs, json: bool) -> Result<Exit> {
-    let inventory = read(path)?;
+pub(super) async fn run(source: &Source, args: DrillArgs, json: bool) -> Result<Exit> {
+    let inventory = read(source)?;
     let fault = match args.fault {
         Exercise::Restore => return restore::run(inventory, args.svg.is_some(), json).await,
         Exercise::Fault(fault) => fault,

@@ -1,7 +1,6 @@
 //! `cluster explain`: the last failover or switchover, told from the journals of all nodes.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -13,6 +12,7 @@ use super::{in_world, read};
 use crate::error::{Advice, Exit};
 use crate::facts::{Facts, Host};
 use crate::incident::{self, Action, Incident, Journal, Kind};
+use crate::inventory::Source;
 use crate::provider::Event;
 use crate::remote::{Command, RemoteError};
 use crate::report::{Format, visible};
@@ -34,8 +34,8 @@ struct Clock {
     within_ms: i64,
 }
 
-pub(super) async fn run(path: &Path, list: bool, json: bool) -> Result<Exit> {
-    let inventory = read(path)?;
+pub(super) async fn run(source: &Source, list: bool, json: bool) -> Result<Exit> {
+    let inventory = read(source)?;
     in_world(inventory, Format::beside_result(json), None, |world| async move {
         let facts = world.observe_or_remember().await?;
         let (journals, clocks, missing) = journals(&world, &facts).await?;

@@ -1,6 +1,5 @@
 //! `cluster failover`: the guards fail over by themselves; by force a person does it where they cannot.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,6 +15,7 @@ use crate::control;
 use crate::error::{Advice, Exit, hinted};
 use crate::facts::{Facts, Host};
 use crate::health::{Health, health};
+use crate::inventory::Source;
 use crate::poll::poll_until;
 use crate::remote::RemoteError;
 use crate::report::{Format, visible};
@@ -25,8 +25,8 @@ use crate::{data, screen, tell};
 /// A promotion replays only the WAL already received, which is little.
 const PROMOTES_WITHIN: Duration = Duration::from_secs(120);
 
-pub(super) async fn run(path: &Path, args: FailoverArgs, json: bool) -> Result<Exit> {
-    let inventory = read(path)?;
+pub(super) async fn run(source: &Source, args: FailoverArgs, json: bool) -> Result<Exit> {
+    let inventory = read(source)?;
     in_world(inventory, Format::beside_result(json), Some("failover"), |world| async move {
         let _lock = world.state.lock("failover")?;
         let facts = world.observe_or_remember().await?;

@@ -4,7 +4,6 @@
 //! as it is: it is told, and `cluster status` shows the mixture.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -14,6 +13,7 @@ use tokio::task::JoinSet;
 use super::{in_world, read};
 use crate::control;
 use crate::error::{Advice, Exit};
+use crate::inventory::Source;
 use crate::report::{Format, visible};
 use crate::world::World;
 use crate::{data, screen};
@@ -42,8 +42,8 @@ struct Node {
     error: Option<String>,
 }
 
-pub(super) async fn run(path: &Path, wish: Wish, json: bool) -> Result<Exit> {
-    let inventory = read(path)?;
+pub(super) async fn run(source: &Source, wish: Wish, json: bool) -> Result<Exit> {
+    let inventory = read(source)?;
     in_world(inventory, Format::beside_result(json), Some(wish.verb()), |world| async move {
         let _lock = world.state.lock(wish.verb())?;
         let facts = world.observe_or_remember().await?;

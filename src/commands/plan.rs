@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::path::Path;
 
 use anyhow::Result;
 use owo_colors::OwoColorize as _;
@@ -12,14 +11,15 @@ use similar::TextDiff;
 use super::{in_world, read, today};
 use crate::error::Exit;
 use crate::facts::Facts;
+use crate::inventory::Source;
 use crate::plan::files::{Content, FileChange};
 use crate::plan::{self, Action, Cost, Plan, Risk, Step};
 use crate::report::{Format, visible};
 use crate::world::World;
 use crate::{data, screen};
 
-pub(super) async fn run(path: &Path, check: bool, json: bool) -> Result<Exit> {
-    let inventory = read(path)?;
+pub(super) async fn run(source: &Source, check: bool, json: bool) -> Result<Exit> {
+    let inventory = read(source)?;
     in_world(inventory, Format::beside_result(json), None, |world| async move {
         for warning in world.inventory.warnings_on(today()) {
             world.report.warning(warning);

@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
 use std::process::Command;
 
 use anyhow::Result;
@@ -13,6 +12,7 @@ use super::connect::{self, Login};
 use crate::connect::Connection;
 use crate::connect::format::conninfo;
 use crate::error::{Advice, Exit};
+use crate::inventory::Source;
 
 /// `cluster psql`.
 #[derive(Debug, Args)]
@@ -30,8 +30,8 @@ pub struct PsqlArgs {
     args: Vec<OsString>,
 }
 
-pub(super) async fn run(path: &Path, args: PsqlArgs) -> Result<Exit> {
-    let connection = connect::connection(path, &args.login).await?;
+pub(super) async fn run(source: &Source, args: PsqlArgs) -> Result<Exit> {
+    let connection = connect::connection(source, &args.login).await?;
     let conninfo = target(&connection, args.node.as_deref(), args.read)?;
     // The connection goes as an argument, which others can see; the password is in the file that it names.
     let error = Command::new("psql").arg(conninfo).args(args.args).exec();

@@ -1,7 +1,6 @@
 //! `cluster rejoin`: a node that was primary becomes a standby now. The guard does it; the command asks and watches, so
 //! that it may be killed at any point.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,7 +12,7 @@ use super::{declared, in_world, read};
 use crate::control;
 use crate::error::{Advice, Exit};
 use crate::health::health;
-use crate::inventory::Role;
+use crate::inventory::{Role, Source};
 use crate::poll::poll_until;
 use crate::report::Format;
 use crate::script;
@@ -32,8 +31,8 @@ pub(super) struct How {
     pub(super) yes: bool,
 }
 
-pub(super) async fn run(path: &Path, node: &str, how: How, json: bool) -> Result<Exit> {
-    let inventory = read(path)?;
+pub(super) async fn run(source: &Source, node: &str, how: How, json: bool) -> Result<Exit> {
+    let inventory = read(source)?;
     let node = node.to_owned();
     in_world(inventory, Format::beside_result(json), Some("rejoin"), |world| async move {
         let _lock = world.state.lock("rejoin")?;

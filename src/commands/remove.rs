@@ -2,7 +2,6 @@
 //! remember of it, then its server. Each part looks before it acts, so that a run that was killed is finished by the
 //! next.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -15,7 +14,7 @@ use super::{declared, in_world, interruptible, read};
 use crate::apply::{self, converge_by};
 use crate::error::{Advice, Exit};
 use crate::facts::Facts;
-use crate::inventory::{Inventory, Node, Role};
+use crate::inventory::{Inventory, Node, Role, Source};
 use crate::plan::removal;
 use crate::plan::roles::{self, Primary};
 use crate::remote::Command;
@@ -24,9 +23,9 @@ use crate::script;
 use crate::tell;
 use crate::world::World;
 
-pub(super) async fn run(path: &Path, node: &str, yes: bool, json: bool) -> Result<Exit> {
-    let inventory = read(path)?;
-    let (node, file) = (declared(&inventory, node)?.clone(), path.display().to_string());
+pub(super) async fn run(source: &Source, node: &str, yes: bool, json: bool) -> Result<Exit> {
+    let inventory = read(source)?;
+    let (node, file) = (declared(&inventory, node)?.clone(), source.file.display().to_string());
     in_world(inventory, Format::choose(json), Some("remove"), |world| async move {
         let _lock = world.state.lock("remove")?;
         let facts = world.observe().await?;

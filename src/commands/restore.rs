@@ -5,7 +5,7 @@
 //! guard keeps its lease. The copy is on a later timeline than anything else in the cluster, and the later timeline wins
 //! with voters and standbys: they follow as they follow after a failover.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ use crate::error::{Advice, Exit};
 use crate::facts::{Facts, Host};
 use crate::health::backup::{repository, size, span};
 use crate::health::{Health, health};
-use crate::inventory::{Inventory, Role};
+use crate::inventory::{Inventory, Role, Source};
 use crate::plan::restore::{EXPECTED, RestorePlace};
 use crate::plan::{Restore, RestoreSource, RestoreTarget, files};
 use crate::poll::poll_until;
@@ -53,15 +53,16 @@ pub struct RestoreArgs {
     yes: bool,
 }
 
-pub(super) async fn run(path: &Path, args: RestoreArgs, json: bool) -> Result<Exit> {
-    let inventory = read(path)?;
+pub(super) async fn run(named: &Source, args: RestoreArgs, json: bool) -> Result<Exit> {
+    let inventory = read(named)?;
     let Some(target) = args.to else { return discard(inventory, args.yes, json).await };
     can_be_restored(&inventory, &target)?;
     let Some(other) = &args.other else { return in_place(inventory, target, args.yes, json).await };
-    let apart = read(other)?;
+    let other = Source { file: other.clone(), extra_vars: Vec::new() };
+    let apart = read(&other)?;
     stands_apart(&inventory, &apart)?;
     let (source, target) = source(inventory, target, json).await?;
-    up::run(other, Some(Restore { target, source: Some(source) }), json).await
+    up::run(&other, Some(Restore { target, source: Some(source) }), json).await
 }
 
 async fn in_place(inventory: Inventory, target: RestoreTarget, yes: bool, json: bool) -> Result<Exit> {

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use super::{completions, declared, in_world, read};
 use crate::data;
 use crate::error::{Advice, Exit};
-use crate::inventory::Inventory;
+use crate::inventory::{Inventory, Source};
 use crate::report::Format;
 
 /// `cluster ssh`.
@@ -41,8 +41,8 @@ pub struct LogsArgs {
     follow: bool,
 }
 
-pub(super) async fn run(path: &Path, args: SshArgs) -> Result<Exit> {
-    let inventory = read(path)?;
+pub(super) async fn run(source: &Source, args: SshArgs) -> Result<Exit> {
+    let inventory = read(source)?;
     declared(&inventory, &args.node)?;
     let config = way(inventory, std::slice::from_ref(&args.node)).await?;
     let error =
@@ -65,8 +65,8 @@ async fn way(inventory: Inventory, nodes: &[String]) -> Result<PathBuf> {
     .await
 }
 
-pub(super) async fn logs(path: &Path, args: LogsArgs) -> Result<Exit> {
-    let inventory = read(path)?;
+pub(super) async fn logs(source: &Source, args: LogsArgs) -> Result<Exit> {
+    let inventory = read(source)?;
     let nodes: Vec<String> = match &args.node {
         Some(node) => vec![declared(&inventory, node)?.name.clone()],
         None => inventory.nodes.iter().map(|node| node.name.clone()).collect(),

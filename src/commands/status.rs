@@ -1,7 +1,6 @@
 //! `cluster status`.
 
 use std::fmt::Write as _;
-use std::path::Path;
 
 use anyhow::Result;
 use comfy_table::{Table, presets};
@@ -11,12 +10,12 @@ use super::{in_world, read};
 use crate::error::Exit;
 use crate::health::backup::{Backups, On, span};
 use crate::health::{Health, health};
-use crate::inventory::{Role, time_text};
+use crate::inventory::{Role, Source, time_text};
 use crate::report::{Format, visible};
 use crate::{data, screen};
 
-pub(super) async fn run(path: &Path, json: bool) -> Result<Exit> {
-    let inventory = read(path)?;
+pub(super) async fn run(source: &Source, json: bool) -> Result<Exit> {
+    let inventory = read(source)?;
     in_world(inventory, Format::beside_result(json), None, |world| async move {
         let facts = world.observe_or_remember().await?;
         let health = health(&world.inventory, &facts, &world.public_addresses(&facts));

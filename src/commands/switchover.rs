@@ -3,7 +3,6 @@
 //! The command starts it and watches. The guards do it: the primary's stops PostgreSQL, makes sure that the successor has
 //! the last byte, and hands the lease over. So a command that is killed changes nothing about how it ends.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,6 +14,7 @@ use super::{declared_with_data, in_world, read};
 use crate::control;
 use crate::error::{Advice, Exit};
 use crate::health::{Health, health};
+use crate::inventory::Source;
 use crate::poll::poll_until;
 use crate::report::{Format, visible};
 use crate::world::World;
@@ -29,8 +29,8 @@ const REJOIN_PATIENCE: Duration = Duration::from_secs(120);
 /// More than a guard writes down during one.
 const JOURNAL_LINES: usize = 500;
 
-pub(super) async fn run(path: &Path, to: Option<String>, json: bool) -> Result<Exit> {
-    let inventory = read(path)?;
+pub(super) async fn run(source: &Source, to: Option<String>, json: bool) -> Result<Exit> {
+    let inventory = read(source)?;
     in_world(inventory, Format::beside_result(json), Some("switchover"), |world| async move {
         if let Some(to) = to.as_deref() {
             declared_with_data(&world.inventory, to)?;

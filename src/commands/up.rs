@@ -1,6 +1,5 @@
 //! `cluster up`.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -13,7 +12,7 @@ use crate::check;
 use crate::error::{Advice, Exit};
 use crate::facts::Facts;
 use crate::health::health;
-use crate::inventory::{Inventory, Provider};
+use crate::inventory::{Inventory, Provider, Source};
 use crate::plan::roles::{self, Primary};
 use crate::plan::{Action, Means, Restore, RestoreTarget, Step, plan};
 use crate::report::{Event, Format};
@@ -25,8 +24,8 @@ const ADDRESS_PATIENCE: Duration = Duration::from_secs(30);
 /// A newly started service needs a moment to become active.
 const SERVICES_PATIENCE: Duration = Duration::from_secs(15);
 
-pub(super) async fn run(path: &Path, restore: Option<Restore>, json: bool) -> Result<Exit> {
-    let inventory = read(path)?;
+pub(super) async fn run(source: &Source, restore: Option<Restore>, json: bool) -> Result<Exit> {
+    let inventory = read(source)?;
     if let Some(restore) = &restore {
         can_be_restored(&inventory, &restore.target)?;
         can_be_found(&restore.target)?;
@@ -182,7 +181,7 @@ mod tests {
     #[test]
     fn what_comes_next_names_the_inventory() {
         let text = include_str!("../inventory/example.yaml");
-        let inventory = Inventory::parse(Path::new("dir/demo.yaml"), text).unwrap();
+        let inventory = Inventory::parse(std::path::Path::new("dir/demo.yaml"), text).unwrap();
         let next = next(&inventory);
         assert!(next.starts_with("next: `cluster status -i dir/demo.yaml`; `cluster connect -i "), "{next}");
         assert!(!next.contains('\n'));

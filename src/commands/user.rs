@@ -1,6 +1,5 @@
 //! `cluster user`: roles for applications. Their passwords are made here, kept with mode 0600, and never shown.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -10,7 +9,7 @@ use super::{in_world, read};
 use crate::error::{Advice, Exit};
 use crate::facts::Facts;
 use crate::facts::host::PostgresFacts;
-use crate::inventory::{Inventory, NAME_HINT, is_identifier};
+use crate::inventory::{Inventory, NAME_HINT, Source, is_identifier};
 use crate::plan::roles::{self, Primary};
 use crate::remote::{Remote as _, RemoteError};
 use crate::report::Format;
@@ -47,8 +46,8 @@ pub enum UserCommand {
 /// Names reserved for this program or for PostgreSQL.
 const OURS: [&str; 5] = ["postgres", "repmgr", "cluster", "public", "none"];
 
-pub(super) async fn run(path: &Path, command: UserCommand, json: bool) -> Result<Exit> {
-    let inventory = read(path)?;
+pub(super) async fn run(source: &Source, command: UserCommand, json: bool) -> Result<Exit> {
+    let inventory = read(source)?;
     match &command {
         UserCommand::Create { name } | UserCommand::Drop { name } => {
             check_name(name, "role", &OURS)?;

@@ -14,7 +14,7 @@ use secrecy::SecretString;
 
 use super::{
     Clients, Database, DigitalOcean, Existing, ExistingFloatingIp, Failover, Inventory, Postgresql, Problem,
-    Provider, Role, User, VERSIONS, file, units,
+    Provider, Role, User, VERSIONS, file, reach, units,
 };
 use crate::settings;
 
@@ -33,7 +33,13 @@ impl Checker {
     ) {
         let hint = hint.into();
         let hint = (!hint.is_empty()).then_some(hint);
-        self.problems.push(Problem { key: key.into(), line: None, message: message.into(), hint });
+        self.problems.push(Problem {
+            file: None,
+            key: key.into(),
+            line: None,
+            message: message.into(),
+            hint,
+        });
     }
 
     /// `~` is the home directory; anything else that is relative, is relative to the inventory.
@@ -85,6 +91,7 @@ pub(super) fn check(path: &Path, raw: file::File) -> Result<Inventory, Vec<Probl
     match provider {
         Some(provider) if checker.problems.is_empty() => Ok(Inventory {
             file: path.to_owned(),
+            password_files: vec![path.to_owned()],
             cluster: raw.cluster,
             provider,
             postgresql,
@@ -251,6 +258,7 @@ fn digitalocean(c: &mut Checker, raw: file::DigitalOcean) -> DigitalOcean {
 }
 
 fn existing(c: &mut Checker, raw: file::Existing) -> Existing {
+    let reach = reach::of_all(c, &raw);
     let floating_ip = raw.floating_ip.and_then(|raw| {
         if let Some(url) = &raw.api_url {
             api_url(c, "provider.existing.floating_ip.api_url", url);
@@ -277,6 +285,7 @@ fn existing(c: &mut Checker, raw: file::Existing) -> Existing {
     Existing {
         ssh_user,
         ssh_key: private_key(c, "provider.existing.ssh_key", raw.ssh_key.as_deref()),
+        reach,
         floating_ip,
     }
 }

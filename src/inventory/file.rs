@@ -57,6 +57,9 @@ pub(super) struct DigitalOcean {
 pub(super) struct Existing {
     pub(super) ssh_user: Option<String>,
     pub(super) ssh_key: Option<PathBuf>,
+    pub(super) ssh_port: Option<Number<u16>>,
+    pub(super) ssh_jump: Option<String>,
+    pub(super) ssh_proxy_command: Option<String>,
     pub(super) floating_ip: Option<FloatingIp>,
 }
 
@@ -148,6 +151,9 @@ pub(super) struct Node {
     pub(super) connection_host: Option<String>,
     pub(super) host_key: Option<String>,
     pub(super) droplet_id: Option<Number<u64>>,
+    pub(super) ssh_port: Option<Number<u16>>,
+    pub(super) ssh_jump: Option<String>,
+    pub(super) ssh_proxy_command: Option<String>,
 }
 
 fn yes() -> bool {
@@ -249,13 +255,26 @@ const SMALLER: &str = "a smaller whole number";
 
 /// Reads the YAML. Every key that is not known is told; a file that has more wrong with its shape than that is none.
 pub(super) fn parse(text: &str) -> (Option<File>, Vec<Problem>) {
-    let first = match serde_path_to_error::deserialize(serde_yaml::Deserializer::from_str(text)) {
-        Ok(file) => return (Some(file), Vec::new()),
-        Err(error) => told(error),
-    };
-    let Ok(mut value) = serde_yaml::from_str::<serde_yaml::Value>(text) else { return (None, vec![first]) };
+    match serde_path_to_error::deserialize(serde_yaml::Deserializer::from_str(text)) {
+        Ok(file) => (Some(file), Vec::new()),
+        Err(error) => match serde_yaml::from_str(text) {
+            Ok(value) => without_unknown_keys(value, told(error)),
+            Err(_) => (None, vec![told(error)]),
+        },
+    }
+}
+
+/// The same, of YAML that has been read, or was never written.
+pub(super) fn parse_value(value: serde_yaml::Value) -> (Option<File>, Vec<Problem>) {
+    match serde_path_to_error::deserialize(value.clone()) {
+        Ok(file) => (Some(file), Vec::new()),
+        Err(error) => without_unknown_keys(value, told(error)),
+    }
+}
+
+/// One unknown key hides the next, and everything else: it is taken out, and the rest is read again.
+fn without_unknown_keys(mut value: serde_yaml::Value, first: Problem) -> (Option<File>, Vec<Problem>) {
     let mut problems = vec![first];
-    // One unknown key hides the next, and everything else: it is taken out, and the rest is read again.
     while problems
         .last()
         .is_some_and(|problem| problem.message == UNKNOWN && take_out(&mut value, &problem.key))
@@ -334,7 +353,7 @@ fn problem(key: &str, line: Option<u64>, message: &str) -> Problem {
         let hint = "indent with spaces, and close every quote, bracket and brace";
         (format!("this is not YAML: {message}"), hint.to_owned())
     };
-    Problem { key, line, message, hint: Some(hint) }
+    Problem { file: None, key, line, message, hint: Some(hint) }
 }
 
 fn must_be(expected: &str) -> (String, String) {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use saphyr_parser::{Event, Parser};
 
 /// The line of every key, by its path (`nodes[1].role`).
-pub(super) struct Positions {
+pub struct Positions {
     lines: BTreeMap<String, u64>,
     /// A key that stands twice in one mapping, with its second line: serde would silently take the last.
     pub(super) twice: Option<(String, u64)>,
@@ -19,7 +19,7 @@ enum Open {
 
 impl Positions {
     /// Reads as far as `text` is YAML.
-    pub(super) fn of(text: &str) -> Positions {
+    pub fn of(text: &str) -> Positions {
         let mut lines = BTreeMap::new();
         let mut twice = None;
         let mut open: Vec<Open> = Vec::new();
@@ -60,7 +60,7 @@ impl Positions {
     }
 
     /// The line of `path`, or of the nearest key above it.
-    pub(super) fn line(&self, path: &str) -> Option<u64> {
+    pub fn line(&self, path: &str) -> Option<u64> {
         let mut path = path;
         loop {
             if let Some(line) = self.lines.get(path) {

@@ -191,7 +191,7 @@ impl World {
         let mut given = String::new();
         for node in &self.inventory.nodes {
             let Some(address) = addresses.get(&node.name) else { continue };
-            let _ = write!(text, "Host {}\n  HostName {address}\n", node.name);
+            let _ = write!(text, "Host {}\n  HostName {address}\n{}", node.name, node.reach.config());
             if let Some(key) = &node.host_key {
                 let key = first_two_words(key);
                 let _ = writeln!(given, "{} {key}", self.alias(node));

@@ -72,7 +72,7 @@ pub(super) fn open_to_everybody(inventory: &Inventory) -> Vec<String> {
         }
     }
     if inventory.users.iter().any(|user| user.password.is_some()) {
-        files.push((Some(inventory.file.as_path()), "passwords"));
+        files.extend(inventory.password_files.iter().map(|file| (Some(file.as_path()), "passwords")));
     }
     let warn = |(path, what): (Option<&Path>, &str)| {
         let path = path?;

@@ -134,6 +134,7 @@ pub(crate) fn transcript(path: &Path) -> String {
     std::fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
     for (name, text) in &case.files {
         let path = directory.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, text).unwrap();
         std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
     }

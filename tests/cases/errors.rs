@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::docs::END;
-use crate::{cli, golden, inventory};
+use crate::{ansible, cli, golden, inventory};
 
 const BEGIN: &str =
     "<!-- Made from the cases in tests/data by `UPDATE_EXPECTED=1 cargo test --test cases`. -->\n";
@@ -118,10 +118,12 @@ const TOPICS: &[(&str, &[&str])] = &[
             "inventory/missing-ssh-key",
             "inventory/no-provider",
             "inventory/plain-http",
+            "inventory/ssh-",
             "inventory/two-providers",
             "inventory/unknown-provider",
         ],
     ),
+    ("Ansible inventories", &["ansible/", "cli/ansible-"]),
     (
         "Tokens and the provider's API",
         &[
@@ -219,6 +221,7 @@ fn mistake(case: &Path) -> Option<(String, String)> {
             let told = inventory::told(case);
             (!told.starts_with("accepted")).then(|| (format!("error: {}", told.trim_end()), "2".to_owned()))
         }
+        "ansible" => ansible::refusal(case).map(|told| (format!("error: {told}"), "2".to_owned())),
         "cli" => {
             let expected = expected.unwrap_or_else(|_| cli::transcript(case));
             let (code, rest) = expected.split_once('\n')?;
@@ -240,7 +243,7 @@ fn mistake(case: &Path) -> Option<(String, String)> {
 fn the_list_of_errors_is_what_the_program_prints() {
     let mut sections = vec![String::new(); TOPICS.len()];
     let mut count = 0;
-    for case in ["inventory", "cli", "plan"].into_iter().flat_map(golden::cases) {
+    for case in ["inventory", "ansible", "cli", "plan"].into_iter().flat_map(golden::cases) {
         let Some((told, code)) = mistake(&case) else { continue };
         let name = case.with_extension("").strip_prefix("tests/data").unwrap().display().to_string();
         let length = |names: &[&str]| {

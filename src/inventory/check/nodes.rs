@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::{Checker, is_name};
+use crate::inventory::reach::{self, Raw};
 use crate::inventory::{Node, Provider, Role, file};
 
 pub(super) fn check(c: &mut Checker, raw: Vec<file::Node>, provider: Option<&Provider>) -> Vec<Node> {
@@ -135,6 +136,8 @@ pub(super) fn check(c: &mut Checker, raw: Vec<file::Node>, provider: Option<&Pro
                 "use a line such as `ssh-ed25519 AAAA…` from /etc/ssh/ssh_host_ed25519_key.pub on the host",
             );
         }
+        let reach =
+            Raw { port: raw.ssh_port.map(|port| port.0), jump: raw.ssh_jump, command: raw.ssh_proxy_command };
         nodes.push(Node {
             name: raw.name,
             id,
@@ -143,7 +146,16 @@ pub(super) fn check(c: &mut Checker, raw: Vec<file::Node>, provider: Option<&Pro
             connection_host,
             host_key: raw.host_key,
             droplet_id,
+            reach: reach::of_node(c, index, reach, provider),
         });
+    }
+    for (index, node) in nodes.iter().enumerate().filter(|(_, node)| reach::circles(&nodes, node)) {
+        c.wrong(
+            format!("nodes[{index}].ssh_jump"),
+            format!("leads back to {} itself", node.name),
+            "reach the jump host itself without one: `ssh_jump: none`, or in an Ansible inventory an empty \
+             `ansible_ssh_common_args` for it",
+        );
     }
     roles(c, &nodes);
     nodes

@@ -16,10 +16,17 @@ const SUDO: &str = "log in as root, or as a user that can run any command with `
 pub(crate) fn way_in(inventory: &Inventory, node: &Node, why: &str) -> Option<String> {
     let user = inventory.provider.ssh_user();
     let address = node.address.as_deref().unwrap_or(&node.name);
+    let options = node.reach.options();
+    if let Some(jump) = node.reach.jump_in(why) {
+        return Some(format!(
+            "the connection ended at the jump host or behind it: `ssh {jump}` must log in without a question, with the \
+             host's key in ~/.ssh/known_hosts"
+        ));
+    }
     if why.contains("Host key verification failed") || why.contains("host key is known") {
         return Some(match inventory.provider {
             Provider::Existing(_) => format!(
-                "log in once with `ssh {user}@{address}` and compare the fingerprint; or give the node its `host_key`, \
+                "log in once with `ssh {options}{user}@{address}` and compare the fingerprint; or give the node its `host_key`, \
                  which is the line in /etc/ssh/ssh_host_ed25519_key.pub on the host"
             ),
             Provider::DigitalOcean(_) => {
@@ -39,7 +46,7 @@ pub(crate) fn way_in(inventory: &Inventory, node: &Node, why: &str) -> Option<St
     }
     if why.contains("Permission denied") {
         return Some(format!(
-            "the host does not accept your key for {user}: install it with `ssh-copy-id {user}@{address}`, or set `ssh_key` \
+            "the host does not accept your key for {user}: install it with `ssh-copy-id {options}{user}@{address}`, or set `ssh_key` \
              and `ssh_user` in the inventory"
         ));
     }

@@ -1,0 +1,101 @@
+//! An Ansible inventory as YAML of this program, with comments that say where each value comes from.
+
+use serde_yaml::{Mapping, Value as Yaml};
+
+use super::{Reading, Translation};
+use crate::visible::visible;
+
+/// The whole file.
+pub(super) fn yaml(reading: &Reading, translation: &Translation) -> String {
+    let files: Vec<String> = reading.files().iter().map(|path| path.display().to_string()).collect();
+    let mut out = format!("# Converted from {}.\n", on_one_line(&files.join(", ")));
+    if !translation.missing.is_empty() {
+        out += "# What must be completed is marked.\n";
+    }
+    for warning in &translation.warnings {
+        out += &format!("# Warning: {}\n", on_one_line(warning));
+    }
+    let writer = Writer { translation };
+    writer.mapping(&translation.document, "", 0, &mut out);
+    out
+}
+
+struct Writer<'a> {
+    translation: &'a Translation,
+}
+
+impl Writer<'_> {
+    fn mapping(&self, mapping: &Mapping, path: &str, indent: usize, out: &mut String) {
+        for (key, value) in mapping {
+            let name = key.as_str().unwrap_or_default();
+            let path = if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+            out.push_str(&format!("{:indent$}{}:", "", scalar(key)));
+            self.value(value, &path, indent, out);
+        }
+    }
+
+    /// What follows a key and its colon.
+    fn value(&self, value: &Yaml, path: &str, indent: usize, out: &mut String) {
+        let comment = self.comment(path);
+        match value {
+            Yaml::Mapping(mapping) if !mapping.is_empty() => {
+                out.push_str(&format!("{comment}\n"));
+                self.mapping(mapping, path, indent + 2, out);
+            }
+            Yaml::Sequence(items) if !items.is_empty() => {
+                out.push_str(&format!("{comment}\n"));
+                for (index, item) in items.iter().enumerate() {
+                    self.item(item, &format!("{path}[{index}]"), indent + 2, out);
+                }
+            }
+            _ => out.push_str(&format!(" {}{comment}\n", scalar(value))),
+        }
+    }
+
+    fn item(&self, item: &Yaml, path: &str, indent: usize, out: &mut String) {
+        match item {
+            Yaml::Mapping(mapping) if !mapping.is_empty() => {
+                let mut text = String::new();
+                self.mapping(mapping, path, indent + 2, &mut text);
+                // The first key stands behind the dash.
+                out.push_str(&format!("{:indent$}- {}", "", &text[indent + 2..]));
+            }
+            _ => out.push_str(&format!("{:indent$}- {}{}\n", "", scalar(item), self.comment(path))),
+        }
+    }
+
+    fn comment(&self, path: &str) -> String {
+        if let Some(what) = self.translation.missing.get(path) {
+            return format!("  # must be completed: {what}");
+        }
+        let Some(origin) = self.translation.origins.get(path) else { return String::new() };
+        let place = origin.place.as_ref().map(ToString::to_string);
+        let text = match (&origin.variable, place, &origin.remark) {
+            (Some(variable), Some(place), None) => format!("{place} ({variable})"),
+            (_, Some(place), Some(remark)) => format!("{place}: {remark}"),
+            (_, None, Some(remark)) => remark.clone(),
+            // A part of a value that has said where it stands, except for a host.
+            (None, Some(place), None) if path.starts_with("nodes[") && path.ends_with(".name") => place,
+            _ => return String::new(),
+        };
+        format!("  # {}", on_one_line(&text))
+    }
+}
+
+/// Text that does not end a comment.
+fn on_one_line(text: &str) -> String {
+    visible(text).replace('\n', " ")
+}
+
+/// A value on one line.
+fn scalar(value: &Yaml) -> String {
+    let text = serde_yaml::to_string(value).unwrap_or_default();
+    let text = text.trim_end_matches('\n');
+    match value {
+        // JSON's quotes and escapes are YAML's.
+        Yaml::String(text) if text.contains(char::is_control) => {
+            serde_json::Value::from(text.as_str()).to_string()
+        }
+        _ => text.to_owned(),
+    }
+}

@@ -1,0 +1,166 @@
+//! How the hosts are reached: user, key, port and what stands between.
+
+use serde_yaml::Mapping;
+
+use super::{Shape, Translator};
+use crate::inventory::ansible::ssh_args;
+use crate::inventory::ansible::value::{Data, Place, Value};
+
+/// How one host is reached, with where that stands.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Reach {
+    port: Option<(String, Value)>,
+    jump: Option<(String, Value)>,
+    command: Option<(String, Value)>,
+}
+
+const PORT: &[&str] = &["ansible_port", "ansible_ssh_port"];
+const USER: &[&str] = &["ansible_user", "ansible_ssh_user"];
+const KEY: &[&str] = &["ansible_private_key_file", "ansible_ssh_private_key_file"];
+const ARGS: &[&str] = &["ansible_ssh_common_args", "ansible_ssh_extra_args"];
+
+impl Translator<'_> {
+    /// What is the same for all hosts.
+    pub(super) fn existing(&mut self) {
+        self.set("provider.existing", Mapping::new());
+        let user = self.login(USER, "user", "root");
+        let root = user.as_ref().is_none_or(|(_, value)| value.scalar().as_deref() == Some("root"));
+        match user {
+            Some((variable, value)) => {
+                self.set_value("provider.existing.ssh_user", &variable, &value, Shape::Any);
+            }
+            None => {
+                self.set("provider.existing.ssh_user", "root");
+                let remark = "no ansible_user is set";
+                self.origin("provider.existing.ssh_user", None, None, Some(remark));
+            }
+        }
+        if let Some((variable, value)) = self.login(KEY, "key", "ssh's own choice") {
+            self.set_value("provider.existing.ssh_key", &variable, &value, Shape::Any);
+        }
+        self.rights(root);
+        let all: Vec<Reach> = (0..self.hosts.len()).map(|index| self.reach(index)).collect();
+        for (key, of) in KEYS {
+            if let Some((variable, value)) = shared(&all, *of) {
+                self.set_value(&format!("provider.existing.{key}"), &variable, &value, Shape::Number);
+            }
+        }
+        if let Some((variable, value)) = self.common(&["cluster_floating_ip"]) {
+            let key = "provider.existing.floating_ip";
+            match &value.data {
+                Data::Map(_) => self.set_value(key, &variable, &value, Shape::Any),
+                _ => self.set_value(&format!("{key}.address"), &variable, &value, Shape::Any),
+            }
+        }
+    }
+
+    /// A value with which every host is logged in to: where one host lacks it, all must.
+    fn login(&mut self, names: &[&str], what: &str, default: &str) -> Option<(String, Value)> {
+        let found = self.common(names);
+        if let Some((variable, value)) = &found {
+            let without = (0..self.hosts.len()).find(|index| {
+                let vars = self.vars(*index);
+                names.iter().all(|name| vars.get(*name).is_none_or(|value| value.data == Data::Null))
+            });
+            if let Some(index) = without
+                && value.scalar().as_deref() != Some(default)
+            {
+                let message = format!("is set for other hosts, but not for {}", self.host(index).0);
+                let hint = format!("cluster logs in to all hosts with one {what}: set it for all");
+                let place = value.place.clone();
+                self.wrong(&place, variable, message, hint);
+            }
+        }
+        found
+    }
+
+    /// What Ansible needs to become root. Here it is always sudo.
+    fn rights(&mut self, root: bool) {
+        for index in 0..self.hosts.len() {
+            if let Some((name, value)) = self.get(index, &["ansible_become"]) {
+                if value.truth() == Some(false) && !root {
+                    let hint = "log in as root, or let the user run any command with `sudo -n` and take ansible_become out";
+                    self.wrong(&value.place, &name, "is false, and the user is not root", hint);
+                } else {
+                    self.out.quiet.push((name, value.place));
+                }
+            }
+            for (name, accepted, instead) in [
+                ("ansible_become_method", &["sudo", "ansible.builtin.sudo"][..], "sudo"),
+                ("ansible_become_user", &["root"], "root"),
+                ("ansible_connection", &["ssh", "smart", "ansible.builtin.ssh"], "ssh"),
+            ] {
+                let Some((name, value)) = self.get(index, &[name]) else { continue };
+                let text = value.scalar().unwrap_or_default();
+                if accepted.contains(&text.as_str()) {
+                    self.out.quiet.push((name, value.place));
+                } else {
+                    let hint = format!(
+                        "cluster knows `{instead}` only: correct it, or leave the host out with cluster_group"
+                    );
+                    self.wrong(&value.place, &name, format!("is `{text}`"), hint);
+                }
+            }
+            // Nothing here asks for them, and what they are does not matter.
+            for name in ["ansible_python_interpreter", "ansible_ssh_pipelining", "ansible_pipelining"] {
+                self.used.insert(name.to_owned());
+                if let Some(value) = self.vars(index).get(name) {
+                    self.out.quiet.push((name.to_owned(), value.place.clone()));
+                }
+            }
+        }
+    }
+
+    fn reach(&mut self, index: usize) -> Reach {
+        let mut reach = Reach { port: self.get(index, PORT), ..Reach::default() };
+        for name in ARGS {
+            let Some((variable, value)) = self.get(index, &[name]) else { continue };
+            let text = value.scalar().unwrap_or_default();
+            match ssh_args::read(&text) {
+                Ok(args) => {
+                    let found = |text: String| (variable.clone(), Value::text(text, &value.place));
+                    reach.jump = args.jump.map(found).or(reach.jump);
+                    reach.command = args.proxy_command.map(found).or(reach.command);
+                    let quiet = args
+                        .quiet
+                        .into_iter()
+                        .map(|option| (format!("{variable}: {option}"), value.place.clone()));
+                    self.out.quiet.extend(quiet);
+                }
+                Err((message, hint)) => {
+                    let place: Place = value.place.clone();
+                    self.wrong(&place, &variable, message, hint);
+                }
+            }
+        }
+        reach
+    }
+
+    /// What a host has of its own, where the hosts differ.
+    pub(super) fn own_reach(&mut self, index: usize) {
+        let all: Vec<Reach> = (0..self.hosts.len()).map(|index| self.reach(index)).collect();
+        for (key, of) in KEYS {
+            if shared(&all, *of).is_none()
+                && let Some((variable, value)) = of(&all[index])
+            {
+                self.put_value(index, key, variable, value, Shape::Number);
+            }
+        }
+    }
+}
+
+/// A part of how a host is reached.
+type Part = fn(&Reach) -> &Option<(String, Value)>;
+
+const KEYS: &[(&str, Part)] = &[
+    ("ssh_port", |reach| &reach.port),
+    ("ssh_jump", |reach| &reach.jump),
+    ("ssh_proxy_command", |reach| &reach.command),
+];
+
+/// What all hosts have alike.
+fn shared(all: &[Reach], of: Part) -> Option<(String, Value)> {
+    let first = of(all.first()?).clone()?;
+    let alike = |reach: &Reach| of(reach).as_ref().is_some_and(|(_, value)| value.same(&first.1));
+    all.iter().all(alike).then_some(first)
+}
