@@ -52,7 +52,7 @@ impl World {
     ///
     /// # Errors
     /// As [`World::observe_or_remember`].
-    pub async fn locate(&self) -> Result<BTreeMap<String, String>> {
+    pub async fn write_own_ssh_config(&self) -> Result<BTreeMap<String, String>> {
         let addresses = self.addresses(self.cloud_or_memory().await?.as_ref());
         self.write_ssh_config(&addresses).await?;
         Ok(addresses)

@@ -5,6 +5,9 @@ pub mod ssh;
 
 pub use command::{Command, Output};
 
+/// How the reason of a refused connection begins where the host's key is another one: a plan hints at what to do.
+pub const ANOTHER_KEY: &str = "the host presents another key than the pinned one";
+
 /// Why a command did not succeed.
 #[derive(Debug, thiserror::Error)]
 pub enum RemoteError {

@@ -91,13 +91,17 @@ async fn restore_from(
     Ok(())
 }
 
+/// What apt itself prints while another one runs.
+const APT_WAITS: &str = "Waiting for cache lock";
+
 /// Runs a command and reports the host's output.
 pub(super) async fn run_command(world: &World, node: &str, command: &Command) -> Result<Output> {
     let tell = |text: &str| {
+        // A script marks what a person wants to know: what it waits for, how far it has come.
+        let news = text.strip_prefix("progress\t");
+        let text = news.unwrap_or(text);
         world.report.send(Event::Output { lane: node.to_owned(), text: text.to_owned() });
-        // What apt waits for is what a person wants to know, and how far a restore has come.
-        let is_news = ["waiting:", "Waiting for cache lock", "copying ", "replaying ", "the archive ends "];
-        if is_news.iter().any(|start| text.starts_with(start)) {
+        if news.is_some() || text.starts_with(APT_WAITS) {
             world.report.progress(node, text);
         }
     };

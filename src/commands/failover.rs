@@ -32,7 +32,7 @@ pub(super) async fn run(source: &Source, args: FailoverArgs, json: bool) -> Resu
         let facts = world.observe_or_remember().await?;
         let health = health(&world.inventory, &facts, &world.public_addresses(&facts));
         let Some(node) = args.node.as_deref().filter(|_| args.force) else {
-            return Err(by_itself(&world, &facts, &health));
+            return Err(why_not_forced(&world, &facts, &health));
         };
         may_be_forced(&world, &facts, &health, node)?;
         let says = control::status(&world, node).await.with_context(|| format!("cannot query the guard of {node}"))?;
@@ -59,7 +59,7 @@ pub(super) async fn run(source: &Source, args: FailoverArgs, json: bool) -> Resu
 }
 
 /// Explains why a failover does not happen, or will happen by itself.
-fn by_itself(world: &World, facts: &Facts, health: &Health) -> anyhow::Error {
+fn why_not_forced(world: &World, facts: &Facts, health: &Health) -> anyhow::Error {
     if let Some(primary) = &health.primary {
         return Advice::refused(format!("{primary} takes writes: there is nothing to fail over from"))
             .hint("to move the primary without losing a write, use `cluster switchover`")

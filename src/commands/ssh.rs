@@ -54,7 +54,7 @@ pub(super) async fn run(source: &Source, args: SshArgs) -> Result<Exit> {
 async fn way(inventory: Inventory, nodes: &[String]) -> Result<PathBuf> {
     let nodes = nodes.to_owned();
     in_world(inventory, Format::beside_result(false), None, |world| async move {
-        let addresses = world.locate().await?;
+        let addresses = world.write_own_ssh_config().await?;
         match nodes.iter().find(|node| !addresses.contains_key(*node)) {
             None => Ok(std::path::absolute(world.state.path("ssh_config"))?),
             Some(node) => Err(Advice::refused(format!("{node} has no address"))

@@ -107,7 +107,7 @@ async fn chosen(world: &Arc<World>, to: Option<&str>) -> Result<(String, String)
         match choose(&now, to, world.inventory.failover.lag_limit_bytes) {
             Ok(pair) => Ok(Some(pair)),
             Err(error) => {
-                let Some(standby) = catches_up(&now, to) else { return Err(error) };
+                let Some(standby) = catching_up(&now, to) else { return Err(error) };
                 world.report.progress(standby, "catching up with the primary");
                 refusal = Some(error);
                 Ok(None)
@@ -121,7 +121,7 @@ async fn chosen(world: &Arc<World>, to: Option<&str>) -> Result<(String, String)
 }
 
 /// A standby that could be the successor once it has caught up.
-fn catches_up<'a>(health: &'a Health, to: Option<&str>) -> Option<&'a str> {
+fn catching_up<'a>(health: &'a Health, to: Option<&str>) -> Option<&'a str> {
     let standby = |node: &&crate::health::Node| {
         node.role == "standby" && node.state == "catchup" && to.is_none_or(|to| node.name == to)
     };

@@ -8,7 +8,7 @@ use std::time::Duration;
 use openssh::{ControlPersist, KnownHosts, Session, SessionBuilder, Stdio as SshStdio};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
 
-use super::{Command, Output, Remote, RemoteError};
+use super::{ANOTHER_KEY, Command, Output, Remote, RemoteError};
 
 /// Held on a host while a command runs that must be alone.
 const LOCK: &str = "/run/lock/cluster.lock";
@@ -79,8 +79,7 @@ fn words(error: &openssh::Error) -> String {
         })
         .collect();
     if text.contains("REMOTE HOST IDENTIFICATION HAS CHANGED") {
-        return "the host presents another key than the pinned one; it was reinstalled, or the connection is intercepted"
-            .into();
+        return format!("{ANOTHER_KEY}; it was reinstalled, or the connection is intercepted");
     }
     lines.join("; ")
 }

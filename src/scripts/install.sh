@@ -7,7 +7,7 @@ if [ -n "$(dpkg --audit)" ]; then
     until output=$(dpkg --configure -a 2>&1); do
         tries=$((tries + 1))
         case $output in
-            *"lock was locked by another process"*) [ "$tries" -le 300 ] && echo "waiting: dpkg is running" && sleep 2 ;;
+            *"lock was locked by another process"*) [ "$tries" -le 300 ] && printf 'progress\twaiting: dpkg is running\n' && sleep 2 ;;
             *) tries=301 ;;
         esac
         if [ "$tries" -gt 300 ]; then

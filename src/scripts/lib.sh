@@ -40,7 +40,7 @@ detached() {
         cat >"/run/cluster/$unit.sh"
         exec systemd-run -q --unit "$unit" --collect --wait --pipe sh "/run/cluster/$unit.sh" "$@"
     fi
-    echo "waiting for what an earlier run started ($unit)"
+    printf 'progress\twaiting for what an earlier run started (%s)\n' "$unit"
     while systemctl -q is-active "$unit"; do sleep 1; done
 }
 

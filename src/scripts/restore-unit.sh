@@ -63,7 +63,7 @@ case $kind in
     time | lsn) set -- --type="$kind" --target="$target" --target-action=promote ;;
     *) die "$kind is not a kind of target" ;;
 esac
-echo "copying the backup"
+printf 'progress\tcopying the backup\n'
 postgres pgbackrest --config="$config" --stanza="$stanza" --pg1-path="$into" \
     --log-level-console=off --log-level-stderr=warn "$@" restore
 if [ "$place" = beside ]; then
@@ -91,7 +91,7 @@ replay() {
         if [ "$tries" -gt 20 ] && ! runs; then return 1; fi
         now=$(ps -C postgres -o args= | sed -n 's/.*startup *recovering //p' | head -n 1)
         if [ -n "$now" ] && [ "$now" != "$told" ]; then
-            echo "replaying $now"
+            printf 'progress\treplaying %s\n' "$now"
             told=$now
         fi
         sleep 0.25
@@ -104,7 +104,7 @@ if ! replay; then
         postgres tail -n 20 "$log" >&2
         die "PostgreSQL ended while it replayed"
     fi
-    echo "the archive ends before $target: replaying all of it"
+    printf 'progress\tthe archive ends before %s: replaying all of it\n' "$target"
     # shellcheck disable=SC2016
     postgres sh -c 'sed -i "/^recovery_target/d" "$1"' sh "$into/postgresql.auto.conf"
     begin

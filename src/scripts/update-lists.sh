@@ -10,7 +10,7 @@ while :; do
         *"Could not get lock"*)
             tries=$((tries + 1))
             if [ "$tries" -gt 150 ]; then break; fi
-            printf 'waiting: %s\n' "$(printf '%s' "$output" | grep -m 1 'Could not get lock')"
+            printf 'progress\twaiting: %s\n' "$(printf '%s' "$output" | grep -m 1 'Could not get lock')"
             sleep 2
             ;;
         *) break ;;

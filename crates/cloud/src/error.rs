@@ -168,7 +168,7 @@ pub enum Error {
         why: String,
     },
     /// More than one address could be the cluster's.
-    #[error("more than one address may be the cluster's: {}", list(addresses))]
+    #[error("several floating IPs may be the cluster's: {}", list(addresses))]
     Ambiguous {
         /// The addresses.
         addresses: Vec<Ipv4Addr>,

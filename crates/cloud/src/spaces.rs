@@ -60,7 +60,7 @@ impl Bucket {
         let endpoint = Url::parse(&place.endpoint).map_err(|_| wrong(&place.endpoint, "it is not a URL"))?;
         let host = endpoint.host_str().filter(|_| endpoint.scheme() == "https");
         let Some(host) = host.map(str::to_owned) else {
-            return Err(wrong(&place.endpoint, "it is not https"));
+            return Err(wrong(&place.endpoint, "it does not begin with https://"));
         };
         if endpoint.path() != "/" || endpoint.query().is_some() || !endpoint.username().is_empty() {
             return Err(wrong(&place.endpoint, "it has more than a host and a port"));

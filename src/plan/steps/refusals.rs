@@ -37,7 +37,7 @@ pub(crate) fn way_in(inventory: &Inventory, node: &Node, why: &str) -> Option<St
             }
         });
     }
-    if why.contains("another key than the pinned one") {
+    if why.contains(crate::remote::ANOTHER_KEY) {
         return Some(
             "if the host was reinstalled, correct its `host_key` or remove its line from known_hosts; otherwise do not \
              continue"

@@ -94,6 +94,16 @@ pub(super) async fn rejoin(config: Config, primary: Member, clone: bool) -> Resu
     Ok(format!("rejoined {} as a standby in {:.1} s", primary.name, begun.elapsed().as_secs_f64()))
 }
 
+/// The ids of nodes that stream from here and that repmgr's metadata shows as something else. The repmgrd of a node that has
+/// rejoined writes that it follows nobody, if it notices only after the node was registered.
+const WRONG_STANDBYS: &str = "\
+    select coalesce(string_agg(node_id::text, ', ' order by node_id), '') from repmgr.nodes \
+    where node_id <> $me and type <> 'witness' \
+        and (type, upstream_node_id, active) is distinct from ('standby', $me, true) \
+        and node_name in (select application_name from pg_stat_replication where state = 'streaming')";
+const RECORD_STANDBYS: &str = "\
+    update repmgr.nodes set type = 'standby', upstream_node_id = $me, active = true where node_id in ($wrong)";
+
 /// Puts right what repmgr does not: the witness's record, a standby's upstream, slots that would fill the disk.
 pub(super) async fn repair_replication(
     config: Config,
@@ -128,6 +138,17 @@ pub(super) async fn repair_replication(
         if postgres::row(&client, &sql).await? != ["t"] {
             client.batch_execute(&promote::REGISTER.replace("$me", &me.id.to_string())).await?;
             journal::note(Event::Repaired, "repmgr's metadata shows this node as primary now");
+        }
+        // Looked for first: where writes are refused not even a change of nothing is allowed.
+        let wrong =
+            postgres::row(&client, &WRONG_STANDBYS.replace("$me", &me.id.to_string())).await?.remove(0);
+        if !wrong.is_empty() {
+            let sql = RECORD_STANDBYS.replace("$me", &me.id.to_string()).replace("$wrong", &wrong);
+            client.batch_execute(&sql).await?;
+            journal::note(
+                Event::Repaired,
+                &format!("repmgr's metadata shows as standbys of this node now: node {wrong}"),
+            );
         }
         return Ok(Replication::Sound);
     }

@@ -23,7 +23,7 @@ pub(super) fn use_first_start() -> bool {
 /// Whether PostgreSQL may start on this node now: a standby always, anything else with the lease.
 pub async fn start_check(config: &Config) -> Verdict {
     if config.is_witness() {
-        return Verdict::yes("this is the witness");
+        return Verdict::yes("this is the witness, which needs no lease");
     }
     let standby = Path::new(&config.data_directory()).join("standby.signal").exists();
     if standby && !Path::new(store::REWINDING).exists() {
