@@ -1,6 +1,8 @@
 //! The whole way on real hosts. Every test makes a lab, which needs root: they are ignored unless asked for
 //! (`make test-hosts`), and in CI they are.
 
+#[path = "hosts/ansible.rs"]
+mod ansible;
 #[path = "hosts/backups.rs"]
 mod backups;
 #[path = "hosts/commands/mod.rs"]
