@@ -16,7 +16,7 @@ use crate::error::{Advice, Exit};
 use crate::facts::Facts;
 use crate::inventory::Inventory;
 use crate::plan::wish::Wish;
-use crate::plan::{Action, Means, Phase, Plan, Step, Trouble, lint, plan};
+use crate::plan::{Action, Means, Phase, Plan, Step, Trouble, Waiting, lint, plan};
 use crate::remote::{Command, Output};
 use crate::report::Event;
 use crate::world::World;
@@ -24,9 +24,6 @@ use crate::world::World;
 /// A plan has fewer phases than this, not counting that every new member is told to each node by itself; more rounds
 /// mean that something undoes what is done.
 const MOST_ROUNDS: usize = 40;
-
-/// How long the guards may take to agree on a primary after the last step.
-const GUARD_PATIENCE: Duration = Duration::from_secs(60);
 
 /// The result of a run.
 pub struct Outcome {
@@ -70,7 +67,8 @@ pub async fn converge_by(
         sound(&world.inventory, &facts, &plan)?;
         remember(world, &facts)?;
         let Some((phase, list)) = plan.first_phase() else {
-            let patient = waiting.is_none_or(|since: Instant| since.elapsed() < GUARD_PATIENCE);
+            let patience = plan.waits.iter().map(Waiting::patience).max().unwrap_or_default();
+            let patient = waiting.is_none_or(|since: Instant| since.elapsed() < patience);
             let Some(what) = plan.waits.first().filter(|_| patient) else {
                 return Ok(Outcome { steps, troubles: plan.troubles, notes: plan.notes, facts });
             };

@@ -36,6 +36,8 @@ pub struct Cloud {
     pub floating_ip: Option<FloatingIp>,
     /// The address recorded as the cluster's, if it is assigned to a server outside the cluster.
     pub taken: Option<FloatingIp>,
+    /// The provider's sizes, by slug; asked for only where a node's server is missing or has another size than it should.
+    pub sizes: BTreeMap<String, Size>,
     /// Why the provider was not asked, if all of this comes from this machine's state.
     pub remembered: Option<String>,
 }
@@ -59,6 +61,9 @@ pub struct Server {
     /// Id of its VPC.
     #[serde(default)]
     pub vpc: Option<String>,
+    /// Its disk, in GiB; none where the API does not say.
+    #[serde(default)]
+    pub disk_gib: Option<u64>,
     /// Its price, in US dollars a month; none where the API does not say.
     #[serde(default)]
     pub monthly_price: Option<f64>,
@@ -74,6 +79,16 @@ pub struct Server {
     /// Whether the provider failed to create it: it never ran, and never will.
     #[serde(default)]
     pub failed: bool,
+}
+
+/// A size that servers can have; of what the API does not say, none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Size {
+    /// Its disk, in GiB.
+    pub disk_gib: Option<u64>,
+    /// In US dollars a month.
+    pub monthly_price: Option<f64>,
 }
 
 /// What a server is doing.

@@ -219,16 +219,30 @@ pub struct DigitalOcean {
     pub failover_token_file: Option<PathBuf>,
     /// Region slug.
     pub region: String,
-    /// Size slug.
+    /// Size slug of nodes that name no other.
     pub size: String,
-    /// Image slug.
+    /// Image slug of nodes that name no other.
     pub image: String,
+    /// Whether the disk of a droplet that gets another size grows to what that size has, which cannot be undone.
+    pub resize_disk: bool,
     /// Private key file whose public half is beside it; a key of the cluster's own is made if absent.
     pub ssh_key: Option<PathBuf>,
     /// VPC by id; the region's default if absent.
     pub vpc: Option<String>,
     /// Whether the cluster has a floating IP.
     pub floating_ip: bool,
+}
+
+impl DigitalOcean {
+    /// The size that a node's droplet is to have.
+    pub fn size_of<'a>(&'a self, node: &'a Node) -> &'a str {
+        node.size.as_deref().unwrap_or(&self.size)
+    }
+
+    /// The image that a node's droplet is made from.
+    pub fn image_of<'a>(&'a self, node: &'a Node) -> &'a str {
+        node.image.as_deref().unwrap_or(&self.image)
+    }
 }
 
 /// Existing hosts.
@@ -308,6 +322,10 @@ pub struct Node {
     pub host_key: Option<String>,
     /// The droplet's id, where hosts are named by address and a floating IP is to be moved.
     pub droplet_id: Option<u64>,
+    /// Size slug of its droplet, where it is not that of the others.
+    pub size: Option<String>,
+    /// Image slug, likewise.
+    pub image: Option<String>,
     /// How it is reached.
     pub reach: Reach,
 }

@@ -14,6 +14,7 @@ pub mod control;
 pub mod drill;
 pub mod error;
 pub mod facts;
+pub mod handover;
 pub mod health;
 pub mod incident;
 pub mod inventory;

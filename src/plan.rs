@@ -23,7 +23,7 @@ use secrecy::SecretString;
 use crate::facts::Facts;
 use crate::inventory::{Inventory, Node};
 pub use action::{Action, Risk, Unit};
-pub use cost::{Cost, cost};
+pub use cost::{Cost, cost, cost_now};
 pub use lint::lint;
 pub use reason::{Reason, Waiting};
 pub use restore::{Restore, RestoreSource, RestoreTarget};
@@ -87,6 +87,8 @@ pub enum Phase {
     Members,
     /// The floating IP leads to the primary.
     Address,
+    /// Servers get another size, one at a time.
+    Resize,
 }
 
 impl Phase {
@@ -106,6 +108,7 @@ impl Phase {
             Phase::Watch | Phase::WatchWitness | Phase::WatchStandbys | Phase::WatchPrimary => "services",
             Phase::Members => "members",
             Phase::Address => "floating IP",
+            Phase::Resize => "resize",
         }
     }
 }
@@ -126,6 +129,8 @@ pub struct Step {
     pub action: Action,
     /// The reason.
     pub why: Reason,
+    /// What is interrupted meanwhile, and for how long.
+    pub interrupts: Option<String>,
 }
 
 /// What will follow from the steps. It is planned once they are done, because it depends on the hosts' state then.
@@ -136,6 +141,9 @@ pub struct Consequence {
     pub nodes: Vec<String>,
     /// What it may cost.
     pub risk: Risk,
+    /// What is interrupted meanwhile, and for how long.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interrupts: Option<String>,
 }
 
 #[derive(Clone, Debug, Default)]

@@ -29,8 +29,12 @@ mod shapes;
 mod support;
 #[path = "hosts/trust.rs"]
 mod trust;
+#[path = "hosts/sizes.rs"]
+mod sizes;
 #[path = "hosts/versions.rs"]
 mod versions;
+#[path = "hosts/writer.rs"]
+mod writer;
 
 use std::time::{Duration, Instant};
 

@@ -149,6 +149,8 @@ pub fn of(inventory: &Inventory, action: &Action, program: &[u8]) -> Option<Comm
         | Action::AwaitServer { .. }
         | Action::RemakeServer { .. }
         | Action::PowerOn { .. }
+        | Action::Resize { .. }
+        | Action::Switchover { .. }
         | Action::CreateFloatingIp { .. }
         | Action::RecordFloatingIp
         | Action::AssignFloatingIp { .. }

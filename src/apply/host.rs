@@ -1,5 +1,6 @@
 //! Steps that run on a host or wait for one.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -8,6 +9,7 @@ use super::{command, provider};
 use crate::control;
 use crate::error::{Advice, Exit, hinted};
 use crate::facts::Facts;
+use crate::handover::hand_over;
 use crate::plan::restore::{RestorePlace, repository};
 use crate::plan::{Action, RestoreSource, RestoreTarget, Step};
 use crate::remote::{Command, Output, Remote as _, RemoteError};
@@ -24,7 +26,7 @@ const RELOAD_PATIENCE: Duration = Duration::from_secs(20);
 /// cloud-init of a plain image needs a minute at most; user data of other tools may do more.
 const CLOUD_INIT_SECONDS: u64 = 1200;
 
-pub(super) async fn run(world: &World, facts: &Facts, node: &str, step: &Step) -> Result<()> {
+pub(super) async fn run(world: &Arc<World>, facts: &Facts, node: &str, step: &Step) -> Result<()> {
     match &step.action {
         Action::CreateServer => provider::create_server(world, facts, node).await,
         Action::AwaitServer { server } => provider::await_server(world, facts, *server).await,
@@ -34,6 +36,11 @@ pub(super) async fn run(world: &World, facts: &Facts, node: &str, step: &Step) -
             // Nobody would wait for it later: a host that was logged in to before and is silent counts as lost.
             reach(world, facts, node).await
         }
+        Action::Resize { server, size, disk_gib, .. } => {
+            provider::resize(world, facts, *server, size, *disk_gib, node).await?;
+            reach(world, facts, node).await
+        }
+        Action::Switchover { to } => switch_over(world, node, to).await,
         Action::Reach => reach(world, facts, node).await,
         Action::ReplaceHostKey => replace_host_key(world, node).await,
         Action::Restore { target, source } => restore(world, node, target, source.as_ref()).await,
@@ -44,6 +51,18 @@ pub(super) async fn run(world: &World, facts: &Facts, node: &str, step: &Step) -
             run_command(world, node, &command).await.map(drop)
         }
     }
+}
+
+/// Hands over to another node: it is over when the old primary is its standby.
+async fn switch_over(world: &Arc<World>, from: &str, to: &str) -> Result<()> {
+    let done = hand_over(world, Some(to)).await?;
+    if let Some(trouble) = done.end.trouble {
+        return Err(Advice::failed(format!("{to} took over, but not by an orderly hand-over: {trouble}"))
+            .hint("`cluster explain` says whether any transactions were lost; run this again once `cluster status` is well")
+            .into());
+    }
+    world.report.note(format!("{to} took over from {from} after {:.1} s", done.moved.as_secs_f64()));
+    Ok(())
 }
 
 /// Restores the data of a cluster of which no server is left, or of another cluster.

@@ -1,9 +1,11 @@
 //! Steps carried out by the provider.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, bail};
 
 use crate::error::Advice;
-use crate::facts::{Cloud, Facts};
+use crate::facts::{Cloud, Facts, ServerStatus};
 use crate::inventory::Node;
 use crate::plan::{Action, Step};
 use crate::provider::{Api, Left, NotEnsured};
@@ -41,7 +43,7 @@ pub(super) async fn run(world: &World, facts: &Facts, step: &Step) -> Result<()>
 pub(super) async fn create_server(world: &World, facts: &Facts, node: &str) -> Result<()> {
     let (api, _) = parts(world, facts)?;
     let node = world.inventory.node(node).context("no such node")?;
-    let server = match api.ensure_server(&node.name, world.public_key(), world.user_data(node)).await {
+    let server = match api.ensure_server(node, world.public_key(), world.user_data(node)).await {
         Ok(server) => server,
         Err(NotEnsured { error, left }) => {
             match left {
@@ -94,6 +96,33 @@ pub(super) async fn is_gone(world: &World, facts: &Facts, node: &str) -> bool {
     }
 }
 
+/// Systems that are asked to shut down do so within a minute, or never.
+const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(90);
+
+/// Shuts a server down, gives it another size and powers it on. Whatever of that is done already is not done again.
+pub(super) async fn resize(
+    world: &World,
+    facts: &Facts,
+    id: u64,
+    size: &str,
+    disk_gib: Option<u64>,
+    node: &str,
+) -> Result<()> {
+    let (api, cloud) = parts(world, facts)?;
+    let is_off = cloud.servers.get(node).is_some_and(|server| server.status == ServerStatus::Off);
+    if !is_off {
+        world.report.progress(node, "shutting down");
+        world.disconnect(node).await;
+        api.shut_down(id, SHUTDOWN_PATIENCE).await?;
+    }
+    world.report.progress(node, format!("the provider makes it {size}: up to a minute for each GB in use"));
+    let resized = api.resize(id, size, disk_gib).await;
+    // Whether it has another size or not: a node that is off protects nothing.
+    let powered_on = api.power_on(id).await;
+    resized.with_context(|| format!("cannot resize droplet {id}, which is powered on again"))?;
+    powered_on
+}
+
 pub(super) async fn power_on(world: &World, facts: &Facts, id: u64) -> Result<()> {
     let (api, _) = parts(world, facts)?;
     api.power_on(id).await
@@ -107,12 +136,13 @@ impl World {
     pub async fn preflight(&self, facts: &Facts) -> Result<()> {
         self.usable_key().await?;
         let Ok((api, cloud)) = parts(self, facts) else { return Ok(()) };
-        let missing =
-            self.inventory.nodes.iter().filter(|node| !cloud.servers.contains_key(&node.name)).count();
-        if missing == 0 {
+        let lacks = |node: &&Node| !cloud.servers.contains_key(&node.name);
+        let missing: Vec<(usize, &Node)> =
+            self.inventory.nodes.iter().enumerate().filter(|(_, node)| lacks(node)).collect();
+        if missing.is_empty() {
             return Ok(());
         }
-        let problems = api.preflight(missing, cloud.floating_ip.is_some()).await?;
+        let problems = api.preflight(&missing, cloud.floating_ip.is_some()).await?;
         if problems.is_empty() {
             return Ok(());
         }

@@ -10,12 +10,10 @@ use similar::TextDiff;
 
 use super::{in_world, read, today};
 use crate::error::Exit;
-use crate::facts::Facts;
 use crate::inventory::Source;
 use crate::plan::files::{Content, FileChange};
-use crate::plan::{self, Action, Cost, Plan, Risk, Step};
+use crate::plan::{self, Action, Plan, Risk, Step, cost};
 use crate::report::{Format, visible};
-use crate::world::World;
 use crate::{data, screen};
 
 pub(super) async fn run(source: &Source, check: bool, json: bool) -> Result<Exit> {
@@ -28,7 +26,7 @@ pub(super) async fn run(source: &Source, check: bool, json: bool) -> Result<Exit
         world.preflight(&facts).await?;
         let means = world.means(&facts).await?;
         let plan = plan::plan(&world.inventory, &facts, &means);
-        let cost = cost(&world, &facts).await;
+        let cost = cost(&world.inventory, &facts);
         if json {
             let mut plan = as_json(&world.inventory.cluster, &plan);
             plan["monthly_cost"] = json!(cost);
@@ -48,17 +46,6 @@ pub(super) async fn run(source: &Source, check: bool, json: bool) -> Result<Exit
     .await
 }
 
-/// What the servers cost. A plan is one without it, too.
-async fn cost(world: &World, facts: &Facts) -> Option<Cost> {
-    let cloud = facts.cloud.as_ref()?;
-    let is_new = world.inventory.nodes.iter().any(|node| !cloud.servers.contains_key(&node.name));
-    let price = match &world.provider {
-        Some(api) if is_new => api.size_price().await.ok().flatten(),
-        _ => None,
-    };
-    plan::cost(&world.inventory, facts, price)
-}
-
 /// The plan as JSON.
 pub fn as_json(cluster: &str, plan: &Plan) -> serde_json::Value {
     let steps: Vec<_> = plan
@@ -69,11 +56,15 @@ pub fn as_json(cluster: &str, plan: &Plan) -> serde_json::Value {
                 .iter()
                 .map(|file| json!({"path": file.path, "mode": file.mode, "owner": file.owner, "diff": diff(file)}))
                 .collect();
-            json!({
+            let mut one = json!({
                 "phase": step.phase, "node": step.node, "kind": step.action.kind(), "action": step.action.summary(),
                 "reason": step.why, "why": step.why.to_string(),
                 "risk": step.risk(), "files": files,
-            })
+            });
+            if let Some(interrupts) = &step.interrupts {
+                one["interrupts"] = json!(interrupts);
+            }
+            one
         })
         .collect();
     json!({"cluster": cluster, "refusals": plan.refusals, "problems": plan.troubles, "notes": plan.notes, "steps": steps, "then": plan.then})
@@ -129,7 +120,10 @@ fn write_text(plan: &Plan, out: &mut String) -> std::fmt::Result {
         }
         let risk = match step.risk() {
             Risk::Safe => String::new(),
-            Risk::Restart => format!(" {}", "[restart]".yellow()),
+            Risk::Restart => {
+                let interrupts = step.interrupts.as_ref().map_or(String::new(), |it| format!(": {it}"));
+                format!(" {}", format!("[restart{interrupts}]").yellow())
+            }
             Risk::Destructive => format!(" {}", destroys(&step.action).red()),
         };
         let lane = format!("{:<width$}", step.node.as_deref().unwrap_or(PROVIDER));
@@ -140,11 +134,10 @@ fn write_text(plan: &Plan, out: &mut String) -> std::fmt::Result {
         }
     }
     for consequence in &plan.then {
-        let writes =
-            if consequence.risk == Risk::Restart { " (writes pause while the primary restarts)" } else { "" };
+        let interrupts = consequence.interrupts.as_ref().map_or(String::new(), |it| format!(" ({it})"));
         let nodes = consequence.nodes.join(", then ");
         let nodes = if consequence.risk == Risk::Safe { consequence.nodes.join(", ") } else { nodes };
-        writeln!(out, "{} {} on {nodes}{}", "then:".bold(), consequence.action, writes.yellow())?;
+        writeln!(out, "{} {} on {nodes}{}", "then:".bold(), consequence.action, interrupts.yellow())?;
     }
     match plan.steps.len() {
         0 => writeln!(out, "nothing to do"),

@@ -1,33 +1,13 @@
 //! `cluster switchover`: another node takes over, planned, and nothing acknowledged is lost.
-//!
-//! The command starts it and watches. The guards do it: the primary's stops PostgreSQL, makes sure that the successor has
-//! the last byte, and hands the lease over. So a command that is killed changes nothing about how it ends.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-use anyhow::{Context as _, Result};
-use cluster_contract::journal::{Event, Line};
-use cluster_contract::status::JobKind;
+use anyhow::Result;
 
 use super::{declared_with_data, in_world, read};
-use crate::control;
-use crate::error::{Advice, Exit};
-use crate::health::{Health, health};
+use crate::error::Exit;
+use crate::handover::{End, HandOver, hand_over};
 use crate::inventory::Source;
-use crate::poll::poll_until;
 use crate::report::{Format, visible};
-use crate::world::World;
 use crate::{data, screen};
-
-/// A shutdown waits for a checkpoint, and the successor promotes within seconds; anything longer is a failure.
-const PATIENCE: Duration = Duration::from_secs(120);
-/// How long a standby that has just connected may need for what it lacks.
-const CATCH_UP_PATIENCE: Duration = Duration::from_secs(30);
-/// How long to wait for the old primary to rejoin, to report restored redundancy.
-const REJOIN_PATIENCE: Duration = Duration::from_secs(120);
-/// More than a guard writes down during one.
-const JOURNAL_LINES: usize = 500;
 
 pub(super) async fn run(source: &Source, to: Option<String>, json: bool) -> Result<Exit> {
     let inventory = read(source)?;
@@ -36,17 +16,7 @@ pub(super) async fn run(source: &Source, to: Option<String>, json: bool) -> Resu
             declared_with_data(&world.inventory, to)?;
         }
         let _lock = world.state.lock("switchover")?;
-        let (from, to) = chosen(&world, to.as_deref()).await?;
-        world.report.progress(&from, format!("stopping and handing over to {to}"));
-        let begun = Instant::now();
-        hand_over(&world, &from, &to).await?;
-        let moved = wait_for(&world, &from, &to, begun).await?;
-        let whole = wait_for_redundancy(&world, &from, begun).await;
-        // The successor leads after a hand-over that failed, too, where it has won the election that followed.
-        let end = match control::journal(&world, &from, JOURNAL_LINES).await {
-            Ok(lines) => end(&lines),
-            Err(error) => End { trouble: Some(format!("{from} cannot say so: {error}")), lost: 0 },
-        };
+        let HandOver { from, to, moved, whole, end } = hand_over(&world, to.as_deref()).await?;
         if json {
             screen::json(&serde_json::json!({
                 "from": from, "to": to, "seconds": moved.as_secs_f64(),
@@ -69,199 +39,4 @@ pub(super) async fn run(source: &Source, to: Option<String>, json: bool) -> Resu
         Ok(if whole.is_some() && end == End::default() { Exit::Done } else { Exit::Unhealthy })
     })
     .await
-}
-
-/// How a hand-over ended.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct End {
-    /// Why it was none, for people.
-    trouble: Option<String>,
-    /// Transactions that the old primary had to give up.
-    lost: u64,
-}
-
-/// The end of the last hand-over that a journal knows of.
-fn end(journal: &[Line]) -> End {
-    let job = Some(JobKind::HandOver);
-    let began = journal.iter().rposition(|line| line.event == Event::JobBegun { job });
-    let since = &journal[began.unwrap_or(journal.len())..];
-    let mut end = End { trouble: Some("its guard has recorded no end of it".to_owned()), lost: 0 };
-    for line in since {
-        match &line.event {
-            Event::JobDone { job: done } if *done == job => end.trouble = None,
-            Event::JobFailed { job: failed } if *failed == job => end.trouble = Some(line.text.clone()),
-            Event::TransactionsLost { lost } => end.lost += lost.transactions,
-            _ => {}
-        }
-    }
-    end
-}
-
-/// Chooses both. A standby that has just connected catches up for a moment, and is waited for.
-async fn chosen(world: &Arc<World>, to: Option<&str>) -> Result<(String, String)> {
-    let mut refusal = None;
-    let found = poll_until(CATCH_UP_PATIENCE, Duration::from_secs(1), async || {
-        let facts = world.observe_or_remember().await?;
-        let now = health(&world.inventory, &facts, &world.public_addresses(&facts));
-        // More than this to replay would make the gap in writes long, too.
-        match choose(&now, to, world.inventory.failover.lag_limit_bytes) {
-            Ok(pair) => Ok(Some(pair)),
-            Err(error) => {
-                let Some(standby) = catching_up(&now, to) else { return Err(error) };
-                world.report.progress(standby, "catching up with the primary");
-                refusal = Some(error);
-                Ok(None)
-            }
-        }
-    });
-    match found.await? {
-        Some(pair) => Ok(pair),
-        None => Err(refusal.context("nobody was asked")?),
-    }
-}
-
-/// A standby that could be the successor once it has caught up.
-fn catching_up<'a>(health: &'a Health, to: Option<&str>) -> Option<&'a str> {
-    let standby = |node: &&crate::health::Node| {
-        node.role == "standby" && node.state == "catchup" && to.is_none_or(|to| node.name == to)
-    };
-    health.nodes.iter().find(standby).map(|node| node.name.as_str())
-}
-
-/// The primary that hands over, and its successor.
-fn choose(health: &Health, to: Option<&str>, most_lag: u64) -> Result<(String, String)> {
-    if health.paused {
-        return Err(Advice::refused("the cluster is paused: the standby would not promote")
-            .hint("`cluster resume` ends the pause")
-            .into());
-    }
-    let Some(from) = &health.primary else {
-        return Err(Advice::refused("no node takes writes")
-            .hint("a switchover needs a running primary; `cluster status` shows what is wrong")
-            .into());
-    };
-    let standbys: Vec<_> =
-        health.nodes.iter().filter(|node| node.role == "standby" && node.state == "streaming").collect();
-    let successor = match to {
-        Some(name) => standbys.iter().find(|node| node.name == name),
-        None => standbys
-            .iter()
-            .filter(|node| !node.is_full())
-            .min_by_key(|node| node.lag_bytes.unwrap_or(u64::MAX)),
-    };
-    let Some(successor) = successor else {
-        let message = match to {
-            Some(name) if name == from => format!("{name} is already the primary"),
-            Some(name) => format!("{name} is not a streaming standby of {from}"),
-            None if !standbys.is_empty() => "the disk of every standby is full".to_owned(),
-            None => format!("no standby streams from {from}"),
-        };
-        return Err(Advice::refused(message).hint("`cluster status` shows which standbys stream").into());
-    };
-    if successor.is_full() {
-        return Err(Advice::refused(format!(
-            "the disk of {} is full: it would refuse writes",
-            successor.name
-        ))
-        .hint("free some space there first; `cluster status` shows how much is needed")
-        .into());
-    }
-    if let Some(lag) = successor.lag_bytes.filter(|lag| *lag > most_lag) {
-        return Err(Advice::refused(format!("{} is {} MiB behind", successor.name, lag >> 20))
-            .hint("wait until it has caught up; writes would be blocked until then")
-            .into());
-    }
-    Ok((from.clone(), successor.name.clone()))
-}
-
-async fn hand_over(world: &World, from: &str, to: &str) -> Result<()> {
-    let verdict = control::hand_over(world, from, to).await?;
-    if verdict.allowed {
-        return Ok(());
-    }
-    Err(Advice::refused(format!("the guard of {from} refuses to hand over: {}", verdict.why))
-        .hint(
-            "a handover needs the lease and so a majority of the nodes; `cluster status` shows which are up",
-        )
-        .into())
-}
-
-/// Waits until `to` takes writes with the lease.
-async fn wait_for(world: &World, from: &str, to: &str, begun: Instant) -> Result<Duration> {
-    let moved = poll_until(PATIENCE, Duration::from_millis(300), async || {
-        if control::status(world, to).await.is_ok_and(|successor| successor.leads()) {
-            return Ok(Some(begun.elapsed()));
-        }
-        let Ok(old) = control::status(world, from).await else { return Ok(None) };
-        if old.leads() && old.job.is_none() {
-            let why = old.trouble.as_deref().unwrap_or("its guard gives no reason");
-            return Err(Advice::failed(format!("{from} is still primary: {why}"))
-                .hint("nothing is lost; fix the cause, then run this again"));
-        }
-        // One voter's grant is not a majority's.
-        if let Some(other) = old.holder.filter(|other| other != from && other != to)
-            && control::status(world, &other).await.is_ok_and(|it| it.holds)
-        {
-            return Err(Advice::failed(format!(
-                "{other} has taken over instead: {to} did not request the lease in time"
-            ))
-            .hint(format!(
-                "`cluster explain` says whether any transactions were lost; `cluster logs {to}` shows what kept {to}"
-            )));
-        }
-        Ok(None)
-    });
-    Ok(moved.await?.ok_or_else(|| {
-        Advice::failed(format!("{to} has not taken over within {} s", PATIENCE.as_secs()))
-            .hint("the guards continue by themselves; follow them with `cluster status`")
-    })?)
-}
-
-/// Waits until the old primary streams from the new one; `None` if it does not in time.
-async fn wait_for_redundancy(world: &Arc<World>, from: &str, begun: Instant) -> Option<Duration> {
-    let whole = poll_until(REJOIN_PATIENCE, Duration::from_secs(1), async || {
-        world.report.progress(from, "becoming a standby");
-        let facts = world.observe_or_remember().await?;
-        let health = health(&world.inventory, &facts, &world.public_addresses(&facts));
-        let streams = health.nodes.iter().any(|node| node.name == from && node.state == "streaming");
-        Ok::<_, anyhow::Error>(streams.then(|| begun.elapsed()))
-    });
-    whole.await.ok().flatten()
-}
-
-#[cfg(test)]
-mod tests {
-    use cluster_contract::journal::LostTransactions;
-
-    use super::*;
-
-    fn line(event: Event, text: &str) -> Line {
-        Line { at: String::new(), clock: 0, event, text: text.to_owned(), since: None }
-    }
-
-    #[test]
-    fn only_a_hand_over_that_ended_well_is_one() {
-        let job = Some(JobKind::HandOver);
-        let begun = || line(Event::JobBegun { job }, "hand-over: to pg2");
-        let done = || line(Event::JobDone { job }, "stopped in 0.20 s");
-        let failed = || line(Event::JobFailed { job }, "the hand-over failed: PostgreSQL did not stop");
-        let lost = || {
-            let lost = LostTransactions {
-                timeline: 1,
-                from: "0/1".into(),
-                to: "0/2".into(),
-                transactions: 3,
-                wal: "/kept".into(),
-                node: String::new(),
-            };
-            line(Event::TransactionsLost { lost }, "3 transactions")
-        };
-        assert_eq!(end(&[failed(), begun(), done()]), End::default());
-        let failure = end(&[begun(), done(), begun(), failed(), lost()]);
-        assert_eq!((failure.trouble, failure.lost), (Some(failed().text), 3));
-        assert_eq!(end(&[lost(), begun(), done()]).lost, 0, "that was before");
-        for silent in [vec![], vec![begun()], vec![done()]] {
-            assert!(end(&silent).trouble.is_some(), "{silent:?}");
-        }
-    }
 }

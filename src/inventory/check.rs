@@ -222,15 +222,19 @@ fn provider(c: &mut Checker, raw: file::Provider) -> Option<Provider> {
     }
 }
 
+/// What droplets are made from unless the inventory says otherwise: the newest stable Debian.
+const IMAGE: &str = "debian-13-x64";
+
+fn slug(c: &mut Checker, key: String, value: &str) {
+    if value.is_empty() || !value.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_') {
+        c.wrong(key, format!("`{value}` is not a valid slug"), "for instance fra1, s-1vcpu-1gb or debian-13-x64");
+    }
+}
+
 fn digitalocean(c: &mut Checker, raw: file::DigitalOcean) -> DigitalOcean {
-    for (key, value) in [("region", &raw.region), ("size", &raw.size), ("image", &raw.image)] {
-        if value.is_empty() || !value.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_') {
-            c.wrong(
-                format!("provider.digitalocean.{key}"),
-                format!("`{value}` is not a valid slug"),
-                "for instance fra1, s-1vcpu-1gb or debian-12-x64",
-            );
-        }
+    let image = raw.image.unwrap_or_else(|| IMAGE.to_owned());
+    for (key, value) in [("region", &raw.region), ("size", &raw.size), ("image", &image)] {
+        slug(c, format!("provider.digitalocean.{key}"), value);
     }
     if let Some(url) = &raw.api_url {
         api_url(c, "provider.digitalocean.api_url", url);
@@ -251,7 +255,8 @@ fn digitalocean(c: &mut Checker, raw: file::DigitalOcean) -> DigitalOcean {
         api_url: raw.api_url,
         region: raw.region,
         size: raw.size,
-        image: raw.image,
+        image,
+        resize_disk: raw.resize_disk,
         vpc: raw.vpc,
         floating_ip: raw.floating_ip,
     }

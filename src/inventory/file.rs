@@ -45,7 +45,9 @@ pub(super) struct DigitalOcean {
     pub(super) failover_token_file: Option<PathBuf>,
     pub(super) region: String,
     pub(super) size: String,
-    pub(super) image: String,
+    pub(super) image: Option<String>,
+    #[serde(default)]
+    pub(super) resize_disk: bool,
     pub(super) ssh_key: Option<PathBuf>,
     pub(super) vpc: Option<String>,
     #[serde(default = "yes")]
@@ -151,6 +153,8 @@ pub(super) struct Node {
     pub(super) connection_host: Option<String>,
     pub(super) host_key: Option<String>,
     pub(super) droplet_id: Option<Number<u64>>,
+    pub(super) size: Option<String>,
+    pub(super) image: Option<String>,
     pub(super) ssh_port: Option<Number<u16>>,
     pub(super) ssh_jump: Option<String>,
     pub(super) ssh_proxy_command: Option<String>,

@@ -7,6 +7,7 @@ use cluster_contract::config::Config;
 use cluster_contract::paths;
 
 use crate::facts::{Cloud, Facts, FloatingIp, Host, Server, ServerStatus, Stray};
+use crate::inventory::Provider;
 use crate::provider::{Api, Listing};
 use crate::state::{KnownServer, Memory};
 use crate::world::World;
@@ -18,9 +19,22 @@ impl World {
     /// When it does not answer; when two servers could be the same node.
     pub(super) async fn observe_cloud(&self, api: &Api, memory: &Memory) -> Result<Cloud> {
         let nodes: Vec<&str> = self.inventory.nodes.iter().map(|node| node.name.as_str()).collect();
-        let Listing { cloud, gone } = api.list(&nodes, memory, self.public_key()).await?;
+        let Listing { mut cloud, gone } = api.list(&nodes, memory, self.public_key()).await?;
         self.state.remember(|memory| note(memory, &cloud, &nodes, &gone))?;
+        if self.needs_sizes(&cloud) {
+            cloud.sizes = api.sizes().await?;
+        }
         Ok(cloud)
+    }
+
+    /// Whether a plan depends on what the provider's sizes are.
+    fn needs_sizes(&self, cloud: &Cloud) -> bool {
+        let Provider::DigitalOcean(settings) = &self.inventory.provider else { return false };
+        settings.resize_disk
+            || self.inventory.nodes.iter().any(|node| {
+                let server = cloud.servers.get(&node.name);
+                server.is_none_or(|it| it.size.as_deref().is_some_and(|it| it != settings.size_of(node)))
+            })
     }
 
     /// The cloud as it was last seen, for what needs no more than the way to the hosts. `None` if this machine has
@@ -40,6 +54,7 @@ impl World {
                     size: None,
                     image: None,
                     vpc: None,
+                    disk_gib: None,
                     monthly_price: None,
                     records_floating_ip: true,
                     renamed: None,
@@ -57,7 +72,7 @@ impl World {
             "the provider's API does not answer ({url}: {why}): showing its state from memory of {since}"
         ));
         let floating_ip = memory.floating_ip.map(|address| FloatingIp { address, server: None });
-        Some(Cloud { ssh_key: true, servers, strays: Vec::new(), floating_ip, taken: None, remembered })
+        Some(Cloud { ssh_key: true, servers, floating_ip, remembered, ..Cloud::default() })
     }
 
     /// Servers that the nodes know as their peers' and that nothing else leads to: looked for where a node seems to

@@ -60,6 +60,21 @@ pub enum Action {
     PowerOn {
         server: u64,
     },
+    /// Shuts a server down, gives it another size and powers it on.
+    Resize {
+        server: u64,
+        /// The size that it has.
+        from: String,
+        size: String,
+        /// In GiB, what its disk grows to, for ever.
+        disk_gib: Option<u64>,
+        /// In GiB, what its disk stays at although the size has more.
+        kept_gib: Option<u64>,
+    },
+    /// Hands over to another node.
+    Switchover {
+        to: String,
+    },
     /// Makes the floating IP, on this node's server.
     CreateFloatingIp {
         /// The node that it points to first.
@@ -179,6 +194,15 @@ impl Action {
                 format!("delete droplet {server}, which never ran, and create another")
             }
             Action::PowerOn { server } => format!("power on droplet {server}"),
+            Action::Resize { from, size, disk_gib, kept_gib, .. } => {
+                let disk = match (disk_gib, kept_gib) {
+                    (Some(disk), _) => format!(", its disk to {disk} GiB for ever"),
+                    (None, Some(disk)) => format!(", its disk stays at {disk} GiB"),
+                    (None, None) => String::new(),
+                };
+                format!("resize the droplet from {from} to {size}{disk}")
+            }
+            Action::Switchover { to } => format!("switch over to {to}"),
             Action::CreateFloatingIp { node } => format!("create a floating IP that points to {node}"),
             Action::RecordFloatingIp => "record the floating IP as a tag of the droplets".into(),
             Action::AssignFloatingIp { node, .. } => format!("move the floating IP to {node}"),
@@ -232,6 +256,8 @@ impl Action {
             Action::AwaitServer { .. } => "await-droplet",
             Action::RemakeServer { .. } => "remake-droplet",
             Action::PowerOn { .. } => "power-on",
+            Action::Resize { .. } => "resize",
+            Action::Switchover { .. } => "switchover",
             Action::CreateFloatingIp { .. } => "create-floating-ip",
             Action::RecordFloatingIp => "record-floating-ip",
             Action::AssignFloatingIp { .. } => "assign-floating-ip",
@@ -265,7 +291,7 @@ impl Action {
     /// What it may cost.
     pub fn risk(&self) -> Risk {
         match self {
-            Action::Restart { .. } => Risk::Restart,
+            Action::Restart { .. } | Action::Resize { .. } | Action::Switchover { .. } => Risk::Restart,
             Action::Clone { .. } | Action::RemakeServer { .. } => Risk::Destructive,
             _ => Risk::Safe,
         }

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::facts::Facts;
-use crate::inventory::Inventory;
+use crate::inventory::{Inventory, Provider};
 
 /// The price of a cluster's servers, in US dollars a month. A floating IP costs nothing while it is assigned; traffic,
 /// snapshots and object storage are not in it.
@@ -13,7 +13,7 @@ use crate::inventory::Inventory;
 pub struct Cost {
     /// Of the servers that exist.
     pub now: f64,
-    /// Once every node has one.
+    /// Once every node has one, of the size that the inventory says.
     pub then: f64,
 }
 
@@ -27,21 +27,27 @@ impl fmt::Display for Cost {
     }
 }
 
-/// The cost of the nodes' servers; `size_price` is that of the inventory's size, where it was asked for. `None` for existing
-/// hosts, and where a price is not known.
-pub fn cost(inventory: &Inventory, facts: &Facts, size_price: Option<f64>) -> Option<Cost> {
+/// The cost of the nodes' servers; `None` for existing hosts, and where a price is not known.
+pub fn cost(inventory: &Inventory, facts: &Facts) -> Option<Cost> {
+    let Provider::DigitalOcean(settings) = &inventory.provider else { return None };
+    let now = cost_now(facts)?;
     let cloud = facts.cloud.as_ref()?;
-    let (mut now, mut then) = (0.0, 0.0);
+    let mut then = 0.0;
     for node in &inventory.nodes {
-        match cloud.servers.get(&node.name) {
-            Some(server) => {
-                let price = server.monthly_price?;
-                (now, then) = (now + price, then + price);
-            }
-            None => then += size_price?,
-        }
+        let wanted = settings.size_of(node);
+        let server = cloud.servers.get(&node.name).filter(|it| it.size.as_deref().is_none_or(|it| it == wanted));
+        then += match server {
+            Some(server) => server.monthly_price?,
+            None => cloud.sizes.get(wanted)?.monthly_price?,
+        };
     }
     Some(Cost { now, then })
+}
+
+/// What the servers that exist cost, in US dollars a month; `None` as for [`cost`].
+pub fn cost_now(facts: &Facts) -> Option<f64> {
+    let mut prices = facts.cloud.as_ref()?.servers.values().map(|server| server.monthly_price);
+    prices.try_fold(0.0, |sum, price| Some(sum + price?))
 }
 
 #[cfg(test)]

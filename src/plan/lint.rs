@@ -34,6 +34,8 @@ pub enum Breach {
         /// The number of the configuration.
         generation: u64,
     },
+    /// A server is switched off that takes writes, or two at once.
+    SwitchesOff { node: String },
     /// Two nodes restart PostgreSQL at the same time.
     RestartsAtOnce { phase: Phase },
 }
@@ -51,6 +53,9 @@ impl fmt::Display for Breach {
                 f,
                 "it would give {node} membership {generation}, which differs from the current one by more than one member"
             ),
+            Breach::SwitchesOff { node } => {
+                write!(f, "it would switch off {node}, which takes writes or is not the only one")
+            }
             Breach::RestartsAtOnce { phase } => {
                 write!(f, "it would restart two nodes at the same time ({})", phase.title())
             }
@@ -71,6 +76,7 @@ pub fn lint(inventory: &Inventory, facts: &Facts, plan: &Plan) -> Vec<Breach> {
     let newest = Configuration::newest(inventory, facts);
     let mut wishes = BTreeSet::new();
     let mut restarts = BTreeSet::new();
+    let mut switches_off = false;
     let mut members: Option<&Configuration> = None;
     for step in &plan.steps {
         found
@@ -106,6 +112,14 @@ pub fn lint(inventory: &Inventory, facts: &Facts, plan: &Plan) -> Vec<Breach> {
                     found.push(Breach::LeapOfMembers { node, generation: next.generation });
                 }
                 members = Some(next);
+            }
+            Action::Resize { .. } => {
+                let takes_writes = roles::primary(inventory, facts) == roles::Primary::One(node.clone());
+                // One that is off already is not switched off.
+                let runs = !matches!(facts.hosts.get(&node), Some(Host::Off));
+                if runs && (takes_writes || std::mem::replace(&mut switches_off, true)) {
+                    found.push(Breach::SwitchesOff { node });
+                }
             }
             Action::Restart { .. } if !step.phase.one_at_a_time() && !restarts.insert(step.phase) => {
                 found.push(Breach::RestartsAtOnce { phase: step.phase });

@@ -1,6 +1,7 @@
 //! Why a step is needed, and what a run waits for when no step is left.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -30,6 +31,10 @@ pub enum Reason {
     FloatingIpUnrecorded,
     /// Another node takes writes than the one that the floating IP leads to.
     TakesWrites { node: String },
+    /// The node's server has not the size that the inventory says.
+    SizeDiffers,
+    /// A server is switched off to be resized, and this one takes writes.
+    ResizeNeedsAnother,
     /// Nobody has got in yet.
     NotReached {
         /// ssh's message.
@@ -140,6 +145,8 @@ impl fmt::Display for Reason {
             Reason::NoFloatingIp => "the cluster has none",
             Reason::FloatingIpUnrecorded => "so that it can be found when it is unassigned",
             Reason::TakesWrites { node } => return write!(f, "{node} takes writes"),
+            Reason::SizeDiffers => "the inventory says so",
+            Reason::ResizeNeedsAnother => "its droplet is switched off to be resized, and it takes writes",
             Reason::NotReached { why } => why,
             Reason::CloudInit { state } => return write!(f, "cloud-init is {state}"),
             Reason::KeyExposed => "every process on a droplet can read its user data",
@@ -212,6 +219,19 @@ pub enum Waiting {
     Guard { node: String },
     /// A newcomer streams.
     Newcomer { node: String, primary: String },
+    /// A standby that was away streams.
+    Streaming { node: String, primary: String },
+}
+
+impl Waiting {
+    /// How long it is worth waiting for.
+    pub fn patience(&self) -> Duration {
+        match self {
+            // What it has missed may be as much as a slot keeps.
+            Waiting::Streaming { .. } => Duration::from_secs(600),
+            _ => Duration::from_secs(60),
+        }
+    }
 }
 
 impl fmt::Display for Waiting {
@@ -230,6 +250,7 @@ impl fmt::Display for Waiting {
             Waiting::Newcomer { node, primary } => {
                 write!(f, "{node} to follow {primary} before it becomes a voting member")
             }
+            Waiting::Streaming { node, primary } => write!(f, "{node} to stream from {primary}"),
         }
     }
 }

@@ -7,6 +7,7 @@ mod provider;
 pub(crate) mod refusals;
 mod services;
 mod setup;
+mod size;
 mod standby;
 mod then;
 mod trial;
@@ -23,7 +24,7 @@ use super::roles::{self, Data, Primary};
 use super::{Action, Means, Phase, Plan, Risk, Step, Trouble};
 use super::{Reason, TroubleKind, Waiting};
 use crate::facts::{Facts, Host, HostFacts};
-use crate::inventory::{Inventory, Node};
+use crate::inventory::{Inventory, Node, Role};
 
 pub(super) struct Planner<'a> {
     inventory: &'a Inventory,
@@ -69,6 +70,7 @@ impl<'a> Planner<'a> {
         self.address();
         self.members();
         self.lease();
+        self.sizes();
         self.pause();
         self.ignored();
         self.then();
@@ -145,7 +147,29 @@ impl<'a> Planner<'a> {
     }
 
     fn step(&mut self, phase: Phase, node: Option<&Node>, action: Action, why: Reason) {
-        self.plan.steps.push(Step { phase, node: node.map(|node| node.name.clone()), action, why });
+        let interrupts = node.and_then(|node| self.interrupts(node, &action));
+        let node = node.map(|node| node.name.clone());
+        self.plan.steps.push(Step { phase, node, action, why, interrupts });
+    }
+
+    /// What an action on a node interrupts, and for how long.
+    fn interrupts(&self, node: &Node, action: &Action) -> Option<String> {
+        let name = &node.name;
+        let role = roles::role(self.inventory, &self.primary, node);
+        match (action, role) {
+            (Action::Restart { .. }, Role::Primary) => {
+                Some(format!("writes pause for the seconds that {name} takes to shut down and start"))
+            }
+            (Action::Restart { .. }, Role::Standby) => Some(format!("reads on {name} pause for seconds")),
+            (Action::Switchover { .. }, _) => Some("writes pause for about 3 s".into()),
+            (Action::Resize { .. }, _) => {
+                let members = self.inventory.nodes.len();
+                let alone = members - 1 == members / 2 + 1;
+                let lost = if alone { ", and nothing fails over meanwhile" } else { "" };
+                Some(format!("{name} is off for some minutes{lost}"))
+            }
+            _ => None,
+        }
     }
 
     fn trouble(

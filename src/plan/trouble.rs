@@ -76,6 +76,8 @@ pub enum TroubleKind {
     NoVote,
     /// PostgreSQL does not accept its configuration.
     ConfigurationRefused,
+    /// A server cannot get the size that the inventory says, or not now.
+    CannotResize,
     /// A database is somebody else's.
     DatabaseOwner,
     /// The inventory says what nobody does.

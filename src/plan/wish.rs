@@ -40,6 +40,8 @@ impl Step {
             Action::Configure { members, .. } => vec![members.generation.to_string()],
             Action::AddRepository { archive: true } => vec!["archive".to_owned()],
             Action::CreateFloatingIp { node } | Action::AssignFloatingIp { node, .. } => vec![node.clone()],
+            Action::Resize { size, .. } => vec![size.clone()],
+            Action::Switchover { to } => vec![to.clone()],
             Action::AwaitServer { server } | Action::RemakeServer { server } => vec![server.to_string()],
             _ => vec![String::new()],
         };

@@ -4,21 +4,23 @@
 mod belongings;
 mod listing;
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use cluster_cloud::droplet::{DropletSpec, Power};
-use cluster_cloud::model::{Action, ReservedIp};
+use cluster_cloud::model::{Action, DropletStatus, ReservedIp};
 use cluster_cloud::preflight::{Setting, Wanted};
 use cluster_cloud::spaces::Place;
 use cluster_cloud::{Client, Error, Pace, Policy, key, names};
 use secrecy::SecretString;
+use tokio::sync::OnceCell;
 
 use super::{EnsuredServer, Event, Left, NotEnsured, Patience};
-use crate::facts::Stray;
-use crate::inventory::{DigitalOcean, S3};
+use crate::facts::{Size, Stray};
+use crate::inventory::{DigitalOcean, Node, S3};
 use crate::report::Reporter;
 pub use belongings::Belongings;
 pub use cluster_cloud::Token;
@@ -30,6 +32,8 @@ pub struct Api {
     settings: DigitalOcean,
     client: Client,
     pace: Pace,
+    /// The sizes do not change during a run.
+    sizes: Arc<OnceCell<BTreeMap<String, Size>>>,
 }
 
 impl Patience {
@@ -80,7 +84,13 @@ impl Api {
             .context("cannot use the provider's API")?
             .with_policy(patience.policy())
             .with_observer(Arc::new(move |notice| report.progress("provider", notice.to_string())));
-        Ok(Api { cluster: cluster.to_owned(), settings: settings.clone(), client, pace: Pace::default() })
+        Ok(Api {
+            cluster: cluster.to_owned(),
+            settings: settings.clone(),
+            client,
+            pace: Pace::default(),
+            sizes: Arc::default(),
+        })
     }
 
     /// The same API, with another patience.
@@ -98,37 +108,92 @@ impl Api {
         names::cluster_tag(&self.cluster)
     }
 
-    /// Everything that stands in the way of making these, each with a hint.
+    /// Everything that stands in the way of making servers for these nodes, which have their places in the inventory, each
+    /// with a hint.
     ///
     /// # Errors
     /// When the API does not answer.
-    pub async fn preflight(&self, new_servers: usize, has_address: bool) -> Result<Vec<(String, String)>> {
+    pub async fn preflight(&self, missing: &[(usize, &Node)], has_address: bool) -> Result<Vec<(String, String)>> {
         let setting = |value: &str, key: &str| Setting {
             value: value.to_owned(),
             key: format!("provider.digitalocean.{key}"),
         };
-        let DigitalOcean { region, size, image, vpc, floating_ip, .. } = &self.settings;
+        let DigitalOcean { region, vpc, floating_ip, .. } = &self.settings;
+        // Each value once, with the first place that it stands at.
+        let slugs = |key: &str, of: fn(&Node) -> Option<&String>, common: &str| {
+            let mut found: Vec<Setting> = Vec::new();
+            for (index, node) in missing {
+                let (value, key) = match of(node) {
+                    Some(own) => (own.as_str(), format!("nodes[{index}].{key}")),
+                    None => (common, format!("provider.digitalocean.{key}")),
+                };
+                if found.iter().all(|it| it.value != value) {
+                    found.push(Setting { value: value.to_owned(), key });
+                }
+            }
+            found
+        };
         let cluster = Setting { value: self.cluster.clone(), key: "cluster".to_owned() };
         let wanted = Wanted {
             cluster,
             region: setting(region, "region"),
-            sizes: vec![setting(size, "size")],
-            images: vec![setting(image, "image")],
+            sizes: slugs("size", |node| node.size.as_ref(), &self.settings.size),
+            images: slugs("image", |node| node.image.as_ref(), &self.settings.image),
             vpc: vpc.as_deref().map(|vpc| setting(vpc, "vpc")),
-            new_droplets: new_servers as u64,
+            new_droplets: missing.len() as u64,
             new_addresses: u64::from(*floating_ip && !has_address),
         };
         let problems = self.client.preflight(&wanted).await?;
         Ok(problems.into_iter().map(|it| (format!("{}: {}", it.place, it.what), it.hint)).collect())
     }
 
-    /// The price of the inventory's size, in US dollars a month; `None` where there is no such size.
+    /// All sizes, by slug.
     ///
     /// # Errors
     /// The API's.
-    pub async fn size_price(&self) -> Result<Option<f64>> {
-        let sizes = self.client.sizes().await?;
-        Ok(sizes.iter().find(|size| size.slug == self.settings.size).and_then(|size| size.price_monthly))
+    pub async fn sizes(&self) -> Result<BTreeMap<String, Size>> {
+        let ask = async || {
+            let sizes = self.client.sizes().await.context("cannot list the provider's sizes")?;
+            let fact = |size: &cluster_cloud::model::Size| Size {
+                disk_gib: size.disk,
+                monthly_price: size.price_monthly,
+            };
+            Ok::<_, anyhow::Error>(sizes.iter().map(|size| (size.slug.clone(), fact(size))).collect())
+        };
+        Ok(self.sizes.get_or_try_init(ask).await?.clone())
+    }
+
+    /// Gives a node's server another size. It is shut down for it, and left off.
+    ///
+    /// # Errors
+    /// The API's.
+    pub async fn resize(&self, id: u64, size: &str, disk: Option<u64>) -> Result<()> {
+        Ok(self.client.resize(id, size, disk, self.pace).await?)
+    }
+
+    /// Asks a server to shut down, and takes its power away if it has not after `patience`.
+    ///
+    /// # Errors
+    /// The API's.
+    pub async fn shut_down(&self, id: u64, patience: Duration) -> Result<()> {
+        self.client.power(id, Power::Shutdown, self.pace).await?;
+        let begun = Instant::now();
+        while begun.elapsed() < patience {
+            let seen = self.client.droplet(id).await?;
+            if seen.is_none_or(|it| it.status == DropletStatus::Off && !it.locked) {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        self.power_off(id).await
+    }
+
+    /// Gives a server another name.
+    ///
+    /// # Errors
+    /// The API's.
+    pub async fn rename(&self, id: u64, name: &str) -> Result<()> {
+        Ok(self.client.rename(id, name, self.pace).await?)
     }
 
     /// Adds the operator's public key to the account, unless it is there.
@@ -176,12 +241,12 @@ impl Api {
     /// The API's, with what may be there all the same.
     pub async fn ensure_server(
         &self,
-        node: &str,
+        node: &Node,
         public_key: impl Future<Output = Result<String>>,
         user_data: impl Future<Output = Result<SecretString>>,
     ) -> Result<EnsuredServer, NotEnsured> {
         let failed = |error: anyhow::Error| NotEnsured { error, left: Left::Unknown };
-        let found = self.client.find_droplet(&self.cluster, node, self.pace).await;
+        let found = self.client.find_droplet(&self.cluster, &node.name, self.pace).await;
         if let Some(found) = found.map_err(|error| failed(error.into()))? {
             return Ok(EnsuredServer { id: found.id, made: false });
         }
@@ -190,10 +255,10 @@ impl Api {
             key::fingerprint(&public_key).context("the public key cannot be read").map_err(failed)?;
         let spec = DropletSpec {
             cluster: self.cluster.clone(),
-            name: node.to_owned(),
+            name: node.name.clone(),
             region: self.settings.region.clone(),
-            size: self.settings.size.clone(),
-            image: self.settings.image.clone(),
+            size: self.settings.size_of(node).to_owned(),
+            image: self.settings.image_of(node).to_owned(),
             ssh_keys: vec![fingerprint],
             user_data: Some(user_data.await.map_err(failed)?),
             vpc_uuid: self.settings.vpc.clone(),

@@ -339,6 +339,7 @@ fn a_plan_that_breaks_a_law_is_seen() {
         node: Some(node.to_owned()),
         action,
         why: Reason::NotRunning,
+        interrupts: None,
     };
     let breaches = |steps: Vec<Step>, refused: bool| {
         let refusals = if refused {

@@ -15,7 +15,7 @@ mod repmgr;
 use std::collections::BTreeMap;
 
 use cluster::facts::host::PostgresFacts;
-use cluster::facts::{Cloud, Facts, Host, HostFacts};
+use cluster::facts::{Facts, Host, HostFacts};
 use cluster::inventory::{Inventory, Provider, Repository};
 use cluster::plan::files::BackupMeans;
 use cluster::plan::roles::{self, Primary};
@@ -51,7 +51,7 @@ impl Model {
         let mut facts = Facts::default();
         facts.local.node_program = "the hash of cluster-node".into();
         let servers = matches!(inventory.provider, Provider::DigitalOcean(_));
-        facts.cloud = servers.then(Cloud::default);
+        facts.cloud = servers.then(provider::empty);
         let mut model =
             Model { means: means(&inventory), inventory, facts, dark: BTreeMap::new(), clock: 1_000_000.0 };
         for node in model.inventory.nodes.clone() {

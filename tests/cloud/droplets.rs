@@ -184,6 +184,47 @@ async fn power_is_told_by_the_droplet_where_the_action_is_never_known() {
 }
 
 #[tokio::test]
+async fn a_droplet_that_is_off_gets_another_size_and_its_disk_never_shrinks() {
+    let bench = Bench::new().await;
+    let id = bench.ready("pg1").await.id;
+    let seen = async || {
+        let droplet = bench.client.droplet(id).await.unwrap().unwrap();
+        (droplet.size_slug, droplet.disk.unwrap())
+    };
+    let before = seen().await;
+    assert_eq!(before, ("s-1vcpu-1gb".to_owned(), 25));
+    let error = bench.client.resize(id, "s-1vcpu-2gb", None, pace()).await.unwrap_err();
+    assert!(error.to_string().contains("must be powered off"), "{error}");
+    bench.client.power(id, Power::Off, pace()).await.unwrap();
+    for (size, disk, gib) in
+        [("s-1vcpu-2gb", None, 25), ("s-1vcpu-2gb", Some(50), 50), ("s-1vcpu-2gb-amd", None, 50)]
+    {
+        // What was asked for is not asked for twice.
+        for _ in 0..2 {
+            bench.client.resize(id, size, disk, pace()).await.unwrap();
+        }
+        assert_eq!(seen().await, (size.to_owned(), gib));
+    }
+    let error = bench.client.resize(id, "s-1vcpu-1gb", None, pace()).await.unwrap_err();
+    assert!(error.to_string().contains("can not decrease"), "{error}");
+    bench.once("POST", "/v2/droplets/*/actions", Fault::LoseReply);
+    bench.client.resize(id, "s-2vcpu-2gb", None, pace()).await.unwrap();
+    assert_eq!(seen().await, ("s-2vcpu-2gb".to_owned(), 50));
+    assert_eq!(bench.client.droplet(id).await.unwrap().unwrap().status, DropletStatus::Off);
+}
+
+#[tokio::test]
+async fn a_droplet_is_renamed_once() {
+    let bench = Bench::new().await;
+    let id = bench.ready("pg1").await.id;
+    for _ in 0..2 {
+        bench.client.rename(id, "pg1.old", pace()).await.unwrap();
+    }
+    assert_eq!(bench.client.droplet(id).await.unwrap().unwrap().name, "pg1.old");
+    assert_eq!(bench.count("POST", &format!("/v2/droplets/{id}/actions")), 1);
+}
+
+#[tokio::test]
 async fn a_machine_that_cannot_be_made_is_an_error_and_can_be_cleared_away() {
     let bench = Bench::new().await;
     bench.machines.fail("create");

@@ -1,16 +1,13 @@
 //! A cluster that grows while it is written to.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use cluster::check;
 use cluster_cloud::droplet::Power;
 use serde_json::Value;
 
 use super::node;
-use super::support::{Lab, PREPARED, block_on};
+use super::support::{Lab, PREPARED};
+use super::writer::Writer;
 
 const THREE: &str = "postgresql:\n  version: 15\nnodes:
   - {name: pg1, id: 1, role: primary}
@@ -19,39 +16,8 @@ const THREE: &str = "postgresql:\n  version: 15\nnodes:
 ";
 const TWO_MORE: &str = "  - {name: pg4, id: 4, role: standby}\n  - {name: pg5, id: 5, role: standby}\n";
 
-/// An application that writes through the address, once and again, each time on a connection of its own.
-struct Writer {
-    stop: Arc<AtomicBool>,
-    writes: JoinHandle<(usize, Duration)>,
-}
-
-impl Writer {
-    fn start(lab: &Lab) -> Writer {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (ended, address, password) = (stop.clone(), lab.floating_ip().to_string(), lab.check_password());
-        let writes = std::thread::spawn(move || {
-            let (mut count, mut longest, mut last) = (0, Duration::ZERO, Instant::now());
-            while !ended.load(Ordering::Relaxed) {
-                if block_on(check::write_through(&address, 5432, &password, Duration::from_secs(1))).is_ok() {
-                    longest = longest.max(last.elapsed());
-                    (count, last) = (count + 1, Instant::now());
-                }
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            (count, longest)
-        });
-        Writer { stop, writes }
-    }
-
-    /// How many writes there were, and the longest time from one to the next.
-    fn stop(self) -> (usize, Duration) {
-        self.stop.store(true, Ordering::Relaxed);
-        self.writes.join().unwrap()
-    }
-}
-
 /// The configuration that each guard goes by.
-fn members(lab: &Lab, nodes: &[&str]) -> Vec<(u64, Vec<String>)> {
+pub(super) fn members(lab: &Lab, nodes: &[&str]) -> Vec<(u64, Vec<String>)> {
     let of = |node: &&str| {
         let status: Value = serde_json::from_str(&lab.ssh(node, "cluster-node status --json")).unwrap();
         let names =
@@ -85,9 +51,7 @@ fn two_nodes_are_added_one_at_a_time_and_two_may_then_be_lost() {
     healthy();
     let five: Vec<String> = all.map(str::to_owned).to_vec();
     assert_eq!(members(&lab, &all), vec![(2, five); 5]);
-    let (count, longest) = writer.stop();
-    println!("while two nodes were added: {count} writes, the longest gap {:.2} s", longest.as_secs_f64());
-    assert!(count > 100, "the application has hardly written");
+    writer.stop("two nodes were added");
     assert!(lab.cluster(&["up", "-i", &inventory]).ok().last_line().contains("nothing to do"));
 
     // What was told is not untold by an edit.
@@ -126,8 +90,7 @@ fn two_nodes_are_added_one_at_a_time_and_two_may_then_be_lost() {
     println!("{}", lab.cluster(&["remove", other, "-i", &inventory, "--yes"]).ok().stderr);
     lab.power("pg1", Power::Off);
     println!("{}", lab.cluster(&["remove", "pg1", "-i", &inventory, "--yes"]).ok().stderr);
-    let (count, longest) = writer.stop();
-    println!("while two nodes left: {count} writes, the longest gap {:.2} s", longest.as_secs_f64());
+    writer.stop("two nodes left");
     assert_eq!(lab.count(), (3, 1));
     assert_eq!(lab.sql(primary, "repmgr", rows), "3");
     assert_eq!(lab.sql(primary, "postgres", slots), "repmgr_slot_2");

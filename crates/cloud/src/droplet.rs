@@ -154,22 +154,57 @@ impl Client {
 
     /// Changes a droplet's power and waits until the provider says that it is done.
     pub async fn power(&self, id: u64, power: Power, pace: Pace) -> Result<(), Error> {
-        let what = format!(
-            "droplet {id} to {}",
-            match power {
-                Power::On => "be powered on",
-                Power::Off => "be powered off",
-                Power::Shutdown => "be shut down",
-            }
-        );
+        self.change(id, Change::Power(power), pace).await
+    }
+
+    /// Gives a droplet that is off another size, unless it has it; with `disk`, in GiB, its disk grows to the size's, for
+    /// ever.
+    ///
+    /// # Errors
+    /// [`Error::ActionFailed`]; what the API refuses, such as a disk that would shrink.
+    pub async fn resize(&self, id: u64, size: &str, disk: Option<u64>, pace: Pace) -> Result<(), Error> {
+        self.change_unless_so(id, Change::Size(size, disk), pace).await
+    }
+
+    /// Gives a droplet another name, unless it has it.
+    ///
+    /// # Errors
+    /// [`Error::ActionFailed`], or what the API refuses.
+    pub async fn rename(&self, id: u64, name: &str, pace: Pace) -> Result<(), Error> {
+        self.change_unless_so(id, Change::Name(name), pace).await
+    }
+
+    /// For a change that would be refused if it were asked for twice.
+    async fn change_unless_so(&self, id: u64, change: Change<'_>, pace: Pace) -> Result<(), Error> {
+        if self.droplet(id).await?.is_some_and(|droplet| !droplet.locked && change.is_so(&droplet)) {
+            return Ok(());
+        }
+        self.change(id, change, pace).await
+    }
+
+    /// Asks for a change, once no other is under way, and waits until the provider says that it is done.
+    async fn change(&self, id: u64, change: Change<'_>, pace: Pace) -> Result<(), Error> {
+        let what = format!("droplet {id} to {}", change.describe());
         let mut watch = Watch::new(self, pace, what.clone());
         let action = loop {
-            match self.droplet_power(id, power).await {
+            let asked = match change {
+                Change::Power(power) => self.droplet_power(id, power).await,
+                Change::Size(size, disk) => self.droplet_resize(id, size, disk.is_some()).await,
+                Change::Name(name) => self.droplet_rename(id, name).await,
+            };
+            match asked {
                 Ok(action) => break action,
                 Err(error) if error.is_pending_event() => {
                     watch.pause("another action is in progress").await?
                 }
-                Err(error) => return Err(error),
+                Err(error) => {
+                    // What is refused may have been asked for already: the answer to the first attempt was lost.
+                    let seen = self.droplet(id).await?;
+                    match seen.filter(|droplet| !droplet.locked && change.is_so(droplet)) {
+                        Some(_) => return Ok(()),
+                        None => return Err(error),
+                    }
+                }
             }
         };
         loop {
@@ -179,13 +214,43 @@ impl Client {
                 Some(Progress::Running) => watch.pause("in progress").await?,
                 // Some actions it never knows: what counts is the droplet.
                 None => {
-                    let droplet = self.droplet(id).await?;
-                    if droplet.is_some_and(|droplet| droplet.status == power.leads_to() && !droplet.locked) {
+                    if self.droplet(id).await?.is_some_and(|it| !it.locked && change.is_so(&it)) {
                         return Ok(());
                     }
                     watch.pause("the API does not know the action yet").await?;
                 }
             }
+        }
+    }
+}
+
+/// What an action makes of a droplet.
+#[derive(Clone, Copy)]
+enum Change<'a> {
+    Power(Power),
+    /// Size slug; and the size of its disk in GiB, where the disk is to grow.
+    Size(&'a str, Option<u64>),
+    Name(&'a str),
+}
+
+impl Change<'_> {
+    fn describe(self) -> String {
+        match self {
+            Change::Power(Power::On) => "be powered on".into(),
+            Change::Power(Power::Off) => "be powered off".into(),
+            Change::Power(Power::Shutdown) => "be shut down".into(),
+            Change::Size(size, _) => format!("become {size}"),
+            Change::Name(name) => format!("be renamed to {name}"),
+        }
+    }
+
+    fn is_so(self, droplet: &Droplet) -> bool {
+        match self {
+            Change::Power(power) => droplet.status == power.leads_to(),
+            Change::Size(size, disk) => {
+                droplet.size_slug == size && disk.is_none_or(|disk| droplet.disk.is_none_or(|it| it >= disk))
+            }
+            Change::Name(name) => droplet.name == name,
         }
     }
 }

@@ -95,6 +95,9 @@ pub struct Droplet {
     /// The same, with what it costs.
     #[serde(default)]
     pub size: Option<Price>,
+    /// How large its disk is, in GiB: more than its size has after a resize that left the disk alone, never less than it had.
+    #[serde(default)]
+    pub disk: Option<u64>,
     /// What it was made from; absent without the scope `image:read`.
     #[serde(default)]
     pub image: Option<Image>,
@@ -249,6 +252,12 @@ pub struct Size {
     /// Its price in US dollars a month.
     #[serde(default)]
     pub price_monthly: Option<f64>,
+    /// Memory in MiB.
+    #[serde(default)]
+    pub memory: Option<u64>,
+    /// Disk in GiB.
+    #[serde(default)]
+    pub disk: Option<u64>,
 }
 
 /// What a droplet is made from.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::{Checker, is_name};
+use super::{Checker, is_name, slug};
 use crate::inventory::reach::{self, Raw};
 use crate::inventory::{Node, Provider, Role, file};
 
@@ -126,6 +126,14 @@ pub(super) fn check(c: &mut Checker, raw: Vec<file::Node>, provider: Option<&Pro
                 "remove it: the API knows each node's droplet, and a wrong id would send the floating IP to another one",
             );
         }
+        for (key, value) in [("size", &raw.size), ("image", &raw.image)] {
+            let Some(value) = value else { continue };
+            if matches!(provider, Some(Provider::Existing(_))) {
+                c.wrong(at(key), "is only for droplets", "remove it: an existing host is what it is");
+            } else {
+                slug(c, at(key), value);
+            }
+        }
         if let Some(key) = &raw.host_key
             && !(key.split_whitespace().count() >= 2
                 && (key.starts_with("ssh-") || key.starts_with("ecdsa-")))
@@ -146,6 +154,8 @@ pub(super) fn check(c: &mut Checker, raw: Vec<file::Node>, provider: Option<&Pro
             connection_host,
             host_key: raw.host_key,
             droplet_id,
+            size: raw.size,
+            image: raw.image,
             reach: reach::of_node(c, index, reach, provider),
         });
     }

@@ -32,8 +32,12 @@ impl Planner<'_> {
                 if !self.paused.is_empty() {
                     continue;
                 }
-                let action = Action::PowerOn { server: server.id };
-                self.step(Phase::Provide, Some(node), action, Reason::ServerOff);
+                let (action, why) = match self.resize(node) {
+                    // A run that was killed has switched it off; or it is a good moment.
+                    Some(resize) => (resize.into_action(), Reason::SizeDiffers),
+                    None => (Action::PowerOn { server: server.id }, Reason::ServerOff),
+                };
+                self.step(Phase::Provide, Some(node), action, why);
             } else if let Some(server) = cloud.servers.get(&node.name)
                 && server.public.is_none()
             {

@@ -50,7 +50,7 @@ impl<'a> Planner<'a> {
         let plain = |nodes: &[&Node]| nodes.iter().map(|node| node.name.clone()).collect::<Vec<_>>();
         if !reload.is_empty() {
             let action = "reload PostgreSQL".to_owned();
-            self.plan.then.push(Consequence { action, nodes: plain(&reload), risk: Risk::Safe });
+            self.plan.then.push(Consequence { action, nodes: plain(&reload), risk: Risk::Safe, interrupts: None });
         }
         let rank = |node: &&Node| match roles::role(self.inventory, &self.primary, node) {
             Role::Standby => {
@@ -72,7 +72,11 @@ impl<'a> Planner<'a> {
         restart.sort_by_key(rank);
         if !restart.is_empty() {
             let action = format!("restart PostgreSQL for {}", names.join(", "));
-            self.plan.then.push(Consequence { action, nodes: plain(&restart), risk: Risk::Restart });
+            let told = Action::Restart { settings: names };
+            let interrupts: Vec<String> = restart.iter().filter_map(|node| self.interrupts(node, &told)).collect();
+            let interrupts = (!interrupts.is_empty()).then(|| interrupts.join("; "));
+            let nodes = plain(&restart);
+            self.plan.then.push(Consequence { action, nodes, risk: Risk::Restart, interrupts });
         }
         for (unit, mut nodes) in services {
             nodes.sort_by_key(|node| match roles::role(self.inventory, &self.primary, node) {
@@ -82,7 +86,7 @@ impl<'a> Planner<'a> {
             });
             if !nodes.is_empty() {
                 let action = format!("restart {unit}");
-                self.plan.then.push(Consequence { action, nodes: plain(&nodes), risk: Risk::Safe });
+                self.plan.then.push(Consequence { action, nodes: plain(&nodes), risk: Risk::Safe, interrupts: None });
             }
         }
     }
@@ -117,7 +121,7 @@ impl<'a> Planner<'a> {
         self.backups_without_a_key();
         let Provider::DigitalOcean(provider) = &self.inventory.provider else { return };
         let Some(cloud) = &self.facts.cloud else { return };
-        let (mut notes, no_vpc) = (Vec::new(), String::new());
+        let mut notes = Vec::new();
         if let (false, Some(address)) = (provider.floating_ip, &cloud.floating_ip) {
             let address = address.address;
             notes.push(Trouble {
@@ -129,32 +133,40 @@ impl<'a> Planner<'a> {
                 hint: "set `floating_ip: true`: a cluster keeps its address for life".into(),
             });
         }
-        for (key, of, wanted) in [
-            ("region", (|server| server.region.as_deref()) as fn(&Server) -> Option<&str>, &provider.region),
-            ("size", |server| server.size.as_deref(), &provider.size),
-            ("image", |server| server.image.as_deref(), &provider.image),
-            // Without it, it is the region's default, whichever that is.
-            ("vpc", |server| server.vpc.as_deref(), provider.vpc.as_ref().unwrap_or(&no_vpc)),
-        ] {
-            let mut others: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        let region = |_: &'a Node| provider.region.as_str();
+        let image = |node: &'a Node| provider.image_of(node);
+        // Without it, it is the region's default, whichever that is.
+        let vpc = |_: &'a Node| provider.vpc.as_deref().unwrap_or_default();
+        type Has = fn(&Server) -> Option<&str>;
+        let keys: [(&str, Has, &dyn Fn(&'a Node) -> &'a str); 3] = [
+            ("region", |server| server.region.as_deref(), &region),
+            ("image", |server| server.image.as_deref(), &image),
+            ("vpc", |server| server.vpc.as_deref(), &vpc),
+        ];
+        for (key, has, wanted) in keys {
+            let mut others: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
             for node in &self.inventory.nodes {
-                let found = cloud.servers.get(&node.name).and_then(of);
-                if let Some(found) = found.filter(|found| !wanted.is_empty() && found != wanted) {
-                    others.entry(found).or_default().push(&node.name);
+                let (has, wanted) = (cloud.servers.get(&node.name).and_then(has), wanted(node));
+                if let Some(has) = has.filter(|has| !wanted.is_empty() && *has != wanted) {
+                    others.entry((has, wanted)).or_default().push(&node.name);
                 }
             }
-            for (found, nodes) in others {
-                let (nodes, have) = (nodes.join(", "), if nodes.len() == 1 { "has" } else { "have" });
+            for ((found, wanted), nodes) in others {
+                let (names, have) = (nodes.join(", "), if nodes.len() == 1 { "has" } else { "have" });
+                let hint = match key {
+                    "image" => format!(
+                        "the image of a droplet cannot change: set `image: {found}`, or make the node anew with `cluster replace {}`",
+                        nodes[0]
+                    ),
+                    _ => format!(
+                        "the {key} of a droplet cannot change: set `{key}: {found}`, or create a cluster under another name"
+                    ),
+                };
                 notes.push(Trouble {
-                kind: TroubleKind::Ignored,
+                    kind: TroubleKind::Ignored,
                     node: None,
-                    message: format!("{nodes} {have} {key} {found}; `{key}: {wanted}` applies to new droplets only"),
-                    hint: if key == "size" {
-                        "resize droplets at the provider, one at a time and powered off, the primary last (`cluster \
-                         switchover` first)".into()
-                    } else {
-                        format!("the {key} of a droplet cannot change: set `{key}: {found}`, or create a cluster under another name")
-                    },
+                    message: format!("{names} {have} {key} {found}; `{key}: {wanted}` applies to new droplets only"),
+                    hint,
                 });
             }
         }

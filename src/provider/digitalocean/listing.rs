@@ -87,7 +87,7 @@ impl Api {
                 .context("cannot look up the SSH key at the provider")?
                 .is_some()
         };
-        let cloud = Cloud { ssh_key, servers, strays, floating_ip, taken, remembered: None };
+        let cloud = Cloud { ssh_key, servers, strays, floating_ip, taken, ..Cloud::default() };
         Ok(Listing { cloud, gone })
     }
 }
@@ -140,6 +140,7 @@ fn fact(droplet: &model::Droplet) -> Server {
         region: droplet.region.as_ref().map(|region| region.slug.clone()),
         size: Some(droplet.size_slug.clone()).filter(|slug| !slug.is_empty()),
         image: droplet.image.as_ref().and_then(|image| image.slug.clone()),
+        disk_gib: droplet.disk,
         monthly_price: droplet.size.and_then(|size| size.price_monthly),
         vpc: droplet.vpc_uuid.clone(),
         records_floating_ip: false,

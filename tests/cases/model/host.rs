@@ -20,6 +20,10 @@ impl Model {
             Action::RemakeServer { server } => self.remake_server(node, *server, whole),
             Action::AwaitServer { .. } if whole => self.await_server(node),
             Action::PowerOn { .. } if whole => self.power_on(node),
+            Action::Resize { server, size, disk_gib, .. } => {
+                self.resize(node, *server, size, *disk_gib, whole);
+            }
+            Action::Switchover { to } if whole => self.switch_over(node, to),
             Action::Reach if whole => {
                 if let Some(server) = self.facts.cloud.as_ref().map(|cloud| &cloud.servers[node]) {
                     assert!(server.public.is_some(), "{node} has no address that SSH could go to");

@@ -138,6 +138,23 @@ impl Model {
         self.replicate();
     }
 
+    /// The primary hands over and becomes a standby.
+    pub(super) fn switch_over(&mut self, from: &str, to: &str) {
+        assert_eq!(self.writer(), from, "who hands over takes writes");
+        assert!(self.running(to).in_recovery, "{to} is a standby");
+        self.stop(from);
+        self.promote(to);
+        self.host(from).data.as_mut().unwrap().standby_signal = true;
+        self.start_standby(from);
+        let id = self.id(from);
+        for row in self.host(to).repmgr.as_mut().unwrap() {
+            if row.id == id {
+                (row.kind, row.active) = ("standby".into(), true);
+            }
+        }
+        self.replicate();
+    }
+
     /// A standby takes over: repmgr's rows, the other standbys and the floating IP follow.
     pub(crate) fn promote(&mut self, node: &str) {
         let old = self

@@ -127,6 +127,19 @@ impl Client {
         self.post_for(&path, json!({ "type": power.word() }), Repeat::Freely, "action").await
     }
 
+    /// Starts to give a droplet that is off another size; with `disk`, for ever, its disk too.
+    pub async fn droplet_resize(&self, id: u64, size: &str, disk: bool) -> Result<Action, Error> {
+        let path = format!("/v2/droplets/{id}/actions");
+        let body = json!({ "type": "resize", "size": size, "disk": disk });
+        self.post_for(&path, body, Repeat::Freely, "action").await
+    }
+
+    /// Starts to give a droplet another name.
+    pub async fn droplet_rename(&self, id: u64, name: &str) -> Result<Action, Error> {
+        let path = format!("/v2/droplets/{id}/actions");
+        self.post_for(&path, json!({ "type": "rename", "name": name }), Repeat::Freely, "action").await
+    }
+
     /// All actions on a droplet, latest first; none if the droplet is not known.
     pub async fn droplet_actions(&self, id: u64) -> Result<Vec<Action>, Error> {
         match self.list(&format!("/v2/droplets/{id}/actions"), &[], "actions").await {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::catalog::{Image, Region, Size};
 use super::render;
 use super::route::World;
-use super::state::{Droplet, Kind, Power, Subject};
+use super::state::{Droplet, Kind, Power, Subject, Wish};
 use super::wire::{Reply, Request};
 use crate::machine::MachineSpec;
 
@@ -194,6 +194,7 @@ impl World<'_> {
         let droplet = Droplet {
             spec,
             size: order.size.slug.to_owned(),
+            disk: None,
             vpc: order.vpc.clone(),
             tags: order.tags.clone(),
             power: Power::New,
@@ -235,13 +236,52 @@ impl World<'_> {
     }
 
     fn act_on_droplet(&mut self, request: &Request, id: u64) -> Reply {
-        let Some(kind) = power_action(request) else { return Reply::invalid("type is invalid") };
+        let (kind, wish, takes) = match request.text("type") {
+            Some("resize") => match self.resize(request, id) {
+                Ok(wish) => (Kind::Resize, Some(wish), self.settings.times.resize),
+                Err(refused) => return refused,
+            },
+            Some("rename") => match request.text("name").filter(|name| is_host_name(name)) {
+                Some(name) => (Kind::Rename, Some(Wish::Name(name.to_owned())), self.settings.times.power),
+                None => return Reply::invalid("Only valid hostname characters are allowed. (a-z, A-Z, 0-9, . and -)"),
+            },
+            _ => match power_action(request) {
+                Some(kind) => (kind, None, self.settings.times.power),
+                None => return Reply::invalid("type is invalid"),
+            },
+        };
         if self.state.pending(Subject::Droplet(id)).is_some() {
             return Reply::droplet_busy();
         }
-        let action = self.state.begin(kind, Subject::Droplet(id), None, self.now, self.settings.times.power);
+        let action = self.state.begin(kind, Subject::Droplet(id), None, self.now, takes);
+        if let Some(action) = self.state.actions.get_mut(&action) {
+            action.wish = wish;
+        }
         let body = self.state.actions.get(&action).map(|action| render::action(self, "reserved_ip", action));
         Reply::ok(201, json!({ "action": body }))
+    }
+
+    /// What a resize would make of a droplet, or why it cannot. That one which runs is refused is in DigitalOcean's
+    /// documentation, and so is what happens to disks; the words of the first refusal are not known.
+    fn resize(&self, request: &Request, id: u64) -> Result<Wish, Reply> {
+        let droplet = self.state.droplets.get(&id).ok_or_else(Reply::not_found)?;
+        let size = request.text("size").and_then(Size::find);
+        let size = size.ok_or_else(|| Reply::invalid("You specified an invalid size for Droplet resize."))?;
+        if !size.is_in(&droplet.spec.region) {
+            return Err(Reply::invalid("Size is not available in this region."));
+        }
+        let disk = droplet.disk.or_else(|| Size::find(&droplet.size).map(|size| size.disk)).unwrap_or_default();
+        if size.disk < disk {
+            return Err(Reply::invalid("Size can not decrease size of Droplet's disk image"));
+        }
+        let grows = request.body.get("disk").and_then(Value::as_bool) == Some(true) && size.disk > disk;
+        if size.slug == droplet.size && !grows {
+            return Err(Reply::invalid("Droplet already has this size."));
+        }
+        if droplet.power != Power::Off {
+            return Err(Reply::invalid("Droplet must be powered off to be resized."));
+        }
+        Ok(Wish::Size(size.slug.to_owned(), if grows { size.disk } else { disk }))
     }
 
     fn act_by_tag(&mut self, request: &Request) -> Reply {

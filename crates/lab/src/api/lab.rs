@@ -344,6 +344,7 @@ fn describe(task: &Task) -> String {
         Task::Reboot(spec) => format!("reboot droplet {}", spec.id),
         Task::PowerCycle(spec) => format!("power-cycle droplet {}", spec.id),
         Task::Destroy(id) => format!("destroy droplet {id}"),
+        Task::Nothing => "note a change".to_owned(),
         Task::Route => "route the floating IPs".to_owned(),
     }
 }

@@ -75,7 +75,7 @@ pub(super) fn droplet(world: &World<'_>, access: Access, droplet: &Droplet) -> V
     let spec = &droplet.spec;
     let size_of = Size::find(&droplet.size);
     let number = |of: fn(&Size) -> u64| size_of.map(of).unwrap_or_default();
-    let disk = number(|size| size.disk);
+    let disk = droplet.disk.unwrap_or_else(|| number(|size| size.disk));
     let mut value = json!({
         "id": spec.id, "name": spec.name, "memory": number(|size| size.memory),
         "vcpus": number(|size| size.vcpus), "disk": disk, "disk_info": disk_info(disk),

@@ -16,6 +16,8 @@ pub struct Times {
     pub droplet_listed: u64,
     /// Power on, off, cycle; reboot and shutdown at least this long.
     pub power: u64,
+    /// Another size. Whatever is resized, DigitalOcean copies the disk: a minute for every GB that is used on it.
+    pub resize: u64,
     /// A deleted droplet stays readable for this long.
     pub delete: u64,
     /// An address's way to a droplet.
@@ -41,6 +43,7 @@ impl Default for Times {
             droplet_readable: 300,
             droplet_listed: 300,
             power: 1000,
+            resize: 2000,
             delete: 1000,
             assign: 2000,
             unassign: 1000,
@@ -66,6 +69,7 @@ impl Times {
             droplet_readable: 1000,
             droplet_listed: 2000,
             power: 5000,
+            resize: 120_000,
             delete: 10_000,
             assign: 11_000,
             unassign: 5000,
@@ -85,6 +89,7 @@ impl Times {
             droplet_readable: by(self.droplet_readable),
             droplet_listed: by(self.droplet_listed),
             power: by(self.power),
+            resize: by(self.resize),
             delete: by(self.delete),
             assign: by(self.assign),
             unassign: by(self.unassign),

@@ -66,6 +66,9 @@ pub struct Droplet {
     pub spec: MachineSpec,
     /// Size slug.
     pub size: String,
+    /// Its disk in GiB, where that is not what its size has: a resize left it alone.
+    #[serde(default)]
+    pub disk: Option<u64>,
     /// UUID of its private network.
     pub vpc: String,
     /// Tags.
@@ -142,6 +145,10 @@ pub enum Kind {
     Reboot,
     /// Pull the plug and boot.
     PowerCycle,
+    /// Give it another size.
+    Resize,
+    /// Give it another name.
+    Rename,
     /// Delete it.
     Destroy,
     /// Move an address to a droplet.
@@ -195,6 +202,9 @@ pub struct Action {
     pub subject: Subject,
     /// The droplet that an address is on its way to.
     pub target: Option<u64>,
+    /// What a droplet is to become.
+    #[serde(default)]
+    pub wish: Option<Wish>,
     /// Region slug.
     pub region: String,
     /// How it stands.
@@ -215,6 +225,16 @@ pub struct Action {
     /// Why it ended badly. The API does not tell; the lab does, in `cluster lab status`.
     #[serde(default)]
     pub why: Option<String>,
+}
+
+/// What an action makes of a droplet, other than on or off.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Wish {
+    /// Of this size, and with a disk of so many GiB.
+    Size(String, u64),
+    /// Of this name.
+    Name(String),
 }
 
 impl Action {
@@ -252,6 +272,7 @@ impl State {
             kind,
             subject,
             target,
+            wish: None,
             region: region.unwrap_or_default(),
             status: Status::InProgress,
             stage: Stage::Waiting,
@@ -326,6 +347,7 @@ impl State {
             Kind::Reboot => Task::Reboot(spec),
             Kind::PowerCycle => Task::PowerCycle(spec),
             Kind::Destroy => Task::Destroy(id),
+            Kind::Resize | Kind::Rename => Task::Nothing,
             Kind::AssignIp | Kind::UnassignIp => Task::Route,
         })
     }
@@ -392,10 +414,18 @@ impl State {
             }
             Subject::Droplet(id) => {
                 if let Some(droplet) = self.droplets.get_mut(&id) {
-                    droplet.power = match action.kind {
-                        Kind::PowerOff | Kind::Shutdown => Power::Off,
-                        _ => Power::Active,
-                    };
+                    match &action.wish {
+                        Some(Wish::Size(size, disk)) => {
+                            (droplet.size, droplet.disk) = (size.clone(), Some(*disk));
+                        }
+                        Some(Wish::Name(name)) => droplet.spec.name.clone_from(name),
+                        None => {
+                            droplet.power = match action.kind {
+                                Kind::PowerOff | Kind::Shutdown => Power::Off,
+                                _ => Power::Active,
+                            };
+                        }
+                    }
                     droplet.networks.get_or_insert(now.saturating_add_unsigned(action.network));
                 }
             }

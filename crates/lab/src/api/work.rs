@@ -27,6 +27,8 @@ pub enum Task {
     PowerCycle(MachineSpec),
     /// Delete it.
     Destroy(u64),
+    /// Nothing that a machine would notice.
+    Nothing,
     /// Let the floating IPs lead where the state now says.
     Route,
 }
@@ -63,6 +65,7 @@ pub(super) async fn carry_out<M: Machines>(machines: &M, task: &Task) -> Result<
             machines.power_on(spec).await
         }
         Task::Destroy(id) => machines.destroy(*id).await,
+        Task::Nothing => Ok(()),
         Task::Route => bail!("routes are not set machine by machine"),
     }
 }

@@ -1,0 +1,59 @@
+//! An application that writes through the floating IP while the cluster is worked on.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use cluster::check;
+
+use super::support::{Lab, block_on};
+
+/// A gap in which an application would see an error; what is shorter may be this machine's load.
+const GAP: Duration = Duration::from_secs(2);
+
+/// Writes once and again, each time on a connection of its own.
+pub(super) struct Writer {
+    stop: Arc<AtomicBool>,
+    writes: JoinHandle<Written>,
+}
+
+/// What it came to.
+pub(super) struct Written {
+    count: usize,
+    longest: Duration,
+    /// The times of two seconds and more in which nothing could be written.
+    pub(super) gaps: Vec<Duration>,
+}
+
+impl Writer {
+    pub(super) fn start(lab: &Lab) -> Writer {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (ended, address, password) = (stop.clone(), lab.floating_ip().to_string(), lab.check_password());
+        let writes = std::thread::spawn(move || {
+            let mut written = Written { count: 0, longest: Duration::ZERO, gaps: Vec::new() };
+            let mut last = Instant::now();
+            while !ended.load(Ordering::Relaxed) {
+                if block_on(check::write_through(&address, 5432, &password, Duration::from_secs(1))).is_ok() {
+                    let gap = last.elapsed();
+                    written.gaps.extend(Some(gap).filter(|gap| *gap >= GAP));
+                    written.longest = written.longest.max(gap);
+                    (written.count, last) = (written.count + 1, Instant::now());
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            written
+        });
+        Writer { stop, writes }
+    }
+
+    /// Ends it, and prints what there was while `what` happened.
+    pub(super) fn stop(self, what: &str) -> Written {
+        self.stop.store(true, Ordering::Relaxed);
+        let written = self.writes.join().unwrap();
+        let Written { count, longest, gaps } = &written;
+        println!("while {what}: {count} writes, the longest gap {:.2} s, gaps {gaps:.2?}", longest.as_secs_f64());
+        assert!(*count > 100, "the application has hardly written");
+        written
+    }
+}
