@@ -155,6 +155,9 @@ pub enum Command {
         /// The inventory
         #[command(flatten)]
         inventory: InventoryArg,
+        /// Carry out this plan and no other: if the cluster has changed since, do nothing
+        #[arg(long, value_name = "FILE", conflicts_with = "from_backup")]
+        plan: Option<PathBuf>,
         /// If no host has the cluster's data, restore it from the backup repository
         #[arg(long)]
         from_backup: bool,
@@ -170,6 +173,12 @@ pub enum Command {
         /// Exit with code 4 if there is anything to do
         #[arg(long)]
         check: bool,
+        /// Exit with code 0 if there is nothing to do, 2 if there is, and 1 on any error
+        #[arg(long, conflicts_with = "check")]
+        exit_code: bool,
+        /// Write the plan to a file, for `up --plan`
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
     },
     /// Show the nodes, their current roles and any problems
     Status {
@@ -220,6 +229,18 @@ pub enum Command {
     /// Remove a node: its vote, its services, then its droplet
     Remove {
         /// The inventory, which must still list the node
+        #[command(flatten)]
+        inventory: InventoryArg,
+        /// The node
+        #[arg(add = nodes())]
+        node: String,
+        /// Do not ask for confirmation
+        #[arg(short, long)]
+        yes: bool,
+    },
+    /// Replace a dead or wrong host: the node is made anew on another, under its name and id
+    Replace {
+        /// The inventory
         #[command(flatten)]
         inventory: InventoryArg,
         /// The node

@@ -16,6 +16,7 @@ pub mod plan;
 pub mod psql;
 mod rejoin;
 mod remove;
+mod replace;
 mod render;
 pub mod restore;
 pub mod ssh;
@@ -46,11 +47,14 @@ use crate::world::{Purpose, World};
 pub async fn run(cli: Cli) -> Result<ExitCode> {
     let exit = match cli.command {
         Command::Lab(args) => return lab::run(args, cli.json).await,
-        Command::Up { inventory, from_backup, to } => {
+        Command::Up { inventory, plan, from_backup, to } => {
             let restore = from_backup.then_some(Restore { target: to, source: None });
-            up::run(&inventory.source(), restore, cli.json).await
+            up::run(&inventory.source(), plan.as_deref(), restore, cli.json).await
         }
-        Command::Plan { inventory, check } => plan::run(&inventory.source(), check, cli.json).await,
+        Command::Plan { inventory, check, exit_code, out } => {
+            let wish = plan::Wish { check, exit_code, out };
+            plan::run(&inventory.source(), &wish, cli.json).await
+        }
         Command::Status { inventory } => status::run(&inventory.source(), cli.json).await,
         Command::Switchover { inventory, to } => switchover::run(&inventory.source(), to, cli.json).await,
         Command::Failover { inventory, failover } => {
@@ -61,6 +65,9 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         }
         Command::Remove { inventory, node, yes } => {
             remove::run(&inventory.source(), &node, yes, cli.json).await
+        }
+        Command::Replace { inventory, node, yes } => {
+            replace::run(&inventory.source(), &node, yes, cli.json).await
         }
         Command::Explain { inventory, list } => explain::run(&inventory.source(), list, cli.json).await,
         Command::Pause { inventory } => pause::run(&inventory.source(), pause::Wish::Pause, cli.json).await,

@@ -29,6 +29,9 @@ pub enum Exit {
 }
 
 impl Exit {
+    /// `plan --exit-code` found something to do: the number that Terraform's `-detailed-exitcode` has for it.
+    pub const CHANGES: Exit = Exit::Usage;
+
     /// What errors with this code are called in JSON.
     pub fn kind(self) -> &'static str {
         match self {
@@ -117,8 +120,35 @@ pub fn exit_of(error: &anyhow::Error) -> Exit {
     error.chain().find_map(exit).unwrap_or(Exit::Failed)
 }
 
+/// An error with another exit code. It prints as the error that it is about.
+#[derive(Debug)]
+struct Recoded {
+    error: anyhow::Error,
+    exit: Exit,
+}
+
+impl fmt::Display for Recoded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl std::error::Error for Recoded {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(self.error.as_ref())
+    }
+}
+
+/// The same error, with another exit code.
+pub fn with_exit(error: anyhow::Error, exit: Exit) -> anyhow::Error {
+    Recoded { error, exit }.into()
+}
+
 /// The exit code of a cause. A token that the provider rejects changed nothing.
 fn exit(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
+    if let Some(recoded) = cause.downcast_ref::<Recoded>() {
+        return Some(recoded.exit);
+    }
     if let Some(advice) = cause.downcast_ref::<Advice>() {
         return Some(advice.exit);
     }
@@ -183,7 +213,7 @@ pub fn with_log(error: anyhow::Error, log: &std::path::Path) -> anyhow::Error {
 /// The chain of `error`, outermost first, and its hints, innermost first.
 fn told(error: &anyhow::Error) -> (Vec<String>, Vec<String>) {
     let mut causes: Vec<String> = Vec::new();
-    let mut chain = error.chain().filter(|cause| !cause.is::<Hinted>());
+    let mut chain = error.chain().filter(|cause| !cause.is::<Hinted>() && !cause.is::<Recoded>());
     while let Some(mut cause) = chain.next() {
         if cause.is::<reqwest::Error>() {
             // Four layers say that a request failed; the last one says why.

@@ -3,7 +3,7 @@
 pub mod host;
 pub mod probe;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 pub use host::HostFacts;
@@ -213,6 +213,8 @@ pub struct Local {
     pub generation: u64,
     /// Public host keys that user data carried, by node: to be replaced as soon as a host is up.
     pub bootstrap_keys: BTreeMap<String, String>,
+    /// Nodes whose servers this machine has powered on a short while ago: they may be booting.
+    pub booting: BTreeSet<String>,
     /// Hash of the node's program that belongs to this operator's program.
     pub node_program: String,
 }

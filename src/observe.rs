@@ -16,6 +16,9 @@ use crate::remote::{Command, RemoteError};
 use crate::report::Event;
 use crate::world::{Purpose, World};
 
+/// How long a server that was powered on may be silent before that means something.
+const BOOT_PATIENCE: Duration = Duration::from_secs(300);
+
 /// How long a command that only looks waits for a host that falls silent: connecting takes 5 s at most.
 const LOOK_PATIENCE: Duration = Duration::from_secs(8);
 
@@ -106,10 +109,14 @@ impl World {
         for (name, host) in probes.join_all().await {
             hosts.insert(name, host);
         }
+        let now = jiff::Timestamp::now();
+        let boots = |since: jiff::Timestamp| now.duration_since(since).unsigned_abs() < BOOT_PATIENCE;
+        let booting = memory.servers.into_values().filter(|server| server.powered_on.is_some_and(boots));
         let local = Local {
             system_identifier: memory.system_identifier,
             generation: memory.generation,
             bootstrap_keys,
+            booting: booting.map(|server| server.node).collect(),
             node_program: self.program.sha256.clone(),
         };
         Ok(Facts { cloud, hosts, local })

@@ -10,8 +10,10 @@ pub mod files;
 pub mod lint;
 pub mod members;
 pub mod reason;
+pub mod replace;
 pub mod restore;
 pub mod roles;
+pub mod saved;
 pub(crate) mod steps;
 pub mod trouble;
 pub mod wish;
@@ -136,6 +138,8 @@ pub struct Step {
 /// What will follow from the steps. It is planned once they are done, because it depends on the hosts' state then.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Consequence {
+    /// The kind of step that it will be ([`Action::kind`]).
+    pub kind: &'static str,
     pub action: String,
     /// The nodes, in order.
     pub nodes: Vec<String>,

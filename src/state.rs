@@ -48,6 +48,9 @@ pub struct KnownServer {
     pub node: String,
     pub public: Option<std::net::Ipv4Addr>,
     pub private: Option<std::net::Ipv4Addr>,
+    /// When this machine last had it powered on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub powered_on: Option<jiff::Timestamp>,
 }
 
 /// Passwords that were made, in `secrets.json`.

@@ -17,6 +17,8 @@ mod postgresql;
 mod proofs;
 #[path = "hosts/provider.rs"]
 mod provider;
+#[path = "hosts/replace.rs"]
+mod replace;
 #[path = "hosts/restores.rs"]
 mod restores;
 #[path = "hosts/room.rs"]

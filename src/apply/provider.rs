@@ -118,13 +118,19 @@ pub(super) async fn resize(
     world.report.progress(node, format!("the provider makes it {size}: up to a minute for each GB in use"));
     let resized = api.resize(id, size, disk_gib).await;
     // Whether it has another size or not: a node that is off protects nothing.
-    let powered_on = api.power_on(id).await;
+    let powered_on = power_on(world, facts, id).await;
     resized.with_context(|| format!("cannot resize droplet {id}, which is powered on again"))?;
     powered_on
 }
 
+/// Powers a server on, and remembers it: a host that boots is silent for a while, whoever asks.
 pub(super) async fn power_on(world: &World, facts: &Facts, id: u64) -> Result<()> {
     let (api, _) = parts(world, facts)?;
+    world.state.remember(|memory| {
+        if let Some(server) = memory.servers.get_mut(&id) {
+            server.powered_on = Some(jiff::Timestamp::now());
+        }
+    })?;
     api.power_on(id).await
 }
 

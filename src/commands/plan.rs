@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use owo_colors::OwoColorize as _;
@@ -9,14 +11,38 @@ use serde_json::json;
 use similar::TextDiff;
 
 use super::{in_world, read, today};
-use crate::error::Exit;
+use crate::error::{Advice, Exit, with_exit};
 use crate::inventory::Source;
 use crate::plan::files::{Content, FileChange};
+use crate::plan::saved::Saved;
 use crate::plan::{self, Action, Plan, Risk, Step, cost};
 use crate::report::{Format, visible};
-use crate::{data, screen};
+use crate::{data, screen, tell};
 
-pub(super) async fn run(source: &Source, check: bool, json: bool) -> Result<Exit> {
+/// What is asked of a plan besides showing it.
+pub(super) struct Wish {
+    /// Exit with 4 if there is anything to do.
+    pub(super) check: bool,
+    /// Exit as Terraform's `-detailed-exitcode` does it.
+    pub(super) exit_code: bool,
+    /// Where the plan is written to.
+    pub(super) out: Option<PathBuf>,
+}
+
+pub(super) async fn run(source: &Source, wish: &Wish, json: bool) -> Result<Exit> {
+    let shown = show(source, wish, json).await;
+    if !wish.exit_code {
+        return shown;
+    }
+    match shown {
+        // A pipeline that reads 2 as "something to do" must not read it in a mistaken inventory.
+        Ok(Exit::Refused) => Ok(Exit::Failed),
+        Ok(exit) => Ok(exit),
+        Err(error) => Err(with_exit(error, Exit::Failed)),
+    }
+}
+
+async fn show(source: &Source, wish: &Wish, json: bool) -> Result<Exit> {
     let inventory = read(source)?;
     in_world(inventory, Format::beside_result(json), None, |world| async move {
         for warning in world.inventory.warnings_on(today()) {
@@ -27,23 +53,42 @@ pub(super) async fn run(source: &Source, check: bool, json: bool) -> Result<Exit
         let means = world.means(&facts).await?;
         let plan = plan::plan(&world.inventory, &facts, &means);
         let cost = cost(&world.inventory, &facts);
+        let mut shown = as_json(&world.inventory.cluster, &plan);
+        shown["monthly_cost"] = json!(cost);
         if json {
-            let mut plan = as_json(&world.inventory.cluster, &plan);
-            plan["monthly_cost"] = json!(cost);
-            screen::json(&plan)?;
+            screen::json(&shown)?;
         } else {
             data!("{}", text(&plan));
             if let Some(cost) = cost {
                 data!("droplets: {cost}");
             }
         }
+        if let Some(path) = wish.out.as_deref().filter(|_| plan.refusals.is_empty()) {
+            let saved = Saved::new(&world.inventory.cluster, &plan, &facts, &means.cluster_key, shown);
+            write(path, &(serde_json::to_string_pretty(&saved)? + "\n"))?;
+            let again = format!("up --plan {} -i {}", path.display(), world.inventory.file.display());
+            tell!("written to {}; `cluster {again}` carries out this plan and no other", path.display());
+        }
         Ok(match () {
             () if !plan.refusals.is_empty() => Exit::Refused,
-            () if check && !plan.steps.is_empty() => Exit::Unhealthy,
+            () if wish.exit_code && !plan.steps.is_empty() => Exit::CHANGES,
+            () if wish.check && !plan.steps.is_empty() => Exit::Unhealthy,
             () => Exit::Done,
         })
     })
     .await
+}
+
+/// Writes a plan, which tells nobody else what the cluster is like, whole or not at all.
+fn write(path: &Path, text: &str) -> Result<()> {
+    let directory = path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let write = || -> std::io::Result<()> {
+        let mut file = tempfile::NamedTempFile::new_in(directory)?;
+        file.write_all(text.as_bytes())?;
+        file.persist(path)?;
+        Ok(())
+    };
+    write().map_err(|error| Advice::failed(format!("cannot write {}: {error}", path.display())).into())
 }
 
 /// The plan as JSON.

@@ -74,7 +74,7 @@ fn announce(inventory: &Inventory, facts: &Facts, node: &Node) {
     }
 }
 
-fn primary(inventory: &Inventory, facts: &Facts) -> Option<String> {
+pub(super) fn primary(inventory: &Inventory, facts: &Facts) -> Option<String> {
     match roles::primary(inventory, facts) {
         Primary::One(name) => Some(name),
         _ => None,
@@ -87,6 +87,16 @@ fn server(facts: &Facts, node: &Node) -> Option<u64> {
 
 /// Stops, forgets and deletes a node that no longer has a vote; returns the number of steps.
 async fn leave(world: &Arc<World>, facts: &Facts, node: &Node) -> Result<usize> {
+    let mut steps = retire(world, facts, node).await?;
+    if let Some(id) = server(facts, node) {
+        delete(world, id, "it no longer has a vote; run this again to delete the droplet").await?;
+        steps += 1;
+    }
+    Ok(steps)
+}
+
+/// Stops a node that no longer has a vote, and takes what others remember of it; returns the number of steps.
+pub(super) async fn retire(world: &Arc<World>, facts: &Facts, node: &Node) -> Result<usize> {
     let mut steps = 0;
     if let Some(host) = facts.hosts.get(&node.name).and_then(crate::facts::Host::up) {
         match ours(&world.inventory, facts, host) {
@@ -106,20 +116,20 @@ async fn leave(world: &Arc<World>, facts: &Facts, node: &Node) -> Result<usize> 
     world
         .report
         .note(format!("{primary}: repmgr's record and the replication slot of {} are deleted", node.name));
-    steps += 1;
-    if let (Some(id), Some(api)) = (server(facts, node), &world.provider) {
-        world.report.progress("provider", format!("deleting droplet {id}"));
-        if let Err(errors) = api.delete_server(id).await {
-            let text: Vec<String> = errors.iter().map(ToString::to_string).collect();
-            return Err(Advice::failed(format!("cannot delete droplet {id}: {}", text.join("; ")))
-                .hint("it no longer has a vote; run this again to delete the droplet")
-                .into());
-        }
-        world.state.remember(|memory| drop(memory.servers.remove(&id)))?;
-        world.report.note(format!("provider: droplet {id} is deleted"));
-        steps += 1;
+    Ok(steps + 1)
+}
+
+/// Deletes a server with everything on it.
+pub(super) async fn delete(world: &World, id: u64, hint: &str) -> Result<()> {
+    let Some(api) = &world.provider else { return Ok(()) };
+    world.report.progress("provider", format!("deleting droplet {id}"));
+    if let Err(errors) = api.delete_server(id).await {
+        let text: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        return Err(Advice::failed(format!("cannot delete droplet {id}: {}", text.join("; "))).hint(hint).into());
     }
-    Ok(steps)
+    world.state.remember(|memory| drop(memory.servers.remove(&id)))?;
+    world.report.note(format!("provider: droplet {id} is deleted"));
+    Ok(())
 }
 
 /// Takes what the primary remembers of a node: repmgr's record, which standbys and the witness copy, and its slot.

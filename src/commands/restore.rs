@@ -62,7 +62,7 @@ pub(super) async fn run(named: &Source, args: RestoreArgs, json: bool) -> Result
     let apart = read(&other)?;
     stands_apart(&inventory, &apart)?;
     let (source, target) = source(inventory, target, json).await?;
-    up::run(&other, Some(Restore { target, source: Some(source) }), json).await
+    up::run(&other, None, Some(Restore { target, source: Some(source) }), json).await
 }
 
 async fn in_place(inventory: Inventory, target: RestoreTarget, yes: bool, json: bool) -> Result<Exit> {

@@ -1,10 +1,12 @@
 //! `cluster up`.
 
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use secrecy::SecretString;
 
 use super::{in_world, interruptible, read, today};
 use crate::apply;
@@ -14,8 +16,9 @@ use crate::facts::Facts;
 use crate::health::health;
 use crate::inventory::{Inventory, Provider, Source};
 use crate::plan::roles::{self, Primary};
-use crate::plan::{Action, Means, Restore, RestoreTarget, Step, plan};
-use crate::report::{Event, Format};
+use crate::plan::saved::Saved;
+use crate::plan::{Action, Means, Plan, Restore, RestoreTarget, Step, Trouble, TroubleKind, plan};
+use crate::report::{Event, Format, visible};
 use crate::world::World;
 
 /// A newly assigned address needs a moment before it works.
@@ -24,8 +27,14 @@ const ADDRESS_PATIENCE: Duration = Duration::from_secs(30);
 /// A newly started service needs a moment to become active.
 const SERVICES_PATIENCE: Duration = Duration::from_secs(15);
 
-pub(super) async fn run(source: &Source, restore: Option<Restore>, json: bool) -> Result<Exit> {
+pub(super) async fn run(
+    source: &Source,
+    saved: Option<&Path>,
+    restore: Option<Restore>,
+    json: bool,
+) -> Result<Exit> {
     let inventory = read(source)?;
+    let saved = saved.map(|path| read_plan(path, &inventory)).transpose()?;
     if let Some(restore) = &restore {
         can_be_restored(&inventory, &restore.target)?;
         can_be_found(&restore.target)?;
@@ -40,9 +49,14 @@ pub(super) async fn run(source: &Source, restore: Option<Restore>, json: bool) -
         if restore.as_ref().is_some_and(|restore| restore.source.is_none()) {
             world.require_passphrase()?;
         }
+        let rounds = AtomicUsize::new(0);
         let (restores, new_key) = (AtomicBool::new(false), AtomicBool::new(false));
         let planner = |inventory: &Inventory, facts: &Facts, means: &Means| {
-            let plan = plan(inventory, facts, &Means { restore: restore.clone(), ..means.clone() });
+            let mut plan = plan(inventory, facts, &Means { restore: restore.clone(), ..means.clone() });
+            if let Some(saved) = &saved {
+                let is_first = rounds.fetch_add(1, Ordering::Relaxed) == 0;
+                keep_to(saved, is_first, &mut plan, facts, &means.cluster_key);
+            }
             let is_one = |step: &Step| matches!(step.action, Action::Restore { .. });
             restores.fetch_or(plan.steps.iter().any(is_one), Ordering::Relaxed);
             let is_one = |step: &Step| matches!(step.action, Action::MakeRepository);
@@ -95,6 +109,47 @@ pub(super) async fn run(source: &Source, restore: Option<Restore>, json: bool) -
         Ok(if outcome.troubles.is_empty() { Exit::Done } else { Exit::Failed })
     })
     .await
+}
+
+/// Reads a plan that `cluster plan --out` has written for this cluster.
+fn read_plan(path: &Path, inventory: &Inventory) -> Result<Saved> {
+    let refused = |message: String| {
+        Advice::usage(message).hint("`cluster plan --out FILE` writes one; nothing was changed")
+    };
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| refused(format!("cannot read {}: {error}", path.display())))?;
+    let saved: Saved = serde_json::from_str(&text)
+        .map_err(|error| refused(format!("{} is not a saved plan: {error}", path.display())))?;
+    if saved.cluster != inventory.cluster {
+        let message = format!(
+            "{} is a plan for cluster `{}`, and the inventory is for `{}`",
+            path.display(),
+            visible(&saved.cluster),
+            inventory.cluster
+        );
+        return Err(refused(message).into());
+    }
+    Ok(saved)
+}
+
+/// Refuses a plan that is not the saved one, or does not follow from it.
+fn keep_to(saved: &Saved, is_first: bool, plan: &mut Plan, facts: &Facts, key: &SecretString) {
+    let (differences, what) = if is_first {
+        let what = format!("what would be done has changed since the plan was made ({})", saved.made);
+        (saved.compare(plan, facts, key).err().unwrap_or_default(), what)
+    } else {
+        (saved.unforeseen(plan), "what would be interrupted next was not in the plan".to_owned())
+    };
+    if differences.is_empty() || !plan.refusals.is_empty() {
+        return;
+    }
+    let hint = if is_first {
+        "nothing was changed; look at it again with `cluster plan --out`"
+    } else {
+        "the steps before it were done; look at the rest with `cluster plan --out`"
+    };
+    let message = format!("{what}: {}", differences.join("; "));
+    plan.refusals.push(Trouble { kind: TroubleKind::PlanOutdated, node: None, message, hint: hint.into() });
 }
 
 /// What to do with a cluster that was just brought up.

@@ -9,7 +9,7 @@ use cluster_contract::paths;
 use crate::facts::{Cloud, Facts, FloatingIp, Host, Server, ServerStatus, Stray};
 use crate::inventory::Provider;
 use crate::provider::{Api, Listing};
-use crate::state::{KnownServer, Memory};
+use crate::state::Memory;
 use crate::world::World;
 
 impl World {
@@ -106,8 +106,9 @@ impl World {
 /// that was made a moment ago, which the API does not know yet.
 fn note(memory: &mut Memory, cloud: &Cloud, nodes: &[&str], gone: &BTreeSet<u64>) {
     for (node, server) in &cloud.servers {
-        let known = KnownServer { node: node.clone(), public: server.public, private: server.private };
-        memory.servers.insert(server.id, known);
+        let known = memory.servers.entry(server.id).or_default();
+        known.node.clone_from(node);
+        (known.public, known.private) = (server.public, server.private);
     }
     let awaited = |node: &String| nodes.contains(&node.as_str()) && !cloud.servers.contains_key(node);
     memory.servers.retain(|id, known| !gone.contains(id) || awaited(&known.node));

@@ -8,7 +8,7 @@ use cluster_contract::paths;
 
 use super::Trouble;
 use super::TroubleKind;
-use crate::facts::{Facts, HostFacts};
+use crate::facts::{Facts, Host, HostFacts};
 use crate::inventory::{Inventory, Provider, Role};
 
 /// What a host was last told that it is; none where it is no node of this cluster.
@@ -31,11 +31,17 @@ pub fn changed(inventory: &Inventory, facts: &Facts) -> Vec<Trouble> {
             Some((node.name.as_str(), config(inventory, host)?))
         })
         .collect();
-    let mut say = |node: Option<&str>, message: String, hint: String| {
-        let trouble = Trouble { kind: TroubleKind::Changed, node: node.map(str::to_owned), message, hint };
+    let mut tell = |kind: TroubleKind, node: Option<&str>, message: String, hint: String| {
+        let trouble = Trouble { kind, node: node.map(str::to_owned), message, hint };
         if !found.contains(&trouble) {
             found.push(trouble);
         }
+    };
+    moved(inventory, facts, &configs, &mut |node, message, hint| {
+        tell(TroubleKind::Moved, Some(node), message, hint);
+    });
+    let mut say = |node: Option<&str>, message: String, hint: String| {
+        tell(TroubleKind::Changed, node, message, hint);
     };
     let mut others: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for node in &inventory.nodes {
@@ -171,4 +177,37 @@ pub fn changed(inventory: &Inventory, facts: &Facts) -> Vec<Trouble> {
         }
     }
     found
+}
+
+/// Existing hosts that the inventory names in the place of those that the others know. The old one may run, with its vote
+/// and its data: two nodes of one name could each be part of a majority.
+fn moved(
+    inventory: &Inventory,
+    facts: &Facts,
+    configs: &BTreeMap<&str, Config>,
+    say: &mut dyn FnMut(&str, String, String),
+) {
+    if matches!(inventory.provider, Provider::DigitalOcean(_)) {
+        // The API tells whether a droplet is gone.
+        return;
+    }
+    let members = configs.values().flat_map(|config| &config.members);
+    for member in members.filter(|member| !configs.contains_key(member.name.as_str())) {
+        let Some(node) = inventory.node(&member.name) else { continue };
+        let host = node.connection_host.or_else(|| node.address.as_deref()?.parse().ok());
+        let Some(host) = host.filter(|host| *host != member.host) else { continue };
+        let there = match facts.hosts.get(&node.name) {
+            Some(Host::Up(_)) => "where there is no node of this cluster",
+            _ => "where nobody answers",
+        };
+        say(
+            &node.name,
+            format!("is known to the other nodes as {}, but as {host} in the inventory, {there}", member.host),
+            format!(
+                "to keep the host, put {} back; to make the node anew on {host}, run `cluster replace {}`, which takes the \
+                 vote of the old host first",
+                member.host, node.name
+            ),
+        );
+    }
 }

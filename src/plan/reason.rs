@@ -17,6 +17,8 @@ pub enum Reason {
     /// The node's server is off.
     #[serde(rename = "droplet-off")]
     ServerOff,
+    /// The node's server was powered on a moment ago.
+    PoweredOn,
     /// The node's server has never been reached.
     #[serde(rename = "droplet-new")]
     ServerNew,
@@ -139,6 +141,7 @@ impl fmt::Display for Reason {
                 return write!(f, "no droplet `{node}` has this cluster's tag");
             }
             Reason::ServerOff => "its droplet is off",
+            Reason::PoweredOn => "its droplet was powered on a moment ago",
             Reason::ServerNew => "its droplet is new",
             Reason::ServerBeingMade => "it is being created and has no address yet",
             Reason::CreationFailed => "the provider failed to create it",

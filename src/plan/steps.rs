@@ -94,6 +94,10 @@ impl<'a> Planner<'a> {
                     "power it on",
                 );
             }
+            Host::Unreachable { young: false, .. } if self.facts.local.booting.contains(&node.name) => {
+                self.step(Phase::Reach, Some(node), Action::Reach, Reason::PoweredOn);
+                return;
+            }
             Host::Unreachable { why, young: false } => {
                 if self.primary == Primary::Never {
                     // It is refused for this.

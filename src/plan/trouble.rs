@@ -50,6 +50,8 @@ pub enum TroubleKind {
     AddressTaken,
     /// The inventory says something of a cluster that lives which cannot be changed.
     Changed,
+    /// A node's host is another one than the cluster knows.
+    Moved,
     /// No node takes writes.
     NoPrimary,
     /// A node takes writes, and must not.
@@ -78,6 +80,8 @@ pub enum TroubleKind {
     ConfigurationRefused,
     /// A server cannot get the size that the inventory says, or not now.
     CannotResize,
+    /// The plan is not the one that was saved.
+    PlanOutdated,
     /// A database is somebody else's.
     DatabaseOwner,
     /// The inventory says what nobody does.

@@ -89,7 +89,9 @@ impl World {
             self.pin(node, &keys)?;
         }
         let indented = private.lines().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n");
-        let values = json!({"host_key": indented, "host_key_public": public.trim()});
+        // One that is made to take another's place has that one's name.
+        let hostname = node.name.split('.').next().unwrap_or_default();
+        let values = json!({"hostname": hostname, "host_key": indented, "host_key_public": public.trim()});
         Ok(Template::CloudInit.render(&values).into())
     }
 
@@ -136,6 +138,30 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// What was known of `from` is known of `to`: it is the same host, under another name.
+    ///
+    /// # Errors
+    /// When the state cannot be read or written.
+    pub fn rename_keys(&self, from: &Node, to: &Node) -> Result<()> {
+        let keys = self.pinned(from);
+        if keys.is_empty() {
+            // An earlier run has done it.
+            return Ok(());
+        }
+        for (old, new) in [(from, to)].map(|(from, to)| (self.bootstrap_key(from), self.bootstrap_key(to))) {
+            for (old, new) in [(with_suffix(&old, "pub"), with_suffix(&new, "pub")), (old, new)] {
+                match std::fs::rename(&old, &new) {
+                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                        return Err(error).with_context(|| format!("cannot rename {}", old.display()));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        self.pin(to, &keys)?;
+        self.pin(from, &[])
     }
 
     /// The only keys that this node may show.

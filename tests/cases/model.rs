@@ -19,6 +19,7 @@ use cluster::facts::{Facts, Host, HostFacts};
 use cluster::inventory::{Inventory, Provider, Repository};
 use cluster::plan::files::BackupMeans;
 use cluster::plan::roles::{self, Primary};
+use cluster::plan::saved::Saved;
 use cluster::plan::wish::Wish;
 use cluster::plan::{Action, Means, Phase, Plan, Step, lint, plan};
 use cluster_contract::config::Config;
@@ -93,8 +94,14 @@ impl Model {
 
     /// `cluster up`: phase by phase until nothing is left, or `stop` says that the next phase is not to begin.
     pub(crate) fn up(&mut self, stop: impl Fn(Phase) -> bool) -> Plan {
+        let mut looked_at: Option<Saved> = None;
         for _ in 0..40 {
             let plan = self.plan();
+            let key = &self.means.cluster_key;
+            let first = looked_at
+                .get_or_insert_with(|| Saved::new("demo", &plan, &self.facts, key, serde_json::Value::Null));
+            // Nothing is interrupted that `cluster plan` did not show.
+            assert_eq!(first.unforeseen(&plan), [""; 0], "not in the first plan");
             let Some((phase, steps)) = plan.first_phase() else { return plan };
             if stop(phase) {
                 return plan;

@@ -40,7 +40,9 @@ impl<'a> Planner<'a> {
 
     /// Takes a node's vote: the next step on the way there, or what stands in it.
     pub(in crate::plan) fn removal(mut self, leaving: &'a Node) -> Plan {
+        // Where the one that leaves would have gone is nobody's business any more.
         self.plan.refusals = changed(self.inventory, self.facts);
+        self.plan.refusals.retain(|it| it.kind != TroubleKind::Moved || it.node.as_ref() != Some(&leaving.name));
         let Primary::One(primary) = self.primary.clone() else {
             self.refuse(
                 TroubleKind::NoPrimary,
@@ -146,7 +148,7 @@ impl<'a> Planner<'a> {
         let nodes: Vec<String> = self.without_vote(&newest).iter().map(|node| node.name.clone()).collect();
         if !nodes.is_empty() {
             let action = "enable voting, one node at a time,".to_owned();
-            self.plan.then.push(Consequence { action, nodes, risk: Risk::Safe, interrupts: None });
+            self.plan.then.push(Consequence { kind: "configure-members", action, nodes, risk: Risk::Safe, interrupts: None });
         }
     }
 

@@ -7,11 +7,12 @@ use super::Planner;
 use crate::facts::{Cloud, Facts, Host};
 use crate::inventory::{Inventory, Node, Provider};
 use crate::plan::files::Addresses;
+use crate::plan::replace as names;
 use crate::plan::roles::Primary;
 use crate::plan::{Action, Phase};
 use crate::plan::{Reason, TroubleKind};
 
-impl Planner<'_> {
+impl<'a> Planner<'a> {
     pub(super) fn provider(&mut self) {
         let Some(cloud) = &self.facts.cloud else { return };
         self.mislaid(cloud);
@@ -105,6 +106,17 @@ impl Planner<'_> {
         let missing: Vec<&str> =
             missing.into_iter().filter(|node| !cloud.servers.contains_key(*node)).collect();
         for stray in &cloud.strays {
+            if let Some(node) = self.being_replaced(&stray.name) {
+                let name = &node.name;
+                let message = format!("droplet {} `{}` is left of a replacement of {name}", stray.id, stray.name);
+                let hint = format!("`cluster replace {name}` finishes it");
+                if missing.contains(&name.as_str()) {
+                    self.refuse(TroubleKind::Stray, None, message, hint);
+                } else {
+                    self.trouble(TroubleKind::Stray, None, message, hint);
+                }
+                continue;
+            }
             let what = stray.describe(cluster);
             if let [first, others @ ..] = missing.as_slice() {
                 let lacks = if others.is_empty() { "has" } else { "have" };
@@ -148,6 +160,12 @@ impl Planner<'_> {
                 ),
             );
         }
+    }
+
+    /// The node that a server with this name takes the place of, or had the place of.
+    fn being_replaced(&self, name: &str) -> Option<&'a Node> {
+        let (node, suffix) = name.rsplit_once('.')?;
+        self.inventory.node(node).filter(|_| [names::NEW, names::OLD].contains(&suffix))
     }
 
     /// Assigns the floating IP to the primary.

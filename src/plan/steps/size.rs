@@ -147,8 +147,8 @@ impl<'a> Planner<'a> {
 
     fn then_resized(&mut self, action: &Action, node: &Node) {
         let interrupts = self.interrupts(node, action);
-        let (action, nodes) = (action.summary(), vec![node.name.clone()]);
-        self.plan.then.push(Consequence { action, nodes, risk: Risk::Restart, interrupts });
+        let (kind, action, nodes) = (action.kind(), action.summary(), vec![node.name.clone()]);
+        self.plan.then.push(Consequence { kind, action, nodes, risk: Risk::Restart, interrupts });
     }
 
     /// Of all nodes but this one, the first that could not be relied upon while this one is off, and why.

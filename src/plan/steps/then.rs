@@ -50,7 +50,7 @@ impl<'a> Planner<'a> {
         let plain = |nodes: &[&Node]| nodes.iter().map(|node| node.name.clone()).collect::<Vec<_>>();
         if !reload.is_empty() {
             let action = "reload PostgreSQL".to_owned();
-            self.plan.then.push(Consequence { action, nodes: plain(&reload), risk: Risk::Safe, interrupts: None });
+            self.plan.then.push(Consequence { kind: "reload", action, nodes: plain(&reload), risk: Risk::Safe, interrupts: None });
         }
         let rank = |node: &&Node| match roles::role(self.inventory, &self.primary, node) {
             Role::Standby => {
@@ -76,7 +76,7 @@ impl<'a> Planner<'a> {
             let interrupts: Vec<String> = restart.iter().filter_map(|node| self.interrupts(node, &told)).collect();
             let interrupts = (!interrupts.is_empty()).then(|| interrupts.join("; "));
             let nodes = plain(&restart);
-            self.plan.then.push(Consequence { action, nodes, risk: Risk::Restart, interrupts });
+            self.plan.then.push(Consequence { kind: told.kind(), action, nodes, risk: Risk::Restart, interrupts });
         }
         for (unit, mut nodes) in services {
             nodes.sort_by_key(|node| match roles::role(self.inventory, &self.primary, node) {
@@ -86,7 +86,7 @@ impl<'a> Planner<'a> {
             });
             if !nodes.is_empty() {
                 let action = format!("restart {unit}");
-                self.plan.then.push(Consequence { action, nodes: plain(&nodes), risk: Risk::Safe, interrupts: None });
+                self.plan.then.push(Consequence { kind: "restart-services", action, nodes: plain(&nodes), risk: Risk::Safe, interrupts: None });
             }
         }
     }

@@ -1,0 +1,92 @@
+//! Nodes that are made anew on another droplet or host, while the cluster is written to.
+
+use std::time::Duration;
+
+use cluster_cloud::droplet::Power;
+
+use super::members::members;
+use super::support::{Lab, PREPARED, block_on};
+use super::writer::Writer;
+use super::{NODES, node};
+
+/// Name, size and id of every droplet of the cluster.
+fn droplets(lab: &Lab) -> Vec<(String, String, u64)> {
+    let mut droplets = block_on(async { lab.client().droplets("cluster:demo").await.unwrap() });
+    droplets.sort_by(|one, other| one.name.cmp(&other.name));
+    droplets.into_iter().map(|it| (it.name, it.size_slug, it.id)).collect()
+}
+
+/// A standby that is dead, by runs that are killed at four moments, the primary's PostgreSQL killed at one of them; then the
+/// witness, which lives and is too large. Names, ids and data stay.
+#[test]
+#[ignore = "needs root and a lab"]
+fn a_dead_standby_and_a_large_witness_are_made_anew() {
+    let all = ["pg1", "pg2", "pg3"];
+    let lab = Lab::start(32, PREPARED);
+    let inventory = lab.inventory("demo.yaml", PREPARED, &format!("postgresql:\n  version: 15\n{NODES}"));
+    let healthy = || lab.wait_for_status(&inventory, 90, |status| status["healthy"] == true).0;
+    lab.cluster(&["up", "-i", &inventory]).ok();
+    healthy();
+    lab.sql("pg1", "cluster", "create table kept as select generate_series(1, 1000) as id");
+    let before = droplets(&lab);
+
+    // Who takes writes is not replaced, and nothing is made for it.
+    let refused = lab.cluster(&["replace", "pg1", "-i", &inventory, "--yes"]);
+    assert_eq!(refused.code, 3, "{}", refused.stderr);
+    assert!(refused.stderr.contains("takes writes"), "{}", refused.stderr);
+    assert_eq!(droplets(&lab), before);
+
+    let writer = Writer::start(&lab);
+    lab.power("pg2", Power::Off);
+    let replace = ["replace", "pg2", "-i", &inventory, "--yes"];
+    for (mark, wait) in [
+        ("pg2.new wait for SSH", 0),
+        ("pg1 apply membership 1", 200),
+        ("switching off droplet", 0),
+        ("pg2 clone pg1", 100),
+    ] {
+        assert!(lab.cluster_killed_at(&replace, mark, Duration::from_millis(wait)), "killed at `{mark}`");
+        println!("killed at `{mark}`: {:?}", droplets(&lab));
+        if mark.contains("switching off") {
+            // Between two names: `up` makes no third one.
+            let up = lab.cluster(&["up", "-i", &inventory]);
+            println!("{}", up.stderr);
+            assert!(up.stderr.contains("`cluster replace pg2` finishes it"), "{}", up.stderr);
+            lab.ssh("pg1", "systemctl kill --signal KILL postgresql@15-main");
+        }
+    }
+    println!("{}", lab.cluster(&replace).ok().stderr);
+    let status = healthy();
+    writer.stop("a dead standby was replaced, and PostgreSQL was killed once");
+    assert_eq!(status["primary"], "pg1");
+    assert_eq!(node(&status, "pg2")["state"], "streaming");
+    let after = droplets(&lab);
+    assert_eq!(after.iter().map(|it| it.0.as_str()).collect::<Vec<_>>(), all);
+    assert!(after[1].2 > before[1].2 && after[0] == before[0] && after[2] == before[2], "{after:?}");
+    assert_eq!(lab.sql("pg2", "cluster", "select count(*) from kept"), "1000");
+    assert_eq!(lab.ssh("pg2", "hostname"), "pg2");
+    let names = || all.map(str::to_owned).to_vec();
+    assert_eq!(members(&lab, &all), vec![(2, names()); 3]);
+    assert!(lab.cluster(&["up", "-i", &inventory]).ok().last_line().contains("nothing to do"));
+
+    // A disk does not shrink; another droplet is smaller.
+    let text = std::fs::read_to_string(&inventory).unwrap();
+    lab.write("demo.yaml", &text.replace("role: witness", "role: witness, size: s-1vcpu-512mb-10gb"));
+    let up = lab.cluster(&["up", "-i", &inventory]);
+    assert!(up.stderr.contains("`cluster replace pg3`"), "{}", up.stderr);
+    let writer = Writer::start(&lab);
+    println!("{}", lab.cluster(&["replace", "pg3", "-i", &inventory, "--yes"]).ok().stderr);
+    healthy();
+    assert_eq!(writer.stop("the witness was replaced").gaps, [] as [Duration; 0]);
+    assert_eq!(droplets(&lab)[2].1, "s-1vcpu-512mb-10gb");
+    assert_eq!(members(&lab, &all), vec![(4, names()); 3]);
+    // The new ones are worth what the old ones were.
+    lab.power("pg1", Power::Off);
+    lab.wait_for_status(&inventory, 60, |status| status["primary"] == "pg2");
+    lab.power("pg1", Power::On);
+    healthy();
+    assert!(lab.cluster(&["up", "-i", &inventory]).ok().last_line().contains("nothing to do"));
+    lab.cluster(&["down", "-i", &inventory, "--yes"]).ok();
+    assert_eq!(lab.count(), (0, 0));
+    lab.stop();
+}
