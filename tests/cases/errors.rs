@@ -192,6 +192,8 @@ const TOPICS: &[(&str, &[&str])] = &[
             "plan/port-changed",
             "plan/primary-taken-out",
             "plan/remove-",
+            "plan/replace-",
+            "plan/replaced-host",
             "plan/standby-to-witness",
             "plan/version-changed",
             "plan/witness-to-standby",

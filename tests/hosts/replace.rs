@@ -55,9 +55,11 @@ fn a_dead_standby_and_a_large_witness_are_made_anew() {
             let (status, _) = lab.wait_for_status(&inventory, 60, |status| node(status, "pg2")["state"] == "streaming");
             assert_eq!(node(&status, "pg2")["votes"], true);
             assert_eq!(droplets(&lab).len(), 4);
-            lab.ssh("pg1", "systemctl kill --signal KILL postgresql@15-main");
         }
     }
+    // The worst moment: pg2 has no vote, and half a clone of the primary. Two of two are left, and both are needed.
+    lab.ssh("pg1", "systemctl kill --signal KILL postgresql@15-main");
+    lab.wait_for_status(&inventory, 60, |status| status["primary"] == "pg1");
     println!("{}", lab.cluster(&replace).ok().stderr);
     let status = healthy();
     writer.stop("a dead standby was replaced, and PostgreSQL was killed once");
