@@ -34,11 +34,11 @@ if [ ${#missing[@]} -gt 0 ]; then
     apt-get -qq -y --no-install-recommends install "${missing[@]}" >/dev/null
 fi
 # The copy of the list is written last: an installation that was killed begins again.
-if [ "$kind" = tests ] && ! cmp -s tests/ansible-requirements.txt target/ansible/requirements.txt; then
+if [ "$kind" = tests ] && ! cmp -s tests/python-requirements.txt target/ansible/requirements.txt; then
     echo "installing ansible-core below target/ansible"
     rm -rf target/ansible
     mkdir -p target
     python3 -m venv target/ansible
-    target/ansible/bin/pip install --quiet --disable-pip-version-check --requirement tests/ansible-requirements.txt
-    cp tests/ansible-requirements.txt target/ansible/requirements.txt
+    target/ansible/bin/pip install --quiet --disable-pip-version-check --requirement tests/python-requirements.txt
+    cp tests/python-requirements.txt target/ansible/requirements.txt
 fi

@@ -144,6 +144,8 @@ pub enum InventoryCommand {
     Show,
     /// Print an Ansible inventory as an inventory of cluster's own, with comments
     Convert,
+    /// Print the JSON Schema of inventories, from which editors complete and check them
+    Schema,
 }
 
 /// The subcommands.

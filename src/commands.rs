@@ -31,7 +31,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, InventoryCommand};
 use crate::error::{Advice, Exit};
 use crate::inventory::{Inventory, Node, Provider, Role, Source};
 use crate::plan::Restore;
@@ -83,6 +83,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         }
         Command::Restore { inventory, restore } => restore::run(&inventory.source(), restore, cli.json).await,
         Command::Drill { inventory, drill } => drill::run(&inventory.source(), drill, cli.json).await,
+        Command::Inventory { command: InventoryCommand::Schema, .. } => inventory::print_schema(),
         Command::Inventory { inventory, command } => inventory::run(&inventory.source()?, command, cli.json),
         Command::Down { inventory, yes } => down::run(&inventory.source(), yes, cli.json).await,
         Command::Completions { shell } => completions::run(shell),

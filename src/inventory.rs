@@ -11,6 +11,7 @@ mod end_of_life;
 mod file;
 mod position;
 mod reach;
+mod schema;
 mod units;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ pub use cluster_contract::config::Failover;
 use ipnet::IpNet;
 pub use position::Positions;
 pub use reach::{Reach, Through};
+pub use schema::schema;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 

@@ -59,6 +59,13 @@ pub struct Setting {
     pub why: &'static str,
 }
 
+impl Setting {
+    /// Whether the inventory may set it.
+    pub fn is_the_inventorys(&self) -> bool {
+        matches!(self.class, Class::Default(_) | Class::Free) || self.name == "shared_preload_libraries"
+    }
+}
+
 /// Whose a setting is.
 #[derive(Clone, Copy, Debug)]
 pub enum Class {
@@ -226,6 +233,11 @@ const LIBRARIES: &str = "shared_preload_libraries";
 fn libraries(own: &str) -> String {
     let own = own.split(',').map(str::trim).filter(|library| !library.is_empty() && *library != "repmgr");
     std::iter::once("repmgr").chain(own).collect::<Vec<_>>().join(",")
+}
+
+/// The names of all settings that can stand in a file, of every version.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    NAMES.lines().filter_map(parse).map(|known| known.name)
 }
 
 /// Whether a change of this setting needs a restart.

@@ -1,162 +1,252 @@
 //! The inventory's YAML syntax, without validation.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::path::PathBuf;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Unexpected;
 use serde::{Deserialize, Deserializer};
 
 use super::Problem;
 
-#[derive(Debug, Deserialize)]
+/// An inventory of cluster: one PostgreSQL cluster.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(title = "cluster inventory")]
 pub(super) struct File {
+    /// Name of the cluster: lower-case letters, digits and dashes. It cannot be changed later.
     pub(super) cluster: String,
+    /// Where the hosts come from: exactly one of the two.
     pub(super) provider: Provider,
+    /// PostgreSQL's version, port and settings.
     pub(super) postgresql: Postgresql,
+    /// When another node takes over.
     #[serde(default)]
     pub(super) failover: Failover,
+    /// Where backups go; without it there are none.
     pub(super) backup: Option<Backup>,
+    /// Databases that applications need.
     #[serde(default)]
     pub(super) databases: Vec<Database>,
+    /// Roles that applications log in with.
     #[serde(default)]
     pub(super) users: Vec<User>,
+    /// Who may connect: addresses, networks in CIDR notation, or `auto` for the operator's own address.
     #[serde(default)]
     pub(super) clients: Vec<String>,
+    /// Whether clients must use TLS; default: true.
     #[serde(default = "yes")]
     pub(super) client_tls: bool,
+    /// The nodes: one primary, any number of standbys, at most one witness.
     pub(super) nodes: Vec<Node>,
 }
 
-/// Exactly one of these; a map rather than a tag, so that the parser still knows the lines.
-#[derive(Debug, Deserialize)]
+/// Where the hosts come from.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
 pub(super) struct Provider {
+    /// Droplets, which `cluster up` creates.
     pub(super) digitalocean: Option<DigitalOcean>,
+    /// Hosts that exist, named by address.
     pub(super) existing: Option<Existing>,
 }
 
-#[derive(Debug, Deserialize)]
+/// Droplets of DigitalOcean.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct DigitalOcean {
+    /// Base URL of the API; default: DIGITALOCEAN_API_URL, then DigitalOcean's.
     pub(super) api_url: Option<String>,
+    /// File with the operator's token; default: DIGITALOCEAN_TOKEN, then DIGITALOCEAN_ACCESS_TOKEN.
     pub(super) token_file: Option<PathBuf>,
+    /// File with the nodes' token, which moves the floating IP; default: DIGITALOCEAN_FAILOVER_TOKEN.
     pub(super) failover_token_file: Option<PathBuf>,
+    /// Region slug, for instance fra1.
     pub(super) region: String,
+    /// Size slug of nodes that name no other, for instance s-1vcpu-1gb. A changed one resizes droplets.
     pub(super) size: String,
+    /// Image slug of Debian or Ubuntu, of nodes that name no other; default: debian-13-x64.
     pub(super) image: Option<String>,
+    /// Whether a droplet that is resized gets the disk of its new size, which cannot be undone; default: false.
     #[serde(default)]
     pub(super) resize_disk: bool,
+    /// Private key file with its .pub beside it; default: a key generated for the cluster.
     pub(super) ssh_key: Option<PathBuf>,
+    /// Id of a VPC in the region; default: the region's default VPC.
     pub(super) vpc: Option<String>,
+    /// Whether to use a floating IP; default: true.
     #[serde(default = "yes")]
     pub(super) floating_ip: bool,
 }
 
-#[derive(Debug, Deserialize)]
+/// Hosts that exist.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Existing {
+    /// User to log in as: root, or one that may `sudo -n`; default: root.
     pub(super) ssh_user: Option<String>,
+    /// Private key file; default: ssh's own choice.
     pub(super) ssh_key: Option<PathBuf>,
+    /// Port of SSH; default: 22.
     pub(super) ssh_port: Option<Number<u16>>,
+    /// Host to reach the nodes through, as `[user@]host[:port]`.
     pub(super) ssh_jump: Option<String>,
+    /// Command that connects standard input and output to a node's SSH port.
     pub(super) ssh_proxy_command: Option<String>,
+    /// A floating IP that leads to these hosts.
     pub(super) floating_ip: Option<FloatingIp>,
 }
 
-#[derive(Debug, Deserialize)]
+/// A floating IP that exists.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct FloatingIp {
+    /// The address.
     pub(super) address: String,
+    /// Base URL of the API that moves it, as the nodes see it.
     pub(super) api_url: Option<String>,
+    /// File with the token that may move it; default: DIGITALOCEAN_FAILOVER_TOKEN.
     pub(super) failover_token_file: Option<PathBuf>,
 }
 
-#[derive(Debug, Deserialize)]
+/// PostgreSQL.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Postgresql {
+    /// Major version. It cannot be changed later.
     pub(super) version: Number<u32>,
+    /// Port; default: 5432. It cannot be changed later.
     pub(super) port: Option<Number<u16>>,
+    /// Settings of postgresql.conf, on every node.
     #[serde(default)]
     pub(super) settings: BTreeMap<String, Scalar>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// When another node takes over.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Failover {
+    /// How long the right to take writes lasts, and so how long a failover may take; default: 9s.
     pub(super) lease: Option<Scalar>,
+    /// How much WAL a standby that takes over may lack at most; default: 16MB.
     pub(super) lag_limit: Option<Scalar>,
 }
 
-/// Exactly one repository, and how often and for how long.
-#[derive(Debug, Deserialize)]
+/// A backup repository: exactly one of `spaces`, `s3` and `path`.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Backup {
+    /// A bucket of DigitalOcean Spaces, made with a key for it alone.
     pub(super) spaces: Option<Spaces>,
+    /// A bucket of any S3-compatible object storage.
     pub(super) s3: Option<S3>,
+    /// A directory that every data node has mounted.
     pub(super) path: Option<String>,
+    /// Folder in the bucket; default: the cluster's name.
     pub(super) folder: Option<String>,
+    /// How long backups are kept.
     pub(super) keep: Option<Scalar>,
+    /// How often a full backup is taken.
     pub(super) full_every: Option<Scalar>,
+    /// How often a differential backup is taken.
     pub(super) differential_every: Option<Scalar>,
+    /// How soon WAL is archived while there are writes.
     pub(super) archive_within: Option<Scalar>,
+    /// How often a backup is restored beside a standby.
     pub(super) prove_every: Option<Scalar>,
+    /// File with the passphrase that encrypts the repository; default: one that is generated.
     pub(super) passphrase_file: Option<PathBuf>,
 }
 
-#[derive(Debug, Deserialize)]
+/// A bucket of DigitalOcean Spaces.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Spaces {
+    /// Name of the bucket.
     pub(super) bucket: String,
+    /// Region of the bucket; default: the droplets'.
     pub(super) region: Option<String>,
+    /// Endpoint, if it is not DigitalOcean's.
     pub(super) endpoint: Option<String>,
+    /// File with the CA of the endpoint, if it is not a public one.
     pub(super) ca: Option<PathBuf>,
+    /// Address of the endpoint as the nodes see it, if its name cannot be resolved.
     pub(super) address: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
+/// A bucket of S3-compatible object storage.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct S3 {
+    /// Endpoint, as https://host[:port].
     pub(super) endpoint: String,
+    /// Region.
     pub(super) region: String,
+    /// Name of the bucket.
     pub(super) bucket: String,
+    /// File with the CA of the endpoint, if it is not a public one.
     pub(super) ca: Option<PathBuf>,
+    /// Whether the bucket stands in the path and not in the host name; default: false.
     #[serde(default)]
     pub(super) path_style: bool,
+    /// File with the access key and the secret key; default: the environment.
     pub(super) credentials_file: Option<PathBuf>,
 }
 
-#[derive(Debug, Deserialize)]
+/// A database that applications need.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Database {
+    /// Its name.
     pub(super) name: String,
+    /// The role that owns it; default: the only one under `users`.
     pub(super) owner: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
+/// A role that applications log in with.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct User {
+    /// Its name.
     pub(super) name: String,
+    /// Its password, in quotes; default: one that is generated.
     pub(super) password: Option<Password>,
+    /// Whether it is a superuser; default: false.
     #[serde(default)]
     pub(super) superuser: bool,
 }
 
-#[derive(Debug, Deserialize)]
+/// A node.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Node {
+    /// Host name and repmgr's node name. It cannot be changed later.
     pub(super) name: String,
+    /// repmgr's node id. It cannot be changed later.
     pub(super) id: Number<u32>,
+    /// The role that it starts with; after a failover the live roles count.
+    #[schemars(extend("enum" = ["primary", "standby", "witness"]))]
     pub(super) role: String,
+    /// Address for SSH; default: a droplet's public address.
     pub(super) address: Option<String>,
+    /// IP address that the other nodes use; default: a droplet's private address, or `address`.
     pub(super) connection_host: Option<String>,
+    /// The host's public SSH key; default: looked up in ~/.ssh/known_hosts.
     pub(super) host_key: Option<String>,
+    /// For existing hosts, the droplet's id, so that a floating IP can be moved to it.
     pub(super) droplet_id: Option<Number<u64>>,
+    /// For droplets: the size slug, in place of the provider's.
     pub(super) size: Option<String>,
+    /// For droplets: the image slug, in place of the provider's.
     pub(super) image: Option<String>,
+    /// For existing hosts: the port of SSH.
     pub(super) ssh_port: Option<Number<u16>>,
+    /// For existing hosts: the host to reach it through, or `none`.
     pub(super) ssh_jump: Option<String>,
+    /// For existing hosts: the command to reach it with, or `none`.
     pub(super) ssh_proxy_command: Option<String>,
 }
 
@@ -203,6 +293,16 @@ impl<'de> Deserialize<'de> for Scalar {
     }
 }
 
+impl JsonSchema for Scalar {
+    fn schema_name() -> Cow<'static, str> {
+        "Scalar".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": ["string", "number", "boolean"]})
+    }
+}
+
 /// A whole number, with or without quotes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Number<T>(pub(super) T);
@@ -233,6 +333,18 @@ impl<'de, T: TryFrom<u64>> Deserialize<'de> for Number<T> {
     }
 }
 
+impl<T: JsonSchema> JsonSchema for Number<T> {
+    fn schema_name() -> Cow<'static, str> {
+        format!("Number_of_{}", T::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        // The library's own has the bounds of its type.
+        let number = T::json_schema(generator);
+        json_schema!({"anyOf": [number, {"type": "string", "pattern": "^[0-9]+$"}]})
+    }
+}
+
 /// A password, which must stand in quotes if it could be read as something else: `012345`, `1e6` and `yes` would
 /// silently become another password. It is neither printed nor quoted in a message.
 #[derive(Clone)]
@@ -250,6 +362,16 @@ impl<'de> Deserialize<'de> for Password {
             serde_yaml::Value::String(text) => Ok(Password(text)),
             _ => Err(serde::de::Error::custom(UNQUOTED)),
         }
+    }
+}
+
+impl JsonSchema for Password {
+    fn schema_name() -> Cow<'static, str> {
+        "Password".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "string"})
     }
 }
 
