@@ -15,13 +15,21 @@ read -ra counts <<<"${HOSTS:-3 6 12}"
 read -ra tools <<<"${TOOLS:-floor cluster ansible pyinfra}"
 rounds=${ROUNDS:-5}
 fresh=${FRESH:-$rounds}
+for number in "${counts[@]}" "$rounds" "$fresh"; do
+    case $number in
+        '' | *[!0-9]* | 0) echo "$0: HOSTS, ROUNDS and FRESH are numbers above 0, not \`$number\`" >&2 && exit 2 ;;
+    esac
+done
+for number in "${counts[@]}"; do
+    if [ "$number" -lt 3 ]; then echo "$0: HOSTS has $number; there are at least 3" >&2 && exit 2; fi
+done
 # No run takes longer, in seconds.
 limit=1800
 # shellcheck disable=SC2034
 lab=benchcmp port=8494 subnet=10.94.0.0/16
 # shellcheck source=benches/lib.sh
 . benches/lib.sh
-program=${CLUSTER_NODE_PROGRAM:-$(dirname "$cluster")/cluster-node}
+program=$(realpath "${CLUSTER_NODE_PROGRAM:-$(dirname "$cluster")/cluster-node}")
 results=target/bench/compare.jsonl
 mkdir -p target/bench
 : >"$results"
@@ -46,7 +54,7 @@ desire() {
         inventory <<<"  settings: {work_mem: ${variant}MB}" >"$work/inventory-$variant.yaml"
         "$cluster" plan -i "$work/inventory-$variant.yaml" --json >"$work/plan.json" 2>"$work/log"
         jq -f benches/desired.jq --argjson version 15 --argjson port 5432 --arg program "$program" \
-            --argjson secrets "$(jq .passwords "$CLUSTER_STATE_DIR/bench/secrets.json")" "$work/plan.json" >"$work/desired.json"
+            --slurpfile state "$CLUSTER_STATE_DIR/bench/secrets.json" "$work/plan.json" >"$work/desired.json"
         rm -rf "$work/files-$variant"
         jq -r '.desired | .before_install as $first | .files | to_entries[] | .key as $node | ($first, .value[]) |
             "\($node)\(.path) \(.content | @base64)"' "$work/desired.json" | while read -r path content; do
@@ -133,7 +141,7 @@ round_trips() {
 sshd_tells() { on "$1" 'echo "LogLevel VERBOSE" >/etc/ssh/sshd_config.d/bench.conf && systemctl reload ssh'; }
 sshd_counts() {
     on "$3" "journalctl -q -u ssh -o cat --since @$1 --until @$2" |
-        awk '/^Accepted / { logins++ } /^Starting session: / { commands++ } END { print logins + 0, commands + 0 }'
+        awk '/^Accepted publickey / { logins++ } /^Starting session: / { commands++ } END { print logins + 0, commands + 0 }'
 }
 # 40 settings that a reload applies.
 forty() {
@@ -188,7 +196,7 @@ count_round_trips() {
     "$cluster" up -i "$work/inventory-40.yaml" >"$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }
     many=$(round_trips "$work/inventory-40.yaml")
     jq -nc --argjson hosts "$count" --arg none "$few" --arg forty "$many" '{hosts: $hosts, what: "round trips", $none, $forty}' >>"$results"
-    printf '%3d hosts  cluster  nothing to do: SSH logins and commands: %s without settings, %s with 40\n' "$count" "$few" "$many"
+    printf '%3d hosts  cluster  nothing to do: SSH logins and commands on all hosts: %s without settings, %s with 40\n' "$count" "$few" "$many"
     if [ "$few" != "$many" ]; then
         echo "$0: the number of SSH round trips grows with the settings" >&2
         exit 1

@@ -1,12 +1,12 @@
-# What `cluster plan --json` would write on bare hosts, as plain data for other tools. $secrets are the passwords in the state
-# directory, which a plan does not show; $program is where the node program lies.
+# What `cluster plan --json` would write on bare hosts, as plain data for other tools. $state is the state directory's
+# secrets.json, as a plan shows no passwords; $program is where the node program lies.
 
 # A file of which nothing is there yet: its diff has every line of it, with a + in front.
 def whole: (.diff | split("\n")[1:] | map(.[1:]) | join("\n"));
 def content:
-    if .path == "/etc/cluster/key" then $secrets.key
+    if .path == "/etc/cluster/key" then $state[0].passwords.key
     elif (.path | endswith("/.pgpass")) then
-        "# host:port:database:user:password. Written by `cluster up`.\n*:\($port):*:repmgr:\($secrets.repmgr)\n"
+        "# host:port:database:user:password. Written by `cluster up`.\n*:\($port):*:repmgr:\($state[0].passwords.repmgr)\n"
     else whole end;
 def notify:
     if (.path | startswith("/etc/systemd/system/")) then ["Reload systemd"]
@@ -21,7 +21,7 @@ def role($name; $rights; $password):
     "select 'create role \($name)' where not exists (select from pg_roles where rolname = '\($name)') \\gexec\n" +
     "alter role \($name) login \($rights) password \($password | quoted);\n";
 def repmgr_role:
-    role("repmgr"; "superuser replication"; $secrets.repmgr) + (
+    role("repmgr"; "superuser replication"; $state[0].passwords.repmgr) + (
         {
             default_transaction_deferrable: "off", default_transaction_isolation: "read committed",
             default_transaction_read_only: "off", idle_in_transaction_session_timeout: "0", lock_timeout: "0",
@@ -39,7 +39,7 @@ def repmgr_role:
         files: ($files | map_values(map(select(.path | test("/createcluster.d/") | not) | file))),
         conninfo: ($files.pg1 | first(.[] | select(.path == "/etc/repmgr.conf")) | whole | capture("(?m)^conninfo='(?<it>[^']*)'").it),
         roles: {
-            primary: (repmgr_role + role("cluster"; ""; $secrets.cluster)),
+            primary: (repmgr_role + role("cluster"; ""; $state[0].passwords.cluster)),
             witness: repmgr_role
         }
     }

@@ -6,19 +6,24 @@ if [ "$(id -u)" != 0 ]; then
     echo "$0: needs root, as its hosts are containers of the lab" >&2
     exit 1
 fi
-cluster=${BENCH_CLUSTER:-$PWD/target/release/cluster}
-work=$(mktemp -d)
-export CLUSTER_STATE_DIR=$work/state CI=true
+cluster=$(realpath -m "${BENCH_CLUSTER:-target/release/cluster}")
 if [ ! -x "$cluster" ]; then
     echo "$0: there is no $cluster: run \`make build\`, or set BENCH_CLUSTER" >&2
     exit 1
 fi
+if [[ $("$cluster" lab status --name "$lab" 2>/dev/null) == *": running"* ]]; then
+    echo "$0: the lab \`$lab\` runs: wait for the other benchmark, or \`$cluster lab stop --name $lab\` what it has left" >&2
+    exit 1
+fi
+work=$(mktemp -d)
+# Numbers with a point, whatever the language.
+export CLUSTER_STATE_DIR=$work/state CI=true LC_ALL=C.UTF-8
 clean_up() {
     # Connections that a tool has kept lead to hosts that go.
     for socket in "$work"/kept-*; do
-        if [ -S "$socket" ]; then ssh -o ControlPath="$socket" -O exit none 2>/dev/null; fi
+        if [ -S "$socket" ]; then ssh -o ControlPath="$socket" -O exit none 2>/dev/null || :; fi
     done
-    "$cluster" lab stop --name "$lab" >/dev/null 2>&1
+    "$cluster" lab stop --name "$lab" >/dev/null 2>&1 || :
     rm -rf "$work"
 }
 trap clean_up EXIT
