@@ -91,6 +91,10 @@ pub async fn converge_by(
             world.preflight(&facts).await?;
             looked_before_leaping = true;
         }
+        if world.lock_cluster(&facts).await? {
+            // Another run may have finished a moment ago.
+            continue;
+        }
         let wishes: Vec<Wish> = list.iter().flat_map(|step| step.wishes()).collect();
         if let Some(again) = wishes.iter().find(|wish| done.contains(*wish)) {
             return Err(Advice::failed(format!("`{again}` succeeded but had no effect"))
@@ -250,6 +254,11 @@ async fn run_lane(
     for step in steps {
         if stop.is_cancelled() {
             return Ok(());
+        }
+        if world.has_lost_lock().await {
+            return Err(Advice::failed("the cluster's lock was lost: no node that held it answers")
+                .hint("run this again once the nodes can be reached")
+                .into());
         }
         let (kind, summary) = (step.action.kind(), step.action.summary());
         let lane = lane.to_owned();

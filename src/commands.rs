@@ -1,5 +1,6 @@
 //! The commands, one per file.
 
+pub mod adopt;
 mod backup;
 pub mod completions;
 mod confirm;
@@ -21,6 +22,7 @@ pub mod restore;
 pub mod ssh;
 pub mod status;
 mod switchover;
+mod unlock;
 mod up;
 pub mod user;
 
@@ -50,6 +52,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
             let restore = from_backup.then_some(Restore { target: to, source: None });
             up::run(&inventory.source(), restore, cli.json).await
         }
+        Command::Adopt { inventory, adopt } => adopt::run(&inventory.source(), adopt, cli.json).await,
         Command::Plan { inventory, check } => plan::run(&inventory.source(), check, cli.json).await,
         Command::Status { inventory } => status::run(&inventory.source(), cli.json).await,
         Command::Switchover { inventory, to } => switchover::run(&inventory.source(), to, cli.json).await,
@@ -77,6 +80,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Restore { inventory, restore } => restore::run(&inventory.source(), restore, cli.json).await,
         Command::Drill { inventory, drill } => drill::run(&inventory.source(), drill, cli.json).await,
         Command::Inventory { inventory, command } => inventory::run(&inventory.source()?, command, cli.json),
+        Command::Unlock { inventory, yes } => unlock::run(&inventory.source(), yes, cli.json).await,
         Command::Down { inventory, yes } => down::run(&inventory.source(), yes, cli.json).await,
         Command::Completions { shell } => completions::run(shell),
         Command::Render { directory } => render::run(&directory),

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::facts::host::PostgresFacts;
 use crate::facts::{Facts, Host, HostFacts};
+use crate::holder::Holder;
 use crate::inventory::{Inventory, Provider, Role};
 use crate::plan::changed::changed;
 use crate::plan::files;
@@ -50,6 +51,9 @@ pub struct Health {
     pub problems: Vec<String>,
     /// Why the provider was not asked, if its part comes from this machine's state.
     pub provider: Option<String>,
+    /// The run that holds the cluster's lock.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run: Option<Holder>,
 }
 
 /// Whether another node would take over by itself if the primary were lost now.
@@ -199,6 +203,7 @@ pub fn health(inventory: &Inventory, facts: &Facts, addresses: &BTreeMap<String,
         backups,
         problems,
         provider: facts.cloud.as_ref().and_then(|cloud| cloud.remembered.clone()),
+        run: facts.hosts.values().find_map(|host| host.up()?.operator.clone()),
     }
 }
 

@@ -5,6 +5,7 @@
 
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
+pub mod adopt;
 pub mod apply;
 pub mod check;
 pub mod cli;
@@ -15,6 +16,7 @@ pub mod drill;
 pub mod error;
 pub mod facts;
 pub mod health;
+pub mod holder;
 pub mod incident;
 pub mod inventory;
 pub mod observe;

@@ -3,8 +3,10 @@
 
 mod backup;
 pub mod keys;
+mod lock;
 pub mod marks;
 mod passphrase;
+pub mod recover;
 pub mod secrets;
 
 use std::collections::BTreeMap;
@@ -46,6 +48,10 @@ pub struct World {
     connections: Mutex<BTreeMap<String, Arc<SshHost>>>,
     /// Held while `known_hosts` is read and written: hosts are worked on at the same time.
     pins: std::sync::Mutex<()>,
+    /// What this run is called where it holds the cluster's lock.
+    command: std::sync::OnceLock<String>,
+    /// The cluster's lock, as far as this run holds it.
+    held: Mutex<lock::Held>,
     /// Whether it was told that the provider does not answer.
     away: std::sync::atomic::AtomicBool,
 }
@@ -105,6 +111,8 @@ impl World {
             ssh,
             connections: Mutex::default(),
             pins: std::sync::Mutex::default(),
+            command: std::sync::OnceLock::new(),
+            held: Mutex::default(),
             away: std::sync::atomic::AtomicBool::default(),
         })
     }
@@ -167,8 +175,9 @@ impl World {
         }
     }
 
-    /// Ends all connections.
+    /// Lets the cluster's lock go, and ends all connections.
     pub async fn close(&self) {
+        self.unlock_cluster().await;
         let connections = std::mem::take(&mut *self.connections.lock().await);
         let closing = connections.into_values().filter_map(Arc::into_inner).map(SshHost::close);
         let mut tasks = tokio::task::JoinSet::new();

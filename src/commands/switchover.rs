@@ -35,8 +35,9 @@ pub(super) async fn run(source: &Source, to: Option<String>, json: bool) -> Resu
         if let Some(to) = to.as_deref() {
             declared_with_data(&world.inventory, to)?;
         }
-        let _lock = world.state.lock("switchover")?;
+        let _lock = world.begin("switchover")?;
         let (from, to) = chosen(&world, to.as_deref()).await?;
+        world.lock_cluster(&world.observe_or_remember().await?).await?;
         world.report.progress(&from, format!("stopping and handing over to {to}"));
         let begun = Instant::now();
         hand_over(&world, &from, &to).await?;

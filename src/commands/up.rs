@@ -32,7 +32,7 @@ pub(super) async fn run(source: &Source, restore: Option<Restore>, json: bool) -
     }
     let begun = Instant::now();
     in_world(inventory, Format::choose(json), Some("up"), |world| async move {
-        let _lock = world.state.lock("up")?;
+        let _lock = world.begin("up")?;
         world.report.send(Event::Run { command: "up".into(), cluster: world.inventory.cluster.clone() });
         for warning in world.inventory.warnings_on(today()) {
             world.report.warning(warning);

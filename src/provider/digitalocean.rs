@@ -3,6 +3,7 @@
 
 mod belongings;
 mod listing;
+mod lock;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use crate::inventory::{DigitalOcean, S3};
 use crate::report::Reporter;
 pub use belongings::Belongings;
 pub use cluster_cloud::Token;
+pub use lock::ProviderLock;
 
 /// The API, as the operator's token lets it be used for one cluster.
 #[derive(Clone)]
