@@ -66,6 +66,10 @@ pub async fn converge_by(
         let facts = world.observe().await?;
         let means = world.means(&facts).await?;
         let plan = planner(&world.inventory, &facts, &means);
+        if !plan.refusals.is_empty() {
+            // What it is just doing may be the reason.
+            world.refuse_while_another_works(&facts).await?;
+        }
         refuse(&plan)?;
         sound(&world.inventory, &facts, &plan)?;
         remember(world, &facts)?;
@@ -256,8 +260,9 @@ async fn run_lane(
             return Ok(());
         }
         if world.has_lost_lock().await {
-            return Err(Advice::failed("the cluster's lock was lost: no node that held it answers")
-                .hint("run this again once the nodes can be reached")
+            return Err(Advice::failed("the cluster's lock was lost: no node holds it for this run any more")
+                .hint("`cluster status` shows who works on the cluster; run this again when the nodes can be reached")
+                .exit(Exit::Locked)
                 .into());
         }
         let (kind, summary) = (step.action.kind(), step.action.summary());

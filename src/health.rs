@@ -128,8 +128,14 @@ pub fn health(inventory: &Inventory, facts: &Facts, addresses: &BTreeMap<String,
         };
         let unseen: Vec<&str> =
             inventory.data_nodes().filter(unseen).map(|node| node.name.as_str()).collect();
+        let is_unknown =
+            |host: &Host| matches!(host, Host::Unreachable { why, .. } if why.contains("host key is known"));
         problems.push(if unseen.is_empty() {
             "the cluster does not exist yet: `cluster up` creates it".into()
+        } else if facts.hosts.values().any(is_unknown) {
+            "this machine does not know the hosts' keys: if the cluster was created on another one, `cluster adopt` takes it \
+             over here"
+                .into()
         } else {
             format!("cannot tell whether the cluster exists: no answer from {}", unseen.join(", "))
         });

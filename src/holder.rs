@@ -43,10 +43,9 @@ impl Holder {
 /// The name of a user whose environment does not have it.
 fn named_in_passwd(uid: &str) -> Option<String> {
     let passwd = std::fs::read_to_string("/etc/passwd").ok()?;
-    let named = passwd.lines().find_map(|line| {
+    passwd.lines().find_map(|line| {
         let mut fields = line.split(':');
         let (name, _, found) = (fields.next()?, fields.next()?, fields.next()?);
         (found == uid).then(|| name.to_owned())
-    });
-    named
+    })
 }

@@ -106,6 +106,7 @@ impl World {
         for (name, host) in probes.join_all().await {
             hosts.insert(name, host);
         }
+        self.refuse_another()?;
         let local = Local {
             system_identifier: memory.system_identifier,
             generation: memory.generation,

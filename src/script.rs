@@ -92,6 +92,7 @@ scripts! {
     READ_SECRET = with_whose "read-secret";
     HOLD = plain "hold";
     UNLOCK = plain "unlock";
+    LOCK_HOLDER = plain "lock-holder";
     STATEMENT = plain "statement";
     EXPOSED_KEY = plain "exposed-key";
     CLONE_SIZE = with_lib "clone-size";

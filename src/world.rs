@@ -52,6 +52,10 @@ pub struct World {
     command: std::sync::OnceLock<String>,
     /// The cluster's lock, as far as this run holds it.
     held: Mutex<lock::Held>,
+    /// Another run that was found to hold it.
+    other: std::sync::OnceLock<crate::holder::Holder>,
+    /// Warnings that were given: every round looks at the same things.
+    told: std::sync::Mutex<std::collections::BTreeSet<String>>,
     /// Whether it was told that the provider does not answer.
     away: std::sync::atomic::AtomicBool,
 }
@@ -113,6 +117,8 @@ impl World {
             pins: std::sync::Mutex::default(),
             command: std::sync::OnceLock::new(),
             held: Mutex::default(),
+            other: std::sync::OnceLock::new(),
+            told: std::sync::Mutex::default(),
             away: std::sync::atomic::AtomicBool::default(),
         })
     }
@@ -120,6 +126,14 @@ impl World {
     /// Whether this is the first time that the provider is found not to answer: it is told once.
     pub(crate) fn first_time_away(&self) -> bool {
         !self.away.swap(true, std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// Warns, once in a run.
+    pub(crate) fn warn_once(&self, text: String) {
+        let mut told = self.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if told.insert(text.clone()) {
+            self.report.warning(text);
+        }
     }
 
     /// The connection to a node, opened if there is none.
@@ -149,7 +163,9 @@ impl World {
         loop {
             let host = self.connect(node).await?;
             match host.run(command, line).await {
-                Err(RemoteError::Busy { .. }) if begun.elapsed() < BUSY_PATIENCE => {
+                Err(RemoteError::Busy { .. })
+                    if begun.elapsed() < BUSY_PATIENCE && !self.is_busy_for_another(&host).await =>
+                {
                     let waited = begun.elapsed().as_secs();
                     self.report.progress(
                         node,

@@ -43,7 +43,7 @@ pub struct AdoptArgs {
 
 /// What to do where nobody knows a droplet's host key.
 const COMPARE: &str = "Compare one of them with what the node's own console prints: \
-                       `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub`.";
+                       `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub`. --host-key NODE=SHA256:… says that it is right.";
 
 pub(super) async fn run(source: &Source, args: AdoptArgs, json: bool) -> Result<Exit> {
     let inventory = read(source)?;
@@ -302,11 +302,6 @@ impl Told {
             if !of(taken).is_empty() {
                 data!("{what}: {}", of(taken).join(", "));
             }
-        }
-        for user in &self.lost {
-            data!(
-                "the password of `{user}` is not on the nodes and stays as it is; `cluster user password {user}` sets a new one, which applications then need"
-            );
         }
         match steps {
             None => {}

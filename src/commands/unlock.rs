@@ -46,7 +46,7 @@ pub(super) async fn run(source: &Source, yes: bool, json: bool) -> Result<Exit> 
         }
         if let Some(api) = &world.provider {
             for lock in &locks {
-                api.delete_lock(lock).await?;
+                api.delete_lock(&lock.tag).await?;
             }
         }
         let words = format!("{cluster}: the lock is free");

@@ -12,8 +12,11 @@ use super::World;
 use crate::error::{Advice, Exit};
 use crate::facts::{Facts, Host};
 use crate::holder::Holder;
-use crate::provider::{Api, ProviderLock, why_away};
+use crate::provider::{Api, Patience, ProviderLock, why_away};
 use crate::remote::hold::{BEAT, Begun, Hold, Kept};
+use crate::remote::ssh::SshHost;
+use crate::remote::{Command, Remote as _};
+use crate::script;
 use crate::state;
 
 /// One that has not been heard of for this long is waited for: its machine may have vanished.
@@ -30,7 +33,6 @@ pub(super) struct Held {
     holder: Option<Holder>,
     nodes: BTreeMap<String, Hold>,
     tag: Option<ProviderLock>,
-    is_told: bool,
 }
 
 impl World {
@@ -67,12 +69,15 @@ impl World {
     /// As [`World::lock_cluster`].
     pub async fn lock_nodes(&self, reached: Vec<String>, there: usize) -> Result<bool> {
         let mut held = self.held.lock().await;
-        let is_new = held.holder.is_none();
+        let mut is_new = held.holder.is_none();
         if !is_new {
             self.still_held(&mut held).await?;
+            // Nobody kept others out for a while.
+            is_new = held.nodes.is_empty() && held.tag.is_none();
         }
         let here = || Holder::here(self.command.get().map_or("up", String::as_str));
-        let holder = held.holder.clone().unwrap_or_else(here);
+        // From now on there may be something to let go, whatever comes of it.
+        let holder = held.holder.get_or_insert_with(here).clone();
         let mut new =
             reached.into_iter().filter(|name| !held.nodes.contains_key(name)).collect::<Vec<_>>().into_iter();
         // The first decides between two that begin at the same moment; the others are asked together.
@@ -91,30 +96,26 @@ impl World {
         }
         let is_majority = 2 * held.nodes.len() > there;
         match (&self.provider, is_majority) {
-            (Some(api), false) if held.tag.is_none() => match self.lock_at(api, &holder).await {
-                Ok(tag) => held.tag = Some(tag),
-                // What can do without the provider does.
-                Err(error) if why_away(&error).is_some() => self.report.warning(format!(
-                    "{error:#}; the cluster's lock is held on {} of {there} nodes",
-                    held.nodes.len()
-                )),
-                Err(error) => return Err(error),
-            },
-            (None, false) if !held.is_told => {
-                held.is_told = true;
-                self.report.warning(format!(
-                    "the cluster's lock is held on {} of {there} nodes: a run that reaches only the others would not be noticed",
-                    held.nodes.len()
-                ));
-            }
-            (Some(api), true) => {
-                if let Some(tag) = held.tag.take() {
-                    api.delete_lock(&tag).await?;
+            (Some(api), false) if held.tag.is_none() => {
+                // What has a node can do without the provider.
+                let brief = api.with_patience(Patience::Brief);
+                let api = if held.nodes.is_empty() { api } else { &brief };
+                match self.lock_at(api, &holder).await {
+                    Ok(tag) => held.tag = Some(tag),
+                    Err(error) if why_away(&error).is_some() => self.warn_once(format!(
+                        "{error:#}; the cluster's lock is held on {} of {there} nodes",
+                        held.nodes.len()
+                    )),
+                    Err(error) => return Err(error),
                 }
             }
+            (None, false) => self.warn_once(format!(
+                "the cluster's lock is held on {} of {there} nodes: a run that reaches only the others would not be noticed",
+                held.nodes.len()
+            )),
+            (Some(_), true) => self.drop_tag(&mut held).await,
             _ => {}
         }
-        held.holder = Some(holder);
         Ok(is_new)
     }
 
@@ -127,25 +128,91 @@ impl World {
             && held.nodes.values().all(Hold::is_lost)
     }
 
+    /// Whether another run holds the lock on a node that is busy: what it does there may take long, and its name is told
+    /// at once.
+    pub(super) async fn is_busy_for_another(&self, host: &SshHost) -> bool {
+        if self.held.lock().await.holder.is_some() {
+            return false;
+        }
+        let command = Command::new("ask who holds the lock", script::LOCK_HOLDER).limit(10);
+        let Ok(output) = host.run(&command, &|_| {}).await else { return false };
+        let Ok(holder) = serde_json::from_str::<Holder>(output.stdout.trim()) else { return false };
+        let _ = self.other.set(holder);
+        true
+    }
+
+    /// Refuses to wait for what another run is doing.
+    ///
+    /// # Errors
+    /// [`Advice`] that says who that is.
+    pub(crate) fn refuse_another(&self) -> Result<()> {
+        match self.other.get() {
+            Some(holder) => Err(locked(&self.inventory.cluster, &holder.words())),
+            None => Ok(()),
+        }
+    }
+
+    /// Tells of another run that works on the cluster, if there is one and this run does not hold the lock.
+    ///
+    /// # Errors
+    /// [`Advice`] that says who that is.
+    pub async fn refuse_while_another_works(&self, facts: &Facts) -> Result<()> {
+        if self.held.lock().await.holder.is_some() {
+            return Ok(());
+        }
+        let on_nodes = facts.hosts.values().find_map(|host| host.up()?.operator.as_ref());
+        if let Some(holder) = on_nodes {
+            return Err(locked(&self.inventory.cluster, &holder.words()));
+        }
+        let Some(api) = &self.provider else { return Ok(()) };
+        // The refusal is told anyway.
+        let locks = api.with_patience(Patience::Brief).locks().await.unwrap_or_default();
+        let own = self.state.memory()?.lock_tag;
+        match locks.iter().find(|lock| !lock.is_stale() && Some(&lock.tag) != own.as_ref()) {
+            Some(lock) => Err(locked(&self.inventory.cluster, &lock.holder.words())),
+            None => Ok(()),
+        }
+    }
+
     /// Lets the cluster's lock go.
     pub(super) async fn unlock_cluster(&self) {
         let mut held = self.held.lock().await;
-        futures_of(std::mem::take(&mut held.nodes).into_values().map(Hold::release)).await;
-        self.drop_tag(&mut held).await;
-        held.holder = None;
+        // Whoever holds nothing drops nothing: a look runs beside another run of this machine.
+        if held.holder.take().is_some() {
+            futures_of(std::mem::take(&mut held.nodes).into_values().map(Hold::release)).await;
+            self.drop_tag(&mut held).await;
+        }
     }
 
     /// Lets go what the provider holds of it, before it is asked what is left of the cluster.
     pub async fn unlock_provider(&self) {
-        self.drop_tag(&mut *self.held.lock().await).await;
+        let mut held = self.held.lock().await;
+        if held.holder.is_some() {
+            self.drop_tag(&mut held).await;
+        }
     }
 
     async fn drop_tag(&self, held: &mut Held) {
-        if let (Some(api), Some(tag)) = (&self.provider, held.tag.take())
-            && let Err(error) = api.delete_lock(&tag).await
-        {
+        let Some(api) = &self.provider else { return };
+        // One that a killed run has left goes with it.
+        let left = || self.state.memory().ok()?.lock_tag;
+        let Some(tag) = held.tag.take().map(|lock| lock.tag).or_else(left) else { return };
+        let dropped = match api.with_patience(Patience::Brief).delete_lock(&tag).await {
+            Ok(()) => self.state.remember(|memory| memory.lock_tag = None),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = dropped {
             self.report.warning(format!("{error:#}; it counts for nothing after 20 minutes"));
         }
+    }
+
+    /// Writes a lock at the provider. It is remembered first: the next run on this machine deletes what one that is killed
+    /// leaves.
+    async fn write_tag(&self, api: &Api, holder: &Holder) -> Result<ProviderLock> {
+        let lock = api.new_lock(holder);
+        self.state.remember(|memory| memory.lock_tag = Some(lock.tag.clone()))?;
+        api.write_lock(&lock).await?;
+        Ok(lock)
     }
 
     /// Asks every node; those that were lost are taken anew, if they can be.
@@ -175,9 +242,9 @@ impl World {
             && tag.is_aging()
         {
             let now = Holder { since: jiff::Timestamp::now(), ..holder.clone() };
-            let fresh = api.write_lock(&now).await?;
-            api.delete_lock(tag).await?;
-            held.tag = Some(fresh);
+            let old = tag.tag.clone();
+            held.tag = Some(self.write_tag(api, &now).await?);
+            api.delete_lock(&old).await?;
         }
         Ok(())
     }
@@ -214,17 +281,20 @@ impl World {
     /// anew after times that differ.
     async fn lock_at(&self, api: &Api, holder: &Holder) -> Result<ProviderLock> {
         let mut attempt = 0;
+        if let Some(left) = self.state.memory()?.lock_tag {
+            api.delete_lock(&left).await?;
+        }
         loop {
             attempt += 1;
-            let own = api.write_lock(holder).await?;
+            let own = self.write_tag(api, holder).await?;
             let mut others = api.locks().await?;
             others.retain(|lock| !lock.is(&own));
             for stale in others.extract_if(.., |lock| lock.is_stale()) {
                 self.report.note(format!("the lock of {} has expired", stale.holder.words()));
-                api.delete_lock(&stale).await?;
+                api.delete_lock(&stale.tag).await?;
             }
             let Some(other) = others.first() else { return Ok(own) };
-            api.delete_lock(&own).await?;
+            api.delete_lock(&own.tag).await?;
             let age = jiff::Timestamp::now().duration_since(other.holder.since);
             if attempt == ATTEMPTS || age > jiff::SignedDuration::from_secs(10) {
                 return Err(locked(&self.inventory.cluster, &other.holder.words()));

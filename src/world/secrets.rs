@@ -104,7 +104,7 @@ impl World {
                 (Some(declared), _) => declared.clone(),
                 (None, Some(kept)) => kept,
                 (None, None) if exists => {
-                    self.report.warning(format!(
+                    self.warn_once(format!(
                         "the password of `{name}` is not stored on this machine; it is left unchanged \
                          (`cluster user password {name}` sets a new one)",
                         name = user.name

@@ -14,7 +14,7 @@ const STALE: SignedDuration = SignedDuration::from_mins(20);
 /// A lock at the provider.
 #[derive(Clone, Debug)]
 pub struct ProviderLock {
-    tag: String,
+    pub tag: String,
     pub holder: Holder,
 }
 
@@ -36,11 +36,8 @@ impl ProviderLock {
 }
 
 impl Api {
-    /// Writes down that this run works on the cluster. It holds the lock if no other has written so.
-    ///
-    /// # Errors
-    /// The API's.
-    pub async fn write_lock(&self, holder: &Holder) -> Result<ProviderLock> {
+    /// A lock for this run, which is not written yet.
+    pub fn new_lock(&self, holder: &Holder) -> ProviderLock {
         let mut nonce = [0u8; 4];
         getrandom::fill(&mut nonce).expect("the operating system has random numbers");
         let (user, host) = holder.by.split_once('@').unwrap_or((&holder.by, ""));
@@ -51,9 +48,15 @@ impl Api {
             user: user.to_owned(),
             host: host.to_owned(),
         };
-        let tag = lock.tag(&self.cluster);
-        self.client.create_tag(&tag).await.context("cannot take the cluster's lock at the provider")?;
-        Ok(ProviderLock { tag, holder: holder.clone() })
+        ProviderLock { tag: lock.tag(&self.cluster), holder: holder.clone() }
+    }
+
+    /// Writes down that this run works on the cluster. It holds the lock if no other has written so.
+    ///
+    /// # Errors
+    /// The API's.
+    pub async fn write_lock(&self, lock: &ProviderLock) -> Result<()> {
+        self.client.create_tag(&lock.tag).await.context("cannot take the cluster's lock at the provider")
     }
 
     /// The runs that have written down that they work on the cluster, the earliest first.
@@ -82,12 +85,17 @@ impl Api {
         Ok(locks)
     }
 
-    /// Takes a lock away: one's own, a stale one, or one that a person has decided about.
+    /// Takes a lock away, by its tag: one's own, a stale one, or one that a person has decided about.
     ///
     /// # Errors
     /// The API's.
-    pub async fn delete_lock(&self, lock: &ProviderLock) -> Result<()> {
-        let deleted = self.client.delete_tag(&lock.tag).await;
-        deleted.with_context(|| format!("cannot delete the tag {} at the provider", lock.tag))
+    pub async fn delete_lock(&self, tag: &str) -> Result<()> {
+        anyhow::ensure!(
+            names::is_lock_tag(&self.cluster, tag),
+            "{tag} is no lock of cluster `{}`",
+            self.cluster
+        );
+        let deleted = self.client.delete_tag(tag).await;
+        deleted.with_context(|| format!("cannot delete the tag {tag} at the provider"))
     }
 }
