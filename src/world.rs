@@ -56,6 +56,8 @@ pub struct World {
     other: std::sync::OnceLock<crate::holder::Holder>,
     /// Warnings that were given: every round looks at the same things.
     told: std::sync::Mutex<std::collections::BTreeSet<String>>,
+    /// Whether this run puts back data of an earlier moment, with the passwords of then.
+    restored: std::sync::atomic::AtomicBool,
     /// Whether it was told that the provider does not answer.
     away: std::sync::atomic::AtomicBool,
 }
@@ -119,6 +121,7 @@ impl World {
             held: Mutex::default(),
             other: std::sync::OnceLock::new(),
             told: std::sync::Mutex::default(),
+            restored: std::sync::atomic::AtomicBool::default(),
             away: std::sync::atomic::AtomicBool::default(),
         })
     }
@@ -126,6 +129,15 @@ impl World {
     /// Whether this is the first time that the provider is found not to answer: it is told once.
     pub(crate) fn first_time_away(&self) -> bool {
         !self.away.swap(true, std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// This run puts back data of an earlier moment: the roles in it get the passwords of now.
+    pub fn restores(&self) {
+        self.restored.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    pub(crate) fn has_restored(&self) -> bool {
+        self.restored.load(std::sync::atomic::Ordering::Relaxed)
     }
 
     /// Warns, once in a run.

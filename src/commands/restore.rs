@@ -98,6 +98,7 @@ async fn in_place(inventory: Inventory, target: RestoreTarget, yes: bool, json: 
         apply::on_host(&world, &primary, "swap", step, &command::swap(&world.inventory, &target)).await?;
         let stopped = begun.elapsed();
         // Roles, passwords and databases are those of then; the inventory's are wanted.
+        world.restores();
         let outcome = apply::converge(&world, &interruptible()).await?;
         for trouble in &outcome.troubles {
             let place = trouble.node.as_ref().map_or(String::new(), |node| format!("{node} "));

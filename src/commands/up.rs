@@ -37,8 +37,11 @@ pub(super) async fn run(source: &Source, restore: Option<Restore>, json: bool) -
         for warning in world.inventory.warnings_on(today()) {
             world.report.warning(warning);
         }
-        if restore.as_ref().is_some_and(|restore| restore.source.is_none()) {
-            world.require_passphrase()?;
+        if let Some(restore) = &restore {
+            world.restores();
+            if restore.source.is_none() {
+                world.require_passphrase()?;
+            }
         }
         let (restores, new_key) = (AtomicBool::new(false), AtomicBool::new(false));
         let planner = |inventory: &Inventory, facts: &Facts, means: &Means| {

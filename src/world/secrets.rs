@@ -15,6 +15,7 @@ use crate::inventory::{DigitalOcean, Inventory, Provider};
 use crate::plan::Means;
 use crate::provider::Token;
 use crate::remote::{Command, Remote as _};
+use crate::scram::verifies;
 use crate::script;
 
 /// The operator's token. A file that the inventory names comes first, so that a token that happens to be in the
@@ -96,23 +97,32 @@ impl World {
         let cluster_key = self.kept_or_a_nodes("key", facts, paths::KEY, whole).await?;
         let mut user_passwords = BTreeMap::new();
         for user in &self.inventory.users {
-            let exists =
-                facts.hosts.values().filter_map(|host| host.up()?.postgres.as_ref()).any(|postgres| {
-                    postgres.roles.iter().any(|role| role.name == user.name && role.password.is_some())
-                });
-            let password = match (&user.password, self.state.kept_password(&format!("user:{}", user.name))?) {
-                (Some(declared), _) => declared.clone(),
-                (None, Some(kept)) => kept,
-                (None, None) if exists => {
-                    self.warn_once(format!(
-                        "the password of `{name}` is not stored on this machine; it is left unchanged \
-                         (`cluster user password {name}` sets a new one)",
-                        name = user.name
-                    ));
-                    continue;
-                }
-                (None, None) => self.state.password(&format!("user:{}", user.name))?,
+            let name = &user.name;
+            let roles = facts.hosts.values().filter_map(|host| host.up()?.postgres.as_ref());
+            let in_force = roles.flat_map(|postgres| &postgres.roles).find(|role| role.name == *name);
+            let in_force = in_force.and_then(|role| role.password.as_deref());
+            let leave = |why: &str| {
+                self.warn_once(format!(
+                    "the password of `{name}` {why}; it is left unchanged (`cluster user password {name}` sets a new one)"
+                ));
             };
+            let password =
+                match (&user.password, self.state.kept_password(&format!("user:{name}"))?, in_force) {
+                    (Some(declared), _, _) => declared.clone(),
+                    // Somebody gave applications another one. Restored data has the one of then.
+                    (None, Some(kept), Some(verifier))
+                        if !self.has_restored() && !verifies(verifier, &kept) =>
+                    {
+                        leave("was changed elsewhere");
+                        continue;
+                    }
+                    (None, Some(kept), _) => kept,
+                    (None, None, Some(_)) => {
+                        leave("is not stored on this machine");
+                        continue;
+                    }
+                    (None, None, None) => self.state.password(&format!("user:{name}"))?,
+                };
             user_passwords.insert(user.name.clone(), password);
         }
         Ok(Means {

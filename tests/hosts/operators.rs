@@ -135,14 +135,35 @@ fn it_is_taken_over(lab: &Lab, inventory: &str) {
 
     let up = eva.run(&["up", "-i", inventory]).ok();
     assert!(up.last_line().contains("nothing to do"), "{}", up.stderr);
-    assert!(up.stderr.contains("`cluster user password app` sets a new one"), "{}", up.stderr);
+    assert!(up.stderr.contains("`app` is not stored on this machine; it is left unchanged"), "{}", up.stderr);
     eva.run(&["status", "-i", inventory]).ok();
     assert_eq!(fingerprint(lab), before);
     // Again, with nothing to ask: everything is known.
     let again = eva.run(&["adopt", "-i", inventory]).ok();
     assert!(again.stderr.contains("pinned on this machine"), "{again:?}");
     eva.run(&["user", "password", "app", "-i", inventory]).ok();
-    assert!(!eva.run(&["up", "-i", inventory]).ok().stderr.contains("is not stored"));
+    assert!(!eva.run(&["up", "-i", inventory]).ok().stderr.contains("left unchanged"));
+    // The first machine does not put its own back.
+    let first = lab.cluster(&["up", "-i", inventory]).ok();
+    assert!(first.last_line().contains("nothing to do"), "{}", first.stderr);
+    assert!(first.stderr.contains("the password of `app` was changed elsewhere"), "{}", first.stderr);
+
+    // Existing hosts: with their keys in the inventory nobody is asked, and without them somebody is.
+    let ben = Operator::new(lab, "ben");
+    let existing = super::existing_inventory(lab, inventory);
+    let adopted = ben.run(&["adopt", "-i", &existing, "--json"]).ok().json();
+    assert_eq!(adopted["host_keys"]["pg2"]["why"], "the inventory has it as host_key");
+    assert_eq!(adopted["steps_of_next_up"], 0, "{adopted:#}");
+    let ida = Operator::new(lab, "ida");
+    let text = std::fs::read_to_string(&existing).unwrap();
+    let without = text.lines().map(|line| match (line.find(" host_key:"), line.find(" droplet_id:")) {
+        (Some(from), Some(to)) => format!("{}{}\n", &line[..from], &line[to..]),
+        _ => format!("{line}\n"),
+    });
+    let existing = lab.write("existing-without-keys.yaml", &without.collect::<String>());
+    assert_eq!(ida.run(&["adopt", "-i", &existing]).code, 3);
+    ida.run(&["adopt", "-i", &existing, "--yes"]).ok();
+    assert!(ida.run(&["up", "-i", &existing]).ok().last_line().contains("nothing to do"));
 }
 
 /// Another host answers at the address of pg2, and says what pg2 says.
