@@ -72,7 +72,8 @@ pub(super) async fn run(source: &Source, args: AdoptArgs, json: bool) -> Result<
                 world.pin(node, std::slice::from_ref(&believed.key))?;
             }
         }
-        let facts = world.observe_or_remember().await?;
+        // As patient as `up`: what is not read now is taken for missing.
+        let facts = world.observe().await?;
         let identifier = identifier(&world, &facts)?;
         let secrets = world.take_back_secrets(&facts).await?;
         let exposed = world.take_back_exposed_keys(&facts).await?;
@@ -205,9 +206,12 @@ fn identifier(world: &World, facts: &Facts) -> Result<String> {
     }
     let mut identifiers = world.identifiers(facts);
     let Some(identifier) = identifiers.pop_first() else {
+        let absent =
+            facts.hosts.iter().filter_map(|(name, host)| Some(format!("; {name}: {}", host.absence()?)));
         return Err(Advice::refused(format!(
-            "no host that answers holds data of cluster `{}`",
-            world.inventory.cluster
+            "no host that answers holds data of cluster `{}`{}",
+            world.inventory.cluster,
+            absent.collect::<String>()
         ))
         .hint(
             "bring a node with data back. If there never was any, because the first `up` was interrupted: finish it on the \

@@ -12,6 +12,7 @@ use super::World;
 use crate::error::{Advice, Exit};
 use crate::facts::{Facts, Host};
 use crate::holder::Holder;
+use crate::poll::poll_until;
 use crate::provider::{Api, Patience, ProviderLock, why_away};
 use crate::remote::hold::{BEAT, Begun, Hold, Kept};
 use crate::remote::ssh::SshHost;
@@ -23,6 +24,8 @@ use crate::state;
 const SILENT: Duration = BEAT.saturating_mul(2).saturating_add(Duration::from_secs(2));
 /// By then a host has given up on it.
 const EXPIRES: Duration = Duration::from_secs(40);
+/// How long the provider may take to list a tag.
+const LISTED_WITHIN: Duration = Duration::from_secs(5);
 /// How often two that began at the same moment try anew.
 const ATTEMPTS: usize = 3;
 
@@ -232,11 +235,15 @@ impl World {
                 }
             }
         }
-        if let (Some(api), Some(tag)) = (&self.provider, &held.tag)
-            && !api.locks().await?.iter().any(|lock| lock.is(tag))
-        {
-            held.tag = None;
-            return Err(taken_away(&self.inventory.cluster, "somebody"));
+        if let (Some(api), Some(tag)) = (&self.provider, &held.tag) {
+            // A list may lack what was made a moment ago.
+            let listed = poll_until(LISTED_WITHIN, Duration::from_secs(1), async || {
+                Ok::<_, anyhow::Error>(api.locks().await?.into_iter().find(|lock| lock.is(tag)))
+            });
+            if listed.await?.is_none() {
+                held.tag = None;
+                return Err(taken_away(&self.inventory.cluster, "somebody"));
+            }
         }
         if let (Some(api), Some(tag), Some(holder)) = (&self.provider, &held.tag, &held.holder)
             && tag.is_aging()

@@ -173,8 +173,9 @@ fn somebody_is_in_the_middle(lab: &Lab, inventory: &str) {
     // It ends by itself: there is no way in to end it.
     let change = "cd /etc/ssh; cp -p ssh_host_ed25519_key /root/kept; cp -p ssh_host_ed25519_key.pub /root/kept.pub; \
                   rm ssh_host_ed25519_key*; ssh-keygen -q -t ed25519 -N '' -f ssh_host_ed25519_key; \
-                  cp /root/kept.pub ssh_host_ed25519_key.pub; systemctl restart ssh; \
-                  systemd-run -q --on-active=15 sh -c 'cp -p /root/kept /etc/ssh/ssh_host_ed25519_key; systemctl restart ssh'";
+                  systemctl restart ssh; systemd-run -q --on-active=15 sh -c 'cd /etc/ssh; \
+                  cp -p /root/kept ssh_host_ed25519_key; cp -p /root/kept.pub ssh_host_ed25519_key.pub; \
+                  systemctl restart ssh'";
     lab.ssh("pg2", change);
     let run = kim.run(&["adopt", "-i", inventory, "--ssh-key", key.to_str().unwrap(), "--yes"]);
     assert_eq!(run.code, 3, "{run:?}");
