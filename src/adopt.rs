@@ -165,6 +165,7 @@ pub fn judge(cluster: &str, contacts: &BTreeMap<String, Contact>) -> Verdict {
         judge.spread();
         judge.strangers();
         judge.silent();
+        judge.nobody_is_left_out();
     }
     judge.verdict
 }
@@ -315,6 +316,7 @@ impl<'a> Judge<'a> {
 
     /// Hosts that nobody vouches for.
     fn strangers(&mut self) {
+        let believed: BTreeSet<String> = self.verdict.keys.keys().cloned().collect();
         for (node, key, expected, _) in self.reached() {
             if self.verdict.keys.contains_key(node) {
                 continue;
@@ -337,7 +339,7 @@ impl<'a> Judge<'a> {
                 let by: Vec<String> =
                     said.iter().filter(|(_, it)| it == other).map(|(by, _)| (*by).clone()).collect();
                 // One that is believed has said so already.
-                if !by.iter().any(|by| self.verdict.keys.contains_key(by)) {
+                if !by.iter().any(|by| believed.contains(by)) {
                     self.contradiction(node, contradicts(node, key, &by, other));
                 }
                 continue;
@@ -345,6 +347,14 @@ impl<'a> Judge<'a> {
             let by = said.into_iter().map(|(by, _)| by.clone()).collect();
             let believed = Believed { key: key.clone(), trust: Trust::Asked(by) };
             self.verdict.keys.insert(node.clone(), believed);
+        }
+    }
+
+    /// A host that shows a key is believed, or everything is refused.
+    fn nobody_is_left_out(&mut self) {
+        let doubtful = self.reached().find(|(node, ..)| !self.verdict.keys.contains_key(*node));
+        if let Some((node, key, _, _)) = doubtful.filter(|_| self.verdict.refusals.is_empty()) {
+            self.contradiction(node, format!("nobody states that {node} presents {}", fingerprint(key)));
         }
     }
 

@@ -21,7 +21,15 @@ fn host_keys_are_believed_for_a_reason() {
         let text = std::fs::read_to_string(path).unwrap();
         let case: Case =
             serde_yaml::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        written(&judge("demo", &case.hosts))
+        let verdict = judge("demo", &case.hosts);
+        for (node, contact) in &case.hosts {
+            let is_settled = verdict.keys.contains_key(node) || !verdict.refusals.is_empty();
+            assert!(
+                is_settled || matches!(contact, Contact::Silent { .. }),
+                "{node} is neither believed nor refused"
+            );
+        }
+        written(&verdict)
     });
 }
 
