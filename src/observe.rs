@@ -112,6 +112,7 @@ impl World {
         let now = jiff::Timestamp::now();
         let boots = |since: jiff::Timestamp| now.duration_since(since).unsigned_abs() < BOOT_PATIENCE;
         let booting = memory.servers.into_values().filter(|server| server.powered_on.is_some_and(boots));
+        self.refuse_another()?;
         let local = Local {
             system_identifier: memory.system_identifier,
             generation: memory.generation,

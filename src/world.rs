@@ -3,8 +3,10 @@
 
 mod backup;
 pub mod keys;
+mod lock;
 pub mod marks;
 mod passphrase;
+pub mod recover;
 pub mod secrets;
 
 use std::collections::BTreeMap;
@@ -46,6 +48,16 @@ pub struct World {
     connections: Mutex<BTreeMap<String, Arc<SshHost>>>,
     /// Held while `known_hosts` is read and written: hosts are worked on at the same time.
     pins: std::sync::Mutex<()>,
+    /// What this run is called where it holds the cluster's lock.
+    command: std::sync::OnceLock<String>,
+    /// The cluster's lock, as far as this run holds it.
+    held: Mutex<lock::Held>,
+    /// Another run that was found to hold it.
+    other: std::sync::OnceLock<crate::holder::Holder>,
+    /// Warnings that were given: every round looks at the same things.
+    told: std::sync::Mutex<std::collections::BTreeSet<String>>,
+    /// Whether this run puts back data of an earlier moment, with the passwords of then.
+    restored: std::sync::atomic::AtomicBool,
     /// Whether it was told that the provider does not answer.
     away: std::sync::atomic::AtomicBool,
 }
@@ -105,6 +117,11 @@ impl World {
             ssh,
             connections: Mutex::default(),
             pins: std::sync::Mutex::default(),
+            command: std::sync::OnceLock::new(),
+            held: Mutex::default(),
+            other: std::sync::OnceLock::new(),
+            told: std::sync::Mutex::default(),
+            restored: std::sync::atomic::AtomicBool::default(),
             away: std::sync::atomic::AtomicBool::default(),
         })
     }
@@ -112,6 +129,35 @@ impl World {
     /// Whether this is the first time that the provider is found not to answer: it is told once.
     pub(crate) fn first_time_away(&self) -> bool {
         !self.away.swap(true, std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// The same run with another inventory: another look at the same cluster, with connections of its own.
+    ///
+    /// # Errors
+    /// As [`World::new`].
+    pub fn beside(&self, inventory: Inventory) -> Result<World> {
+        let world = World::new(inventory, self.state.clone(), self.report.clone(), self.purpose)?;
+        if let Some(command) = self.command.get() {
+            let _ = world.command.set(command.clone());
+        }
+        Ok(world)
+    }
+
+    /// This run puts back data of an earlier moment: the roles in it get the passwords of now.
+    pub fn restores(&self) {
+        self.restored.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    pub(crate) fn has_restored(&self) -> bool {
+        self.restored.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// Warns, once in a run.
+    pub(crate) fn warn_once(&self, text: String) {
+        let mut told = self.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if told.insert(text.clone()) {
+            self.report.warning(text);
+        }
     }
 
     /// The connection to a node, opened if there is none.
@@ -141,7 +187,9 @@ impl World {
         loop {
             let host = self.connect(node).await?;
             match host.run(command, line).await {
-                Err(RemoteError::Busy { .. }) if begun.elapsed() < BUSY_PATIENCE => {
+                Err(RemoteError::Busy { .. })
+                    if begun.elapsed() < BUSY_PATIENCE && !self.is_busy_for_another(&host).await =>
+                {
                     let waited = begun.elapsed().as_secs();
                     self.report.progress(
                         node,
@@ -167,8 +215,9 @@ impl World {
         }
     }
 
-    /// Ends all connections.
+    /// Lets the cluster's lock go, and ends all connections.
     pub async fn close(&self) {
+        self.unlock_cluster().await;
         let connections = std::mem::take(&mut *self.connections.lock().await);
         let closing = connections.into_values().filter_map(Arc::into_inner).map(SshHost::close);
         let mut tasks = tokio::task::JoinSet::new();

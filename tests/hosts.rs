@@ -11,6 +11,8 @@ mod commands;
 mod drill;
 #[path = "hosts/members.rs"]
 mod members;
+#[path = "hosts/operators.rs"]
+mod operators;
 #[path = "hosts/postgresql.rs"]
 mod postgresql;
 #[path = "hosts/proofs.rs"]

@@ -9,7 +9,7 @@ use super::{command, provider};
 use crate::control;
 use crate::error::{Advice, Exit, hinted};
 use crate::facts::Facts;
-use crate::handover::hand_over;
+use crate::handover::{chosen, hand_over};
 use crate::plan::restore::{RestorePlace, repository};
 use crate::plan::{Action, RestoreSource, RestoreTarget, Step};
 use crate::remote::{Command, Output, Remote as _, RemoteError};
@@ -55,7 +55,7 @@ pub(super) async fn run(world: &Arc<World>, facts: &Facts, node: &str, step: &St
 
 /// Hands over to another node: it is over when the old primary is its standby.
 async fn switch_over(world: &Arc<World>, from: &str, to: &str) -> Result<()> {
-    let done = hand_over(world, Some(to)).await?;
+    let done = hand_over(world, chosen(world, Some(to)).await?).await?;
     if let Some(trouble) = done.end.trouble {
         return Err(Advice::failed(format!("{to} took over, but not by an orderly hand-over: {trouble}"))
             .hint("`cluster explain` says whether any transactions were lost; run this again once `cluster status` is well")

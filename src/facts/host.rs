@@ -6,6 +6,8 @@ use cluster_contract::marker::Marker;
 use cluster_contract::status::{JobKind, Status};
 use serde::{Deserialize, Serialize};
 
+use crate::holder::Holder;
+
 /// A host that can be reached.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -58,6 +60,8 @@ pub struct HostFacts {
     pub repmgr: Option<Vec<RepmgrNode>>,
     /// The guard's status.
     pub guard: Option<Status>,
+    /// The run that holds the cluster's lock on this host.
+    pub operator: Option<Holder>,
 }
 
 impl HostFacts {

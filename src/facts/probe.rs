@@ -86,6 +86,7 @@ pub fn parse(output: &str) -> Result<HostFacts, ProbeError> {
             "listener" => drop(facts.listeners.insert(word(0).parse().map_err(|_| nonsense())?, word(1))),
             "postgres_error" => facts.postgres_error = Some(value.to_owned()),
             "repmgr" => facts.repmgr = Some(serde_json::from_str(value).map_err(|_| nonsense())?),
+            "operator" => facts.operator = serde_json::from_str(value).ok(),
             "guard" => facts.guard = serde_json::from_str(value).ok(),
             "end" => ended = true,
             _ => return Err(nonsense()),

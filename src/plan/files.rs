@@ -1,6 +1,7 @@
 //! The files of every host.
 
 mod backup;
+pub mod host_keys;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -110,6 +111,8 @@ pub struct Addresses {
     pub wants_floating_ip: bool,
     /// The operator's addresses, as the nodes see them.
     pub operator: BTreeSet<IpAddr>,
+    /// The nodes' SSH host keys.
+    pub host_keys: host_keys::HostKeys,
 }
 
 /// Paths of all files that `files` may want, for the probe; secrets are marked with `!`.
@@ -136,6 +139,8 @@ fn all_paths(version: u32) -> Vec<(String, bool)> {
         (paths::CONFIG.into(), false),
         (paths::FAILOVER_TOKEN.into(), true),
         (paths::KEY.into(), true),
+        (paths::CHECK_PASSWORD.into(), true),
+        (paths::KNOWN_HOSTS.into(), false),
     ];
     paths.extend(backup::paths());
     paths
@@ -234,6 +239,13 @@ pub fn files(
             owner: "root:root",
             content: Some(Content::Secret(means.cluster_key.clone())),
         },
+        File {
+            path: paths::CHECK_PASSWORD.into(),
+            mode: "600",
+            owner: "root:root",
+            content: Some(Content::Secret(means.check_password.clone())),
+        },
+        file(paths::KNOWN_HOSTS.into(), "644", "root:root", addresses.host_keys.file(cluster)),
         file(postgresql_unit(version), "644", "root:root", Some(Template::PostgresqlUnit.render(&unit))),
     ];
     if node.role != Role::Witness {

@@ -35,9 +35,9 @@ pub struct Ssh {
 }
 
 pub struct SshHost {
-    name: String,
-    session: Session,
-    sudo: bool,
+    pub(super) name: String,
+    pub(super) session: Session,
+    pub(super) sudo: bool,
 }
 
 impl Ssh {

@@ -27,6 +27,7 @@ const TOPICS: &[(&str, &[&str])] = &[
             "cli/bad-inventory",
             "cli/locked-up",
             "cli/locked-down",
+            "cli/adopt-",
         ],
     ),
     (
