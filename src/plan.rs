@@ -6,6 +6,7 @@
 pub mod action;
 pub mod changed;
 pub mod cost;
+pub mod extras;
 pub mod files;
 pub mod lint;
 pub mod members;
@@ -24,6 +25,7 @@ use crate::facts::Facts;
 use crate::inventory::{Inventory, Node};
 pub use action::{Action, Risk, Unit};
 pub use cost::{Cost, cost};
+pub use extras::Extras;
 pub use lint::lint;
 pub use reason::{Reason, Waiting};
 pub use restore::{Restore, RestoreSource, RestoreTarget};
@@ -87,6 +89,8 @@ pub enum Phase {
     Members,
     /// The floating IP leads to the primary.
     Address,
+    /// Extensions, on the primary: what goes wrong with one costs nothing else.
+    Extend,
 }
 
 impl Phase {
@@ -106,6 +110,7 @@ impl Phase {
             Phase::Watch | Phase::WatchWitness | Phase::WatchStandbys | Phase::WatchPrimary => "services",
             Phase::Members => "members",
             Phase::Address => "floating IP",
+            Phase::Extend => "extensions",
         }
     }
 }
@@ -136,6 +141,8 @@ pub struct Consequence {
     pub nodes: Vec<String>,
     /// What it may cost.
     pub risk: Risk,
+    /// Whether the node that takes writes is among them, and stands still meanwhile.
+    pub writes_pause: bool,
 }
 
 #[derive(Clone, Debug, Default)]

@@ -140,8 +140,7 @@ fn write_text(plan: &Plan, out: &mut String) -> std::fmt::Result {
         }
     }
     for consequence in &plan.then {
-        let writes =
-            if consequence.risk == Risk::Restart { " (writes pause while the primary restarts)" } else { "" };
+        let writes = if consequence.writes_pause { " (writes pause while the primary restarts)" } else { "" };
         let nodes = consequence.nodes.join(", then ");
         let nodes = if consequence.risk == Risk::Safe { consequence.nodes.join(", ") } else { nodes };
         writeln!(out, "{} {} on {nodes}{}", "then:".bold(), consequence.action, writes.yellow())?;
@@ -189,7 +188,7 @@ fn changes(step: &Step) -> &[FileChange] {
 /// The diff of a file; secrets are not shown.
 fn diff(file: &FileChange) -> String {
     match &file.content {
-        None => "(shown once every node has an address)\n".into(),
+        None => "(shown once the hosts and their addresses are known)\n".into(),
         Some(Content::Secret(_)) => "(secret, not shown)\n".into(),
         Some(Content::Plain(text)) => {
             let before = file.before.as_deref().unwrap_or_default();

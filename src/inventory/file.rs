@@ -21,6 +21,8 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) databases: Vec<Database>,
     #[serde(default)]
+    pub(super) extensions: Vec<Extension>,
+    #[serde(default)]
     pub(super) users: Vec<User>,
     #[serde(default)]
     pub(super) clients: Vec<String>,
@@ -76,6 +78,8 @@ pub(super) struct FloatingIp {
 pub(super) struct Postgresql {
     pub(super) version: Number<u32>,
     pub(super) port: Option<Number<u16>>,
+    #[serde(default = "yes")]
+    pub(super) tune: bool,
     #[serde(default)]
     pub(super) settings: BTreeMap<String, Scalar>,
 }
@@ -130,6 +134,48 @@ pub(super) struct S3 {
 pub(super) struct Database {
     pub(super) name: String,
     pub(super) owner: Option<String>,
+}
+
+/// A name, or a mapping.
+#[derive(Debug)]
+pub(super) struct Extension {
+    /// Whether it is a name alone.
+    pub(super) is_name: bool,
+    pub(super) name: String,
+    pub(super) package: Option<String>,
+    pub(super) library: Option<String>,
+    pub(super) databases: Option<Vec<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExtensionKeys {
+    name: String,
+    package: Option<String>,
+    library: Option<String>,
+    databases: Option<Vec<String>>,
+}
+
+impl<'de> Deserialize<'de> for Extension {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = Extension;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(NAME_OR_KEYS)
+            }
+            fn visit_str<E>(self, name: &str) -> Result<Extension, E> {
+                let (package, library, databases) = (None, None, None);
+                Ok(Extension { is_name: true, name: name.to_owned(), package, library, databases })
+            }
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<Extension, A::Error> {
+                let it = ExtensionKeys::deserialize(serde::de::value::MapAccessDeserializer::new(map))?;
+                let ExtensionKeys { name, package, library, databases } = it;
+                Ok(Extension { is_name: false, name, package, library, databases })
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -251,6 +297,7 @@ impl<'de> Deserialize<'de> for Password {
 
 const UNKNOWN: &str = "is not a known key";
 const UNQUOTED: &str = "is not a string in YAML";
+const NAME_OR_KEYS: &str = "a name, or a mapping";
 const SMALLER: &str = "a smaller whole number";
 
 /// Reads the YAML. Every key that is not known is told; a file that has more wrong with its shape than that is none.
@@ -362,6 +409,7 @@ fn must_be(expected: &str) -> (String, String) {
         "a string" | "path string" => ("a string", "put it in quotes"),
         "a boolean" => ("true or false", "write it without quotes"),
         "a whole number" => (expected, "write digits only"),
+        NAME_OR_KEYS => (expected, "write `- vector`, or `- {name: vector, databases: [app]}`"),
         SMALLER => (expected, "ports end at 65535, ids at 2147483647"),
         "a string, a number, or on/off" => (expected, "write one value on one line"),
         // The structs of this file.

@@ -78,6 +78,8 @@ pub enum TroubleKind {
     ConfigurationRefused,
     /// A database is somebody else's.
     DatabaseOwner,
+    /// An extension is not created yet.
+    ExtensionWaits,
     /// The inventory says what nobody does.
     Ignored,
 }

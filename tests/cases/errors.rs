@@ -107,6 +107,7 @@ const TOPICS: &[(&str, &[&str])] = &[
             "inventory/version-",
         ],
     ),
+    ("Extensions", &["inventory/extension", "plan/extension-"]),
     (
         "Inventory: provider",
         &[

@@ -146,7 +146,7 @@ impl<'a> Planner<'a> {
         let nodes: Vec<String> = self.without_vote(&newest).iter().map(|node| node.name.clone()).collect();
         if !nodes.is_empty() {
             let action = "enable voting, one node at a time,".to_owned();
-            self.plan.then.push(Consequence { action, nodes, risk: Risk::Safe });
+            self.plan.then.push(Consequence { action, nodes, risk: Risk::Safe, writes_pause: false });
         }
     }
 

@@ -50,7 +50,12 @@ impl<'a> Planner<'a> {
         let plain = |nodes: &[&Node]| nodes.iter().map(|node| node.name.clone()).collect::<Vec<_>>();
         if !reload.is_empty() {
             let action = "reload PostgreSQL".to_owned();
-            self.plan.then.push(Consequence { action, nodes: plain(&reload), risk: Risk::Safe });
+            self.plan.then.push(Consequence {
+                action,
+                nodes: plain(&reload),
+                risk: Risk::Safe,
+                writes_pause: false,
+            });
         }
         let rank = |node: &&Node| match roles::role(self.inventory, &self.primary, node) {
             Role::Standby => {
@@ -72,7 +77,10 @@ impl<'a> Planner<'a> {
         restart.sort_by_key(rank);
         if !restart.is_empty() {
             let action = format!("restart PostgreSQL for {}", names.join(", "));
-            self.plan.then.push(Consequence { action, nodes: plain(&restart), risk: Risk::Restart });
+            let writes_pause =
+                restart.iter().any(|node| roles::role(self.inventory, &self.primary, node) == Role::Primary);
+            let (nodes, risk) = (plain(&restart), Risk::Restart);
+            self.plan.then.push(Consequence { action, nodes, risk, writes_pause });
         }
         for (unit, mut nodes) in services {
             nodes.sort_by_key(|node| match roles::role(self.inventory, &self.primary, node) {
@@ -82,7 +90,12 @@ impl<'a> Planner<'a> {
             });
             if !nodes.is_empty() {
                 let action = format!("restart {unit}");
-                self.plan.then.push(Consequence { action, nodes: plain(&nodes), risk: Risk::Safe });
+                self.plan.then.push(Consequence {
+                    action,
+                    nodes: plain(&nodes),
+                    risk: Risk::Safe,
+                    writes_pause: false,
+                });
             }
         }
     }
@@ -158,7 +171,7 @@ impl<'a> Planner<'a> {
                 });
             }
         }
-        self.plan.notes = notes;
+        self.plan.notes.extend(notes);
     }
 }
 
@@ -168,17 +181,20 @@ fn needing_restart(file: &FileChange) -> Vec<(String, bool)> {
         return Vec::new();
     };
     let (before, after) = (files::values(before), files::values(after));
+    let of = |values: &BTreeMap<&str, &'_ str>, name: &str| {
+        values.get(name).copied().or(settings::fit::stock(name)).map(str::to_owned)
+    };
     let mut names: Vec<&str> = before.keys().chain(after.keys()).copied().collect();
     names.sort_unstable();
     names.dedup();
-    names.retain(|name| before.get(name) != after.get(name) && settings::needs_restart(name));
-    let number = |value: Option<&&str>| value.and_then(|value| value.parse::<i64>().ok());
+    names.retain(|name| of(&before, name) != of(&after, name) && settings::needs_restart(name));
+    let number = |value: Option<String>| value.and_then(|value| value.parse::<i64>().ok());
     names
         .into_iter()
         .map(|name| {
             let held = settings::hot_standby().any(|(it, _)| it == name);
             let lower =
-                matches!((number(before.get(name)), number(after.get(name))), (Some(a), Some(b)) if b < a);
+                matches!((number(of(&before, name)), number(of(&after, name))), (Some(a), Some(b)) if b < a);
             (name.to_owned(), held && lower)
         })
         .collect()
