@@ -42,7 +42,9 @@ case $device in
     /dev/vd* | /dev/xvd* | /dev/nvme*) ;;
     /dev/*) if [ "$(systemd-detect-virt --vm 2>/dev/null)" = none ]; then spinning=$(lsblk -ndo ROTA "$device" 2>/dev/null | tr -d ' '); fi ;;
 esac
-say machine "$memory $cores $(df -Pk "$place" | awk 'NR == 2 { print $2 }') ${spinning:-0}"
+# WAL may be on a disk of its own; the smaller one counts.
+size=$(df -Pk "$place" "$data/pg_wal" 2>/dev/null | awk 'NR > 1 && (least == "" || $2 < least) { least = $2 } END { print least }')
+say machine "$memory $cores $size ${spinning:-0}"
 ip -o addr show scope global 2>/dev/null | awk '{ split($4, a, "/"); print "address\t" a[1] }'
 
 # Packages: what is there, and, if something is missing, what apt could install.
@@ -140,7 +142,9 @@ select 'postgres' || E'\t' || json_build_object(
   'conf_loaded', extract(epoch from pg_conf_load_time()),
   'pending_restart', (select coalesce(json_agg(s.name order by s.name), '[]') from pg_settings s where pending_restart),
   'file_errors', (select coalesce(json_agg(coalesce(f.name, '') || ': ' || f.error), '[]') from pg_file_settings f
-    where f.error is not null and f.error <> 'setting could not be applied'),
+    where f.error is not null and f.error <> 'setting could not be applied'
+      -- One that was taken out of the files: no error, but a restart.
+      and f.error not like 'parameter "%" cannot be changed without restarting the server'),
   'not_applied', (select coalesce(json_agg(distinct f.name), '[]') from pg_file_settings f
     where f.error = 'setting could not be applied' and not exists
       (select from pg_settings s where s.name = f.name and s.pending_restart)),

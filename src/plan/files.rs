@@ -241,7 +241,12 @@ pub fn files(
             owner: "root:root",
             content: Some(Content::Secret(means.cluster_key.clone())),
         },
-        file(postgresql_unit(version), "644", "root:root", Some(Template::PostgresqlUnit.render(&unit))),
+        file(
+            postgresql_unit(version),
+            "644",
+            "root:root",
+            Some(Template::PostgresqlUnit.render(&json!({"huge_pages_mib": huge_pages_mib(inventory, extras)}))),
+        ),
     ];
     if node.role != Role::Witness {
         files.extend(backup::files(inventory, means));
@@ -256,6 +261,15 @@ pub fn files(
         });
     }
     files
+}
+
+/// How much memory PostgreSQL's unit sets aside in huge pages; none where the inventory decides itself.
+fn huge_pages_mib(inventory: &Inventory, extras: &Extras) -> Option<u64> {
+    let is_own = |name: &str| inventory.postgresql.settings.contains_key(name);
+    match &extras.fitting {
+        Fitting::To(fit) if !is_own("shared_buffers") && !is_own("huge_pages") => fit.huge_pages_mib(),
+        _ => None,
+    }
 }
 
 /// Between quotes PostgreSQL takes a backslash for an escape; what the operator wrote is meant as it stands.

@@ -11,7 +11,7 @@ pub struct Machine {
     pub memory_kib: u64,
     /// Processors that it may use.
     pub cores: u32,
-    /// Size of the file system that PostgreSQL's data is on, in KiB.
+    /// Size of the file system that PostgreSQL's data is on, or its WAL if that one is smaller, in KiB.
     pub disk_kib: u64,
     /// Whether that disk is known to spin.
     pub spinning: bool,
@@ -37,10 +37,19 @@ pub struct Size {
     /// Memory, in MiB.
     pub memory_mib: u64,
     pub cores: u64,
-    /// Size of the file system with the data, in GiB.
+    /// Size of the file system with the data or the WAL, in GiB.
     pub disk_gib: u64,
     /// Whether that disk is known to spin.
     pub spinning: bool,
+}
+
+impl Fit {
+    /// How much memory to set aside in huge pages, in MiB, where they pay: with 8 GB of `shared_buffers` and pages of 4 kB,
+    /// every session has up to 16 MB of page tables. A little more than the buffers, for what else is shared.
+    pub fn huge_pages_mib(&self) -> Option<u64> {
+        let buffers = self.size.shared_buffers();
+        (!self.witness && buffers >= 8 * GIB).then_some(buffers + buffers / 16)
+    }
 }
 
 /// How a node's settings are fitted.
@@ -193,7 +202,12 @@ pub(super) fn effective_io_concurrency(fit: &Fit) -> Option<String> {
 }
 
 pub(super) fn autovacuum_max_workers(fit: &Fit) -> Option<String> {
-    on_data(fit, |it| (it.cores / 2).clamp(3, 5).to_string())
+    let by = |cores| match cores {
+        32.. => 5,
+        16.. => 4,
+        _ => 3,
+    };
+    on_data(fit, |it| by(it.cores).to_string())
 }
 
 pub(super) fn autovacuum_vacuum_cost_limit(fit: &Fit) -> Option<String> {

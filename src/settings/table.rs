@@ -195,7 +195,7 @@ pub const SETTINGS: &[Setting] = &[
     fitted("max_parallel_workers", fit::max_parallel_workers, "one a core"),
     fitted("max_parallel_workers_per_gather", fit::half_the_cores, "half the cores, 4 at most"),
     fitted("max_parallel_maintenance_workers", fit::half_the_cores, "half the cores, 4 at most"),
-    fitted("autovacuum_max_workers", fit::autovacuum_max_workers, "half the cores, 3 to 5"),
+    fitted("autovacuum_max_workers", fit::autovacuum_max_workers, "3, from 16 cores on 4, from 32 on 5"),
     fitted("autovacuum_vacuum_cost_limit", fit::autovacuum_vacuum_cost_limit, "an SSD"),
     free("huge_pages", "with `on`, PostgreSQL does not start on a host with too few huge pages")
         .bound(Bound::Only(&["try", "off"])),

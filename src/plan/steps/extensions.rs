@@ -60,6 +60,8 @@ impl Planner<'_> {
         extension.package.as_ref()?;
         self.inventory.data_nodes().find_map(|node| match self.host(&node.name) {
             Host::Up(_) | Host::Missing | Host::Unreachable { young: true, .. } => None,
+            // It is about to be powered on.
+            Host::Off if self.facts.cloud.is_some() && self.paused.is_empty() => None,
             host @ (Host::Off | Host::Unreachable { .. }) => Some((node.name.clone(), host.absence()?)),
         })
     }
