@@ -14,6 +14,7 @@ pub mod connect;
 pub mod control;
 pub mod drill;
 pub mod error;
+pub mod extensions;
 pub mod facts;
 pub mod handover;
 pub mod health;

@@ -9,6 +9,8 @@ mod backups;
 mod commands;
 #[path = "hosts/drill.rs"]
 mod drill;
+#[path = "hosts/fit.rs"]
+mod fit;
 #[path = "hosts/members.rs"]
 mod members;
 #[path = "hosts/operators.rs"]

@@ -132,6 +132,8 @@ fn explain(error: RemoteError) -> anyhow::Error {
     let RemoteError::Failed { output, code, command, .. } = &error else { return error.into() };
     let hint = if *command == command::TRY && *code == 1 {
         "correct postgresql.settings in the inventory; no node has received them"
+    } else if *command == command::EXTEND && *code != 124 && *code != 137 {
+        "correct `extensions` in the inventory; everything else of this run is done"
     } else if output.contains("No space left on device") || output.contains("don't have enough free space") {
         "the disk is full: free some space, or choose a larger size"
     } else if output.contains("Could not get lock") {

@@ -30,6 +30,9 @@ pub(super) struct File {
     /// Databases that applications need.
     #[serde(default)]
     pub(super) databases: Vec<Database>,
+    /// Extensions of PostgreSQL: names, or mappings.
+    #[serde(default)]
+    pub(super) extensions: Vec<Extension>,
     /// Roles that applications log in with.
     #[serde(default)]
     pub(super) users: Vec<User>,
@@ -120,6 +123,9 @@ pub(super) struct Postgresql {
     pub(super) version: Number<u32>,
     /// Port; default: 5432. It cannot be changed later.
     pub(super) port: Option<Number<u16>>,
+    /// Whether settings that the inventory does not name are fitted to each host; default: true.
+    #[serde(default = "yes")]
+    pub(super) tune: bool,
     /// Settings of postgresql.conf, on every node.
     #[serde(default)]
     pub(super) settings: BTreeMap<String, Scalar>,
@@ -204,6 +210,64 @@ pub(super) struct Database {
     pub(super) name: String,
     /// The role that owns it; default: the only one under `users`.
     pub(super) owner: Option<String>,
+}
+
+/// A name, or a mapping.
+#[derive(Debug)]
+pub(super) struct Extension {
+    /// Whether it is a name alone.
+    pub(super) is_name: bool,
+    pub(super) name: String,
+    pub(super) package: Option<String>,
+    pub(super) library: Option<String>,
+    pub(super) databases: Option<Vec<String>>,
+}
+
+/// An extension, with what is not known of it.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ExtensionKeys {
+    /// Its name in `create extension`.
+    name: String,
+    /// The package that has it, where that is not known.
+    package: Option<String>,
+    /// The library that must be loaded when PostgreSQL starts.
+    library: Option<String>,
+    /// The databases that get it; default: all under `databases`.
+    databases: Option<Vec<String>>,
+}
+
+impl<'de> Deserialize<'de> for Extension {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = Extension;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(NAME_OR_KEYS)
+            }
+            fn visit_str<E>(self, name: &str) -> Result<Extension, E> {
+                let (package, library, databases) = (None, None, None);
+                Ok(Extension { is_name: true, name: name.to_owned(), package, library, databases })
+            }
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<Extension, A::Error> {
+                let it = ExtensionKeys::deserialize(serde::de::value::MapAccessDeserializer::new(map))?;
+                let ExtensionKeys { name, package, library, databases } = it;
+                Ok(Extension { is_name: false, name, package, library, databases })
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+impl JsonSchema for Extension {
+    fn schema_name() -> Cow<'static, str> {
+        "Extension".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let keys = generator.subschema_for::<ExtensionKeys>();
+        json_schema!({"anyOf": [{"type": "string"}, keys]})
+    }
 }
 
 /// A role that applications log in with.
@@ -377,6 +441,7 @@ impl JsonSchema for Password {
 
 const UNKNOWN: &str = "is not a known key";
 const UNQUOTED: &str = "is not a string in YAML";
+const NAME_OR_KEYS: &str = "a name, or a mapping";
 const SMALLER: &str = "a smaller whole number";
 
 /// Reads the YAML. Every key that is not known is told; a file that has more wrong with its shape than that is none.
@@ -488,6 +553,7 @@ fn must_be(expected: &str) -> (String, String) {
         "a string" | "path string" => ("a string", "put it in quotes"),
         "a boolean" => ("true or false", "write it without quotes"),
         "a whole number" => (expected, "write digits only"),
+        NAME_OR_KEYS => (expected, "write `- vector`, or `- {name: vector, databases: [app]}`"),
         SMALLER => (expected, "ports end at 65535, ids at 2147483647"),
         "a string, a number, or on/off" => (expected, "write one value on one line"),
         // The structs of this file.

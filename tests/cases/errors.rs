@@ -108,6 +108,7 @@ const TOPICS: &[(&str, &[&str])] = &[
             "inventory/version-",
         ],
     ),
+    ("Extensions", &["inventory/extension", "plan/extension-"]),
     (
         "Inventory: provider",
         &[
