@@ -153,7 +153,9 @@ where
         Ok(world) => {
             let world = Arc::new(world);
             let result = work(world.clone()).await;
+            let begun = std::time::Instant::now();
             world.close().await;
+            crate::timings::part("leave the hosts", begun);
             result
         }
         Err(error) => Err(error),

@@ -7,6 +7,8 @@ mod ansible;
 mod backups;
 #[path = "hosts/commands/mod.rs"]
 mod commands;
+#[path = "hosts/connections.rs"]
+mod connections;
 #[path = "hosts/drill.rs"]
 mod drill;
 #[path = "hosts/members.rs"]

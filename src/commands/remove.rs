@@ -28,6 +28,7 @@ pub(super) async fn run(source: &Source, node: &str, yes: bool, json: bool) -> R
     let (node, file) = (declared(&inventory, node)?.clone(), source.file.display().to_string());
     in_world(inventory, Format::choose(json), Some("remove"), |world| async move {
         let _lock = world.state.lock("remove")?;
+        world.end_connections();
         let facts = world.observe().await?;
         let means = world.means(&facts).await?;
         apply::refuse(&removal(&world.inventory, &facts, &means, &node))?;

@@ -28,6 +28,7 @@ pub(super) async fn run(source: &Source, node: &str, yes: bool, json: bool) -> R
     let node = declared(&inventory, node)?.clone();
     in_world(inventory, Format::choose(json), Some("replace"), |world| async move {
         let _lock = world.state.lock("replace")?;
+        world.end_connections();
         let begun = Instant::now();
         let facts = world.observe().await?;
         let means = world.means(&facts).await?;
