@@ -19,6 +19,7 @@ use crate::plan::wish::Wish;
 use crate::plan::{Action, Means, Phase, Plan, Step, Trouble, Waiting, lint, plan};
 use crate::remote::{Command, Output};
 use crate::report::Event;
+use crate::timings::{self, Slowest};
 use crate::world::World;
 
 /// A plan has fewer phases than this, not counting that every new member is told to each node by itself; more rounds
@@ -78,8 +79,12 @@ pub async fn converge_by(
             };
             let since = *waiting.get_or_insert_with(Instant::now);
             world.report.progress("cluster", format!("waiting for {what} ({} s)", since.elapsed().as_secs()));
+            let begun = Instant::now();
             tokio::select! {
-                () = tokio::time::sleep(Duration::from_secs(1)) => continue,
+                () = tokio::time::sleep(Duration::from_secs(1)) => {
+                    timings::part("wait", begun);
+                    continue;
+                }
                 () = stop.cancelled() => return Err(interrupted()),
             }
         };
@@ -90,7 +95,9 @@ pub async fn converge_by(
                 .into());
         }
         if !looked_before_leaping {
+            let begun = Instant::now();
             world.preflight(&facts).await?;
+            timings::part("look ahead", begun);
             looked_before_leaping = true;
         }
         if world.lock_cluster(&facts).await? {
@@ -177,10 +184,19 @@ async fn run_phase(
         lanes.entry(step.node.clone().unwrap_or_else(|| "provider".into())).or_default().push(step.clone());
     }
     let facts = Arc::new(facts.clone());
+    let begun = Instant::now();
+    let mut slowest: Option<Slowest> = None;
+    let mut took = |node: String, seconds: f64| {
+        if slowest.as_ref().is_none_or(|slowest| slowest.seconds < seconds) {
+            slowest = Some(Slowest { node, seconds, connect_seconds: None });
+        }
+    };
     let mut errors = Vec::new();
     if phase.one_at_a_time() {
         for (lane, steps) in std::mem::take(&mut lanes) {
+            let begun = Instant::now();
             errors.extend(run_lane(world, &facts, &lane, steps, stop).await.err());
+            took(lane, begun.elapsed().as_secs_f64());
             if !errors.is_empty() {
                 break;
             }
@@ -189,11 +205,17 @@ async fn run_phase(
     let mut tasks = JoinSet::new();
     for (lane, steps) in lanes {
         let (world, facts, stop) = (world.clone(), facts.clone(), stop.clone());
-        tasks.spawn(async move { run_lane(&world, &facts, &lane, steps, &stop).await });
+        tasks.spawn(async move {
+            let begun = Instant::now();
+            let result = run_lane(&world, &facts, &lane, steps, &stop).await;
+            (lane, begun.elapsed().as_secs_f64(), result)
+        });
     }
-    for result in tasks.join_all().await {
+    for (lane, seconds, result) in tasks.join_all().await {
+        took(lane, seconds);
         errors.extend(result.err());
     }
+    timings::part_of(phase.title(), begun, slowest);
     if stop.is_cancelled() {
         return Err(interrupted());
     }

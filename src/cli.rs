@@ -24,6 +24,9 @@ pub struct Cli {
     /// Print JSON
     #[arg(long, global = true)]
     pub json: bool,
+    /// Print where the seconds went, on standard error
+    #[arg(long, global = true)]
+    pub timings: bool,
 }
 
 impl Cli {

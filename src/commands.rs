@@ -17,8 +17,8 @@ pub mod plan;
 pub mod psql;
 mod rejoin;
 mod remove;
-mod replace;
 mod render;
+mod replace;
 pub mod restore;
 pub mod ssh;
 pub mod status;
@@ -158,7 +158,9 @@ where
         Ok(world) => {
             let world = Arc::new(world);
             let result = work(world.clone()).await;
+            let begun = std::time::Instant::now();
             world.close().await;
+            crate::timings::part("leave the hosts", begun);
             result
         }
         Err(error) => Err(error),

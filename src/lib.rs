@@ -34,5 +34,6 @@ pub mod settings;
 pub mod sql;
 pub mod state;
 pub mod templates;
+pub mod timings;
 pub mod visible;
 pub mod world;

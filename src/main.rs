@@ -1,12 +1,14 @@
 //! The operator's program: parse, dispatch, exit code.
 
-use cluster::tell;
+use cluster::{tell, timings};
 use std::process::ExitCode;
+use std::time::Instant;
 
 use cluster::cli::Cli;
 use cluster::{commands, error};
 
 fn main() -> ExitCode {
+    let begun = Instant::now();
     match commands::completions::answer() {
         Ok(true) => return ExitCode::SUCCESS,
         Ok(false) => {}
@@ -21,6 +23,9 @@ fn main() -> ExitCode {
         Err(error) => error.exit(),
     };
     let json = cli.json;
+    if cli.timings {
+        timings::start(begun);
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -31,11 +36,16 @@ fn main() -> ExitCode {
     let result = runtime.block_on(commands::run(cli));
     // A question that is still waiting on standard input must not keep the program alive.
     runtime.shutdown_background();
-    match result {
+    let timings = timings::stop();
+    let exit = match result {
         Ok(code) => code,
         Err(error) => {
             tell!("{}", if json { error::render_json(&error) } else { error::render(&error) });
             error::exit_of(&error).into()
         }
+    };
+    if let Some(timings) = timings {
+        tell!("{}", if json { timings.json() } else { timings.text() });
     }
+    exit
 }

@@ -4,7 +4,7 @@ mod provider;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use tokio::task::JoinSet;
@@ -15,6 +15,7 @@ use crate::plan::files;
 use crate::provider::{Patience, why_away};
 use crate::remote::{Command, RemoteError};
 use crate::report::Event;
+use crate::timings::{self, Slowest};
 use crate::world::{Purpose, World};
 
 /// How long a server that was powered on may be silent before that means something.
@@ -31,10 +32,12 @@ impl World {
     pub async fn observe(self: &Arc<Self>) -> Result<Facts> {
         self.report.send(Event::Observing);
         let memory = self.state.memory()?;
+        let begun = Instant::now();
         let cloud = match &self.provider {
             Some(api) => Some(self.observe_cloud(api, &memory).await?),
             None => None,
         };
+        self.timed_cloud(begun);
         let mut facts = self.observe_hosts(cloud, self.purpose).await?;
         self.find_peers(&mut facts).await?;
         Ok(facts)
@@ -47,9 +50,17 @@ impl World {
     /// When the API does not answer and nothing is remembered, or refuses.
     pub async fn observe_or_remember(self: &Arc<Self>) -> Result<Facts> {
         self.report.send(Event::Observing);
+        let begun = Instant::now();
         let cloud = self.cloud_or_memory().await?;
+        self.timed_cloud(begun);
         // Who asks this changes no host: the guards do. A host that hangs holds up no failover.
         self.observe_hosts(cloud, Purpose::Look).await
+    }
+
+    fn timed_cloud(&self, begun: Instant) {
+        if self.provider.is_some() {
+            timings::part("ask the provider", begun);
+        }
     }
 
     /// Writes the SSH configuration, without contacting the hosts.
@@ -83,6 +94,7 @@ impl World {
         let addresses = self.addresses(cloud.as_ref());
         self.write_ssh_config(&addresses).await?;
         let bootstrap_keys = self.bootstrap_keys()?;
+        let begun = Instant::now();
         let mut probes = JoinSet::new();
         let mut hosts = BTreeMap::new();
         for node in &self.inventory.nodes {
@@ -103,13 +115,20 @@ impl World {
                 }
                 _ => {
                     let (world, young) = (self.clone(), bootstrap_keys.contains_key(&name));
-                    probes.spawn(async move { (name.clone(), world.probe(&name, young, purpose).await) });
+                    probes
+                        .spawn(async move { (name.clone(), world.timed_probe(&name, young, purpose).await) });
                 }
             }
         }
-        for (name, host) in probes.join_all().await {
+        let mut slowest: Option<Slowest> = None;
+        for (name, (host, seconds, connect_seconds)) in probes.join_all().await {
+            if slowest.as_ref().is_none_or(|slowest| slowest.seconds < seconds) {
+                slowest =
+                    Some(Slowest { node: name.clone(), seconds, connect_seconds: Some(connect_seconds) });
+            }
             hosts.insert(name, host);
         }
+        timings::part_of("look at the hosts", begun, slowest);
         let now = jiff::Timestamp::now();
         let boots = |since: jiff::Timestamp| now.duration_since(since).unsigned_abs() < BOOT_PATIENCE;
         let booting = memory.servers.into_values().filter(|server| server.powered_on.is_some_and(boots));
@@ -136,8 +155,16 @@ impl World {
             .collect()
     }
 
+    /// The same, and the seconds that it took, and of these until there was a connection.
+    async fn timed_probe(&self, node: &str, young: bool, purpose: Purpose) -> (Host, f64, f64) {
+        let begun = Instant::now();
+        let mut connected = Duration::ZERO;
+        let host = self.probe(node, young, purpose, &mut connected).await;
+        (host, begun.elapsed().as_secs_f64(), connected.as_secs_f64())
+    }
+
     /// What a host is. That one host makes no sense says nothing about the others.
-    async fn probe(&self, node: &str, young: bool, purpose: Purpose) -> Host {
+    async fn probe(&self, node: &str, young: bool, purpose: Purpose, connected: &mut Duration) -> Host {
         let version = self.inventory.postgresql.version;
         let node_of = self.inventory.node(node);
         let packages = node_of.map(|node| files::packages(&self.inventory, node)).unwrap_or_default();
@@ -149,12 +176,18 @@ impl World {
             .arg(packages.join(" "))
             .arg(databases.join(" "))
             .args(files::paths(version))
+            .looks()
             .limit(30);
         let command = if purpose == Purpose::Work { command.alone() } else { command };
         let unreachable = |why: String| Host::Unreachable { why, young };
         // A connection that stood idle may be gone: one more try with a new one.
         for last in [false, true] {
-            let probed = self.run(node, &command, &|_| {});
+            let probed = async {
+                let begun = Instant::now();
+                self.connect(node).await?;
+                *connected += begun.elapsed();
+                self.run(node, &command, &|_| {}).await
+            };
             let result = match purpose {
                 Purpose::Look => match tokio::time::timeout(LOOK_PATIENCE, probed).await {
                     Ok(result) => result,

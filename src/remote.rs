@@ -2,6 +2,7 @@
 
 pub mod command;
 pub mod hold;
+pub mod kept;
 pub mod ssh;
 
 pub use command::{Command, Output};

@@ -12,6 +12,7 @@ pub mod secrets;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -20,6 +21,7 @@ use tokio::sync::Mutex;
 use crate::error::Advice;
 use crate::inventory::{Inventory, Provider};
 use crate::provider::{self, Api, Patience};
+use crate::remote::kept::Kept;
 use crate::remote::ssh::{Ssh, SshHost};
 use crate::remote::{Command, Output, Remote as _, RemoteError};
 use crate::report::Reporter;
@@ -49,6 +51,8 @@ pub struct World {
     pub purpose: Purpose,
     ssh: Ssh,
     connections: Mutex<BTreeMap<String, Arc<SshHost>>>,
+    /// Whether the next run may use the connections of this one.
+    keeps_connections: AtomicBool,
     /// Held while `known_hosts` is read and written: hosts are worked on at the same time.
     pins: std::sync::Mutex<()>,
     /// What this run is called where it holds the cluster's lock.
@@ -62,7 +66,7 @@ pub struct World {
     /// Whether this run puts back data of an earlier moment, with the passwords of then.
     restored: std::sync::atomic::AtomicBool,
     /// Whether it was told that the provider does not answer.
-    away: std::sync::atomic::AtomicBool,
+    away: AtomicBool,
 }
 
 /// The purpose of a command, which decides how long it waits for the provider.
@@ -105,7 +109,7 @@ impl World {
         };
         let control = control_directory()?;
         let sudo = inventory.provider.ssh_user() != "root";
-        let ssh = Ssh { config: state.path("ssh_config"), control, sudo };
+        let ssh = Ssh { config: state.path("ssh_config"), kept: Kept::new(control), sudo };
         let program = Program::find()?;
         for warning in secrets::open_to_everybody(&inventory) {
             report.warning(warning);
@@ -125,13 +129,14 @@ impl World {
             other: std::sync::OnceLock::new(),
             told: std::sync::Mutex::default(),
             restored: std::sync::atomic::AtomicBool::default(),
-            away: std::sync::atomic::AtomicBool::default(),
+            keeps_connections: AtomicBool::new(true),
+            away: AtomicBool::default(),
         })
     }
 
     /// Whether this is the first time that the provider is found not to answer: it is told once.
     pub(crate) fn first_time_away(&self) -> bool {
-        !self.away.swap(true, std::sync::atomic::Ordering::Relaxed)
+        !self.away.swap(true, Ordering::Relaxed)
     }
 
     /// The same run with another inventory: another look at the same cluster, with connections of its own.
@@ -188,7 +193,12 @@ impl World {
     ) -> Result<Output, RemoteError> {
         let begun = Instant::now();
         loop {
-            let host = self.connect(node).await?;
+            let mut host = self.connect(node).await?;
+            if !host.is_alive(command).await {
+                drop(host);
+                self.disconnect(node).await;
+                host = self.connect(node).await?;
+            }
             match host.run(command, line).await {
                 Err(RemoteError::Busy { .. })
                     if begun.elapsed() < BUSY_PATIENCE
@@ -214,19 +224,36 @@ impl World {
     /// Forgets a connection that broke.
     pub async fn disconnect(&self, node: &str) {
         let host = self.connections.lock().await.remove(node);
-        if let Some(host) = host.and_then(Arc::into_inner) {
+        let Some(host) = host else { return };
+        // Also where another command still waits for it.
+        host.forget();
+        if let Some(host) = Arc::into_inner(host) {
             host.close().await;
         }
     }
 
-    /// Lets the cluster's lock go, and ends all connections.
+    /// The connections end with this run: the hosts are given up.
+    pub fn end_connections(&self) {
+        self.keeps_connections.store(false, Ordering::Relaxed);
+    }
+
+    /// Lets the cluster's lock go, and ends all connections or keeps them for the next run.
     pub async fn close(&self) {
         self.unlock_cluster().await;
         let connections = std::mem::take(&mut *self.connections.lock().await);
-        let closing = connections.into_values().filter_map(Arc::into_inner).map(SshHost::close);
-        let mut tasks = tokio::task::JoinSet::new();
-        closing.for_each(|closing| drop(tasks.spawn(closing)));
-        tasks.join_all().await;
+        let mut ending = tokio::task::JoinSet::new();
+        let mut are_new = false;
+        for host in connections.into_values().filter_map(Arc::into_inner) {
+            if self.keeps_connections.load(Ordering::Relaxed) && host.is_kept() {
+                are_new |= host.keep();
+            } else {
+                ending.spawn(host.end());
+            }
+        }
+        ending.join_all().await;
+        if are_new {
+            self.ssh.kept.sweep();
+        }
     }
 
     /// Base URL of the API, as the nodes see it.

@@ -7,6 +7,8 @@ mod ansible;
 mod backups;
 #[path = "hosts/commands/mod.rs"]
 mod commands;
+#[path = "hosts/connections.rs"]
+mod connections;
 #[path = "hosts/drill.rs"]
 mod drill;
 #[path = "hosts/fit.rs"]
@@ -31,12 +33,12 @@ mod room;
 mod settings;
 #[path = "hosts/shapes.rs"]
 mod shapes;
+#[path = "hosts/sizes.rs"]
+mod sizes;
 #[allow(dead_code, unused_imports, reason = "the tests of the lab use more of it")]
 mod support;
 #[path = "hosts/trust.rs"]
 mod trust;
-#[path = "hosts/sizes.rs"]
-mod sizes;
 #[path = "hosts/versions.rs"]
 mod versions;
 #[path = "hosts/writer.rs"]

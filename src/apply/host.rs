@@ -12,7 +12,7 @@ use crate::facts::Facts;
 use crate::handover::{chosen, hand_over};
 use crate::plan::restore::{RestorePlace, repository};
 use crate::plan::{Action, RestoreSource, RestoreTarget, Step};
-use crate::remote::{Command, Output, Remote as _, RemoteError};
+use crate::remote::{Command, Output, RemoteError};
 use crate::report::Event;
 use crate::script;
 use crate::world::World;
@@ -156,24 +156,18 @@ async fn reach(world: &World, facts: &Facts, node: &str) -> Result<()> {
     let mut looked = begun;
     let mut absent = 0;
     loop {
-        let why = match world.connect(node).await {
-            Ok(_) => {
-                let command = Command::new("wait for cloud-init", script::REACH).limit(CLOUD_INIT_SECONDS);
-                let host = world.connect(node).await?;
-                let tell = |text: &str| {
-                    if !text.starts_with("ready-") {
-                        world.report.progress(node, text);
-                    }
-                    world.report.send(Event::Output { lane: node.to_owned(), text: text.to_owned() });
-                };
-                match host.run(&command, &tell).await {
-                    Ok(output) if output.stdout.starts_with("ready-42") => return Ok(()),
-                    Ok(_) => "SSH accepts the login but does not run commands yet".to_owned(),
-                    // sshd restarts in the middle of many first boots.
-                    Err(error) => error.to_string(),
-                }
+        let command = Command::new("wait for cloud-init", script::REACH).limit(CLOUD_INIT_SECONDS);
+        let tell = |text: &str| {
+            if !text.starts_with("ready-") {
+                world.report.progress(node, text);
             }
+            world.report.send(Event::Output { lane: node.to_owned(), text: text.to_owned() });
+        };
+        let why = match world.run(node, &command, &tell).await {
+            Ok(output) if output.stdout.starts_with("ready-42") => return Ok(()),
+            Ok(_) => "SSH accepts the login but does not run commands yet".to_owned(),
             Err(RemoteError::Connect { message, .. }) => message,
+            // sshd restarts in the middle of many first boots.
             Err(error) => error.to_string(),
         };
         world.disconnect(node).await;

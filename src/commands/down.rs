@@ -18,6 +18,7 @@ pub(super) async fn run(source: &Source, yes: bool, json: bool) -> Result<Exit> 
     let inventory = read(source)?;
     in_world(inventory, Format::choose(json), Some("down"), |world| async move {
         let _lock = world.begin("down")?;
+        world.end_connections();
         match &world.provider {
             Some(api) => provider::run(&world, api, yes).await,
             None => hosts::run(&world, yes).await,

@@ -28,6 +28,7 @@ pub(super) async fn run(source: &Source, node: &str, yes: bool, json: bool) -> R
     let (node, file) = (declared(&inventory, node)?.clone(), source.file.display().to_string());
     in_world(inventory, Format::choose(json), Some("remove"), |world| async move {
         let _lock = world.begin("remove")?;
+        world.end_connections();
         let facts = world.observe().await?;
         let means = world.means(&facts).await?;
         apply::refuse(&removal(&world.inventory, &facts, &means, &node))?;
@@ -126,7 +127,9 @@ pub(super) async fn delete(world: &World, id: u64, hint: &str) -> Result<()> {
     world.report.progress("provider", format!("deleting droplet {id}"));
     if let Err(errors) = api.delete_server(id).await {
         let text: Vec<String> = errors.iter().map(ToString::to_string).collect();
-        return Err(Advice::failed(format!("cannot delete droplet {id}: {}", text.join("; "))).hint(hint).into());
+        return Err(Advice::failed(format!("cannot delete droplet {id}: {}", text.join("; ")))
+            .hint(hint)
+            .into());
     }
     world.state.remember(|memory| drop(memory.servers.remove(&id)))?;
     world.report.note(format!("provider: droplet {id} is deleted"));

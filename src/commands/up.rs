@@ -19,6 +19,7 @@ use crate::plan::roles::{self, Primary};
 use crate::plan::saved::Saved;
 use crate::plan::{Action, Means, Plan, Restore, RestoreTarget, Step, Trouble, TroubleKind, plan};
 use crate::report::{Event, Format, visible};
+use crate::timings;
 use crate::world::World;
 
 /// A newly assigned address needs a moment before it works.
@@ -79,9 +80,11 @@ pub(super) async fn run(
             let address = entry_point(&world.inventory, &outcome.facts, name);
             let port = world.inventory.postgresql.port;
             let password = world.state.password("cluster")?;
+            let begun = Instant::now();
             let written = check::write_through(&address, port, &password, ADDRESS_PATIENCE)
                 .await
                 .with_context(|| format!("cannot write through {address}:{port}"))?;
+            timings::part("write through the address", begun);
             text.push_str(&format!("; {address}:{port} points to {}, which takes writes", written.node));
         }
         if new_key.load(Ordering::Relaxed) {
@@ -197,7 +200,9 @@ async fn settled(world: &Arc<World>, seen: &Facts) -> Result<Vec<String>> {
     let mut left = problems(seen);
     while !left.is_empty() && begun.elapsed() < SERVICES_PATIENCE {
         world.report.progress("cluster", format!("waiting for the cluster to become healthy: {}", left[0]));
+        let begun = Instant::now();
         tokio::time::sleep(Duration::from_secs(1)).await;
+        timings::part("wait", begun);
         left = problems(&world.observe().await?);
     }
     Ok(left)

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use sha2::{Digest as _, Sha256};
 
 use super::host::{FileFacts, HostFacts, PgCluster, UnitFacts};
 use crate::settings::Machine;
@@ -36,6 +37,7 @@ pub enum ProbeError {
 pub fn parse(output: &str) -> Result<HostFacts, ProbeError> {
     let mut facts = HostFacts::default();
     let mut unit = (String::new(), UnitFacts::default());
+    let mut files = Files::default();
     let mut ended = false;
     for line in output.lines() {
         let nonsense = || ProbeError::Line(line.chars().take(120).collect());
@@ -57,10 +59,9 @@ pub fn parse(output: &str) -> Result<HostFacts, ProbeError> {
             "apt_lists" => facts.packages.lists_age = value.parse().ok(),
             "audit" => facts.packages.interrupted = !value.is_empty(),
             "pgdg" => facts.packages.pgdg.push(value.to_owned()),
-            "file" => {
-                let (path, file) = parse_file(value).ok_or_else(nonsense)?;
-                facts.files.insert(path, file);
-            }
+            "stat" => files.stat(value).ok_or_else(nonsense)?,
+            "sha" => files.sha(value).ok_or_else(nonsense)?,
+            "contents" => files.contents(value).ok_or_else(nonsense)?,
             "loaded" => drop(facts.loaded.insert(word(0), word(1) == "current")),
             "unit" => parse_unit(value, &mut unit, &mut facts),
             "marker" => facts.marker = serde_json::from_str(value).ok(),
@@ -101,6 +102,7 @@ pub fn parse(output: &str) -> Result<HostFacts, ProbeError> {
         }
     }
     finish_unit(&mut unit, &mut facts);
+    facts.files = files.finish();
     if ended { Ok(facts) } else { Err(ProbeError::Truncated { lines: output.lines().count() }) }
 }
 
@@ -118,15 +120,57 @@ fn parse_machine(words: &[&str]) -> Option<Machine> {
     Some(Machine { memory_kib, cores: cores.parse().ok()?, disk_kib, spinning: *spinning == "1" })
 }
 
-fn parse_file(value: &str) -> Option<(String, FileFacts)> {
-    let [path, mode, owner, sha256, modified, content] =
-        value.split('\t').collect::<Vec<_>>().try_into().ok()?;
-    let content = match content {
-        "-" => None,
-        encoded => Some(String::from_utf8_lossy(&STANDARD.decode(encoded).ok()?).into_owned()),
-    };
-    let (mode, owner, sha256) = (mode.to_owned(), owner.to_owned(), sha256.to_owned());
-    Some((path.to_owned(), FileFacts { mode, owner, sha256, modified: modified.parse().ok()?, content }))
+/// What is said of files, in three kinds of lines.
+#[derive(Default)]
+struct Files {
+    found: BTreeMap<String, (FileFacts, usize)>,
+    hashes: BTreeMap<String, String>,
+    contents: Vec<(Vec<String>, Vec<u8>)>,
+}
+
+impl Files {
+    fn stat(&mut self, value: &str) -> Option<()> {
+        let [path, mode, owner, modified, size] = value.split('\t').collect::<Vec<_>>().try_into().ok()?;
+        let (mode, owner, modified) = (mode.to_owned(), owner.to_owned(), modified.parse().ok()?);
+        let file = FileFacts { mode, owner, modified, ..FileFacts::default() };
+        self.found.insert(path.to_owned(), (file, size.parse().ok()?));
+        Some(())
+    }
+
+    fn sha(&mut self, value: &str) -> Option<()> {
+        let (hash, path) = value.split_once("  ")?;
+        self.hashes.insert(path.to_owned(), hash.to_owned());
+        Some(())
+    }
+
+    fn contents(&mut self, value: &str) -> Option<()> {
+        let (paths, encoded) = value.split_once('\t')?;
+        let paths = paths.split(' ').map(str::to_owned).collect();
+        self.contents.push((paths, STANDARD.decode(encoded).ok()?));
+        Some(())
+    }
+
+    /// The files whose hash is known. A content that does not match its hash, of a file that was written meanwhile or is too
+    /// long, is not told.
+    fn finish(mut self) -> BTreeMap<String, FileFacts> {
+        for (paths, bytes) in self.contents {
+            let mut rest = bytes.as_slice();
+            for path in paths {
+                let Some((file, size)) = self.found.get_mut(&path) else { break };
+                let Some((content, behind)) = rest.split_at_checked(*size) else { break };
+                let hash: String = Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect();
+                if self.hashes.get(&path) == Some(&hash) {
+                    file.content = Some(String::from_utf8_lossy(content).into_owned());
+                }
+                rest = behind;
+            }
+        }
+        let whole = |(path, (mut file, _)): (String, (FileFacts, usize))| {
+            file.sha256 = self.hashes.remove(&path)?;
+            Some((path, file))
+        };
+        self.found.into_iter().filter_map(whole).collect()
+    }
 }
 
 /// `systemctl show` prints a block of properties a unit, in an order of its own; `Id` may come anywhere in it.
@@ -181,10 +225,39 @@ mod tests {
 
     #[test]
     fn a_secret_file_has_a_hash_and_no_content() {
-        let facts =
-            parse("file\t/a b\t600\troot:root\tabc\t1.5\t-\nfile\t/c\t644\troot:root\td\t2\taGk=\nend\tok")
-                .unwrap();
-        assert_eq!(facts.files["/a b"].content, None);
+        let hash = crate::plan::files::sha256(b"hi");
+        let facts = parse(&format!(
+            "stat\t/a\t600\troot:root\t1.5\t2\nsha\tabc  /a\nstat\t/c\t644\troot:root\t2\t2\nsha\t{hash}  /c\n\
+             contents\t/c\taGk=\nend\tok"
+        ))
+        .unwrap();
+        assert_eq!(facts.files["/a"].content, None);
         assert_eq!(facts.files["/c"].content.as_deref(), Some("hi"));
+    }
+
+    #[test]
+    fn a_file_that_was_not_read_whole_has_no_content_and_leaves_the_others_theirs() {
+        let hash = |text: &str| crate::plan::files::sha256(text.as_bytes());
+        let line = |path: &str, size: usize, hash: &str| {
+            format!("stat\t{path}\t644\troot:root\t1\t{size}\nsha\t{hash}  {path}\n")
+        };
+        let all =
+            [line("/a", 2, &hash("hi")), line("/b", 2, &hash("ho")), line("/long", 9, &hash("123456789"))];
+        // `/b` was written between its hash and its content; `/long` was cut off; of `/gone` nothing is known but its size.
+        let text = format!(
+            "{}stat\t/gone\t644\troot:root\t1\t4\ncontents\t/a /b /long\taGloYTEy\nend\tok",
+            all.concat()
+        );
+        let files = parse(&text).unwrap().files;
+        let contents: Vec<_> =
+            files.iter().map(|(path, file)| (path.as_str(), file.content.as_deref())).collect();
+        assert_eq!(contents, [("/a", Some("hi")), ("/b", None), ("/long", None)]);
+    }
+
+    #[test]
+    fn the_files_that_are_looked_at_have_names_that_need_no_quotes() {
+        let plain =
+            |path: &String| path.chars().all(|it| it.is_ascii_alphanumeric() || "/.-_@!".contains(it));
+        assert!(crate::plan::files::paths(15).iter().all(plain));
     }
 }

@@ -1,12 +1,15 @@
 # Reads one host, changes nothing. Usage: probe.sh VERSION PORT PACKAGES DATABASES FILE...
-# PACKAGES and DATABASES are separated by spaces. A FILE that begins with ! is a secret: only its hash is told. One fact a
-# line: name, tab, values.
+# PACKAGES and DATABASES are separated by spaces, which the names of files do not have. A FILE that begins with ! is a secret:
+# only its hash is told. One fact a line: name, tab, values.
+# A run with nothing to do is this script, on every host: a process is started once, not once for each file.
 set -u
 version=$1 port=$2 packages=$3 databases=$4
 shift 4
 data=/var/lib/postgresql/$version/main
+config=/etc/postgresql/$version/main
 bin=/usr/lib/postgresql/$version/bin
-t=$(printf '\t')
+n='
+'
 
 say() { printf '%s\t%s\n' "$1" "$2"; }
 
@@ -15,7 +18,9 @@ say uid "$(id -u)"
 say os "$(. /etc/os-release && echo "${ID:-} ${VERSION_ID:-} ${VERSION_CODENAME:-}")"
 say arch "$(uname -m)"
 say client "${SSH_CONNECTION%% *}"
-say host_key "$(cut -d' ' -f1,2 /etc/ssh/ssh_host_ed25519_key.pub 2>/dev/null)"
+type='' key=''
+if [ -e /etc/ssh/ssh_host_ed25519_key.pub ]; then read -r type key _ </etc/ssh/ssh_host_ed25519_key.pub; fi
+say host_key "$type${key:+ $key}"
 # What cloud-init leaves at its end of this boot says as much as asking it, which takes a second of Python.
 if [ -e /run/cloud-init/result.json ]; then
     if grep -q '"errors": \[\]' /run/cloud-init/result.json; then say cloud_init "done"; else say cloud_init error; fi
@@ -49,12 +54,16 @@ ip -o addr show scope global 2>/dev/null | awk '{ split($4, a, "/"); print "addr
 
 # Packages: what is there, and, if something is missing, what apt could install.
 missing=
+# shellcheck disable=SC2086
+installed=$(dpkg-query -W -f '${Package} ${db:Status-Status} ${Version}\n' $packages 2>/dev/null)
 for package in $packages; do
-    installed=$(dpkg-query -W -f '${db:Status-Status} ${Version}' "$package" 2>/dev/null)
-    case $installed in
-        "installed "*) say package "$package ${installed#installed }" ;;
+    case $n$installed in
+        *"$n$package installed "*) ;;
         *) missing="$missing $package" ;;
     esac
+done
+printf '%s\n' "$installed" | while read -r name status number; do
+    if [ "$status" = installed ]; then say package "$name $number"; fi
 done
 if [ -n "$missing" ]; then
     newest=$(find /var/lib/apt/lists -maxdepth 1 -name '*_Packages*' -printf '%T@\n' 2>/dev/null | sort -n | tail -n 1)
@@ -65,40 +74,113 @@ if [ -n "$missing" ]; then
 fi
 grep -rhs '^[^#]*apt\(-archive\)\?\.postgresql\.org' /etc/apt/sources.list.d/ | sed 's/^/pgdg\t/'
 
+units=$(systemctl show -p Id,LoadState,ActiveState,UnitFileState,NeedDaemonReload,MainPID \
+    "postgresql@$version-main.service" repmgrd.service cluster-node.service cluster-backup.service cluster-clone.service 2>/dev/null)
+printf '%s\n' "$units" | sed 's/^/unit\t/'
+
+# Files. What lies in a directory of postgres' is read as postgres, and only if it is a file: root would read anything for
+# whoever made a link of it. What cannot be read is not there, and will be written anew.
+roots='' theirs='' secrets=' ' known=' '
 for file; do
     path=${file#!}
-    content=-
-    # What lies in a directory of postgres' is read as postgres, and only if it is a file: root would read anything for
-    # whoever made a link of it. What cannot be read is not there, and will be written anew.
-    case $(whose "${path%/*}" 2>/dev/null) in
-        root)
-            if [ ! -f "$path" ]; then continue; fi
-            hash=$(sha256sum <"$path")
-            if [ "$path" = "$file" ]; then content=$(base64 -w 0 <"$path"); fi
+    directory=${path%/*}
+    if [ "$path" != "$file" ]; then secrets="$secrets$path "; fi
+    case $known in
+        *" $directory=root "*) owner=root ;;
+        *" $directory=postgres "*) owner=postgres ;;
+        *" $directory=nobody "*) owner=nobody ;;
+        *)
+            owner=$(whose "$directory" 2>/dev/null) || owner=nobody
+            known="$known$directory=$owner "
             ;;
-        postgres)
-            if [ ! -f "$path" ] || [ -L "$path" ]; then continue; fi
-            # shellcheck disable=SC2016
-            text=$(postgres timeout 5 sh -c 'head -c 1048576 "$1" | base64 -w 0' sh "$path") || continue
-            hash=$(printf '%s' "$text" | base64 -d | sha256sum)
-            if [ "$path" = "$file" ]; then content=$text; fi
-            ;;
-        *) continue ;;
     esac
-    say file "$path$t$(stat -c '%a' "$path")$t$(stat -c '%U:%G' "$path")$t${hash%% *}$t$(stat -c '%.Y' "$path")$t$content"
+    [ -f "$path" ] || continue
+    case $owner in
+        root) roots="$roots $path" ;;
+        postgres) if [ ! -L "$path" ]; then theirs="$theirs $path"; fi ;;
+    esac
 done
-
-for unit in repmgrd cluster-node cluster-backup; do
-    if [ -e "/run/cluster/$unit.loaded" ]; then
-        if sha256sum -c --status "/run/cluster/$unit.loaded" 2>/dev/null; then say loaded "$unit current"; else say loaded "$unit stale"; fi
+# $1 are the secrets; the others are the files. The contents come one after the other, as long as their sizes say.
+read_files=$(cat <<'SCRIPT'
+secrets=$1 told=
+shift
+stat --printf 'stat\t%n\t%a\t%U:%G\t%.Y\t%s\n' -- "$@"
+sha256sum -- "$@" | sed 's/^/sha\t/'
+for path; do
+    case $secrets in *" $path "*) ;; *) if [ -r "$path" ]; then told="$told $path"; fi ;; esac
+done
+if [ -n "$told" ]; then
+    printf 'contents\t%s\t' "${told# }"
+    cat -- $told | head -c 1048576 | base64 -w 0
+    echo
+fi
+SCRIPT
+)
+# The guard's unit has hashed the program and then started it, and nobody writes to a program that runs: as long as it is
+# the same file, it has the same hash.
+program=/usr/local/bin/cluster-node pid='' id='' sum=''
+while IFS='=' read -r key value; do
+    case $key in
+        '') pid='' id='' ;;
+        Id) id=$value ;;
+        MainPID) pid=$value ;;
+    esac
+    # Every /bin/sh of Debian and Ubuntu knows it.
+    # shellcheck disable=SC3013
+    if [ "$id" = cluster-node.service ] && [ -n "$pid" ] && [ "/proc/$pid/exe" -ef "$program" ]; then
+        sum=$(grep "^[0-9a-f]\{64\}  $program\$" /run/cluster/cluster-node.loaded 2>/dev/null)
+        break
     fi
+done <<UNITS
+$units
+UNITS
+case $sum,$roots' ' in
+    ,*) ;;
+    *" $program "*)
+        roots=" $roots "
+        roots="${roots%% "$program" *} ${roots##* "$program" }"
+        stat --printf 'stat\t%n\t%a\t%U:%G\t%.Y\t%s\n' "$program"
+        printf 'sha\t%s\n' "$sum"
+        ;;
+esac
+found=
+# shellcheck disable=SC2086
+if [ -n "${roots#"${roots%%[! ]*}"}" ]; then
+    found=$(sh -c "$read_files" sh "$secrets" $roots 2>/dev/null)
+    printf '%s\n' "$found"
+fi
+# shellcheck disable=SC2086
+if [ -n "$theirs" ]; then postgres timeout 5 sh -c "$read_files" sh "$secrets" $theirs 2>/dev/null; fi
+
+# What the services were started with, as sha256sum prints it.
+sums="${n}sha	$sum$n$found$n"
+for unit in repmgrd cluster-node cluster-backup; do
+    loaded=/run/cluster/$unit.loaded state=current
+    [ -e "$loaded" ] || continue
+    [ -s "$loaded" ] || state=stale
+    while read -r line; do
+        case $sums in *"${n}sha	$line$n"*) ;; *) state=stale ;; esac
+    done <"$loaded"
+    say loaded "$unit $state"
 done
-systemctl show -p Id,LoadState,ActiveState,UnitFileState,NeedDaemonReload \
-    "postgresql@$version-main.service" repmgrd.service cluster-node.service cluster-backup.service cluster-clone.service 2>/dev/null | sed 's/^/unit\t/'
 
 # Data: ours, somebody else's, or none.
 if [ -e /etc/cluster/data.json ]; then say marker "$(tr -d '\n' </etc/cluster/data.json)"; fi
-pg_lsclusters -h 2>/dev/null | awk '{ print "pg_cluster\t" $1 " " $2 " " $3 " " $4 " " $6 }'
+# Other clusters of Debian's tools, which are asked (they are Perl) unless there are none: only ours has a configuration,
+# and that has not changed since ours was started on our data.
+alone=
+if [ -e /etc/cluster/data.json ] && [ -e "$data/postmaster.pid" ]; then alone=yes; fi
+for place in /etc/postgresql/*/*/ "$config/postgresql.conf" "$config/conf.d" "$config/conf.d/"*.conf; do
+    # shellcheck disable=SC3013
+    case $place in
+        "$config/") ;;
+        */) alone= ;;
+        *) if [ "$place" -nt "$data/postmaster.pid" ]; then alone=; fi ;;
+    esac
+done
+if [ -z "$alone" ]; then
+    pg_lsclusters -h 2>/dev/null | awk '{ print "pg_cluster\t" $1 " " $2 " " $3 " " $4 " " $6 }'
+fi
 if [ -e "$data.before-restore" ]; then say kept "$data.before-restore"; fi
 if [ -e "$data" ]; then
     say data "$(find "$data" -mindepth 1 -maxdepth 1 2>/dev/null | wc -l)"
@@ -176,7 +258,7 @@ SQL
     extensions
 }
 if [ -S "/var/run/postgresql/.s.PGSQL.$port" ] && [ -x "$bin/psql" ]; then
-    if ! result=$(look | (cd / && runuser -u postgres -- env PGCONNECT_TIMEOUT=3 "$bin/psql" -XAtqw -v ON_ERROR_STOP=1 -p "$port" -d postgres -f - 2>&1)); then
+    if ! result=$(look | (cd / && setpriv --reuid=postgres --regid=postgres --init-groups env PGCONNECT_TIMEOUT=3 "$bin/psql" -XAtqw -v ON_ERROR_STOP=1 -p "$port" -d postgres -f - 2>&1)); then
         say postgres_error "$(printf '%s' "$result" | tail -n 1)"
     fi
     printf '%s\n' "$result" | grep -P '^(postgres|repmgr|extensions)\t'
@@ -186,8 +268,7 @@ if [ -e /run/cluster/settings-tried ]; then say tried "$(cat /run/cluster/settin
 # Whether the server has read its present files: its start, or the last reload by `cluster up`, is younger.
 if [ -e "$data/postmaster.pid" ]; then
     state=current
-    for file in "/etc/postgresql/$version/main/conf.d/90-cluster.conf" "/etc/postgresql/$version/main/pg_hba.conf"; do
-        # Every /bin/sh of Debian and Ubuntu knows it.
+    for file in "$config/conf.d/90-cluster.conf" "$config/pg_hba.conf"; do
         # shellcheck disable=SC3013
         if [ "$file" -nt "$data/postmaster.pid" ] && ! [ "/run/cluster/postgresql.reloaded" -nt "$file" ]; then state=stale; fi
     done
@@ -196,7 +277,7 @@ fi
 # Who works on the cluster.
 lock=/run/cluster-operator.lock
 if [ -s "$lock" ] && ! flock -s -n "$lock" true; then say operator "$(head -c 1000 "$lock" | tr -d '\n\t')"; fi
-# Who has PostgreSQL's port.
-ss -Hltnp "sport = :$port" 2>/dev/null | sed -n "s/.*users:((\"\([^\"]*\)\".*/listener\t$port \1/p" | sort -u | head -n 1
+# Who has PostgreSQL's port, unless it is ours.
+[ -e "$data/postmaster.pid" ] || ss -Hltnp "sport = :$port" 2>/dev/null | sed -n "s/.*users:((\"\([^\"]*\)\".*/listener\t$port \1/p" | sort -u | head -n 1
 if [ -e /run/cluster/guard.sock ]; then say guard "$(timeout 2 /usr/local/bin/cluster-node status --json 2>/dev/null | tr -d '\n')"; fi
 say end ok

@@ -18,6 +18,8 @@ pub struct Command {
     pub limit: Duration,
     /// It runs only while nothing else of this program runs on the host: what a killed run began goes on there.
     pub alone: bool,
+    /// It changes nothing: where its answer stays away, it may be asked for again.
+    pub looks: bool,
 }
 
 impl Command {
@@ -30,6 +32,7 @@ impl Command {
             stdin: Vec::new(),
             limit: Duration::from_secs(60),
             alone: false,
+            looks: false,
         }
     }
 
@@ -55,6 +58,13 @@ impl Command {
     #[must_use]
     pub fn alone(mut self) -> Self {
         self.alone = true;
+        self
+    }
+
+    /// Changes nothing.
+    #[must_use]
+    pub fn looks(mut self) -> Self {
+        self.looks = true;
         self
     }
 

@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use openssh::{ControlPersist, KnownHosts, Session, SessionBuilder, Stdio as SshStdio};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
 
+use super::kept::{self, Kept};
 use super::{ANOTHER_KEY, Command, Output, Remote, RemoteError};
 
 /// Held on a host while a command runs that must be alone.
@@ -20,6 +22,12 @@ const BUSY_TEXT: &str = "75";
 /// cannot be killed at all.
 const GRACE: Duration = Duration::from_secs(20);
 
+/// How long a connection that was kept may take to show that its host is still there. Another one takes its place then.
+const PROOF_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long ssh's master serves without being used, at least: between two steps it must not end.
+const IDLE_SECONDS: usize = 30;
+
 /// Printed before a script's first line. What comes before it is a login shell's, whose profile greets people.
 const BEGIN: &str = "--- cluster begins ---";
 
@@ -28,8 +36,8 @@ const BEGIN: &str = "--- cluster begins ---";
 pub struct Ssh {
     /// The cluster's own `ssh_config`: host names, users, keys and known hosts.
     pub config: PathBuf,
-    /// Where the sockets of master connections are; short, because their paths are.
-    pub control: PathBuf,
+    /// The connections of earlier runs, and where the sockets of this one's are.
+    pub kept: Kept,
     /// Commands run through `sudo -n`.
     pub sudo: bool,
 }
@@ -38,14 +46,34 @@ pub struct SshHost {
     pub(super) name: String,
     pub(super) session: Session,
     pub(super) sudo: bool,
+    kept: Kept,
+    /// What it is kept under.
+    kept_as: String,
+    /// Whether an earlier run has opened it; others may use it as well.
+    is_found: bool,
+    /// Whether the host has answered through it.
+    is_proved: AtomicBool,
 }
 
 impl Ssh {
-    /// Opens a connection to the node `name`, which is a `Host` of the configuration.
+    /// A connection to the node `name`, which is a `Host` of the configuration: that of an earlier run, or a new one.
     ///
     /// # Errors
     /// [`RemoteError::Connect`], in ssh's own words.
     pub async fn connect(&self, name: &str, timeout: Duration) -> Result<SshHost, RemoteError> {
+        let kept_as = kept::name(&self.config, name);
+        let host = |session, is_found| SshHost {
+            name: name.to_owned(),
+            session,
+            sudo: self.sudo,
+            kept: self.kept.clone(),
+            kept_as: kept_as.clone(),
+            is_found,
+            is_proved: AtomicBool::new(!is_found),
+        };
+        if let Some(session) = self.kept.find(&kept_as) {
+            return Ok(host(session, true));
+        }
         let failed = |message: String| RemoteError::Connect { host: name.to_owned(), message };
         let mut builder = SessionBuilder::default();
         builder
@@ -53,11 +81,13 @@ impl Ssh {
             .known_hosts_check(KnownHosts::Strict)
             .connect_timeout(timeout)
             .server_alive_interval(Duration::from_secs(5))
-            .control_directory(&self.control)
+            .control_directory(self.kept.directory());
+        if let Ok(seconds) = self.kept.seconds().max(IDLE_SECONDS).try_into() {
             // A run that is killed leaves its master behind: not for long.
-            .control_persist(ControlPersist::IdleFor(30.try_into().expect("not zero")));
+            builder.control_persist(ControlPersist::IdleFor(seconds));
+        }
         match builder.connect_mux(name).await {
-            Ok(session) => Ok(SshHost { name: name.to_owned(), session, sudo: self.sudo }),
+            Ok(session) => Ok(host(session, false)),
             Err(error) => Err(failed(words(&error))),
         }
     }
@@ -107,16 +137,22 @@ impl Remote for SshHost {
         let script = format!("echo '{BEGIN}'\n{}", command.script);
         words.extend(["timeout", "-k", "10", &limit, "sh", "-c", &script, "sh"]);
         words.extend(command.args.iter().map(String::as_str));
-        let mut child = self
-            .session
-            .command(words[0])
+        let mut starting = self.session.command(words[0]);
+        starting
             .args(&words[1..])
             .stdin(SshStdio::piped())
             .stdout(SshStdio::piped())
-            .stderr(SshStdio::piped())
-            .spawn()
-            .await
-            .map_err(|error| lost(&error))?;
+            .stderr(SshStdio::piped());
+        // The host itself says that it starts.
+        let started = if self.is_proved.load(Ordering::Relaxed) {
+            starting.spawn().await
+        } else {
+            tokio::time::timeout(PROOF_PATIENCE, starting.spawn())
+                .await
+                .map_err(|_| lost(&"the host does not answer through the connection of an earlier run"))?
+        };
+        let mut child = started.map_err(|error| lost(&error))?;
+        self.is_proved.store(true, Ordering::Relaxed);
         let mut stdin = child.stdin().take().expect("piped");
         let (stdout, stderr) = (child.stdout().take().expect("piped"), child.stderr().take().expect("piped"));
         let transcript = Mutex::new(String::new());
@@ -158,8 +194,49 @@ fn ours(printed: &str) -> &str {
 }
 
 impl SshHost {
-    /// Ends the master connection.
+    /// Whether a command that is started now is started on the host: a master that has not been used for a while has
+    /// ended, and the host of one that was kept may be gone. What only looks is its own proof.
+    pub async fn is_alive(&self, command: &Command) -> bool {
+        if !kept::is_alive(self.session.control_socket()) {
+            return false;
+        }
+        if command.looks || self.is_proved.load(Ordering::Relaxed) {
+            return true;
+        }
+        let answer = tokio::time::timeout(PROOF_PATIENCE, self.session.command("true").status()).await;
+        let is_proved = matches!(answer, Ok(Ok(_)));
+        self.is_proved.store(is_proved, Ordering::Relaxed);
+        is_proved
+    }
+
+    /// Whether connections are kept for the next run.
+    pub fn is_kept(&self) -> bool {
+        self.kept.seconds() > 0
+    }
+
+    /// Keeps the connection for the next run. Whether it is new.
+    pub fn keep(self) -> bool {
+        if !self.is_found {
+            self.kept.keep(&self.kept_as, self.session);
+        }
+        !self.is_found
+    }
+
+    /// No other run finds the connection any more.
+    pub fn forget(&self) {
+        self.kept.forget(&self.kept_as);
+    }
+
+    /// Ends the connection that broke. One of an earlier run, which others may use at this moment, ends by itself.
     pub async fn close(self) {
+        if !self.is_found {
+            self.end().await;
+        }
+    }
+
+    /// Ends the connection, whoever has opened it.
+    pub async fn end(self) {
+        self.forget();
         // A master that is gone already is as good.
         let _ = self.session.close().await;
     }

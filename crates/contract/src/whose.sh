@@ -6,7 +6,9 @@
 # the first directory that is postgres' everything counts as postgres', and is worked on as postgres, wherever links
 # lead. Anything else fails, with a reason. What does not exist is whose its directory is.
 whose() (
-    rest=$1 way='' links=0
+    # The parts of the way first, by what the shell has built in; then all of them are looked at at once.
+    rest=$1 path=$1 way='' links=0
+    set --
     while [ -n "$rest" ]; do
         part=${rest%%/*}
         case $rest in */*) rest=${rest#*/} ;; *) rest= ;; esac
@@ -19,7 +21,8 @@ whose() (
         esac
         if [ -L "$way/$part" ]; then
             links=$((links + 1))
-            [ "$links" -le 40 ] || { echo "$1: too many symbolic links" >&2 && exit 1; }
+            # Behind a directory of postgres', which is found below, this does not count.
+            [ "$links" -le 40 ] || break
             target=$(readlink "$way/$part")
             case $target in /*) way= ;; esac
             rest=$target/$rest
@@ -27,19 +30,26 @@ whose() (
         fi
         [ -e "$way/$part" ] || break
         way=$way/$part
-        facts=$(stat -c '%U %G %A' "$way")
-        case $facts in
-            "postgres "*) echo postgres && exit 0 ;;
-            # A place like /tmp, where others may write.
-            *" "????????w?) ;;
-            "root "*" "?????-???? | "root root "*) continue ;;
-            # Like /var/log/postgresql.
-            "root postgres "*) echo postgres && exit 0 ;;
-        esac
-        echo "$1: not used, because users other than root and postgres can change $way ($facts)" >&2
-        exit 1
+        set -- "$@" "$way"
     done
-    echo root
+    { [ $# -eq 0 ] || stat -c '%U %G %A' -- "$@"; } | {
+        while read -r user group mode; do
+            case "$user $group $mode" in
+                "postgres "*) echo postgres && exit 0 ;;
+                # A place like /tmp, where others may write.
+                *" "????????w?) ;;
+                "root "*" "?????-???? | "root root "*) shift && continue ;;
+                # Like /var/log/postgresql.
+                "root postgres "*) echo postgres && exit 0 ;;
+            esac
+            echo "$path: not used, because users other than root and postgres can change $1 ($user $group $mode)" >&2
+            exit 1
+        done
+        [ "$links" -le 40 ] || { echo "$path: too many symbolic links" >&2 && exit 1; }
+        # It was there a moment ago.
+        [ $# -eq 0 ] || { echo "$path: $1 cannot be looked at" >&2 && exit 1; }
+        echo root
+    }
 )
 # Runs a command as postgres, without a session that the journal would tell of.
 postgres() { (cd / && setpriv --reuid=postgres --regid=postgres --init-groups "$@" </dev/null); }
