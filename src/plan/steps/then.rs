@@ -157,7 +157,8 @@ impl<'a> Planner<'a> {
         // Without it, it is the region's default, whichever that is.
         let vpc = |_: &'a Node| provider.vpc.as_deref().unwrap_or_default();
         type Has = fn(&Server) -> Option<&str>;
-        let keys: [(&str, Has, &dyn Fn(&'a Node) -> &'a str); 3] = [
+        type Wanted<'a, 'f> = &'f dyn Fn(&'a Node) -> &'a str;
+        let keys: [(&str, Has, Wanted<'a, '_>); 3] = [
             ("region", |server| server.region.as_deref(), &region),
             ("image", |server| server.image.as_deref(), &image),
             ("vpc", |server| server.vpc.as_deref(), &vpc),
