@@ -17,7 +17,7 @@ RESULTS := target/faults/results.jsonl
 # A lab, one cluster, many faults.
 FAULTS_TEST := FAULTS_RESULTS=$(RESULTS) cargo test --test faults -- --ignored --nocapture --test-threads=1 --exact
 
-.PHONY: build node demo demo-down story story-pictures story-test test test-hosts test-pgbackrest bench bench-backups lint deny clean \
+.PHONY: build node demo demo-down story story-pictures story-test test test-hosts test-pgbackrest bench bench-compare bench-backups bench-fit lint deny clean \
 	faults faults-short faults-repository faults-trio faults-times faults-stock chaos \
 	sweep-settings sweep-keys sweep-moments sweep-gaps sweep-lost
 
@@ -152,10 +152,22 @@ bench: build
 	scripts/prerequisites.sh hosts
 	benches/up.sh
 
+# The same against Ansible and pyinfra, with 3, 6 and 12 hosts. Two hours on two cores that do nothing else; HOSTS=3 ROUNDS=1
+# takes five minutes.
+bench-compare: build
+	scripts/prerequisites.sh bench
+	benches/compare.sh
+
 # What backups cost, and a restore against pgBackRest by hand. About twenty minutes, on a machine that does nothing else.
 bench-backups: build
 	scripts/prerequisites.sh hosts
 	benches/backups.sh
+
+# pgbench with settings that fit the host against PostgreSQL's own, in turn on one host. About twenty minutes, on a machine that
+# does nothing else.
+bench-fit: build
+	scripts/prerequisites.sh hosts
+	benches/fit.sh
 
 # Licences, banned crates, sources and known vulnerabilities of all dependencies, by deny.toml. Needs `cargo install --locked
 # cargo-deny`, and fetches RustSec's database of advisories from GitHub: not for a machine that reaches registries alone.

@@ -64,6 +64,10 @@ pub async fn converge_by(
         let facts = world.observe().await?;
         let means = world.means(&facts).await?;
         let plan = planner(&world.inventory, &facts, &means);
+        if !plan.refusals.is_empty() {
+            // What it is just doing may be the reason.
+            world.refuse_while_another_works(&facts).await?;
+        }
         refuse(&plan)?;
         sound(&world.inventory, &facts, &plan)?;
         remember(world, &facts)?;
@@ -95,6 +99,10 @@ pub async fn converge_by(
             world.preflight(&facts).await?;
             timings::part("look ahead", begun);
             looked_before_leaping = true;
+        }
+        if world.lock_cluster(&facts).await? {
+            // Another run may have finished a moment ago.
+            continue;
         }
         let wishes: Vec<Wish> = list.iter().flat_map(|step| step.wishes()).collect();
         if let Some(again) = wishes.iter().find(|wish| done.contains(*wish)) {
@@ -270,6 +278,12 @@ async fn run_lane(
     for step in steps {
         if stop.is_cancelled() {
             return Ok(());
+        }
+        if world.has_lost_lock().await {
+            return Err(Advice::failed("the cluster's lock was lost: no node holds it for this run any more")
+                .hint("`cluster status` shows who works on the cluster; run this again when the nodes can be reached")
+                .exit(Exit::Locked)
+                .into());
         }
         let (kind, summary) = (step.action.kind(), step.action.summary());
         let lane = lane.to_owned();

@@ -147,6 +147,8 @@ pub enum InventoryCommand {
     Show,
     /// Print an Ansible inventory as an inventory of cluster's own, with comments
     Convert,
+    /// Print the JSON Schema of inventories, from which editors complete and check them
+    Schema,
 }
 
 /// The subcommands.
@@ -167,6 +169,18 @@ pub enum Command {
         /// Restore up to this time (with its zone) or WAL position
         #[arg(long, value_name = "TARGET", default_value = "latest", requires = "from_backup")]
         to: RestoreTarget,
+    },
+    /// Take over, on this machine, a cluster that was created on another
+    ///
+    /// Reads back from the nodes what the other machine kept: passwords, keys, pinned host keys. Changes nothing on them.
+    /// Needs the inventory, the provider's token and an SSH key that the nodes let in.
+    Adopt {
+        /// The inventory
+        #[command(flatten)]
+        inventory: InventoryArg,
+        /// The arguments
+        #[command(flatten)]
+        adopt: crate::commands::adopt::AdoptArgs,
     },
     /// Show what `up` would do and why
     Plan {
@@ -382,6 +396,18 @@ pub enum Command {
         /// What to do
         #[command(subcommand)]
         command: InventoryCommand,
+    },
+    /// Take the cluster's lock from a run that hangs
+    ///
+    /// Every command that changes the cluster takes its lock on the nodes first, and lets it go when it ends, however it
+    /// ends. Says who holds it and since when, and asks.
+    Unlock {
+        /// The inventory
+        #[command(flatten)]
+        inventory: InventoryArg,
+        /// Do not ask for confirmation
+        #[arg(short, long)]
+        yes: bool,
     },
     /// Delete the cluster at the provider, or stop it on existing hosts
     Down {

@@ -1,5 +1,6 @@
 //! The commands, one per file.
 
+pub mod adopt;
 mod backup;
 pub mod completions;
 mod confirm;
@@ -22,6 +23,7 @@ pub mod restore;
 pub mod ssh;
 pub mod status;
 mod switchover;
+mod unlock;
 mod up;
 pub mod user;
 
@@ -31,7 +33,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, InventoryCommand};
 use crate::error::{Advice, Exit};
 use crate::inventory::{Inventory, Node, Provider, Role, Source};
 use crate::plan::Restore;
@@ -55,6 +57,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
             let wish = plan::Wish { check, exit_code, out };
             plan::run(&inventory.source(), &wish, cli.json).await
         }
+        Command::Adopt { inventory, adopt } => adopt::run(&inventory.source(), adopt, cli.json).await,
         Command::Status { inventory } => status::run(&inventory.source(), cli.json).await,
         Command::Switchover { inventory, to } => switchover::run(&inventory.source(), to, cli.json).await,
         Command::Failover { inventory, failover } => {
@@ -83,7 +86,9 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         }
         Command::Restore { inventory, restore } => restore::run(&inventory.source(), restore, cli.json).await,
         Command::Drill { inventory, drill } => drill::run(&inventory.source(), drill, cli.json).await,
+        Command::Inventory { command: InventoryCommand::Schema, .. } => inventory::print_schema(),
         Command::Inventory { inventory, command } => inventory::run(&inventory.source()?, command, cli.json),
+        Command::Unlock { inventory, yes } => unlock::run(&inventory.source(), yes, cli.json).await,
         Command::Down { inventory, yes } => down::run(&inventory.source(), yes, cli.json).await,
         Command::Completions { shell } => completions::run(shell),
         Command::Render { directory } => render::run(&directory),

@@ -36,12 +36,11 @@ pub struct HandOver {
     pub end: End,
 }
 
-/// Hands over to `to`, or to the standby that lacks the least.
+/// Hands over, to a successor that was chosen.
 ///
 /// # Errors
-/// A refusal, before anything is changed; that the old primary is still primary, or that another node took over.
-pub async fn hand_over(world: &Arc<World>, to: Option<&str>) -> Result<HandOver> {
-    let (from, to) = chosen(world, to).await?;
+/// A refusal of the primary's guard; that the old primary is still primary, or that another node took over.
+pub async fn hand_over(world: &Arc<World>, (from, to): (String, String)) -> Result<HandOver> {
     world.report.progress(&from, format!("stopping and handing over to {to}"));
     let begun = Instant::now();
     ask(world, &from, &to).await?;
@@ -87,8 +86,12 @@ async fn look(world: &Arc<World>) -> Result<Health> {
     Ok(health(&world.inventory, &facts, &world.addresses(facts.cloud.as_ref())))
 }
 
-/// Chooses both. A standby that has just connected catches up for a moment, and is waited for.
-async fn chosen(world: &Arc<World>, to: Option<&str>) -> Result<(String, String)> {
+/// Chooses who hands over and to whom: to `to`, or to the standby that lacks the least. One that has just connected catches up
+/// for a moment, and is waited for.
+///
+/// # Errors
+/// A refusal; nothing was changed.
+pub async fn chosen(world: &Arc<World>, to: Option<&str>) -> Result<(String, String)> {
     let begun = Instant::now();
     loop {
         let now = look(world).await?;

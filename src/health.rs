@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::facts::host::PostgresFacts;
 use crate::facts::{Facts, Host, HostFacts};
+use crate::holder::Holder;
 use crate::inventory::{Inventory, Provider, Role};
 use crate::plan::changed::changed;
 use crate::plan::files;
@@ -50,6 +51,9 @@ pub struct Health {
     pub problems: Vec<String>,
     /// Why the provider was not asked, if its part comes from this machine's state.
     pub provider: Option<String>,
+    /// The run that holds the cluster's lock.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run: Option<Holder>,
 }
 
 /// Whether another node would take over by itself if the primary were lost now.
@@ -124,8 +128,14 @@ pub fn health(inventory: &Inventory, facts: &Facts, addresses: &BTreeMap<String,
         };
         let unseen: Vec<&str> =
             inventory.data_nodes().filter(unseen).map(|node| node.name.as_str()).collect();
+        let is_unknown =
+            |host: &Host| matches!(host, Host::Unreachable { why, .. } if why.contains("host key is known"));
         problems.push(if unseen.is_empty() {
             "the cluster does not exist yet: `cluster up` creates it".into()
+        } else if facts.hosts.values().any(is_unknown) {
+            "this machine does not know the hosts' keys: if the cluster was created on another one, `cluster adopt` takes it \
+             over here"
+                .into()
         } else {
             format!("cannot tell whether the cluster exists: no answer from {}", unseen.join(", "))
         });
@@ -199,6 +209,7 @@ pub fn health(inventory: &Inventory, facts: &Facts, addresses: &BTreeMap<String,
         backups,
         problems,
         provider: facts.cloud.as_ref().and_then(|cloud| cloud.remembered.clone()),
+        run: facts.hosts.values().find_map(|host| host.up()?.operator.clone()),
     }
 }
 

@@ -11,6 +11,7 @@ mod end_of_life;
 mod file;
 mod position;
 mod reach;
+mod schema;
 mod units;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ pub use cluster_contract::config::Failover;
 use ipnet::IpNet;
 pub use position::Positions;
 pub use reach::{Reach, Through};
+pub use schema::schema;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
@@ -51,6 +53,8 @@ pub struct Inventory {
     pub backup: Option<Backup>,
     /// Databases that applications need.
     pub databases: Vec<Database>,
+    /// Extensions, each with the databases that it is wanted in.
+    pub extensions: Vec<Extension>,
     /// Roles that applications log in with.
     pub users: Vec<User>,
     /// Who may connect.
@@ -137,6 +141,15 @@ impl Inventory {
     /// The witness, if there is one.
     pub fn witness(&self) -> Option<&Node> {
         self.nodes.iter().find(|node| node.role == Role::Witness)
+    }
+
+    /// The databases of which it matters what extensions they have: those declared, and the one that is always there.
+    pub fn own_databases(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = self.databases.iter().map(|database| database.name.as_str()).collect();
+        if !names.contains(&"postgres") {
+            names.push("postgres");
+        }
+        names
     }
 
     /// Nodes that hold the data: all but the witness.
@@ -273,6 +286,8 @@ pub struct ExistingFloatingIp {
 pub struct Postgresql {
     pub version: u32,
     pub port: u16,
+    /// Whether settings are fitted to the hosts.
+    pub tune: bool,
     /// The operator's settings, which override the defaults.
     pub settings: BTreeMap<String, String>,
 }
@@ -283,6 +298,19 @@ pub struct Database {
     pub name: String,
     /// The role that owns it.
     pub owner: String,
+}
+
+/// An extension of PostgreSQL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Extension {
+    /// The name that `create extension` takes.
+    pub name: String,
+    /// The package that it comes from; none if it comes with the server.
+    pub package: Option<String>,
+    /// The library that has to be loaded at the start, if it needs one.
+    pub library: Option<String>,
+    /// The databases that it is wanted in; at least one.
+    pub databases: Vec<String>,
 }
 
 /// A role that applications log in with.

@@ -5,6 +5,7 @@
 
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
+pub mod adopt;
 pub mod apply;
 pub mod check;
 pub mod cli;
@@ -13,9 +14,11 @@ pub mod connect;
 pub mod control;
 pub mod drill;
 pub mod error;
+pub mod extensions;
 pub mod facts;
 pub mod handover;
 pub mod health;
+pub mod holder;
 pub mod incident;
 pub mod inventory;
 pub mod observe;

@@ -10,6 +10,7 @@ use anyhow::Result;
 use tokio::task::JoinSet;
 
 use crate::facts::{Cloud, Facts, Host, Local, ServerStatus, probe};
+use crate::inventory::Role;
 use crate::plan::files;
 use crate::provider::{Patience, why_away};
 use crate::remote::{Command, RemoteError};
@@ -131,6 +132,7 @@ impl World {
         let now = jiff::Timestamp::now();
         let boots = |since: jiff::Timestamp| now.duration_since(since).unsigned_abs() < BOOT_PATIENCE;
         let booting = memory.servers.into_values().filter(|server| server.powered_on.is_some_and(boots));
+        self.refuse_another()?;
         let local = Local {
             system_identifier: memory.system_identifier,
             generation: memory.generation,
@@ -164,12 +166,15 @@ impl World {
     /// What a host is. That one host makes no sense says nothing about the others.
     async fn probe(&self, node: &str, young: bool, purpose: Purpose, connected: &mut Duration) -> Host {
         let version = self.inventory.postgresql.version;
-        let packages =
-            self.inventory.node(node).map(|node| files::packages(&self.inventory, node)).unwrap_or_default();
+        let node_of = self.inventory.node(node);
+        let packages = node_of.map(|node| files::packages(&self.inventory, node)).unwrap_or_default();
+        let has_data = node_of.is_some_and(|node| node.role != Role::Witness);
+        let databases = if has_data { self.inventory.own_databases() } else { Vec::new() };
         let command = Command::new("probe", probe::SCRIPT)
             .arg(version.to_string())
             .arg(self.inventory.postgresql.port.to_string())
             .arg(packages.join(" "))
+            .arg(databases.join(" "))
             .args(files::paths(version))
             .looks()
             .limit(30);
@@ -179,7 +184,7 @@ impl World {
         for last in [false, true] {
             let probed = async {
                 let begun = Instant::now();
-                self.connect(node).await?;
+                self.connection(node).await?;
                 *connected += begun.elapsed();
                 self.run(node, &command, &|_| {}).await
             };

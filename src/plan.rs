@@ -6,6 +6,7 @@
 pub mod action;
 pub mod changed;
 pub mod cost;
+pub mod extras;
 pub mod files;
 pub mod lint;
 pub mod members;
@@ -26,6 +27,7 @@ use crate::facts::Facts;
 use crate::inventory::{Inventory, Node};
 pub use action::{Action, Risk, Unit};
 pub use cost::{Cost, cost, cost_now};
+pub use extras::Extras;
 pub use lint::lint;
 pub use reason::{Reason, Waiting};
 pub use restore::{Restore, RestoreSource, RestoreTarget};
@@ -91,6 +93,8 @@ pub enum Phase {
     Address,
     /// Servers get another size, one at a time.
     Resize,
+    /// Extensions, on the primary: what goes wrong with one costs nothing else.
+    Extend,
 }
 
 impl Phase {
@@ -111,6 +115,7 @@ impl Phase {
             Phase::Members => "members",
             Phase::Address => "floating IP",
             Phase::Resize => "resize",
+            Phase::Extend => "extensions",
         }
     }
 }

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use crate::facts::Cloud;
-pub use digitalocean::{Api, Belongings, Token, api_url, why_away};
+pub use digitalocean::{Api, Belongings, ProviderLock, Token, api_url, why_away};
 
 /// How long an answer is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! How commands reach hosts. Everything (files, systemctl, psql, repmgr) goes through `Remote::run`.
 
 pub mod command;
+pub mod hold;
 pub mod kept;
 pub mod ssh;
 

@@ -90,6 +90,11 @@ scripts! {
     JOURNAL = plain "journal";
     PROVE = plain "prove";
     READ_SECRET = with_whose "read-secret";
+    HOLD = plain "hold";
+    UNLOCK = plain "unlock";
+    LOCK_HOLDER = plain "lock-holder";
+    STATEMENT = plain "statement";
+    EXPOSED_KEY = plain "exposed-key";
     CLONE_SIZE = with_lib "clone-size";
     DRILL_CHECK = plain "drill-check";
     DRILL_BREAK = with_lib "drill-break";

@@ -1,10 +1,12 @@
 //! PostgreSQL's settings, as far as this program cares about them: one table. The rendered file, what the inventory may
 //! not set, the documentation and the order of restarts follow from it.
 
+pub mod fit;
 mod table;
 
 use std::collections::BTreeMap;
 
+pub use fit::{Fit, Fitting, Machine, Size};
 pub use table::SETTINGS;
 
 /// Names of all settings that can stand in a file: name, what a change needs, first and last major version that has it.
@@ -57,6 +59,13 @@ pub struct Setting {
     pub control: Option<&'static str>,
     /// Why it is so.
     pub why: &'static str,
+}
+
+impl Setting {
+    /// Whether the inventory may set it.
+    pub fn is_the_inventorys(&self) -> bool {
+        matches!(self.class, Class::Default(_) | Class::Free) || self.name == "shared_preload_libraries"
+    }
 }
 
 /// Whose a setting is.
@@ -131,6 +140,8 @@ pub enum Value {
     Libraries,
     /// By the number of nodes.
     Count(fn(usize) -> usize),
+    /// By what the host has; none where PostgreSQL's own is right.
+    Fitted(fn(&Fit) -> Option<String>),
 }
 
 /// What values depend on.
@@ -145,6 +156,10 @@ pub struct Scope<'a> {
     pub nodes: usize,
     /// How often WAL is archived while there are writes, in seconds; 0 without a repository.
     pub archive_within_s: u64,
+    /// What the values are fitted to; none where nothing is.
+    pub fit: Option<&'a Fit>,
+    /// Libraries that extensions need to be loaded at the start.
+    pub libraries: &'a [String],
 }
 
 /// What a rendered file holds, in order.
@@ -154,6 +169,8 @@ pub struct Rendered {
     pub mandatory: Vec<(&'static str, String)>,
     /// Defaults that the inventory leaves as they are.
     pub defaults: Vec<(&'static str, String)>,
+    /// What is fitted to the host and left as it is, with the rule.
+    pub fitted: Vec<(&'static str, String, &'static str)>,
     /// The inventory's own.
     pub own: Vec<(String, String)>,
 }
@@ -179,16 +196,21 @@ pub fn hot_standby() -> impl Iterator<Item = (&'static str, &'static str)> {
 pub fn render(scope: Scope<'_>, own: &BTreeMap<String, String>) -> Rendered {
     let value = |value: Value| match value {
         Value::Text(text) => text.to_owned(),
+        Value::Fitted(rule) => scope.fit.and_then(rule).unwrap_or_default(),
         Value::Port => scope.port.to_string(),
         Value::Node => scope.node.to_owned(),
         Value::ArchiveTimeout => scope.archive_within_s.to_string(),
-        Value::Libraries => libraries(own.get(LIBRARIES).map_or("", String::as_str)),
+        Value::Libraries => libraries(scope.libraries, own.get(LIBRARIES).map_or("", String::as_str)),
         Value::Count(count) => count(scope.nodes).to_string(),
     };
     let mut rendered = Rendered::default();
     for setting in SETTINGS.iter().filter(|setting| setting.exists_in(scope.version)) {
         match setting.class {
             Class::Mandatory(it) => rendered.mandatory.push((setting.name, value(it))),
+            Class::Default(Value::Fitted(rule)) => {
+                let fitted = scope.fit.and_then(rule).filter(|_| !own.contains_key(setting.name));
+                rendered.fitted.extend(fitted.map(|fitted| (setting.name, fitted, setting.why)));
+            }
             Class::Default(it) if !own.contains_key(setting.name) => {
                 rendered.defaults.push((setting.name, value(it)));
             }
@@ -207,7 +229,8 @@ pub fn render(scope: Scope<'_>, own: &BTreeMap<String, String>) -> Rendered {
 /// without what would keep it from starting beside the one that runs.
 pub fn trial(scope: Scope<'_>, own: &BTreeMap<String, String>, scratch: &str) -> Vec<(String, String)> {
     let rendered = render(Scope { node: "trial", port: 1, ..scope }, own);
-    let settings = rendered.mandatory.into_iter().chain(rendered.defaults);
+    let fitted = rendered.fitted.into_iter().map(|(name, value, _)| (name, value));
+    let settings = rendered.mandatory.into_iter().chain(rendered.defaults).chain(fitted);
     let mut settings: Vec<(String, String)> =
         settings.map(|(name, value)| (name.to_owned(), value)).chain(rendered.own).collect();
     let beside = [
@@ -223,9 +246,19 @@ pub fn trial(scope: Scope<'_>, own: &BTreeMap<String, String>, scratch: &str) ->
 /// The setting to which the inventory adds, rather than overrides it.
 const LIBRARIES: &str = "shared_preload_libraries";
 
-fn libraries(own: &str) -> String {
-    let own = own.split(',').map(str::trim).filter(|library| !library.is_empty() && *library != "repmgr");
-    std::iter::once("repmgr").chain(own).collect::<Vec<_>>().join(",")
+fn libraries(extensions: &[String], own: &str) -> String {
+    let mut all = vec!["repmgr"];
+    for library in extensions.iter().map(String::as_str).chain(own.split(',').map(str::trim)) {
+        if !library.is_empty() && !all.contains(&library) {
+            all.push(library);
+        }
+    }
+    all.join(",")
+}
+
+/// The names of all settings that can stand in a file, of every version.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    NAMES.lines().filter_map(parse).map(|known| known.name)
 }
 
 /// Whether a change of this setting needs a restart.
@@ -370,7 +403,9 @@ mod tests {
 
     #[test]
     fn repmgrs_library_comes_first_and_once() {
-        assert_eq!(libraries(" pg_stat_statements, repmgr "), "repmgr,pg_stat_statements");
-        assert_eq!(libraries(""), "repmgr");
+        let extensions = ["pg_cron".to_owned()];
+        assert_eq!(libraries(&[], " pg_stat_statements, repmgr "), "repmgr,pg_stat_statements");
+        assert_eq!(libraries(&extensions, "auto_explain,pg_cron"), "repmgr,pg_cron,auto_explain");
+        assert_eq!(libraries(&[], ""), "repmgr");
     }
 }

@@ -36,6 +36,10 @@ pub struct Memory {
     /// The servers that were made for it, by id: what leads to them when their tag is gone or the API is away.
     #[serde(rename = "droplets")]
     pub servers: BTreeMap<u64, KnownServer>,
+    /// The tag at the provider that is this machine's lock of the cluster. Whoever holds the lock of this directory may
+    /// delete it: the run that wrote it has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lock_tag: Option<String>,
     /// When the provider last listed them.
     pub listed: Option<jiff::Timestamp>,
 }

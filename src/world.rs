@@ -3,8 +3,10 @@
 
 mod backup;
 pub mod keys;
+mod lock;
 pub mod marks;
 mod passphrase;
+pub mod recover;
 pub mod secrets;
 
 use std::collections::BTreeMap;
@@ -50,6 +52,16 @@ pub struct World {
     keeps_connections: AtomicBool,
     /// Held while `known_hosts` is read and written: hosts are worked on at the same time.
     pins: std::sync::Mutex<()>,
+    /// What this run is called where it holds the cluster's lock.
+    command: std::sync::OnceLock<String>,
+    /// The cluster's lock, as far as this run holds it.
+    held: Mutex<lock::Held>,
+    /// Another run that was found to hold it.
+    other: std::sync::OnceLock<crate::holder::Holder>,
+    /// Warnings that were given: every round looks at the same things.
+    told: std::sync::Mutex<std::collections::BTreeSet<String>>,
+    /// Whether this run puts back data of an earlier moment, with the passwords of then.
+    restored: AtomicBool,
     /// Whether it was told that the provider does not answer.
     away: AtomicBool,
 }
@@ -110,6 +122,11 @@ impl World {
             connections: Mutex::default(),
             pins: std::sync::Mutex::default(),
             keeps_connections: AtomicBool::new(true),
+            command: std::sync::OnceLock::new(),
+            held: Mutex::default(),
+            other: std::sync::OnceLock::new(),
+            told: std::sync::Mutex::default(),
+            restored: AtomicBool::default(),
             away: AtomicBool::default(),
         })
     }
@@ -119,11 +136,51 @@ impl World {
         !self.away.swap(true, Ordering::Relaxed)
     }
 
-    /// The connection to a node, opened if there is none.
+    /// The same run with another inventory: another look at the same cluster, with connections of its own.
+    ///
+    /// # Errors
+    /// As [`World::new`].
+    pub fn beside(&self, inventory: Inventory) -> Result<World> {
+        let world = World::new(inventory, self.state.clone(), self.report.clone(), self.purpose)?;
+        if let Some(command) = self.command.get() {
+            let _ = world.command.set(command.clone());
+        }
+        Ok(world)
+    }
+
+    /// This run puts back data of an earlier moment: the roles in it get the passwords of now.
+    pub fn restores(&self) {
+        self.restored.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn has_restored(&self) -> bool {
+        self.restored.load(Ordering::Relaxed)
+    }
+
+    /// Warns, once in a run.
+    pub(crate) fn warn_once(&self, text: String) {
+        let mut told = self.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if told.insert(text.clone()) {
+            self.report.warning(text);
+        }
+    }
+
+    /// The connection to a node, through which it answers; opened if there is none.
     ///
     /// # Errors
     /// [`RemoteError::Connect`].
     pub async fn connect(&self, node: &str) -> Result<Arc<SshHost>, RemoteError> {
+        let host = self.connection(node).await?;
+        if host.is_alive().await {
+            return Ok(host);
+        }
+        drop(host);
+        self.disconnect(node).await;
+        self.connection(node).await
+    }
+
+    /// The connection to a node, opened if there is none. That of an earlier run may be dead.
+    pub(crate) async fn connection(&self, node: &str) -> Result<Arc<SshHost>, RemoteError> {
         if let Some(host) = self.connections.lock().await.get(node) {
             return Ok(host.clone());
         }
@@ -144,14 +201,13 @@ impl World {
     ) -> Result<Output, RemoteError> {
         let begun = Instant::now();
         loop {
-            let mut host = self.connect(node).await?;
-            if !host.is_alive(command).await {
-                drop(host);
-                self.disconnect(node).await;
-                host = self.connect(node).await?;
-            }
+            // What only looks finds out by itself, and is asked for again.
+            let host =
+                if command.looks { self.connection(node).await? } else { self.connect(node).await? };
             match host.run(command, line).await {
-                Err(RemoteError::Busy { .. }) if begun.elapsed() < BUSY_PATIENCE => {
+                Err(RemoteError::Busy { .. })
+                    if begun.elapsed() < BUSY_PATIENCE && !self.is_busy_for_another(&host).await =>
+                {
                     let waited = begun.elapsed().as_secs();
                     self.report.progress(
                         node,
@@ -185,8 +241,9 @@ impl World {
         self.keeps_connections.store(false, Ordering::Relaxed);
     }
 
-    /// Ends all connections, or keeps them for the next run.
+    /// Lets the cluster's lock go, and ends all connections, or keeps them for the next run.
     pub async fn close(&self) {
+        self.unlock_cluster().await;
         let connections = std::mem::take(&mut *self.connections.lock().await);
         let mut ending = tokio::task::JoinSet::new();
         let mut are_new = false;

@@ -11,8 +11,12 @@ mod commands;
 mod connections;
 #[path = "hosts/drill.rs"]
 mod drill;
+#[path = "hosts/fit.rs"]
+mod fit;
 #[path = "hosts/members.rs"]
 mod members;
+#[path = "hosts/operators.rs"]
+mod operators;
 #[path = "hosts/postgresql.rs"]
 mod postgresql;
 #[path = "hosts/proofs.rs"]

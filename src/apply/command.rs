@@ -17,6 +17,9 @@ use crate::{scram, sql};
 /// The label of the command that tests settings.
 pub(super) const TRY: &str = "try settings";
 
+/// The label of the command that creates an extension.
+pub(super) const EXTEND: &str = "create extension";
+
 /// A file as `write-files.sh` reads it.
 fn line(file: &FileChange) -> Option<String> {
     let content = STANDARD.encode(file.content.as_ref()?.expose());
@@ -136,6 +139,10 @@ pub fn of(inventory: &Inventory, action: &Action, program: &[u8]) -> Option<Comm
         Action::Database { name, owner } => {
             let (name, owner) = (sql::identifier(name), sql::identifier(owner));
             psql("create database", "postgres", format!("create database {name} owner {owner};\n"))
+        }
+        Action::Extension { name, database } => {
+            let sql = format!("create extension if not exists {} cascade;\n", sql::identifier(name));
+            psql(EXTEND, database, sql).limit(600)
         }
         Action::Reload => postgres("reload PostgreSQL", script::RELOAD),
         Action::Restart { .. } => postgres("restart PostgreSQL", script::RESTART)

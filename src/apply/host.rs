@@ -9,7 +9,7 @@ use super::{command, provider};
 use crate::control;
 use crate::error::{Advice, Exit, hinted};
 use crate::facts::Facts;
-use crate::handover::hand_over;
+use crate::handover::{chosen, hand_over};
 use crate::plan::restore::{RestorePlace, repository};
 use crate::plan::{Action, RestoreSource, RestoreTarget, Step};
 use crate::remote::{Command, Output, RemoteError};
@@ -55,7 +55,7 @@ pub(super) async fn run(world: &Arc<World>, facts: &Facts, node: &str, step: &St
 
 /// Hands over to another node: it is over when the old primary is its standby.
 async fn switch_over(world: &Arc<World>, from: &str, to: &str) -> Result<()> {
-    let done = hand_over(world, Some(to)).await?;
+    let done = hand_over(world, chosen(world, Some(to)).await?).await?;
     if let Some(trouble) = done.end.trouble {
         return Err(Advice::failed(format!("{to} took over, but not by an orderly hand-over: {trouble}"))
             .hint("`cluster explain` says whether any transactions were lost; run this again once `cluster status` is well")
@@ -132,6 +132,8 @@ fn explain(error: RemoteError) -> anyhow::Error {
     let RemoteError::Failed { output, code, command, .. } = &error else { return error.into() };
     let hint = if *command == command::TRY && *code == 1 {
         "correct postgresql.settings in the inventory; no node has received them"
+    } else if *command == command::EXTEND && *code != 124 && *code != 137 {
+        "correct `extensions` in the inventory; everything else of this run is done"
     } else if output.contains("No space left on device") || output.contains("don't have enough free space") {
         "the disk is full: free some space, or choose a larger size"
     } else if output.contains("Could not get lock") {

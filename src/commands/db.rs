@@ -54,9 +54,10 @@ async fn create(inventory: Inventory, name: String, owner: Option<String>, json:
     check_name(&name, "database", &OURS)?;
     let (owner, _) = connect::login(&inventory, owner.as_deref(), None, &[])?;
     in_world(inventory, Format::Quiet, None, |world| async move {
-        let _lock = world.state.lock("db create")?;
+        let _lock = world.begin("db create")?;
         let facts = world.observe_or_remember().await?;
         let primary = Writable::find(&world.inventory, &facts)?;
+        world.lock_cluster(&facts).await?;
         if !primary.postgres.roles.iter().any(|role| role.name == owner) {
             return Err(Advice::refused(format!("there is no role `{owner}`"))
                 .hint(format!("`cluster user create {owner}` creates it"))
@@ -119,9 +120,10 @@ async fn drop(inventory: Inventory, name: String, yes: bool, json: bool) -> Resu
             .into());
     }
     in_world(inventory, Format::Quiet, None, |world| async move {
-        let _lock = world.state.lock("db drop")?;
+        let _lock = world.begin("db drop")?;
         let facts = world.observe_or_remember().await?;
         let primary = Writable::find(&world.inventory, &facts)?;
+        world.lock_cluster(&facts).await?;
         if !primary.postgres.databases.iter().any(|database| database.name == name) {
             let value = serde_json::json!({"name": name, "changed": false});
             screen::result(json, &value, &format!("{name}: no such database"))?;

@@ -17,7 +17,7 @@ pub(super) use hosts::{ours, stop};
 pub(super) async fn run(source: &Source, yes: bool, json: bool) -> Result<Exit> {
     let inventory = read(source)?;
     in_world(inventory, Format::choose(json), Some("down"), |world| async move {
-        let _lock = world.state.lock("down")?;
+        let _lock = world.begin("down")?;
         world.end_connections();
         match &world.provider {
             Some(api) => provider::run(&world, api, yes).await,

@@ -80,7 +80,7 @@ pub(super) async fn run(source: &Source, args: DrillArgs, json: bool) -> Result<
     }
     preflight::possible(&inventory, fault)?;
     in_world(inventory, Format::beside_result(json), Some("drill"), |world| async move {
-        let _lock = world.state.lock("drill")?;
+        let _lock = world.begin("drill")?;
         let facts = world.observe().await?;
         let before = health(&world.inventory, &facts, &world.public_addresses(&facts));
         let target = Target::choose(&world.inventory, &facts, &before, fault)?;
@@ -88,6 +88,7 @@ pub(super) async fn run(source: &Source, args: DrillArgs, json: bool) -> Result<
         drill.damage.check().await?;
         announce(&world.inventory.cluster, fault, &drill.target);
         confirm("cluster", &world.inventory.cluster, args.yes, "nothing was done")?;
+        world.lock_cluster(&facts).await?;
         let run = drill.run(&interruptible()).await?;
         let report = run.report();
         if json {

@@ -28,7 +28,7 @@ const PROMOTES_WITHIN: Duration = Duration::from_secs(120);
 pub(super) async fn run(source: &Source, args: FailoverArgs, json: bool) -> Result<Exit> {
     let inventory = read(source)?;
     in_world(inventory, Format::beside_result(json), Some("failover"), |world| async move {
-        let _lock = world.state.lock("failover")?;
+        let _lock = world.begin("failover")?;
         let facts = world.observe_or_remember().await?;
         let health = health(&world.inventory, &facts, &world.public_addresses(&facts));
         let Some(node) = args.node.as_deref().filter(|_| args.force) else {
@@ -42,6 +42,7 @@ pub(super) async fn run(source: &Source, args: FailoverArgs, json: bool) -> Resu
             tell!("  - {}", visible(&consequence));
         }
         confirm("node", node, args.yes, "nothing was changed")?;
+        world.lock_cluster(&facts).await?;
         let begun = Instant::now();
         switch_off(&world, &off).await?;
         take(&world, node).await?;

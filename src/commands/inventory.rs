@@ -1,4 +1,4 @@
-//! `cluster inventory show` and `convert`: how an inventory is read, without a host or a provider.
+//! `cluster inventory show`, `convert` and `schema`: how an inventory is read, without a host or a provider.
 
 use std::path::Path;
 
@@ -9,14 +9,21 @@ use serde_yaml::Value as Yaml;
 use crate::cli::InventoryCommand;
 use crate::error::{Advice, Exit};
 use crate::inventory::ansible::{Place, Reading, Translation};
-use crate::inventory::{Inventory, Positions, Problems, Source, Written};
+use crate::inventory::{Inventory, Positions, Problems, Source, Written, schema};
 use crate::visible::visible;
 use crate::{data, screen, tell};
+
+/// It is the same whatever the inventory.
+pub(super) fn print_schema() -> Result<Exit> {
+    screen::json(&schema())?;
+    Ok(Exit::Done)
+}
 
 pub(super) fn run(source: &Source, command: InventoryCommand, json: bool) -> Result<Exit> {
     let (text, checked) = match command {
         InventoryCommand::Show => show(source, json),
         InventoryCommand::Convert => convert(source, json),
+        InventoryCommand::Schema => return print_schema(),
     }
     .map_err(usage)?;
     data!("{text}");

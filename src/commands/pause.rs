@@ -45,8 +45,11 @@ struct Node {
 pub(super) async fn run(source: &Source, wish: Wish, json: bool) -> Result<Exit> {
     let inventory = read(source)?;
     in_world(inventory, Format::beside_result(json), Some(wish.verb()), |world| async move {
-        let _lock = world.state.lock(wish.verb())?;
+        let _lock = world.begin(wish.verb())?;
         let facts = world.observe_or_remember().await?;
+        if facts.hosts.values().any(|host| host.up().is_some()) {
+            world.lock_cluster(&facts).await?;
+        }
         let mut tasks = JoinSet::new();
         for node in &world.inventory.nodes {
             let (world, name) = (world.clone(), node.name.clone());

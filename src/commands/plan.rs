@@ -227,7 +227,7 @@ fn changes(step: &Step) -> &[FileChange] {
 /// The diff of a file; secrets are not shown.
 fn diff(file: &FileChange) -> String {
     match &file.content {
-        None => "(shown once every node has an address)\n".into(),
+        None => "(shown once the hosts and their addresses are known)\n".into(),
         Some(Content::Secret(_)) => "(secret, not shown)\n".into(),
         Some(Content::Plain(text)) => {
             let before = file.before.as_deref().unwrap_or_default();

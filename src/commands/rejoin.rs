@@ -35,7 +35,7 @@ pub(super) async fn run(source: &Source, node: &str, how: How, json: bool) -> Re
     let inventory = read(source)?;
     let node = node.to_owned();
     in_world(inventory, Format::beside_result(json), Some("rejoin"), |world| async move {
-        let _lock = world.state.lock("rejoin")?;
+        let _lock = world.begin("rejoin")?;
         let begun = Instant::now();
         let to = match prepare(&world, &node, how).await? {
             Ready::Streams(to) => to,
@@ -93,7 +93,11 @@ async fn prepare(world: &Arc<World>, node: &str, how: How) -> Result<Ready> {
         );
         confirm("node", node, how.yes, "its data is unchanged")?;
     }
-    Ok(if streams && !how.clone { Ready::Streams(primary) } else { Ready::Ask(primary) })
+    if streams && !how.clone {
+        return Ok(Ready::Streams(primary));
+    }
+    world.lock_cluster(&facts).await?;
+    Ok(Ready::Ask(primary))
 }
 
 async fn ask(world: &World, node: &str, clone: bool) -> Result<()> {

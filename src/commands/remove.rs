@@ -27,7 +27,7 @@ pub(super) async fn run(source: &Source, node: &str, yes: bool, json: bool) -> R
     let inventory = read(source)?;
     let (node, file) = (declared(&inventory, node)?.clone(), source.file.display().to_string());
     in_world(inventory, Format::choose(json), Some("remove"), |world| async move {
-        let _lock = world.state.lock("remove")?;
+        let _lock = world.begin("remove")?;
         world.end_connections();
         let facts = world.observe().await?;
         let means = world.means(&facts).await?;
@@ -41,6 +41,7 @@ pub(super) async fn run(source: &Source, node: &str, yes: bool, json: bool) -> R
             let place = trouble.node.as_ref().map_or(String::new(), |node| format!("{node} "));
             return Err(Advice::failed(format!("{place}{}", trouble.message)).hint(&trouble.hint).into());
         }
+        world.lock_cluster(&outcome.facts).await?;
         let steps = outcome.steps + leave(&world, &outcome.facts, &node).await?;
         let text = format!(
             "{}: {} has been removed; delete it from `nodes` in {file}, or the next `up` adds it again",

@@ -21,13 +21,13 @@ use crate::plan::replace::{NEW, OLD, prepare, stand_in, with_stand_in};
 use crate::plan::{Means, TroubleKind, removal};
 use crate::report::{Event, Format};
 use crate::tell;
-use crate::world::{Purpose, World};
+use crate::world::World;
 
 pub(super) async fn run(source: &Source, node: &str, yes: bool, json: bool) -> Result<Exit> {
     let inventory = read(source)?;
     let node = declared(&inventory, node)?.clone();
     in_world(inventory, Format::choose(json), Some("replace"), |world| async move {
-        let _lock = world.state.lock("replace")?;
+        let _lock = world.begin("replace")?;
         world.end_connections();
         let begun = Instant::now();
         let facts = world.observe().await?;
@@ -41,10 +41,11 @@ pub(super) async fn run(source: &Source, node: &str, yes: bool, json: bool) -> R
         announce(&world, &facts, &node, &servers);
         confirm("node", name, yes, "nothing was changed")?;
         let mut steps = 0;
+        if !servers.is_swapped() && world.provider.is_some() {
+            steps += make_ready(&world, &node).await?;
+        }
+        world.lock_cluster(&world.observe().await?).await?;
         if !servers.is_swapped() {
-            if world.provider.is_some() {
-                steps += make_ready(&world, &node).await?;
-            }
             steps += take_vote(&world, &node).await?;
         }
         if world.provider.is_some() {
@@ -170,7 +171,8 @@ fn announce(world: &World, facts: &Facts, node: &Node, servers: &Servers) {
 async fn make_ready(world: &Arc<World>, node: &Node) -> Result<usize> {
     let inventory = with_stand_in(&world.inventory, node);
     let name = stand_in(node).name;
-    let beside = Arc::new(World::new(inventory, world.state.clone(), world.report.clone(), Purpose::Work)?);
+    // It has the cluster's lock for as long as it lasts: this run takes it afterwards.
+    let beside = Arc::new(world.beside(inventory)?);
     let by = |inventory: &Inventory, facts: &Facts, means: &Means| prepare(inventory, facts, means, &name);
     let outcome = converge_by(&beside, &interruptible(), by).await;
     beside.close().await;

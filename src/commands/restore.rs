@@ -67,7 +67,7 @@ pub(super) async fn run(named: &Source, args: RestoreArgs, json: bool) -> Result
 
 async fn in_place(inventory: Inventory, target: RestoreTarget, yes: bool, json: bool) -> Result<Exit> {
     in_world(inventory, Format::beside_result(json), Some("restore"), |world| async move {
-        let _lock = world.state.lock("restore")?;
+        let _lock = world.begin("restore")?;
         let facts = world.observe_or_remember().await?;
         let before = health(&world.inventory, &facts, &world.public_addresses(&facts));
         let (primary, guard) = leader(&world, &before).await?;
@@ -78,6 +78,7 @@ async fn in_place(inventory: Inventory, target: RestoreTarget, yes: bool, json: 
         let end = is_within(&target, &contents)?;
         announce(&world.inventory, &primary, &guard, &target);
         confirm("cluster", &world.inventory.cluster, yes, "nothing was changed")?;
+        world.lock_cluster(&facts).await?;
 
         let bytes = contents.backups.iter().map(|backup| backup.size).max().unwrap_or_default();
         let place = RestorePlace::Beside { bytes };
@@ -97,6 +98,7 @@ async fn in_place(inventory: Inventory, target: RestoreTarget, yes: bool, json: 
         apply::on_host(&world, &primary, "swap", step, &command::swap(&world.inventory, &target)).await?;
         let stopped = begun.elapsed();
         // Roles, passwords and databases are those of then; the inventory's are wanted.
+        world.restores();
         let outcome = apply::converge(&world, &interruptible()).await?;
         for trouble in &outcome.troubles {
             let place = trouble.node.as_ref().map_or(String::new(), |node| format!("{node} "));
@@ -334,9 +336,10 @@ async fn source(
 
 async fn discard(inventory: Inventory, yes: bool, json: bool) -> Result<Exit> {
     in_world(inventory, Format::beside_result(json), Some("restore"), |world| async move {
-        let _lock = world.state.lock("restore")?;
+        let _lock = world.begin("restore")?;
         confirm("cluster", &world.inventory.cluster, yes, "nothing was deleted")?;
         let facts = world.observe_or_remember().await?;
+        world.lock_cluster(&facts).await?;
         let (mut freed, mut absent) = (Vec::new(), Vec::new());
         for node in world.inventory.nodes.iter().filter(|node| node.role != Role::Witness) {
             if facts.hosts.get(&node.name).and_then(Host::up).is_none() {

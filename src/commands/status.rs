@@ -79,6 +79,9 @@ fn write_text(health: &Health, out: &mut String) -> std::fmt::Result {
             )?;
         }
     }
+    if let Some(run) = &health.run {
+        writeln!(out, "{} is working on it", visible(&run.words()))?;
+    }
     let mut table = Table::new();
     table
         .load_style(presets::NOTHING)

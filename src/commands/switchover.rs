@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::{declared_with_data, in_world, read};
 use crate::error::Exit;
-use crate::handover::{End, HandOver, hand_over};
+use crate::handover::{End, HandOver, chosen, hand_over};
 use crate::inventory::Source;
 use crate::report::{Format, visible};
 use crate::{data, screen};
@@ -15,8 +15,10 @@ pub(super) async fn run(source: &Source, to: Option<String>, json: bool) -> Resu
         if let Some(to) = to.as_deref() {
             declared_with_data(&world.inventory, to)?;
         }
-        let _lock = world.state.lock("switchover")?;
-        let HandOver { from, to, moved, whole, end } = hand_over(&world, to.as_deref()).await?;
+        let _lock = world.begin("switchover")?;
+        let pair = chosen(&world, to.as_deref()).await?;
+        world.lock_cluster(&world.observe_or_remember().await?).await?;
+        let HandOver { from, to, moved, whole, end } = hand_over(&world, pair).await?;
         if json {
             screen::json(&serde_json::json!({
                 "from": from, "to": to, "seconds": moved.as_secs_f64(),

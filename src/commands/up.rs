@@ -42,13 +42,16 @@ pub(super) async fn run(
     }
     let begun = Instant::now();
     in_world(inventory, Format::choose(json), Some("up"), |world| async move {
-        let _lock = world.state.lock("up")?;
+        let _lock = world.begin("up")?;
         world.report.send(Event::Run { command: "up".into(), cluster: world.inventory.cluster.clone() });
         for warning in world.inventory.warnings_on(today()) {
             world.report.warning(warning);
         }
-        if restore.as_ref().is_some_and(|restore| restore.source.is_none()) {
-            world.require_passphrase()?;
+        if let Some(restore) = &restore {
+            world.restores();
+            if restore.source.is_none() {
+                world.require_passphrase()?;
+            }
         }
         let rounds = AtomicUsize::new(0);
         let (restores, new_key) = (AtomicBool::new(false), AtomicBool::new(false));

@@ -124,9 +124,10 @@ async fn list(world: &Arc<World>, json: bool) -> Result<Exit> {
 
 /// The password is stored first, so that the next run can finish one that was killed.
 async fn new_password(world: &Arc<World>, name: &str, json: bool) -> Result<Exit> {
-    let _lock = world.state.lock("user password")?;
+    let _lock = world.begin("user password")?;
     let facts = world.observe_or_remember().await?;
     let primary = Writable::find(&world.inventory, &facts)?;
+    world.lock_cluster(&facts).await?;
     let Some(role) = primary.postgres.roles.iter().find(|role| role.name == name) else {
         return Err(Advice::refused(format!("there is no role `{name}`"))
             .hint(format!("`cluster user create {name}` creates it"))
@@ -148,9 +149,10 @@ async fn new_password(world: &Arc<World>, name: &str, json: bool) -> Result<Exit
 }
 
 async fn create(world: &Arc<World>, name: &str, json: bool) -> Result<Exit> {
-    let _lock = world.state.lock("user create")?;
+    let _lock = world.begin("user create")?;
     let facts = world.observe_or_remember().await?;
     let primary = Writable::find(&world.inventory, &facts)?;
+    world.lock_cluster(&facts).await?;
     let key = format!("user:{name}");
     let known = world.state.kept_password(&key)?.is_some();
     match (primary.postgres.roles.iter().any(|role| role.name == name), known) {
@@ -188,9 +190,10 @@ fn created_or_forgotten(state: &State, key: &str, result: Result<(), RemoteError
 }
 
 async fn drop(world: &Arc<World>, name: &str, json: bool) -> Result<Exit> {
-    let _lock = world.state.lock("user drop")?;
+    let _lock = world.begin("user drop")?;
     let facts = world.observe_or_remember().await?;
     let primary = Writable::find(&world.inventory, &facts)?;
+    world.lock_cluster(&facts).await?;
     let is_there = primary.postgres.roles.iter().any(|role| role.name == name);
     if is_there {
         // PostgreSQL itself refuses if anything depends on the role: nobody can be faster than its answer.

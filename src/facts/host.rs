@@ -6,6 +6,9 @@ use cluster_contract::marker::Marker;
 use cluster_contract::status::{JobKind, Status};
 use serde::{Deserialize, Serialize};
 
+use crate::holder::Holder;
+use crate::settings::Machine;
+
 /// A host that can be reached.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -28,6 +31,8 @@ pub struct HostFacts {
     pub cloud_init: String,
     /// Free space below `/var`, in KiB.
     pub disk_free_kib: u64,
+    /// What it has to work with; none if an older probe was asked.
+    pub machine: Option<Machine>,
     /// The host's global IPv4 addresses.
     pub addresses: Vec<String>,
     /// apt and dpkg.
@@ -54,10 +59,14 @@ pub struct HostFacts {
     pub listeners: BTreeMap<u16, String>,
     /// Why PostgreSQL does not answer, if its socket is there.
     pub postgres_error: Option<String>,
+    /// Extensions and their versions, by database, of those that matter and are there.
+    pub extensions: BTreeMap<String, BTreeMap<String, String>>,
     /// Rows of `repmgr.nodes`, as this node sees them; none without repmgr's database.
     pub repmgr: Option<Vec<RepmgrNode>>,
     /// The guard's status.
     pub guard: Option<Status>,
+    /// The run that holds the cluster's lock on this host.
+    pub operator: Option<Holder>,
 }
 
 impl HostFacts {

@@ -1,15 +1,15 @@
 //! The probe: one script that reads a host, and the parser of what it prints.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-
 use std::collections::BTreeMap;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
 
 use super::host::{FileFacts, HostFacts, PgCluster, UnitFacts};
+use crate::settings::Machine;
 
-/// The script; its arguments are PostgreSQL's version, its port, the packages and the files to look at.
+/// The script; its arguments are PostgreSQL's version, its port, the packages, the databases and the files to look at.
 pub const SCRIPT: &str = concat!(
     include_str!("../settings/session.sh"),
     include_str!("../../crates/contract/src/whose.sh"),
@@ -52,6 +52,7 @@ pub fn parse(output: &str) -> Result<HostFacts, ProbeError> {
             "host_key" => facts.host_key = value.to_owned(),
             "cloud_init" => facts.cloud_init = value.to_owned(),
             "disk" => facts.disk_free_kib = word(1).parse().map_err(|_| nonsense())?,
+            "machine" => facts.machine = Some(parse_machine(&words).ok_or_else(nonsense)?),
             "address" => facts.addresses.push(value.to_owned()),
             "package" => drop(facts.packages.installed.insert(word(0), word(1))),
             "candidate" => drop(facts.packages.candidates.insert(word(0), word(1))),
@@ -90,6 +91,11 @@ pub fn parse(output: &str) -> Result<HostFacts, ProbeError> {
             "listener" => drop(facts.listeners.insert(word(0).parse().map_err(|_| nonsense())?, word(1))),
             "postgres_error" => facts.postgres_error = Some(value.to_owned()),
             "repmgr" => facts.repmgr = Some(serde_json::from_str(value).map_err(|_| nonsense())?),
+            "operator" => facts.operator = serde_json::from_str(value).ok(),
+            "extensions" => {
+                let found: Extensions = serde_json::from_str(value).map_err(|_| nonsense())?;
+                facts.extensions.insert(found.database, found.installed);
+            }
             "guard" => facts.guard = serde_json::from_str(value).ok(),
             "end" => ended = true,
             _ => return Err(nonsense()),
@@ -98,6 +104,20 @@ pub fn parse(output: &str) -> Result<HostFacts, ProbeError> {
     finish_unit(&mut unit, &mut facts);
     facts.files = files.finish();
     if ended { Ok(facts) } else { Err(ProbeError::Truncated { lines: output.lines().count() }) }
+}
+
+/// What a database has.
+#[derive(serde::Deserialize)]
+struct Extensions {
+    database: String,
+    /// Versions by name.
+    installed: BTreeMap<String, String>,
+}
+
+fn parse_machine(words: &[&str]) -> Option<Machine> {
+    let [memory, cores, disk, spinning] = words else { return None };
+    let (memory_kib, disk_kib) = (memory.parse().ok()?, disk.parse().ok()?);
+    Some(Machine { memory_kib, cores: cores.parse().ok()?, disk_kib, spinning: *spinning == "1" })
 }
 
 /// What is said of files, in three kinds of lines.

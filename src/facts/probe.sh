@@ -1,10 +1,10 @@
-# Reads one host, changes nothing. Usage: probe.sh VERSION PORT PACKAGES FILE...
-# PACKAGES are separated by spaces, which the names of files do not have. A FILE that begins with ! is a secret: only its
-# hash is told. One fact a line: name, tab, values.
+# Reads one host, changes nothing. Usage: probe.sh VERSION PORT PACKAGES DATABASES FILE...
+# PACKAGES and DATABASES are separated by spaces, which the names of files do not have. A FILE that begins with ! is a
+# secret: only its hash is told. One fact a line: name, tab, values.
 # A run with nothing to do is this script, on every host: a process is started once, not once for each file.
 set -u
-version=$1 port=$2 packages=$3
-shift 3
+version=$1 port=$2 packages=$3 databases=$4
+shift 4
 data=/var/lib/postgresql/$version/main
 config=/etc/postgresql/$version/main
 bin=/usr/lib/postgresql/$version/bin
@@ -28,6 +28,28 @@ elif command -v cloud-init >/dev/null; then
     say cloud_init "$(cloud-init status 2>/dev/null | sed -n 's/^status: //p')"
 fi
 say disk "$(df -Pk /var | awk 'NR == 2 { print $2, $4 }')"
+# What PostgreSQL is fitted to. A container sees the machine's memory and processors, and may use less.
+memory=$(awk '$1 == "MemTotal:" { print $2 }' /proc/meminfo)
+limit=$(cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null | head -n 1)
+case $limit in
+    '' | *[!0-9]*) ;;
+    *) if [ $((limit / 1024)) -lt "$memory" ]; then memory=$((limit / 1024)); fi ;;
+esac
+cores=$(nproc)
+share=$(awk '$1 ~ /^[0-9]+$/ { print int(($1 + $2 - 1) / $2) }' /sys/fs/cgroup/cpu.max 2>/dev/null)
+if [ "${share:-0}" -gt 0 ] && [ "$share" -lt "$cores" ]; then cores=$share; fi
+place=/var/lib/postgresql
+if [ ! -d "$place" ]; then place=/var/lib; fi
+# A disk of a virtual machine says that it spins, whatever is below it.
+device=$(findmnt -nvo SOURCE -T "$place" 2>/dev/null)
+spinning=0
+case $device in
+    /dev/vd* | /dev/xvd* | /dev/nvme*) ;;
+    /dev/*) if [ "$(systemd-detect-virt --vm 2>/dev/null)" = none ]; then spinning=$(lsblk -ndo ROTA "$device" 2>/dev/null | tr -d ' '); fi ;;
+esac
+# WAL may be on a disk of its own; the smaller one counts.
+size=$(df -Pk "$place" "$data/pg_wal" 2>/dev/null | awk 'NR > 1 && (least == "" || $2 < least) { least = $2 } END { print least }')
+say machine "$memory $cores $size ${spinning:-0}"
 ip -o addr show scope global 2>/dev/null | awk '{ split($4, a, "/"); print "address\t" a[1] }'
 
 # Packages: what is there, and, if something is missing, what apt could install.
@@ -171,8 +193,21 @@ if [ -e "$data" ]; then
             -e 's/^pg_control last modified: */control\tmodified /p'
     fi
 fi
-if [ -S "/var/run/postgresql/.s.PGSQL.$port" ] && [ -x "$bin/psql" ]; then
-    if ! result=$(cd / && setpriv --reuid=postgres --regid=postgres --init-groups env PGCONNECT_TIMEOUT=3 "$bin/psql" -XAtqw -v ON_ERROR_STOP=1 -p "$port" -d postgres -f - 2>&1 <<'SQL'
+# What each database has that matters. Last of all: one that lets nobody in ends the session.
+extensions() {
+    for database in $databases; do
+        cat <<SQL
+select exists(select from pg_database where datname = '$database' and datallowconn) as is_there \\gset
+\\if :is_there
+\\c "$database"
+select 'extensions' || E'\\t' || json_build_object('database', current_database(),
+  'installed', (select coalesce(json_object_agg(extname, extversion), '{}') from pg_extension));
+\\endif
+SQL
+    done
+}
+look() {
+    cat <<'SQL'
 select 'postgres' || E'\t' || json_build_object(
   'version', current_setting('server_version'),
   'in_recovery', pg_is_in_recovery(),
@@ -189,7 +224,9 @@ select 'postgres' || E'\t' || json_build_object(
   'conf_loaded', extract(epoch from pg_conf_load_time()),
   'pending_restart', (select coalesce(json_agg(s.name order by s.name), '[]') from pg_settings s where pending_restart),
   'file_errors', (select coalesce(json_agg(coalesce(f.name, '') || ': ' || f.error), '[]') from pg_file_settings f
-    where f.error is not null and f.error <> 'setting could not be applied'),
+    where f.error is not null and f.error <> 'setting could not be applied'
+      -- One that was taken out of the files: no error, but a restart.
+      and f.error not like 'parameter "%" cannot be changed without restarting the server'),
   'not_applied', (select coalesce(json_agg(distinct f.name), '[]') from pg_file_settings f
     where f.error = 'setting could not be applied' and not exists
       (select from pg_settings s where s.name = f.name and s.pending_restart)),
@@ -218,10 +255,13 @@ select 'repmgr' || E'\t' || (select coalesce(json_agg(json_build_object('id', no
 \endif
 \endif
 SQL
-    ); then
+    extensions
+}
+if [ -S "/var/run/postgresql/.s.PGSQL.$port" ] && [ -x "$bin/psql" ]; then
+    if ! result=$(look | (cd / && setpriv --reuid=postgres --regid=postgres --init-groups env PGCONNECT_TIMEOUT=3 "$bin/psql" -XAtqw -v ON_ERROR_STOP=1 -p "$port" -d postgres -f - 2>&1)); then
         say postgres_error "$(printf '%s' "$result" | tail -n 1)"
     fi
-    printf '%s\n' "$result" | grep -P '^(postgres|repmgr)\t'
+    printf '%s\n' "$result" | grep -P '^(postgres|repmgr|extensions)\t'
 fi
 # Which settings a server has started with, for a trial.
 if [ -e /run/cluster/settings-tried ]; then say tried "$(cat /run/cluster/settings-tried)"; fi
@@ -234,6 +274,9 @@ if [ -e "$data/postmaster.pid" ]; then
     done
     say loaded "postgresql $state"
 fi
+# Who works on the cluster.
+lock=/run/cluster-operator.lock
+if [ -s "$lock" ] && ! flock -s -n "$lock" true; then say operator "$(head -c 1000 "$lock" | tr -d '\n\t')"; fi
 # Who has PostgreSQL's port, unless it is ours.
 [ -e "$data/postmaster.pid" ] || ss -Hltnp "sport = :$port" 2>/dev/null | sed -n "s/.*users:((\"\([^\"]*\)\".*/listener\t$port \1/p" | sort -u | head -n 1
 if [ -e /run/cluster/guard.sock ]; then say guard "$(timeout 2 /usr/local/bin/cluster-node status --json 2>/dev/null | tr -d '\n')"; fi

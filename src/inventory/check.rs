@@ -1,5 +1,6 @@
 //! Validates the inventory. Every mistake is collected, so one run shows them all.
 
+mod extensions;
 mod nodes;
 
 pub(super) use nodes::is_host;
@@ -86,6 +87,7 @@ pub(super) fn check(path: &Path, raw: file::File) -> Result<Inventory, Vec<Probl
         raw.backup.and_then(|backup| super::backup::check(c, &raw.cluster, provider.as_ref(), backup));
     let users = users(c, raw.users, raw.client_tls);
     let databases = databases(c, raw.databases, &users);
+    let extensions = extensions::check(c, raw.extensions, &databases, postgresql.version);
     let clients = clients(c, &raw.clients, raw.client_tls);
 
     match provider {
@@ -98,6 +100,7 @@ pub(super) fn check(path: &Path, raw: file::File) -> Result<Inventory, Vec<Probl
             failover,
             backup,
             databases,
+            extensions,
             users,
             clients,
             nodes,
@@ -141,7 +144,7 @@ fn postgresql(c: &mut Checker, raw: file::Postgresql, nodes: usize) -> Postgresq
             settings.insert(name, value.0);
         }
     }
-    Postgresql { version, port, settings }
+    Postgresql { version, port, tune: raw.tune, settings }
 }
 
 /// A standby that streams is always a little behind: with a limit below this there would be no failover under load.

@@ -163,6 +163,11 @@ pub enum Action {
         name: String,
         owner: String,
     },
+    /// Creates an extension in a database, with those that it needs.
+    Extension {
+        name: String,
+        database: String,
+    },
     /// PostgreSQL reads its configuration again.
     Reload,
     Restart {
@@ -236,6 +241,7 @@ impl Action {
             Action::Role { name, exists: false, .. } => format!("create the role `{name}`"),
             Action::Role { name, exists: true, .. } => format!("change the role `{name}`"),
             Action::Database { name, .. } => format!("create the database `{name}`"),
+            Action::Extension { name, database } => format!("create the extension `{name}` in `{database}`"),
             Action::Reload => "reload PostgreSQL".into(),
             Action::Restart { settings } => format!("restart PostgreSQL for {}", settings.join(", ")),
             Action::Configure { members, .. } => {
@@ -280,6 +286,7 @@ impl Action {
             Action::RegisterWitness { .. } => "register-witness",
             Action::Role { .. } => "role",
             Action::Database { .. } => "database",
+            Action::Extension { .. } => "extension",
             Action::Reload => "reload",
             Action::Restart { .. } => "restart",
             Action::Configure { .. } => "configure-members",

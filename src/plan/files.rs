@@ -1,6 +1,7 @@
 //! The files of every host.
 
 mod backup;
+pub mod host_keys;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -13,11 +14,11 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::Means;
 use super::members::Configuration;
+use super::{Extras, Means};
 use crate::facts::host::FileFacts;
 use crate::inventory::{Inventory, Node, Provider, Role};
-use crate::settings::{self, Scope};
+use crate::settings::{self, Fitting, Scope};
 use crate::templates::Template;
 
 /// Written before PostgreSQL's packages are installed, so that they make no cluster of their own.
@@ -30,6 +31,12 @@ pub fn packages(inventory: &Inventory, node: &Node) -> Vec<String> {
     let mut packages =
         vec![format!("postgresql-{version}"), format!("postgresql-{version}-repmgr"), "sudo".to_owned()];
     packages.extend(backs_up.then(|| "pgbackrest".to_owned()));
+    // Also where nobody uses it now: every node with data may become primary.
+    for package in inventory.extensions.iter().filter_map(|it| it.package.as_ref()) {
+        if node.role != Role::Witness && !packages.contains(package) {
+            packages.push(package.clone());
+        }
+    }
     packages
 }
 
@@ -110,6 +117,8 @@ pub struct Addresses {
     pub wants_floating_ip: bool,
     /// The operator's addresses, as the nodes see them.
     pub operator: BTreeSet<IpAddr>,
+    /// The nodes' SSH host keys.
+    pub host_keys: host_keys::HostKeys,
 }
 
 /// Paths of all files that `files` may want, for the probe; secrets are marked with `!`.
@@ -136,6 +145,8 @@ fn all_paths(version: u32) -> Vec<(String, bool)> {
         (paths::CONFIG.into(), false),
         (paths::FAILOVER_TOKEN.into(), true),
         (paths::KEY.into(), true),
+        (paths::CHECK_PASSWORD.into(), true),
+        (paths::KNOWN_HOSTS.into(), false),
     ];
     paths.extend(backup::paths());
     paths
@@ -173,6 +184,7 @@ pub fn files(
     addresses: &Addresses,
     node: &Node,
     members: &Configuration,
+    extras: &Extras,
 ) -> Vec<File> {
     let version = inventory.postgresql.version;
     let port = inventory.postgresql.port;
@@ -200,7 +212,7 @@ pub fn files(
             postgresql_conf(version),
             "644",
             "postgres:postgres",
-            Some(postgresql_settings(inventory, node)),
+            postgresql_settings(inventory, node, extras),
         ),
         // The rules name the map: it is there first.
         file(pg_ident(version), "640", "postgres:postgres", Some(ident)),
@@ -234,7 +246,19 @@ pub fn files(
             owner: "root:root",
             content: Some(Content::Secret(means.cluster_key.clone())),
         },
-        file(postgresql_unit(version), "644", "root:root", Some(Template::PostgresqlUnit.render(&unit))),
+        File {
+            path: paths::CHECK_PASSWORD.into(),
+            mode: "600",
+            owner: "root:root",
+            content: Some(Content::Secret(means.check_password.clone())),
+        },
+        file(paths::KNOWN_HOSTS.into(), "644", "root:root", addresses.host_keys.file(cluster)),
+        file(
+            postgresql_unit(version),
+            "644",
+            "root:root",
+            Some(Template::PostgresqlUnit.render(&json!({"huge_pages_mib": huge_pages_mib(inventory, extras)}))),
+        ),
     ];
     if node.role != Role::Witness {
         files.extend(backup::files(inventory, means));
@@ -251,43 +275,79 @@ pub fn files(
     files
 }
 
+/// How much memory PostgreSQL's unit sets aside in huge pages; none where the inventory decides itself.
+fn huge_pages_mib(inventory: &Inventory, extras: &Extras) -> Option<u64> {
+    let is_own = |name: &str| inventory.postgresql.settings.contains_key(name);
+    match &extras.fitting {
+        Fitting::To(fit) if !is_own("shared_buffers") && !is_own("huge_pages") => fit.huge_pages_mib(),
+        _ => None,
+    }
+}
+
 /// Between quotes PostgreSQL takes a backslash for an escape; what the operator wrote is meant as it stands.
 fn quoted(value: &str) -> String {
     value.replace('\\', "\\\\").replace('\'', "''")
 }
 
-fn scope<'a>(inventory: &Inventory, node: &'a Node) -> Scope<'a> {
+fn scope<'a>(inventory: &Inventory, node: &'a Node, extras: &'a Extras) -> Scope<'a> {
     Scope {
         version: inventory.postgresql.version,
         port: inventory.postgresql.port,
         node: &node.name,
         nodes: inventory.nodes.len(),
         archive_within_s: inventory.backup.as_ref().map_or(0, |backup| backup.archive_within_s),
+        fit: match &extras.fitting {
+            Fitting::To(fit) => Some(fit),
+            Fitting::Off | Fitting::Unknown => None,
+        },
+        libraries: &extras.libraries,
     }
 }
 
-/// Our settings, for one node.
-fn postgresql_settings(inventory: &Inventory, node: &Node) -> String {
-    let rendered = settings::render(scope(inventory, node), &inventory.postgresql.settings);
+/// Our settings, for one node; none while it is not known what they are to fit.
+fn postgresql_settings(inventory: &Inventory, node: &Node, extras: &Extras) -> Option<String> {
+    let host = match &extras.fitting {
+        Fitting::Off => None,
+        Fitting::Unknown => return None,
+        Fitting::To(fit) => Some(fit.size.words()),
+    };
+    let own = &inventory.postgresql.settings;
+    let rendered = settings::render(scope(inventory, node, extras), own);
     let line = |name: &str, value: &str| json!({"name": name, "value": quoted(value)});
     let lines = |list: &[(&'static str, String)]| -> Vec<_> {
         list.iter().map(|(name, value)| line(name, value)).collect()
     };
-    let own: Vec<_> = rendered.own.iter().map(|(name, value)| line(name, value)).collect();
-    Template::Postgresql.render(&json!({
-        "node": node.name, "cluster": inventory.cluster,
-        "mandatory": lines(&rendered.mandatory), "defaults": lines(&rendered.defaults), "own": own,
-    }))
+    let with_why = |(name, value, why): &(&'static str, String, &'static str)| json!({"name": name, "value": quoted(value), "why": why});
+    Some(Template::Postgresql.render(&json!({
+        "node": node.name, "cluster": inventory.cluster, "host": host,
+        "mandatory": lines(&rendered.mandatory), "defaults": lines(&rendered.defaults),
+        "fitted": rendered.fitted.iter().map(with_why).collect::<Vec<_>>(),
+        "brought": brought(own, extras).map(with_why).collect::<Vec<_>>(),
+        "own": rendered.own.iter().map(|(name, value)| line(name, value)).collect::<Vec<_>>(),
+    })))
+}
+
+/// What extensions bring and the inventory leaves as it is.
+fn brought<'a>(
+    own: &'a BTreeMap<String, String>,
+    extras: &'a Extras,
+) -> impl Iterator<Item = &'a (&'static str, String, &'static str)> {
+    extras.settings.iter().filter(|(name, ..)| !own.contains_key(*name))
 }
 
 /// Where `try-settings.sh` makes its data directory.
 const SCRATCH: &str = "/var/lib/postgresql/.cluster-trial";
 
-/// The settings, as they are tried: the same whichever node tries them.
-pub fn trial(inventory: &Inventory) -> String {
-    let settings =
-        settings::trial(scope(inventory, inventory.primary()), &inventory.postgresql.settings, SCRATCH);
-    settings.iter().map(|(name, value)| format!("{name} = '{}'\n", quoted(value))).collect()
+/// The settings, as a node tries them: the same on all nodes that have the same values.
+pub fn trial(inventory: &Inventory, extras: &Extras) -> String {
+    let own = &inventory.postgresql.settings;
+    let settings = settings::trial(scope(inventory, inventory.primary(), extras), own, SCRATCH);
+    let brought = brought(own, extras).map(|(name, value, _)| ((*name).to_owned(), value.clone()));
+    settings
+        .into_iter()
+        .chain(brought)
+        .map(|(name, value)| format!("{name} = '{}'\n", quoted(&value)))
+        .collect()
 }
 
 /// What a file of settings has, by name; what stands later counts.
@@ -295,7 +355,10 @@ pub fn values(conf: &str) -> BTreeMap<&str, &str> {
     let lines = conf.lines().filter_map(|line| line.split_once(" = "));
     lines
         .filter(|(name, _)| !name.starts_with('#'))
-        .map(|(name, value)| (name, value.trim_matches('\'')))
+        // Behind a value may stand why it is so.
+        .map(|(name, value)| {
+            (name, value.rfind('\'').map_or(value, |end| &value[..end]).trim_start_matches('\''))
+        })
         .collect()
 }
 

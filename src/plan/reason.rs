@@ -109,6 +109,11 @@ pub enum Reason {
         /// Whether the inventory declares it; `up` and `drill` write to it otherwise.
         declared: bool,
     },
+    /// An extension is missing.
+    ExtensionNeeded {
+        /// Whether it is wanted without being listed.
+        by_default: bool,
+    },
     /// The node is worth a vote and has none.
     NoVoteYet,
     /// The node has no vote any more.
@@ -188,6 +193,8 @@ impl fmt::Display for Reason {
             }
             Reason::RoleDiffers => "its privileges, settings or password differ",
             Reason::DatabaseNeeded { declared: false } => "`up` and `drill` write to it",
+            Reason::ExtensionNeeded { by_default: false } => "`extensions` lists it",
+            Reason::ExtensionNeeded { by_default: true } => "it shows which statements take the time",
             Reason::NoVoteYet => "it is in sync and has no vote yet",
             Reason::NoVoteAnyMore => "it no longer has a vote",
             Reason::PrimaryAsksAsMember => "the primary must request renewals as a member",

@@ -1,5 +1,6 @@
 //! What is missing, node by node. Here is the order in which it is asked; each question has a file of its own.
 
+mod extensions;
 mod members;
 mod packages;
 mod primary;
@@ -21,7 +22,7 @@ use cluster_contract::config::Config;
 use super::changed::changed;
 use super::files::Addresses;
 use super::roles::{self, Data, Primary};
-use super::{Action, Means, Phase, Plan, Risk, Step, Trouble};
+use super::{Action, Extras, Means, Phase, Plan, Risk, Step, Trouble};
 use super::{Reason, TroubleKind, Waiting};
 use crate::facts::{Facts, Host, HostFacts};
 use crate::inventory::{Inventory, Node, Role};
@@ -68,6 +69,7 @@ impl<'a> Planner<'a> {
         }
         self.try_settings();
         self.address();
+        self.extensions();
         self.members();
         self.lease();
         self.sizes();
@@ -206,6 +208,10 @@ impl<'a> Planner<'a> {
 
     fn host(&self, node: &str) -> &'a Host {
         self.facts.hosts.get(node).unwrap_or(&Host::Missing)
+    }
+
+    fn extras(&self, node: &Node) -> Extras {
+        Extras::of(self.inventory, self.facts, node)
     }
 
     fn is_reached_at(&self, node: &Node, conninfo: &str) -> bool {

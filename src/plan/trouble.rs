@@ -84,6 +84,8 @@ pub enum TroubleKind {
     PlanOutdated,
     /// A database is somebody else's.
     DatabaseOwner,
+    /// An extension is not created yet.
+    ExtensionWaits,
     /// The inventory says what nobody does.
     Ignored,
 }

@@ -37,6 +37,7 @@ impl Step {
             Action::Services { units, .. } => units.iter().map(|unit| unit.name().to_owned()).collect(),
             Action::Restart { settings } => settings.clone(),
             Action::Role { name, .. } | Action::Database { name, .. } => vec![name.clone()],
+            Action::Extension { name, database } => vec![format!("{name} in {database}")],
             Action::Configure { members, .. } => vec![members.generation.to_string()],
             Action::AddRepository { archive: true } => vec!["archive".to_owned()],
             Action::CreateFloatingIp { node } | Action::AssignFloatingIp { node, .. } => vec![node.clone()],

@@ -3,6 +3,7 @@
 
 mod belongings;
 mod listing;
+mod lock;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -24,6 +25,7 @@ use crate::inventory::{DigitalOcean, Node, S3};
 use crate::report::Reporter;
 pub use belongings::Belongings;
 pub use cluster_cloud::Token;
+pub use lock::ProviderLock;
 
 /// The API, as the operator's token lets it be used for one cluster.
 #[derive(Clone)]

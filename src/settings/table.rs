@@ -1,6 +1,6 @@
 //! The table itself.
 
-use super::{Bound, Class, Setting, Value};
+use super::{Bound, Class, Fit, Setting, Value, fit};
 
 const fn setting(name: &'static str, class: Class, why: &'static str) -> Setting {
     Setting { name, since: 12, until: 18, class, least: None, bound: None, control: None, why }
@@ -12,6 +12,10 @@ const fn mandatory(name: &'static str, value: &'static str, why: &'static str) -
 
 const fn default(name: &'static str, value: &'static str, why: &'static str) -> Setting {
     setting(name, Class::Default(Value::Text(value)), why)
+}
+
+const fn fitted(name: &'static str, rule: fn(&Fit) -> Option<String>, why: &'static str) -> Setting {
+    setting(name, Class::Default(Value::Fitted(rule)), why)
 }
 
 const fn blocked(name: &'static str, why: &'static str) -> Setting {
@@ -164,13 +168,43 @@ pub const SETTINGS: &[Setting] = &[
         "repmgr and the guard can connect when applications use every other connection",
     )
     .least(reserved),
-    free("max_connections", "some are reserved for the guard and repmgr")
-        .least(fewest_connections)
-        .control("max_connections"),
+    fitted("shared_buffers", fit::shared_buffers, "a quarter of the memory; 32MB on the witness"),
+    fitted(
+        "effective_cache_size",
+        fit::effective_cache_size,
+        "three quarters of the memory; an estimate, not a reservation",
+    ),
+    fitted(
+        "work_mem",
+        fit::work_mem,
+        "the rest of the memory for three times as many as there can be connections and workers",
+    ),
+    fitted("maintenance_work_mem", fit::maintenance_work_mem, "a sixteenth of the memory, 2GB at most"),
+    fitted(
+        "max_connections",
+        fit::max_connections,
+        "25 for each GB of the smallest data node, 100 to 500; some are reserved for the guard and repmgr",
+    )
+    .least(fewest_connections)
+    .control("max_connections"),
+    fitted("max_wal_size", fit::max_wal_size, "a tenth of the disk or less, 1GB to 4GB"),
+    fitted("min_wal_size", fit::min_wal_size, "a quarter of max_wal_size"),
+    fitted("checkpoint_completion_target", fit::checkpoint_completion_target, "as from PostgreSQL 14 on"),
+    fitted("random_page_cost", fit::random_page_cost, "an SSD"),
+    fitted("effective_io_concurrency", fit::effective_io_concurrency, "an SSD, and PostgreSQL 17 or older"),
+    fitted("max_parallel_workers", fit::max_parallel_workers, "one a core"),
+    fitted("max_parallel_workers_per_gather", fit::half_the_cores, "half the cores, 4 at most"),
+    fitted("max_parallel_maintenance_workers", fit::half_the_cores, "half the cores, 4 at most"),
+    fitted("autovacuum_max_workers", fit::autovacuum_max_workers, "3, from 16 cores on 4, from 32 on 5"),
+    fitted("autovacuum_vacuum_cost_limit", fit::autovacuum_vacuum_cost_limit, "an SSD"),
     free("huge_pages", "with `on`, PostgreSQL does not start on a host with too few huge pages")
         .bound(Bound::Only(&["try", "off"])),
-    free("max_worker_processes", "not lower on a standby than on its primary")
-        .control("max_worker_processes"),
+    fitted(
+        "max_worker_processes",
+        fit::max_worker_processes,
+        "the cores of the smallest data node and 4, 8 at least; not lower on a standby than on its primary",
+    )
+    .control("max_worker_processes"),
     free(
         "max_prepared_transactions",
         "not lower on a standby than on its primary; very high values make crash recovery take minutes",

@@ -13,11 +13,11 @@ use crate::plan::files::BackupMeans;
 use crate::provider::Api;
 
 /// Under which names this machine keeps them.
-const PASSPHRASE: &str = "backup";
+pub(super) const PASSPHRASE: &str = "backup";
 /// Where the operator may put it for a restore on a new machine.
 const VARIABLE: &str = "CLUSTER_BACKUP_PASSPHRASE";
-const ACCESS_KEY: &str = "backup-access-key";
-const SECRET_KEY: &str = "backup-secret-key";
+pub(super) const ACCESS_KEY: &str = "backup-access-key";
+pub(super) const SECRET_KEY: &str = "backup-secret-key";
 const PASSPHRASE_HINT: &str = "write the passphrase to that file";
 
 impl World {
@@ -193,8 +193,16 @@ fn credentials(text: &str) -> Option<(SecretString, SecretString)> {
     value("aws_access_key_id").zip(value("aws_secret_access_key"))
 }
 
-fn passphrase(conf: &str) -> Option<&str> {
+pub(super) fn passphrase(conf: &str) -> Option<&str> {
     conf.lines().find_map(|line| line.strip_prefix("repo1-cipher-pass="))
+}
+
+pub(super) fn access_key(conf: &str) -> Option<&str> {
+    conf.lines().find_map(|line| line.strip_prefix("repo1-s3-key="))
+}
+
+pub(super) fn secret_key(conf: &str) -> Option<&str> {
+    conf.lines().find_map(|line| line.strip_prefix("repo1-s3-key-secret="))
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use serde_json::json;
 use super::World;
 use crate::error::Advice;
 use crate::inventory::{Node, Provider};
+use crate::plan::files::host_keys;
 use crate::remote::ssh::keygen;
 use crate::templates::Template;
 
@@ -25,13 +26,63 @@ impl World {
             (_, Some(path)) => Ok(Some(path.to_owned())),
             (Provider::Existing(_), None) => Ok(None),
             (Provider::DigitalOcean(_), None) => {
-                let path = self.state.path("id_ed25519");
+                let path = self.state.path(OWN_KEY);
+                if path.is_symlink() && !path.exists() {
+                    let target = std::fs::read_link(&path).unwrap_or_default();
+                    return Err(Advice::refused(format!(
+                        "the SSH key {}, which `cluster adopt` was given, is gone",
+                        target.display()
+                    ))
+                    .hint("put it back, or run `cluster adopt --ssh-key FILE` with another")
+                    .into());
+                }
                 if !path.exists() {
                     keygen(&path, &format!("cluster {}", self.inventory.cluster)).await?;
                 }
                 Ok(Some(path))
             }
         }
+    }
+
+    /// Whether there is a key to log in with, without making one.
+    pub fn has_private_key(&self) -> bool {
+        match self.inventory.provider {
+            Provider::Existing(_) => true,
+            Provider::DigitalOcean(_) => {
+                self.inventory.provider.ssh_key().is_some() || self.state.path(OWN_KEY).exists()
+            }
+        }
+    }
+
+    /// Has this machine log in to the cluster's droplets with this key from now on. A public key stands for the private
+    /// one that an agent holds. A key that this program had made is kept beside it.
+    ///
+    /// # Errors
+    /// When it is no key, or the state cannot be written.
+    pub async fn use_key(&self, file: &Path) -> Result<()> {
+        let file = std::fs::canonicalize(file)
+            .map_err(|error| Advice::usage(format!("--ssh-key: cannot read {}: {error}", file.display())))?;
+        let is_public = file.extension().is_some_and(|it| it == "pub");
+        let public = if is_public { file.clone() } else { with_suffix(&file, "pub") };
+        let private = Some(file.with_extension("")).filter(|it| is_public && it.exists()).unwrap_or(file);
+        let text = match std::fs::read_to_string(&public) {
+            Ok(text) => text,
+            Err(_) => public_half(&private).await?,
+        };
+        if cluster_cloud::key::fingerprint(&text).is_none() {
+            return Err(Advice::usage(format!("--ssh-key: {} is no SSH key", public.display())).into());
+        }
+        let own = self.state.path(OWN_KEY);
+        if std::fs::canonicalize(&own).is_ok_and(|it| it == private) {
+            return Ok(());
+        }
+        if own.exists() && !own.is_symlink() {
+            std::fs::rename(&own, self.state.path("id_ed25519.replaced"))?;
+        } else {
+            self.state.forget_file(OWN_KEY)?;
+        }
+        self.state.write(&format!("{OWN_KEY}.pub"), &text)?;
+        std::os::unix::fs::symlink(&private, &own).with_context(|| format!("cannot create {}", own.display()))
     }
 
     /// The public half of the operator's key.
@@ -127,6 +178,16 @@ impl World {
         self.drop_bootstrap_key(node)
     }
 
+    /// The node shows the key of its user data still: the next `up` replaces it.
+    ///
+    /// # Errors
+    /// When the state cannot be written.
+    pub fn exposed(&self, node: &Node, key: &str) -> Result<()> {
+        crate::state::make_private(&self.state.path("bootstrap"))?;
+        let path = with_suffix(&self.bootstrap_key(node), "pub");
+        std::fs::write(&path, format!("{key}\n")).with_context(|| format!("cannot write {}", path.display()))
+    }
+
     fn drop_bootstrap_key(&self, node: &Node) -> Result<()> {
         let path = self.bootstrap_key(node);
         for path in [with_suffix(&path, "pub"), path] {
@@ -200,7 +261,7 @@ impl World {
     }
 
     fn alias(&self, node: &Node) -> String {
-        format!("{}-{}", self.inventory.cluster, node.name)
+        host_keys::alias(&self.inventory.cluster, &node.name)
     }
 
     /// Writes the cluster's `ssh_config`; `ssh -F` works with it by hand.
@@ -244,6 +305,9 @@ impl World {
     }
 }
 
+/// The key that this program makes where the inventory names none.
+const OWN_KEY: &str = "id_ed25519";
+
 /// The keys that the inventory gives.
 const GIVEN: &str = "known_hosts.inventory";
 
@@ -254,7 +318,20 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
+/// Where no file has it, ssh-keygen tells it.
+async fn public_half(private: &Path) -> Result<String> {
+    let output =
+        tokio::process::Command::new("ssh-keygen").args(["-y", "-P", "", "-f"]).arg(private).output().await?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let why = String::from_utf8_lossy(&output.stderr).trim().lines().last().unwrap_or_default().to_owned();
+    Err(Advice::usage(format!("--ssh-key: cannot read {}: {why}", private.display()))
+        .hint(format!("`ssh-keygen -y -f {0} > {0}.pub` writes its public half", private.display()))
+        .into())
+}
+
 /// A public key without its comment.
-pub(super) fn first_two_words(key: &str) -> String {
+pub(crate) fn first_two_words(key: &str) -> String {
     key.split_whitespace().take(2).collect::<Vec<_>>().join(" ")
 }

@@ -15,6 +15,7 @@ use crate::inventory::{DigitalOcean, Inventory, Provider};
 use crate::plan::Means;
 use crate::provider::Token;
 use crate::remote::{Command, Remote as _};
+use crate::scram::verifies;
 use crate::script;
 
 /// The operator's token. A file that the inventory names comes first, so that a token that happens to be in the
@@ -96,30 +97,40 @@ impl World {
         let cluster_key = self.kept_or_a_nodes("key", facts, paths::KEY, whole).await?;
         let mut user_passwords = BTreeMap::new();
         for user in &self.inventory.users {
-            let exists =
-                facts.hosts.values().filter_map(|host| host.up()?.postgres.as_ref()).any(|postgres| {
-                    postgres.roles.iter().any(|role| role.name == user.name && role.password.is_some())
-                });
-            let password = match (&user.password, self.state.kept_password(&format!("user:{}", user.name))?) {
-                (Some(declared), _) => declared.clone(),
-                (None, Some(kept)) => kept,
-                (None, None) if exists => {
-                    self.report.warning(format!(
-                        "the password of `{}` is not stored on this machine; it is left unchanged",
-                        user.name
-                    ));
-                    continue;
-                }
-                (None, None) => self.state.password(&format!("user:{}", user.name))?,
+            let name = &user.name;
+            let roles = facts.hosts.values().filter_map(|host| host.up()?.postgres.as_ref());
+            let in_force = roles.flat_map(|postgres| &postgres.roles).find(|role| role.name == *name);
+            let in_force = in_force.and_then(|role| role.password.as_deref());
+            let leave = |why: &str| {
+                self.warn_once(format!(
+                    "the password of `{name}` {why}; it is left unchanged (`cluster user password {name}` sets a new one)"
+                ));
             };
+            let password =
+                match (&user.password, self.state.kept_password(&format!("user:{name}"))?, in_force) {
+                    (Some(declared), _, _) => declared.clone(),
+                    // Somebody gave applications another one. Restored data has the one of then.
+                    (None, Some(kept), Some(verifier))
+                        if !self.has_restored() && !verifies(verifier, &kept) =>
+                    {
+                        leave("was changed elsewhere");
+                        continue;
+                    }
+                    (None, Some(kept), _) => kept,
+                    (None, None, Some(_)) => {
+                        leave("is not stored on this machine");
+                        continue;
+                    }
+                    (None, None, None) => self.state.password(&format!("user:{name}"))?,
+                };
             user_passwords.insert(user.name.clone(), password);
         }
         Ok(Means {
             repmgr_password,
             cluster_key,
-            check_password: self.state.password("cluster")?,
+            check_password: self.kept_or_a_nodes("cluster", facts, paths::CHECK_PASSWORD, whole).await?,
             user_passwords,
-            failover_token: self.failover_token()?,
+            failover_token: self.failover_token(facts).await?,
             api_url: self.nodes_api_url(),
             backup: self.backup_means(facts).await?,
             restore: None,
@@ -151,8 +162,9 @@ impl World {
         self.state.password(name)
     }
 
-    /// The token with which nodes move the floating IP. It is not the operator's: that one never reaches a node.
-    fn failover_token(&self) -> Result<Option<SecretString>> {
+    /// The token with which nodes move the floating IP. It is not the operator's: that one never reaches a node. Where
+    /// nobody names one, the nodes keep what they have.
+    async fn failover_token(&self, facts: &Facts) -> Result<Option<SecretString>> {
         let (file, key) = match &self.inventory.provider {
             Provider::DigitalOcean(it) if it.floating_ip => {
                 (it.failover_token_file.as_deref(), "provider.digitalocean.failover_token_file")
@@ -167,7 +179,7 @@ impl World {
         };
         let token = match file {
             Some(path) => read(path, key, TOKEN_HINT)?,
-            None => from_environment("DIGITALOCEAN_FAILOVER_TOKEN").ok_or_else(|| {
+            None => self.named_or_the_nodes_token(facts).await?.ok_or_else(|| {
                 Advice::refused("DIGITALOCEAN_FAILOVER_TOKEN is not set: the nodes need that token to move the floating IP").hint(format!(
                     "create a second token with the scope reserved_ip:update (and those it requires) and export \
                      DIGITALOCEAN_FAILOVER_TOKEN, or name a file as {key}; without a floating IP no token is needed"
@@ -183,14 +195,23 @@ impl World {
         }
         Ok(Some(token))
     }
+
+    /// It is not kept on this machine: a token that was replaced elsewhere must not come back from here.
+    async fn named_or_the_nodes_token(&self, facts: &Facts) -> Result<Option<SecretString>> {
+        if let Some(named) = from_environment("DIGITALOCEAN_FAILOVER_TOKEN") {
+            return Ok(Some(named));
+        }
+        let text = self.secret_file(facts, paths::FAILOVER_TOKEN).await?;
+        Ok(text.as_deref().and_then(whole).map(SecretString::from))
+    }
 }
 
-fn repmgr_password(pgpass: &str) -> Option<&str> {
+pub(super) fn repmgr_password(pgpass: &str) -> Option<&str> {
     let line = pgpass.lines().find(|line| line.contains(":repmgr:") && !line.starts_with('#'))?;
     line.rsplit(':').next()
 }
 
-fn whole(text: &str) -> Option<&str> {
+pub(super) fn whole(text: &str) -> Option<&str> {
     Some(text.trim()).filter(|text| !text.is_empty())
 }
 

@@ -74,6 +74,7 @@ fn health(floating_ip: Option<&str>, nodes: [(&str, &str); 4]) -> Health {
         lease_ms: 9_000,
         monthly_cost: None,
         provider: None,
+        run: None,
         failover: Failover { automatic: true, why: None },
         paused: false,
         nodes,

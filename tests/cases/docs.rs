@@ -66,6 +66,7 @@ fn every_key_of_an_inventory_is_documented() {
         ),
         format!("cluster: a\n{digitalocean}}}}}\nusers: [{{xxxxxxxx: 1}}]\n{rest}"),
         format!("cluster: a\n{digitalocean}}}}}\ndatabases: [{{xxxxxxxx: 1}}]\n{rest}"),
+        format!("cluster: a\n{digitalocean}}}}}\nextensions: [{{xxxxxxxx: 1}}]\n{rest}"),
         format!("cluster: a\n{digitalocean}}}}}\npostgresql: {{version: 15}}\nnodes: [{{xxxxxxxx: 1}}]\n"),
     ];
     let mut count = 0;
@@ -188,7 +189,8 @@ fn the_tables_of_settings_are_what_the_program_does() {
         Value::Port => "`postgresql.port`".into(),
         Value::Node => "the node's name".into(),
         Value::ArchiveTimeout => "`backup.archive_within`, `0` without a repository".into(),
-        Value::Libraries => "`repmgr`, then yours".into(),
+        Value::Libraries => "`repmgr`, those of `extensions`, then yours".into(),
+        Value::Fitted(_) => "[fitted to the host](tuning.md)".into(),
         Value::Count(count) => match (count(3), count(9)) {
             (few, many) if few == many => format!("`{few}`"),
             (few, many) => format!("`{few}`, and more with more nodes: `{many}` with 9"),
@@ -234,4 +236,40 @@ fn the_tables_of_settings_are_what_the_program_does() {
     let (before, rest) = page.split_once(begin).expect("the page has the first mark");
     let (_, after) = rest.split_once(END).expect("the page has the second mark");
     golden::check("docs/inventory.md", &format!("{before}{begin}\n{tables}\n{END}{after}"));
+}
+
+/// The extensions that need no package of their own in the inventory, from the one table of them.
+#[test]
+fn the_list_of_extensions_is_the_one_that_the_program_knows() {
+    use cluster::extensions::KNOWN;
+    let mut list = String::from("| known extensions | from | loaded at the start |\n|---|---|---|\n");
+    let mut comes_along = Vec::new();
+    let mut packages: Vec<(String, bool, Vec<String>)> = Vec::new();
+    for known in KNOWN {
+        let name = format!("`{}`", known.name);
+        let versions = match (known.since, known.until) {
+            (12, 18) => String::new(),
+            (12, until) => format!(" (to {until})"),
+            (since, 18) => format!(" (from {since})"),
+            (since, until) => format!(" ({since} to {until})"),
+        };
+        let Some(package) = known.package(17) else {
+            comes_along.push(format!("{name}{versions}"));
+            continue;
+        };
+        let loaded = known.library.is_some();
+        match packages.iter_mut().find(|(it, also, _)| *it == package && *also == loaded) {
+            Some((_, _, names)) => names.push(name),
+            None => packages.push((package, loaded, vec![name])),
+        }
+    }
+    for (package, loaded, names) in packages {
+        list += &format!("| {} | {package} | {} |\n", names.join(", "), if loaded { "yes" } else { "" });
+    }
+    list += &format!("| {} | the server's package | `pg_stat_statements` |\n", comes_along.join(", "));
+    let begin = "<!-- Made from src/extensions.rs by `UPDATE_EXPECTED=1 cargo test --test cases`. -->\n";
+    let page = fs::read_to_string("docs/extensions.md").unwrap();
+    let (before, rest) = page.split_once(begin).expect("the page has the first mark");
+    let (_, after) = rest.split_once(END).expect("the page has the second mark");
+    golden::check("docs/extensions.md", &format!("{before}{begin}\n{list}\n{END}{after}"));
 }

@@ -27,6 +27,7 @@ const TOPICS: &[(&str, &[&str])] = &[
             "cli/bad-inventory",
             "cli/locked-up",
             "cli/locked-down",
+            "cli/adopt-",
         ],
     ),
     (
@@ -107,6 +108,7 @@ const TOPICS: &[(&str, &[&str])] = &[
             "inventory/version-",
         ],
     ),
+    ("Extensions", &["inventory/extension", "plan/extension-"]),
     (
         "Inventory: provider",
         &[
@@ -192,6 +194,8 @@ const TOPICS: &[(&str, &[&str])] = &[
             "plan/port-changed",
             "plan/primary-taken-out",
             "plan/remove-",
+            "plan/replace-",
+            "plan/replaced-host",
             "plan/standby-to-witness",
             "plan/version-changed",
             "plan/witness-to-standby",

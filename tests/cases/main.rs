@@ -3,6 +3,7 @@
 //! Most of it is data: a case is a file below `tests/data`, what is expected of it the `.txt` beside it.
 //! `UPDATE_EXPECTED=1 cargo test --test cases` writes the expectations anew; read the diff before it is committed.
 
+mod adopt;
 mod ansible;
 mod cli;
 mod commands;

@@ -16,6 +16,8 @@ fn a_bare_host_has_nothing() {
     assert!(facts.root && facts.os == "debian" && facts.os_version == "12" && facts.codename == "bookworm");
     assert!(facts.packages.installed.keys().eq(["sudo"]) && facts.data.is_none() && facts.postgres.is_none());
     assert!(facts.marker.is_none() && facts.repmgr.is_none() && facts.pg_clusters.is_empty());
+    let machine = facts.machine.unwrap();
+    assert_eq!((machine.memory_kib, machine.cores, machine.spinning), (4_091_904, 2, false));
     assert!(facts.disk_free_kib > 0 && facts.host_key.starts_with("ssh-ed25519 "));
 }
 
@@ -33,6 +35,7 @@ fn a_primary_says_who_streams_from_it() {
     );
     assert_eq!(facts.units["repmgrd"].active, "active");
     assert!(facts.loaded["cluster-node"]);
+    assert_eq!(facts.extensions["postgres"]["pg_stat_statements"], "1.10");
     assert!(facts.files["/var/lib/postgresql/.pgpass"].content.is_none(), "a secret's text is told");
     assert!(facts.files["/etc/repmgr.conf"].content.as_deref().unwrap().contains("node_id=1"));
 }

@@ -62,7 +62,17 @@ fn every_droplet_is_resized_while_an_application_writes() {
     let grown = text.replace("    size: ", "    resize_disk: true\n    size: ");
     lab.write("demo.yaml", &grown);
     let writer = Writer::start(&lab);
-    println!("{}", lab.cluster(&up).ok().stderr);
+    // Looked at, and carried out as it was.
+    let file = lab.directory.path().join("plan.json");
+    let plan = |name: &str| lab.cluster(&["plan", "-i", &inventory, "--exit-code", "--out", name]).code;
+    let saved = ["up", "-i", &inventory, "--plan", file.to_str().unwrap()];
+    assert_eq!(plan(file.to_str().unwrap()), 2);
+    println!("{}", lab.cluster(&saved).ok().stderr);
+    assert_eq!(plan("/dev/null/none"), 1, "what cannot be written is an error");
+    assert_eq!(plan(lab.directory.path().join("none.json").to_str().unwrap()), 0);
+    let refused = lab.cluster(&saved);
+    assert_eq!(refused.code, 3, "{}", refused.stderr);
+    assert!(refused.stderr.contains("has changed since the plan was made"), "{}", refused.stderr);
     let whole = ("s-1vcpu-2gb", 50);
     assert_eq!(sizes(&lab), of(whole, whole, tiny));
     assert_eq!(healthy()["primary"], "pg1");

@@ -247,6 +247,11 @@ impl Lab {
         });
     }
 
+    /// All tags of the account.
+    pub(crate) fn tags(&self) -> Vec<String> {
+        block_on(async { self.client().tags().await.unwrap() }).into_iter().map(|tag| tag.name).collect()
+    }
+
     /// Droplets and floating IPs that the API lists.
     pub(crate) fn count(&self) -> (usize, usize) {
         block_on(async {

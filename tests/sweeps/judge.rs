@@ -141,7 +141,15 @@ impl Judge {
         if own.is_empty() {
             return Vec::new();
         }
-        let scope = Scope { version: self.version, port: 5432, node: "p", nodes: 3, archive_within_s: 60 };
+        let scope = Scope {
+            version: self.version,
+            port: 5432,
+            node: "p",
+            nodes: 3,
+            archive_within_s: 60,
+            fit: None,
+            libraries: &[],
+        };
         let text = |(own, marks): &(BTreeMap<String, String>, Vec<&'static str>)| {
             let rendered = render(scope, own);
             let ours = rendered.mandatory.into_iter().chain(rendered.defaults);

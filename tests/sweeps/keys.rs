@@ -268,6 +268,8 @@ fn droplets(lab: &Lab, base: &str) -> Vec<Change> {
         change("postgresql.settings (reload)", "work_mem: 8MB", "work_mem: 16MB", Done),
         change("postgresql.settings (restart)", "work_mem: 8MB", "work_mem: 8MB, max_connections: 120", Done),
         change("postgresql.settings (refused by the server)", "work_mem: 8MB", "work_mem: 1", Refused),
+        change("postgresql.tune", "port: 5432", "port: 5432\n  tune: false", Done),
+        change("extensions", "clients: [auto]", "extensions: [hstore]\nclients: [auto]", Done),
         change("failover.lease", "lease: 9s", "lease: 12s", Done),
         change("failover.lag_limit", "lag_limit: 16MB", "lag_limit: 32MB", Done),
         change("users[].name", "{name: reports", "{name: reporting", Done),

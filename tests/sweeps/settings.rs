@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use cluster::inventory::Inventory;
-use cluster::plan::files;
+use cluster::plan::{Extras, files};
 use cluster::settings::{Bound, find, hot_standby};
 
 use crate::judge::{Judge, Known, Verdict};
@@ -196,7 +196,9 @@ pub(crate) fn sweep(lab: u8, image: &str, version: u32) -> Sweep {
         }
     }
     said(&format!("{} values, {} of them pass the inventory", tried.len(), left.len()));
-    let text = |values: &[&Value]| files::trial(&inventory(version, &all(values)).expect("each passes"));
+    let text = |values: &[&Value]| {
+        files::trial(&inventory(version, &all(values)).expect("each passes"), &Extras::none())
+    };
     let plain = judge.trials(&[text(&[])]);
     assert!(plain[0].good, "without any setting: {}", plain[0].words);
 

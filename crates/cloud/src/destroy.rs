@@ -80,8 +80,11 @@ impl Client {
                 }
             }
             let tags = self.tags().await?.into_iter().map(|tag| tag.name);
-            let is_ours =
-                |tag: &String| *tag == cluster_tag || names::recorded_address(cluster, tag).is_some();
+            let is_ours = |tag: &String| {
+                *tag == cluster_tag
+                    || names::recorded_address(cluster, tag).is_some()
+                    || names::is_lock_tag(cluster, tag)
+            };
             let tags: Vec<String> = tags.filter(is_ours).collect();
             let on_droplets = droplets.iter().flat_map(|droplet| &droplet.tags);
             let recorded =

@@ -34,6 +34,53 @@ pub fn recorded_address(cluster: &str, tag: &str) -> Option<Ipv4Addr> {
     (address_tag(cluster, ip) == tag).then_some(ip)
 }
 
+/// A tag on nothing: the lock of a cluster that has no nodes yet, or too few that can be reached. Its name says who holds
+/// it, since when, and what tells it from another's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LockTag {
+    /// Seconds since 1970, by the holder's clock.
+    pub since: i64,
+    /// What no other has.
+    pub nonce: String,
+    /// The holder's command.
+    pub command: String,
+    /// Who runs it.
+    pub user: String,
+    /// Where.
+    pub host: String,
+}
+
+impl LockTag {
+    /// The tag. What the API does not allow in one is written `-`.
+    pub fn tag(&self, cluster: &str) -> String {
+        let word = |text: &str| -> String {
+            let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+            text.chars().take(40).map(|c| if is_plain(c) { c } else { '-' }).collect()
+        };
+        let LockTag { since, nonce, command, user, host } = self;
+        let words = [nonce, command, user, host].map(|text| word(text)).join(":");
+        format!("cluster-lock:{cluster}:{since}:{words}")
+    }
+
+    /// What a tag says, if it is a lock of this cluster.
+    pub fn parse(cluster: &str, tag: &str) -> Option<LockTag> {
+        let words: Vec<&str> = lock_words(cluster, tag)?.split(':').collect();
+        let [since, nonce, command, user, host] = words.try_into().ok()?;
+        let since = since.parse().ok()?;
+        let [nonce, command, user, host] = [nonce, command, user, host].map(str::to_owned);
+        Some(LockTag { since, nonce, command, user, host })
+    }
+}
+
+fn lock_words<'a>(cluster: &str, tag: &'a str) -> Option<&'a str> {
+    tag.strip_prefix("cluster-lock:")?.strip_prefix(cluster)?.strip_prefix(':')
+}
+
+/// Whether a tag is a lock of this cluster, whatever it says.
+pub fn is_lock_tag(cluster: &str, tag: &str) -> bool {
+    lock_words(cluster, tag).is_some()
+}
+
 /// Name of the SSH key that we register for a cluster. A key with another name was not made by us.
 pub fn ssh_key(cluster: &str) -> String {
     format!("cluster:{cluster}")
@@ -76,6 +123,22 @@ mod tests {
                 prop_assert_eq!(address_tag("demo", ip), tag);
             }
         }
+    }
+
+    #[test]
+    fn a_lock_says_who_holds_it() {
+        let lock = LockTag {
+            since: 1_764_250_000,
+            nonce: "0badcafe".into(),
+            command: "up".into(),
+            user: "eva".into(),
+            host: "desk.example.org".into(),
+        };
+        let tag = lock.tag("demo");
+        assert_eq!(tag, "cluster-lock:demo:1764250000:0badcafe:up:eva:desk-example-org");
+        assert!(is_tag(&tag) && is_lock_tag("demo", &tag) && !is_lock_tag("dem", &tag));
+        assert_eq!(LockTag::parse("demo", &tag).unwrap().host, "desk-example-org");
+        assert_eq!(LockTag::parse("demo", "cluster-lock:demo:soon:x:up:eva:desk"), None);
     }
 
     #[test]

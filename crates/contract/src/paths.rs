@@ -6,6 +6,11 @@ pub const CONFIG: &str = "/etc/cluster/node.json";
 pub const FAILOVER_TOKEN: &str = "/etc/cluster/failover-token";
 /// The key with which guards seal what they say to each other; readable by root alone.
 pub const KEY: &str = "/etc/cluster/key";
+/// The password of the role `cluster`; readable by root alone. The nodes have no use for it: a machine that takes the
+/// cluster over reads it here.
+pub const CHECK_PASSWORD: &str = "/etc/cluster/check-password";
+/// What every node states of the others: their SSH host keys, in the format of ssh's known_hosts.
+pub const KNOWN_HOSTS: &str = "/etc/cluster/known_hosts";
 /// What the data directory is ([`crate::marker::Marker`]).
 pub const MARKER: &str = "/etc/cluster/data.json";
 

@@ -21,6 +21,9 @@ pub struct MachineSpec {
     pub name: String,
     /// Image slug, for instance `debian-12-x64`.
     pub image: String,
+    /// Memory of its size in MiB, as its kernel would count it before it takes its share; the machine's if 0.
+    #[serde(default)]
+    pub memory: u64,
     /// Region slug, for the metadata service.
     pub region: String,
     /// Public keys (one line each, OpenSSH format) that root may log in with.

@@ -50,6 +50,7 @@ pub(super) async fn run(world: &Arc<World>, yes: bool) -> Result<Exit> {
     confirm("cluster", cluster, yes, "nothing was stopped")?;
     let begun = Instant::now();
     let facts = world.observe().await?;
+    world.lock_cluster(&facts).await?;
     let mut reasons = Vec::new();
     let mut hints = Vec::new();
     let mut nodes = Vec::new();

@@ -46,12 +46,17 @@ pub(super) async fn run(world: &Arc<World>, api: &Api, yes: bool) -> Result<Exit
         confirm("cluster", cluster, yes, "nothing was deleted")?;
     }
     let begun = Instant::now();
+    let nodes = reach(world, &belongings).await;
+    if belongings.has_deletable() {
+        world.lock_nodes(nodes.clone(), belongings.servers().count()).await?;
+    }
     if belongings.has_address() {
-        stop_guards(world, &belongings).await;
+        stop_guards(world, nodes).await;
     }
     let destroyed = api.destroy(&belongings).await;
     let mut reasons: Vec<String> =
         destroyed.err().unwrap_or_default().iter().map(|error| format!("{error:#}")).collect();
+    world.unlock_provider().await;
     let left =
         api.belongings(&known, &public_key).await.context("cannot list what is left of the cluster")?;
     if let Err(error) = world.retire_repository_keys(api, None).await {
@@ -94,19 +99,27 @@ fn list(belongings: &Belongings) {
     }
 }
 
-/// Ends the guards: one that sees the address go would take it back. A node that cannot be reached is not waited for.
-async fn stop_guards(world: &Arc<World>, belongings: &Belongings) {
+/// The nodes that there may be a way to.
+async fn reach(world: &Arc<World>, belongings: &Belongings) -> Vec<String> {
     let addresses: BTreeMap<String, String> = belongings
         .servers()
         .filter(|(name, _)| world.inventory.node(name).is_some())
         .filter_map(|(name, public)| Some((name.to_owned(), public?.to_string())))
         .collect();
     if let Err(error) = world.write_ssh_config(&addresses).await {
-        world.report.note(format!("the guards were not stopped first: {error:#}"));
-        return;
+        world.report.note(format!("the nodes cannot be reached: {error:#}"));
+        return Vec::new();
     }
+    let id = |name: &String| world.inventory.node(name).map(|node| node.id);
+    let mut nodes: Vec<String> = addresses.into_keys().collect();
+    nodes.sort_by_key(id);
+    nodes
+}
+
+/// Ends the guards: one that sees the address go would take it back. A node that cannot be reached is not waited for.
+async fn stop_guards(world: &Arc<World>, nodes: Vec<String>) {
     let mut tasks = JoinSet::new();
-    for node in addresses.into_keys() {
+    for node in nodes {
         let command = stop(world, Half::Services).limit(GUARDS_END_WITHIN.as_secs());
         let world = world.clone();
         tasks.spawn(async move {

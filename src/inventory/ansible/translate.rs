@@ -63,6 +63,7 @@ const KEYS: &[(&str, &str)] = &[
     ("cluster_backup", "backup"),
     ("cluster_users", "users"),
     ("cluster_databases", "databases"),
+    ("cluster_extensions", "extensions"),
 ];
 
 /// Stands for a value that the inventory needs and does not have. No check accepts it.

@@ -26,6 +26,10 @@ fn is_new_enough(package: &str, version: &str) -> bool {
     oldest(package).is_none_or(|oldest| number(major).zip(number(minor)).is_some_and(|it| it >= oldest))
 }
 
+fn is_of_postgresql(package: &str) -> bool {
+    package.starts_with("postgresql") || package.starts_with("pg") || package == "sudo"
+}
+
 fn in_words(package: &str) -> String {
     match oldest(package) {
         Some((major, minor)) => format!("{package} {major}.{minor} or later"),
@@ -63,8 +67,28 @@ impl Planner<'_> {
             // The distribution does not have it: the PostgreSQL project's repository, then its archive.
             let archive = host.packages.pgdg.iter().any(|line| line.contains("apt.postgresql.org"));
             let tried_all = host.packages.pgdg.iter().any(|line| line.contains("apt-archive.postgresql.org"));
+            // For a name that no repository of PostgreSQL's would have, none is added to the host's.
+            let stranger = lacking.iter().find(|package| !is_of_postgresql(package));
+            let asked_for = |package: &str| {
+                self.inventory.extensions.iter().find(|it| it.package.as_deref() == Some(package))
+            };
+            let wanted = lacking.iter().filter_map(|package| asked_for(package)).next();
+            let wanted = wanted.map(|extension| extension.name.clone());
+            if let (Some(stranger), Some(extension)) = (stranger, stranger.and_then(|it| asked_for(it))) {
+                let message = format!("apt has no {stranger} for the extension `{}`", extension.name);
+                let hint = "correct its `package` under `extensions`, or add the repository that has it to the apt sources \
+                            of every data node";
+                return self.refuse(TroubleKind::NoPackages, Some(&node.name), message, hint);
+            }
             let lacking = lacking.iter().map(|it| in_words(it)).collect::<Vec<_>>().join(", ");
             if tried_all {
+                let hint = match wanted {
+                    Some(extension) => format!(
+                        "take `{extension}` out of `extensions`, or name the `package` that has it; another version of \
+                         PostgreSQL or another image may have it, too"
+                    ),
+                    None => "choose another version of PostgreSQL or another image".into(),
+                };
                 return self.refuse(
                     TroubleKind::NoPackages,
                     Some(&node.name),
@@ -72,7 +96,7 @@ impl Planner<'_> {
                         "neither {} {} nor the PostgreSQL apt repository provides {lacking}",
                         host.os, host.codename
                     ),
-                    "choose another version of PostgreSQL or another image",
+                    hint,
                 );
             }
             let os = format!("{} {}", host.os, host.codename);

@@ -7,6 +7,7 @@ use super::Planner;
 use crate::facts::{Cloud, Facts, Host};
 use crate::inventory::{Inventory, Node, Provider};
 use crate::plan::files::Addresses;
+use crate::plan::files::host_keys::HostKeys;
 use crate::plan::replace as names;
 use crate::plan::roles::Primary;
 use crate::plan::{Action, Phase};
@@ -215,5 +216,6 @@ pub(super) fn addresses(inventory: &Inventory, facts: &Facts) -> Addresses {
         .filter_map(|host| host.up()?.client.parse().ok())
         .filter(|address: &IpAddr| !address.is_loopback())
         .collect();
-    Addresses { hosts, servers, floating_ip, wants_floating_ip, operator }
+    let host_keys = HostKeys::of(inventory, facts);
+    Addresses { hosts, servers, floating_ip, wants_floating_ip, operator, host_keys }
 }

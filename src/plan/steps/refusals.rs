@@ -27,13 +27,11 @@ pub(crate) fn way_in(inventory: &Inventory, node: &Node, why: &str) -> Option<St
         return Some(match inventory.provider {
             Provider::Existing(_) => format!(
                 "log in once with `ssh {options}{user}@{address}` and compare the fingerprint; or give the node its `host_key`, \
-                 which is the line in /etc/ssh/ssh_host_ed25519_key.pub on the host"
+                 which is the line in /etc/ssh/ssh_host_ed25519_key.pub on the host; if the cluster was created on another \
+                 machine, `cluster adopt` takes it over on this one"
             ),
             Provider::DigitalOcean(_) => {
-                "the droplet was created from another machine: work from that one, or give the \
-                                          node its `host_key`, which is the line in \
-                                          /etc/ssh/ssh_host_ed25519_key.pub on the host"
-                    .into()
+                "the droplet was created from another machine: `cluster adopt` takes the cluster over on this one".into()
             }
         });
     }
@@ -45,6 +43,13 @@ pub(crate) fn way_in(inventory: &Inventory, node: &Node, why: &str) -> Option<St
         );
     }
     if why.contains("Permission denied") {
+        if matches!(inventory.provider, Provider::DigitalOcean(_)) && inventory.provider.ssh_key().is_none() {
+            return Some(
+                "the droplet does not accept the key that was made on this machine: `cluster adopt --ssh-key FILE` names the \
+                 one that it was created with, or another that it lets in"
+                    .into(),
+            );
+        }
         return Some(format!(
             "the host does not accept your key for {user}: install it with `ssh-copy-id {options}{user}@{address}`, or set `ssh_key` \
              and `ssh_user` in the inventory"

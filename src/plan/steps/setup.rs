@@ -60,7 +60,8 @@ impl<'a> Planner<'a> {
         let mut changes = Vec::new();
         // Its members are changed later, and one node at a time.
         let members = self.members_of(node);
-        for file in files::files(self.inventory, self.means, &self.addresses, node, &members) {
+        let extras = self.extras(node);
+        for file in files::files(self.inventory, self.means, &self.addresses, node, &members, &extras) {
             let found = host.files.get(&file.path);
             if !found.is_some_and(|found| file.matches(found)) {
                 changes.push(file.change(found));

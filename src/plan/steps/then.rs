@@ -170,7 +170,7 @@ impl<'a> Planner<'a> {
                 });
             }
         }
-        self.plan.notes = notes;
+        self.plan.notes.extend(notes);
     }
 }
 
@@ -180,17 +180,20 @@ fn needing_restart(file: &FileChange) -> Vec<(String, bool)> {
         return Vec::new();
     };
     let (before, after) = (files::values(before), files::values(after));
+    let of = |values: &BTreeMap<&str, &'_ str>, name: &str| {
+        values.get(name).copied().or(settings::fit::stock(name)).map(str::to_owned)
+    };
     let mut names: Vec<&str> = before.keys().chain(after.keys()).copied().collect();
     names.sort_unstable();
     names.dedup();
-    names.retain(|name| before.get(name) != after.get(name) && settings::needs_restart(name));
-    let number = |value: Option<&&str>| value.and_then(|value| value.parse::<i64>().ok());
+    names.retain(|name| of(&before, name) != of(&after, name) && settings::needs_restart(name));
+    let number = |value: Option<String>| value.and_then(|value| value.parse::<i64>().ok());
     names
         .into_iter()
         .map(|name| {
             let held = settings::hot_standby().any(|(it, _)| it == name);
             let lower =
-                matches!((number(before.get(name)), number(after.get(name))), (Some(a), Some(b)) if b < a);
+                matches!((number(of(&before, name)), number(of(&after, name))), (Some(a), Some(b)) if b < a);
             (name.to_owned(), held && lower)
         })
         .collect()

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use cluster::facts::HostFacts;
 use cluster::facts::host::{Packages, RoleFacts};
 use cluster::plan::{Action, Unit};
+use cluster::settings::Machine;
 
 use super::postgres::{own, verifier};
 use super::{How, Model};
@@ -77,6 +78,7 @@ impl Model {
                 self.set_role(node, role, *exists);
             }
             Action::Database { name, owner } if whole => self.create_database(node, name, owner),
+            Action::Extension { name, database } if whole => self.create_extension(node, name, database),
             Action::Reload if whole => self.reload(node),
             Action::Restart { .. } if whole => self.restart(node),
             Action::Services { units, .. } if whole => self.run_services(node, units),
@@ -98,6 +100,7 @@ pub(super) fn bare(key: &str) -> HostFacts {
         host_key: key.into(),
         cloud_init: "done".into(),
         disk_free_kib: 20_000_000,
+        machine: Some(Machine { memory_kib: 1_005_000, cores: 1, disk_kib: 25_000_000, spinning: false }),
         packages: Packages {
             installed: BTreeMap::from([("sudo".into(), "1.9.13p3-1+deb12u4".into())]),
             ..Packages::default()

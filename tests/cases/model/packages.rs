@@ -16,11 +16,16 @@ impl Model {
         if from("//apt-archive.postgresql.org") {
             versions.push(12);
         }
+        let mut extensions = vec!["postgresql-15-cron", "postgresql-15-postgis-3"];
+        if from("//apt.postgresql.org") {
+            extensions.push("postgresql-15-pgvector");
+        }
         host.packages.lists_age = Some(1);
         host.packages.candidates = versions
             .iter()
             .flat_map(|version| [format!("postgresql-{version}"), format!("postgresql-{version}-repmgr")])
             .chain(["sudo".into(), "pgbackrest".into()])
+            .chain(extensions.into_iter().map(str::to_owned))
             .map(|package| (package, VERSION.into()))
             .collect();
     }

@@ -62,11 +62,9 @@ impl Model {
         let path = cluster::plan::files::postgresql_conf(self.inventory.postgresql.version);
         let host = self.host(node);
         let text = host.files.get(&path).and_then(|file| file.content.clone()).unwrap_or_default();
-        let wanted = text
-            .lines()
-            .find_map(|line| line.strip_prefix("max_connections = '"))
-            .map(|it| it.trim_end_matches('\''));
-        let wanted = BTreeMap::from([("max_connections".to_owned(), wanted.unwrap_or("100").to_owned())]);
+        let values = cluster::plan::files::values(&text);
+        let wanted = values.get("max_connections").copied().unwrap_or("100").to_owned();
+        let wanted = BTreeMap::from([("max_connections".to_owned(), wanted)]);
         let postgres = host.postgres.as_mut().unwrap();
         if postgres.hot_standby_settings != wanted {
             postgres.pending_restart = vec!["max_connections".into()];
@@ -109,6 +107,26 @@ impl Model {
         self.running(node).databases.push(DatabaseFacts { name: name.into(), owner: owner.into() });
     }
 
+    pub(super) fn create_extension(&mut self, node: &str, name: &str, database: &str) {
+        assert!(!self.running(node).in_recovery, "{node} takes no writes");
+        let extension = self.inventory.extensions.iter().find(|it| it.name == name).unwrap().clone();
+        for node in self.inventory.data_nodes().map(|node| node.name.clone()).collect::<Vec<_>>() {
+            let installed = self.known(&node).map(|host| &host.packages.installed);
+            if let Some(package) = &extension.package {
+                assert!(installed.is_none_or(|it| it.contains_key(package)), "{node} has no {package}");
+            }
+        }
+        let path = cluster::plan::files::postgresql_conf(self.inventory.postgresql.version);
+        let text = self.host(node).files[&path].content.clone().unwrap();
+        let loaded = cluster::plan::files::values(&text)["shared_preload_libraries"];
+        if let Some(library) = &extension.library {
+            assert!(loaded.split(',').any(|it| it == library), "{library} is not loaded");
+        }
+        let there = self.running(node).databases.iter().any(|it| it.name == database);
+        assert!(there || database == "postgres", "there is no database {database}");
+        self.host(node).extensions.entry(database.into()).or_default().insert(name.into(), "1.0".into());
+    }
+
     /// What happens by itself: standbys have what the primary has, and repmgrd copies its rows to the witness.
     pub(crate) fn replicate(&mut self) {
         self.lease();
@@ -118,6 +136,13 @@ impl Model {
             return;
         }
         let (theirs, rows) = (self.running(primary).clone(), self.host(primary).repmgr.clone());
+        let mut extensions = self.host(primary).extensions.clone();
+        for database in theirs.databases.iter().map(|it| it.name.as_str()).chain(["postgres"]) {
+            if self.inventory.own_databases().contains(&database) {
+                extensions.entry(database.to_owned()).or_default().insert("plpgsql".into(), "1.0".into());
+            }
+        }
+        self.host(primary).extensions = extensions.clone();
         let mut replicas = Vec::new();
         for node in self.inventory.nodes.clone() {
             let Some(Host::Up(host)) = self.facts.hosts.get_mut(&node.name) else { continue };
@@ -133,6 +158,7 @@ impl Model {
             postgres.databases = theirs.databases.clone();
             postgres.timeline = theirs.timeline;
             host.repmgr = rows.clone();
+            host.extensions = extensions.clone();
             replicas.push(Replica { name: node.name, state: "streaming".into(), lag_bytes: Some(0.0) });
         }
         self.running(primary).replication = replicas;

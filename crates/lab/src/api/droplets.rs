@@ -184,6 +184,7 @@ impl World<'_> {
             id,
             name: name.to_owned(),
             image: order.image.clone(),
+            memory: order.size.memory,
             region: order.region.slug.to_owned(),
             ssh_keys: order.ssh_keys.clone(),
             user_data: order.user_data.clone(),

@@ -50,11 +50,33 @@ pub(crate) fn plant(root: &Path, spec: &MachineSpec, gateway: std::net::Ipv4Addr
         };
         add().with_context(|| format!("cannot add a name to {}", file.display()))?;
     }
-    let wanted = root.join(UNITS).join("sockets.target.wants");
+    enable(root, "sockets.target", "cloud-api.socket")?;
+    if spec.memory > 0 { enable(root, "sysinit.target", MEMORY) } else { Ok(()) }
+}
+
+/// The unit that shows the memory of the droplet's size.
+const MEMORY: &str = "droplet-memory.service";
+
+/// Has systemd start a unit with a target.
+fn enable(root: &Path, target: &str, unit: &str) -> Result<()> {
+    let wanted = root.join(UNITS).join(format!("{target}.wants"));
     fs::create_dir_all(&wanted).with_context(|| format!("cannot create {}", wanted.display()))?;
-    let link = wanted.join("cloud-api.socket");
+    let link = wanted.join(unit);
     let _ = fs::remove_file(&link);
-    symlink("../cloud-api.socket", &link).with_context(|| format!("cannot create {}", link.display()))
+    symlink(format!("../{unit}"), &link).with_context(|| format!("cannot create {}", link.display()))
+}
+
+/// What the kernel of a host with this memory says of it: it keeps some for itself. What is free is not counted here.
+fn meminfo(mib: u64) -> String {
+    let total = (mib * 1024).saturating_sub(36 * 1024 + mib * 1024 / 64);
+    let lines = [
+        ("MemTotal", total),
+        ("MemFree", total / 2),
+        ("MemAvailable", total * 3 / 4),
+        ("SwapTotal", 0),
+        ("SwapFree", 0),
+    ];
+    lines.map(|(name, kib)| format!("{:<16}{kib:>8} kB\n", format!("{name}:"))).concat()
 }
 
 /// Names, with that of Spaces.
@@ -77,6 +99,12 @@ fn files(spec: &MachineSpec, gateway: std::net::Ipv4Addr, port: u16) -> Vec<Seed
         (format!("{seed}/meta-data"), 0o600, metadata.to_string()),
         (format!("{seed}/user-data"), 0o600, spec.user_data.clone().unwrap_or_default()),
         ("etc/hostname".to_owned(), 0o644, format!("{}\n", spec.name)),
+        ("etc/droplet-meminfo".to_owned(), 0o444, meminfo(spec.memory)),
+        (
+            format!("{UNITS}/{MEMORY}"),
+            0o644,
+            include_str!("../../../../templates/lab/memory.service").to_owned(),
+        ),
         (
             format!("{UNITS}/cloud-api.socket"),
             0o644,
@@ -135,6 +163,7 @@ mod tests {
             id: 17,
             name: "pg1".to_owned(),
             image: "debian-12-x64".to_owned(),
+            memory: 1024,
             region: "lab1".to_owned(),
             ssh_keys: vec!["ssh-ed25519 AAAA me@\"home\"".to_owned()],
             user_data: Some("#cloud-config\n".to_owned()),
@@ -148,6 +177,7 @@ mod tests {
         assert_eq!(metadata["public-keys"][0], spec.ssh_keys[0].as_str());
         assert_eq!(metadata["instance-id"], "17");
         assert_eq!(content("user-data"), "#cloud-config\n");
+        assert_eq!(content("meminfo").lines().next().unwrap(), "MemTotal:         995328 kB");
         assert!(content("api.socket").contains("ListenStream=127.0.0.1:8480\n"));
         assert!(content("api.service").contains("socket-proxyd 10.99.0.1:8480\n"));
     }
