@@ -33,6 +33,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long what a killed run began may take to end: a package installation, or a clone.
 const BUSY_PATIENCE: Duration = Duration::from_secs(1800);
 
+/// After this long the reason is looked for: a run that was killed a moment ago holds the cluster's lock no more.
+const BUSY_FOR: Duration = Duration::from_secs(3);
+
 /// The context of a command.
 pub struct World {
     /// The desired state.
@@ -206,7 +209,8 @@ impl World {
                 if command.looks { self.connection(node).await? } else { self.connect(node).await? };
             match host.run(command, line).await {
                 Err(RemoteError::Busy { .. })
-                    if begun.elapsed() < BUSY_PATIENCE && !self.is_busy_for_another(&host).await =>
+                    if begun.elapsed() < BUSY_PATIENCE
+                        && (begun.elapsed() < BUSY_FOR || !self.is_busy_for_another(&host).await) =>
                 {
                     let waited = begun.elapsed().as_secs();
                     self.report.progress(

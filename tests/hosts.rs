@@ -33,12 +33,12 @@ mod room;
 mod settings;
 #[path = "hosts/shapes.rs"]
 mod shapes;
+#[path = "hosts/sizes.rs"]
+mod sizes;
 #[allow(dead_code, unused_imports, reason = "the tests of the lab use more of it")]
 mod support;
 #[path = "hosts/trust.rs"]
 mod trust;
-#[path = "hosts/sizes.rs"]
-mod sizes;
 #[path = "hosts/versions.rs"]
 mod versions;
 #[path = "hosts/writer.rs"]

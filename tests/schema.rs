@@ -73,7 +73,10 @@ fn what_is_accepted_is_valid_and_a_wrong_shape_is_not() {
         if told.starts_with("accepted") {
             assert_eq!(*said, None, "{}: the schema refuses what is accepted", path.display());
             valid += 1;
-        } else if shape.iter().any(|words| first.contains(words)) && !first.contains("nodes[") && !first.contains("smaller") {
+        } else if shape.iter().any(|words| first.contains(words))
+            && !first.contains("nodes[")
+            && !first.contains("smaller")
+        {
             assert!(said.is_some(), "{}: the schema takes it, and the program says {told}", path.display());
             invalid += 1;
         }

@@ -127,7 +127,9 @@ pub(super) async fn delete(world: &World, id: u64, hint: &str) -> Result<()> {
     world.report.progress("provider", format!("deleting droplet {id}"));
     if let Err(errors) = api.delete_server(id).await {
         let text: Vec<String> = errors.iter().map(ToString::to_string).collect();
-        return Err(Advice::failed(format!("cannot delete droplet {id}: {}", text.join("; "))).hint(hint).into());
+        return Err(Advice::failed(format!("cannot delete droplet {id}: {}", text.join("; ")))
+            .hint(hint)
+            .into());
     }
     world.state.remember(|memory| drop(memory.servers.remove(&id)))?;
     world.report.note(format!("provider: droplet {id} is deleted"));

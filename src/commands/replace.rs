@@ -56,7 +56,8 @@ pub(super) async fn run(source: &Source, node: &str, yes: bool, json: bool) -> R
         let old = Servers::of(&outcome.facts, &node)?.old;
         proved(&world, &outcome.facts, &node).map_err(|why| unproved(name, &why, old))?;
         if let Some(id) = old {
-            remove::delete(&world, id, "the node has been replaced; run this again to delete what is left").await?;
+            remove::delete(&world, id, "the node has been replaced; run this again to delete what is left")
+                .await?;
             steps += 1;
         }
         for trouble in outcome.troubles.iter().filter(|it| it.kind != TroubleKind::Stray) {
@@ -98,7 +99,10 @@ impl Servers {
         let (refusal, hint) = match servers {
             Servers { node: Some(id), new: Some(new), old: Some(old) } => (
                 format!("droplets {id}, {new} and {old} are {0}, {0}.{NEW} and {0}.{OLD}", node.name),
-                format!("delete {0}.{OLD}, which {0} has taken the place of, or {0}.{NEW}, which is not in use", node.name),
+                format!(
+                    "delete {0}.{OLD}, which {0} has taken the place of, or {0}.{NEW}, which is not in use",
+                    node.name
+                ),
             ),
             Servers { node: None, new: None, old: Some(old) } => (
                 format!("droplet {old} is {0}.{OLD}, and there is no {0}", node.name),
@@ -127,13 +131,15 @@ fn possible(inventory: &Inventory, facts: &Facts, node: &Node) -> Result<()> {
     let name = &node.name;
     let refused = |message: String, hint: String| Err(Advice::refused(message).hint(hint).into());
     match facts.hosts.get(name) {
-        Some(Host::Up(host)) if host.marker.as_ref().is_some_and(|it| it.cluster == inventory.cluster) => refused(
-            format!("the host of {name} is a node of this cluster"),
-            format!(
-                "set the `address` of {name} in the inventory to that of the host that shall take its place; to make \
+        Some(Host::Up(host)) if host.marker.as_ref().is_some_and(|it| it.cluster == inventory.cluster) => {
+            refused(
+                format!("the host of {name} is a node of this cluster"),
+                format!(
+                    "set the `address` of {name} in the inventory to that of the host that shall take its place; to make \
                  its data anew where it is, `cluster rejoin {name} --clone`"
-            ),
-        ),
+                ),
+            )
+        }
         Some(Host::Up(_)) => Ok(()),
         other => {
             let why = other.and_then(Host::absence).unwrap_or_default();
@@ -157,7 +163,9 @@ fn announce(world: &World, facts: &Facts, node: &Node, servers: &Servers) {
         Some(id) => tell!(
             "  a new droplet is created and made ready, takes its place, and droplet {id} is then deleted with everything on it"
         ),
-        None => tell!("  its old host is not touched: switch it off, or stop cluster-node and PostgreSQL there"),
+        None => {
+            tell!("  its old host is not touched: switch it off, or stop cluster-node and PostgreSQL there")
+        }
     }
     if let Some(why) = facts.hosts.get(&node.name).and_then(Host::absence) {
         tell!("  {why}: its services are not stopped, but it no longer has a vote");
@@ -217,11 +225,14 @@ fn proved(world: &World, facts: &Facts, node: &Node) -> Result<(), String> {
     if !votes {
         return Err("has no vote".to_owned());
     }
-    let Some(primary) = remove::primary(inventory, facts) else { return Err("no node takes writes".to_owned()) };
+    let Some(primary) = remove::primary(inventory, facts) else {
+        return Err("no node takes writes".to_owned());
+    };
     if node.role == Role::Witness || primary == node.name {
         return Ok(());
     }
-    let replication = |host: &crate::facts::HostFacts| host.postgres.as_ref().map(|it| it.replication.clone());
+    let replication =
+        |host: &crate::facts::HostFacts| host.postgres.as_ref().map(|it| it.replication.clone());
     let streams = facts.hosts.get(&primary).and_then(Host::up).and_then(replication).unwrap_or_default();
     if streams.iter().any(|it| it.name == node.name && it.state == "streaming") {
         return Ok(());
@@ -230,7 +241,8 @@ fn proved(world: &World, facts: &Facts, node: &Node) -> Result<(), String> {
 }
 
 fn unproved(name: &str, why: &str, old: Option<u64>) -> Advice {
-    let kept = old.map_or(String::new(), |id| format!("; droplet {id}, which it takes the place of, is kept"));
+    let kept =
+        old.map_or(String::new(), |id| format!("; droplet {id}, which it takes the place of, is kept"));
     Advice::failed(format!("{name} {why} yet{kept}"))
         .hint("`cluster status` shows the progress; run this again once it is well")
 }

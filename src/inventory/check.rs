@@ -230,7 +230,11 @@ const IMAGE: &str = "debian-13-x64";
 
 fn slug(c: &mut Checker, key: String, value: &str) {
     if value.is_empty() || !value.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_') {
-        c.wrong(key, format!("`{value}` is not a valid slug"), "for instance fra1, s-1vcpu-1gb or debian-13-x64");
+        c.wrong(
+            key,
+            format!("`{value}` is not a valid slug"),
+            "for instance fra1, s-1vcpu-1gb or debian-13-x64",
+        );
     }
 }
 

@@ -202,7 +202,10 @@ fn moved(
         };
         say(
             &node.name,
-            format!("is known to the other nodes as {}, but as {host} in the inventory, {there}", member.host),
+            format!(
+                "is known to the other nodes as {}, but as {host} in the inventory, {there}",
+                member.host
+            ),
             format!(
                 "to keep the host, put {} back; to make the node anew on {host}, run `cluster replace {}`, which takes the \
                  vote of the old host first",

@@ -35,7 +35,8 @@ pub fn cost(inventory: &Inventory, facts: &Facts) -> Option<Cost> {
     let mut then = 0.0;
     for node in &inventory.nodes {
         let wanted = settings.size_of(node);
-        let server = cloud.servers.get(&node.name).filter(|it| it.size.as_deref().is_none_or(|it| it == wanted));
+        let server =
+            cloud.servers.get(&node.name).filter(|it| it.size.as_deref().is_none_or(|it| it == wanted));
         then += match server {
             Some(server) => server.monthly_price?,
             None => cloud.sizes.get(wanted)?.monthly_price?,

@@ -48,10 +48,17 @@ struct Then {
 
 impl Saved {
     /// Takes down a plan; `shown` is the plan as JSON.
-    pub fn new(cluster: &str, plan: &Plan, facts: &Facts, key: &SecretString, shown: serde_json::Value) -> Saved {
-        let then = plan.then.iter().flat_map(|it| {
-            it.nodes.iter().map(|node| Then { node: node.clone(), kind: it.kind.to_owned() })
-        });
+    pub fn new(
+        cluster: &str,
+        plan: &Plan,
+        facts: &Facts,
+        key: &SecretString,
+        shown: serde_json::Value,
+    ) -> Saved {
+        let then = plan
+            .then
+            .iter()
+            .flat_map(|it| it.nodes.iter().map(|node| Then { node: node.clone(), kind: it.kind.to_owned() }));
         Saved {
             cluster: cluster.to_owned(),
             made: Timestamp::now(),
@@ -84,11 +91,16 @@ impl Saved {
     /// depends on what the hosts say after the first steps: whether a distribution has a package, which roles a backup has.
     pub fn unforeseen(&self, plan: &Plan) -> Vec<String> {
         let foreseen = |goal: &Goal| {
-            let follows = |node: &String| self.then.contains(&Then { node: node.clone(), kind: goal.kind.clone() });
+            let follows =
+                |node: &String| self.then.contains(&Then { node: node.clone(), kind: goal.kind.clone() });
             self.wishes.contains(goal) || goal.node.as_ref().is_some_and(follows)
         };
         let costly = plan.steps.iter().filter(|step| step.risk() != Risk::Safe).flat_map(Step::wishes);
-        costly.map(|wish| Goal::from(&wish)).filter(|goal| !foreseen(goal)).map(|goal| goal.describe()).collect()
+        costly
+            .map(|wish| Goal::from(&wish))
+            .filter(|goal| !foreseen(goal))
+            .map(|goal| goal.describe())
+            .collect()
     }
 }
 
@@ -127,7 +139,9 @@ fn fingerprint(plan: &Plan, facts: &Facts, key: &SecretString) -> String {
                     add(file.content.as_ref().map_or("", |content| content.expose()));
                 }
             }
-            Action::Configure { file, .. } => add(file.content.as_ref().map_or("", |content| content.expose())),
+            Action::Configure { file, .. } => {
+                add(file.content.as_ref().map_or("", |content| content.expose()))
+            }
             Action::TrySettings { text, .. } => add(text),
             Action::Role { password, superuser, replication, .. } => {
                 add(password.expose_secret());

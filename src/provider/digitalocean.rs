@@ -115,7 +115,11 @@ impl Api {
     ///
     /// # Errors
     /// When the API does not answer.
-    pub async fn preflight(&self, missing: &[(usize, &Node)], has_address: bool) -> Result<Vec<(String, String)>> {
+    pub async fn preflight(
+        &self,
+        missing: &[(usize, &Node)],
+        has_address: bool,
+    ) -> Result<Vec<(String, String)>> {
         let setting = |value: &str, key: &str| Setting {
             value: value.to_owned(),
             key: format!("provider.digitalocean.{key}"),

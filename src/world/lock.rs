@@ -139,9 +139,16 @@ impl World {
         }
         let command = Command::new("ask who holds the lock", script::LOCK_HOLDER).limit(10);
         let Ok(output) = host.run(&command, &|_| {}).await else { return false };
-        let Ok(holder) = serde_json::from_str::<Holder>(output.stdout.trim()) else { return false };
-        let _ = self.other.set(holder);
-        true
+        let Some((silent, holder)) = output.stdout.trim().split_once('\t') else { return false };
+        // One that has vanished is waited for, as everywhere.
+        let is_there = silent.parse().is_ok_and(|silent: u64| silent < SILENT.as_secs());
+        match serde_json::from_str::<Holder>(holder) {
+            Ok(holder) if is_there => {
+                let _ = self.other.set(holder);
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Refuses to wait for what another run is doing.

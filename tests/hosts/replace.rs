@@ -39,11 +39,7 @@ fn a_dead_standby_and_a_large_witness_are_made_anew() {
     let writer = Writer::start(&lab);
     lab.power("pg2", Power::Off);
     let replace = ["replace", "pg2", "-i", &inventory, "--yes"];
-    for (mark, wait) in [
-        ("pg2.new wait for SSH", 0),
-        ("switching off droplet", 0),
-        ("pg2 clone pg1", 100),
-    ] {
+    for (mark, wait) in [("pg2.new wait for SSH", 0), ("switching off droplet", 0), ("pg2 clone pg1", 100)] {
         assert!(lab.cluster_killed_at(&replace, mark, Duration::from_millis(wait)), "killed at `{mark}`");
         println!("killed at `{mark}`: {:?}", droplets(&lab));
         if mark.contains("switching off") {
@@ -51,7 +47,8 @@ fn a_dead_standby_and_a_large_witness_are_made_anew() {
             let up = lab.cluster(&["up", "-i", &inventory]);
             println!("{}", up.stderr);
             assert!(up.stderr.contains("`cluster replace pg2` finishes it"), "{}", up.stderr);
-            let (status, _) = lab.wait_for_status(&inventory, 60, |status| node(status, "pg2")["state"] == "streaming");
+            let (status, _) =
+                lab.wait_for_status(&inventory, 60, |status| node(status, "pg2")["state"] == "streaming");
             assert_eq!(node(&status, "pg2")["votes"], true);
             assert_eq!(droplets(&lab).len(), 4);
         }
@@ -112,8 +109,11 @@ fn an_existing_host_is_replaced_by_another_while_it_runs() {
             )
         };
         let roles = [(1, "pg1", "primary"), (2, "pg2", "standby"), (3, "pg3", "witness")];
-        let nodes: String =
-            roles.into_iter().zip(chosen).map(|((id, name, role), host)| line((id, name, role, host))).collect();
+        let nodes: String = roles
+            .into_iter()
+            .zip(chosen)
+            .map(|((id, name, role), host)| line((id, name, role, host)))
+            .collect();
         let key = lab.directory.path().join("key");
         lab.write(
             "existing.yaml",
@@ -136,13 +136,20 @@ fn an_existing_host_is_replaced_by_another_while_it_runs() {
     inventory([pg1, spare, pg3]);
     let refused = lab.cluster(&["up", "-i", &file]);
     assert_eq!(refused.code, 3, "{}", refused.stderr);
-    assert!(refused.stderr.contains(&format!("is known to the other nodes as {}", pg2.private)), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains(&format!("is known to the other nodes as {}", pg2.private)),
+        "{}",
+        refused.stderr
+    );
     assert_eq!(lab.bare_ssh(spare, "ls /etc/cluster 2>/dev/null | wc -l"), "0");
     println!("{}", lab.cluster(&["replace", "pg2", "-i", &file, "--yes"]).ok().stderr);
     healthy();
     assert_eq!(lab.sql("pg2", "cluster", "select count(*) from kept"), "1000");
     let known = members(&lab, &["pg1", "pg2", "pg3"]);
-    assert!(known.iter().all(|it| *it == (2, ["pg1", "pg2", "pg3"].map(str::to_owned).to_vec())), "{known:?}");
+    assert!(
+        known.iter().all(|it| *it == (2, ["pg1", "pg2", "pg3"].map(str::to_owned).to_vec())),
+        "{known:?}"
+    );
     // The old one runs, knows older members, and streams from nobody.
     assert_eq!(lab.bare_ssh(pg2, "systemctl is-active cluster-node"), "active");
     lab.sql("pg1", "cluster", "insert into kept values (1001)");

@@ -45,7 +45,8 @@ fn every_droplet_is_resized_while_an_application_writes() {
     assert_eq!(plan["steps"].as_array().unwrap().len(), 1, "{plan:#}");
     assert_eq!(plan["monthly_cost"], serde_json::json!({"now": 16.0, "then": 28.0}));
     let writer = Writer::start(&lab);
-    let killed = lab.cluster_killed_at(&up, "pg2 the provider makes it s-1vcpu-2gb", Duration::from_millis(500));
+    let killed =
+        lab.cluster_killed_at(&up, "pg2 the provider makes it s-1vcpu-2gb", Duration::from_millis(500));
     assert!(killed, "it was killed");
     let run = lab.cluster(&up).ok();
     println!("{}", run.stderr);

@@ -52,7 +52,10 @@ impl Writer {
         self.stop.store(true, Ordering::Relaxed);
         let written = self.writes.join().unwrap();
         let Written { count, longest, gaps } = &written;
-        println!("while {what}: {count} writes, the longest gap {:.2} s, gaps {gaps:.2?}", longest.as_secs_f64());
+        println!(
+            "while {what}: {count} writes, the longest gap {:.2} s, gaps {gaps:.2?}",
+            longest.as_secs_f64()
+        );
         assert!(*count > 100, "the application has hardly written");
         written
     }

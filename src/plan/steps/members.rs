@@ -42,7 +42,9 @@ impl<'a> Planner<'a> {
     pub(in crate::plan) fn removal(mut self, leaving: &'a Node) -> Plan {
         // Where the one that leaves would have gone is nobody's business any more.
         self.plan.refusals = changed(self.inventory, self.facts);
-        self.plan.refusals.retain(|it| it.kind != TroubleKind::Moved || it.node.as_ref() != Some(&leaving.name));
+        self.plan
+            .refusals
+            .retain(|it| it.kind != TroubleKind::Moved || it.node.as_ref() != Some(&leaving.name));
         let Primary::One(primary) = self.primary.clone() else {
             self.refuse(
                 TroubleKind::NoPrimary,
@@ -148,7 +150,13 @@ impl<'a> Planner<'a> {
         let nodes: Vec<String> = self.without_vote(&newest).iter().map(|node| node.name.clone()).collect();
         if !nodes.is_empty() {
             let action = "enable voting, one node at a time,".to_owned();
-            self.plan.then.push(Consequence { kind: "configure-members", action, nodes, risk: Risk::Safe, interrupts: None });
+            self.plan.then.push(Consequence {
+                kind: "configure-members",
+                action,
+                nodes,
+                risk: Risk::Safe,
+                interrupts: None,
+            });
         }
     }
 

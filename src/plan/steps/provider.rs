@@ -109,7 +109,8 @@ impl<'a> Planner<'a> {
         for stray in &cloud.strays {
             if let Some(node) = self.being_replaced(&stray.name) {
                 let name = &node.name;
-                let message = format!("droplet {} `{}` is left of a replacement of {name}", stray.id, stray.name);
+                let message =
+                    format!("droplet {} `{}` is left of a replacement of {name}", stray.id, stray.name);
                 let hint = format!("`cluster replace {name}` finishes it");
                 if missing.contains(&name.as_str()) {
                     self.refuse(TroubleKind::Stray, None, message, hint);

@@ -43,7 +43,9 @@ impl<'a> Planner<'a> {
             && gets < has
         {
             return Some(Err((
-                format!("has size {is} with a disk of {has} GiB, and {wanted} has {gets}: a disk cannot shrink"),
+                format!(
+                    "has size {is} with a disk of {has} GiB, and {wanted} has {gets}: a disk cannot shrink"
+                ),
                 format!(
                     "keep `size: {is}`, or choose a size with at least {has} GiB; `cluster replace {}` makes the node \
                      anew on a droplet of size {wanted}",
@@ -114,7 +116,8 @@ impl<'a> Planner<'a> {
             );
         }
         let rest = if node.name == primary {
-            let successor = self.inventory.data_nodes().find(|it| it.name != primary && self.streams(it, &primary));
+            let successor =
+                self.inventory.data_nodes().find(|it| it.name != primary && self.streams(it, &primary));
             let Some(successor) = successor else {
                 return self.trouble(
                     TroubleKind::CannotResize,
@@ -157,7 +160,9 @@ impl<'a> Planner<'a> {
             let why = match self.host(&node.name).up() {
                 None => "is not reachable",
                 Some(host) if !self.guard_runs(host) => "has no running guard",
-                Some(host) if host.holds_lease() == Some(false) && node.name == primary => "does not hold the lease",
+                Some(host) if host.holds_lease() == Some(false) && node.name == primary => {
+                    "does not hold the lease"
+                }
                 Some(_) if node.role == Role::Witness || node.name == primary => return None,
                 Some(_) if self.streams(node, primary) => return None,
                 Some(_) => "does not stream",

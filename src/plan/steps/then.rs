@@ -50,7 +50,13 @@ impl<'a> Planner<'a> {
         let plain = |nodes: &[&Node]| nodes.iter().map(|node| node.name.clone()).collect::<Vec<_>>();
         if !reload.is_empty() {
             let action = "reload PostgreSQL".to_owned();
-            self.plan.then.push(Consequence { kind: "reload", action, nodes: plain(&reload), risk: Risk::Safe, interrupts: None });
+            self.plan.then.push(Consequence {
+                kind: "reload",
+                action,
+                nodes: plain(&reload),
+                risk: Risk::Safe,
+                interrupts: None,
+            });
         }
         let rank = |node: &&Node| match roles::role(self.inventory, &self.primary, node) {
             Role::Standby => {
@@ -73,10 +79,17 @@ impl<'a> Planner<'a> {
         if !restart.is_empty() {
             let action = format!("restart PostgreSQL for {}", names.join(", "));
             let told = Action::Restart { settings: names };
-            let interrupts: Vec<String> = restart.iter().filter_map(|node| self.interrupts(node, &told)).collect();
+            let interrupts: Vec<String> =
+                restart.iter().filter_map(|node| self.interrupts(node, &told)).collect();
             let interrupts = (!interrupts.is_empty()).then(|| interrupts.join("; "));
             let nodes = plain(&restart);
-            self.plan.then.push(Consequence { kind: told.kind(), action, nodes, risk: Risk::Restart, interrupts });
+            self.plan.then.push(Consequence {
+                kind: told.kind(),
+                action,
+                nodes,
+                risk: Risk::Restart,
+                interrupts,
+            });
         }
         for (unit, mut nodes) in services {
             nodes.sort_by_key(|node| match roles::role(self.inventory, &self.primary, node) {
@@ -86,7 +99,13 @@ impl<'a> Planner<'a> {
             });
             if !nodes.is_empty() {
                 let action = format!("restart {unit}");
-                self.plan.then.push(Consequence { kind: "restart-services", action, nodes: plain(&nodes), risk: Risk::Safe, interrupts: None });
+                self.plan.then.push(Consequence {
+                    kind: "restart-services",
+                    action,
+                    nodes: plain(&nodes),
+                    risk: Risk::Safe,
+                    interrupts: None,
+                });
             }
         }
     }
@@ -165,7 +184,9 @@ impl<'a> Planner<'a> {
                 notes.push(Trouble {
                     kind: TroubleKind::Ignored,
                     node: None,
-                    message: format!("{names} {have} {key} {found}; `{key}: {wanted}` applies to new droplets only"),
+                    message: format!(
+                        "{names} {have} {key} {found}; `{key}: {wanted}` applies to new droplets only"
+                    ),
                     hint,
                 });
             }

@@ -244,7 +244,11 @@ impl World<'_> {
             },
             Some("rename") => match request.text("name").filter(|name| is_host_name(name)) {
                 Some(name) => (Kind::Rename, Some(Wish::Name(name.to_owned())), self.settings.times.power),
-                None => return Reply::invalid("Only valid hostname characters are allowed. (a-z, A-Z, 0-9, . and -)"),
+                None => {
+                    return Reply::invalid(
+                        "Only valid hostname characters are allowed. (a-z, A-Z, 0-9, . and -)",
+                    );
+                }
             },
             _ => match power_action(request) {
                 Some(kind) => (kind, None, self.settings.times.power),
@@ -271,7 +275,8 @@ impl World<'_> {
         if !size.is_in(&droplet.spec.region) {
             return Err(Reply::invalid("Size is not available in this region."));
         }
-        let disk = droplet.disk.or_else(|| Size::find(&droplet.size).map(|size| size.disk)).unwrap_or_default();
+        let disk =
+            droplet.disk.or_else(|| Size::find(&droplet.size).map(|size| size.disk)).unwrap_or_default();
         if size.disk < disk {
             return Err(Reply::invalid("Size can not decrease size of Droplet's disk image"));
         }
