@@ -100,7 +100,10 @@ pub async fn converge_by(
             timings::part("look ahead", begun);
             looked_before_leaping = true;
         }
-        if world.lock_cluster(&facts).await? {
+        let begun = Instant::now();
+        let is_new = world.lock_cluster(&facts).await?;
+        timings::part("lock the cluster", begun);
+        if is_new {
             // Another run may have finished a moment ago.
             continue;
         }

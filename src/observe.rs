@@ -184,7 +184,7 @@ impl World {
         for last in [false, true] {
             let probed = async {
                 let begun = Instant::now();
-                self.connect(node).await?;
+                self.connection(node).await?;
                 *connected += begun.elapsed();
                 self.run(node, &command, &|_| {}).await
             };

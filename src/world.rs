@@ -64,7 +64,7 @@ pub struct World {
     /// Warnings that were given: every round looks at the same things.
     told: std::sync::Mutex<std::collections::BTreeSet<String>>,
     /// Whether this run puts back data of an earlier moment, with the passwords of then.
-    restored: std::sync::atomic::AtomicBool,
+    restored: AtomicBool,
     /// Whether it was told that the provider does not answer.
     away: AtomicBool,
 }
@@ -124,12 +124,12 @@ impl World {
             ssh,
             connections: Mutex::default(),
             pins: std::sync::Mutex::default(),
+            keeps_connections: AtomicBool::new(true),
             command: std::sync::OnceLock::new(),
             held: Mutex::default(),
             other: std::sync::OnceLock::new(),
             told: std::sync::Mutex::default(),
-            restored: std::sync::atomic::AtomicBool::default(),
-            keeps_connections: AtomicBool::new(true),
+            restored: AtomicBool::default(),
             away: AtomicBool::default(),
         })
     }
@@ -153,11 +153,11 @@ impl World {
 
     /// This run puts back data of an earlier moment: the roles in it get the passwords of now.
     pub fn restores(&self) {
-        self.restored.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.restored.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn has_restored(&self) -> bool {
-        self.restored.load(std::sync::atomic::Ordering::Relaxed)
+        self.restored.load(Ordering::Relaxed)
     }
 
     /// Warns, once in a run.
@@ -168,11 +168,22 @@ impl World {
         }
     }
 
-    /// The connection to a node, opened if there is none.
+    /// The connection to a node, through which it answers; opened if there is none.
     ///
     /// # Errors
     /// [`RemoteError::Connect`].
     pub async fn connect(&self, node: &str) -> Result<Arc<SshHost>, RemoteError> {
+        let host = self.connection(node).await?;
+        if host.is_alive().await {
+            return Ok(host);
+        }
+        drop(host);
+        self.disconnect(node).await;
+        self.connection(node).await
+    }
+
+    /// The connection to a node, opened if there is none. That of an earlier run may be dead.
+    pub(crate) async fn connection(&self, node: &str) -> Result<Arc<SshHost>, RemoteError> {
         if let Some(host) = self.connections.lock().await.get(node) {
             return Ok(host.clone());
         }
@@ -193,12 +204,9 @@ impl World {
     ) -> Result<Output, RemoteError> {
         let begun = Instant::now();
         loop {
-            let mut host = self.connect(node).await?;
-            if !host.is_alive(command).await {
-                drop(host);
-                self.disconnect(node).await;
-                host = self.connect(node).await?;
-            }
+            // What only looks finds out by itself, and is asked for again.
+            let host =
+                if command.looks { self.connection(node).await? } else { self.connect(node).await? };
             match host.run(command, line).await {
                 Err(RemoteError::Busy { .. })
                     if begun.elapsed() < BUSY_PATIENCE
@@ -237,7 +245,7 @@ impl World {
         self.keeps_connections.store(false, Ordering::Relaxed);
     }
 
-    /// Lets the cluster's lock go, and ends all connections or keeps them for the next run.
+    /// Lets the cluster's lock go, and ends all connections, or keeps them for the next run.
     pub async fn close(&self) {
         self.unlock_cluster().await;
         let connections = std::mem::take(&mut *self.connections.lock().await);
