@@ -236,11 +236,9 @@ fn two_at_once(lab: &Lab, inventory: &str, more: &str) {
     // A lock is taken away with a word, and its run stops before the next step.
     edit(123);
     let mut hangs = max.begin(&up, "== try settings");
-    signal(hangs.id(), "STOP");
     assert_eq!(eva.run(&["unlock", "-i", inventory]).code, 3, "nobody to ask");
     let broken = eva.run(&["unlock", "-i", inventory, "--yes"]).ok();
     assert!(broken.stderr.contains("`cluster up` of max@"), "{broken:?}");
-    signal(hangs.id(), "CONT");
     assert_eq!(hangs.wait().unwrap().code(), Some(5), "{}", max.log());
     assert!(max.log().contains("was taken away by `cluster unlock` of eva@"), "{}", max.log());
     eva.run(&up).ok();
