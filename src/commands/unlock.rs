@@ -8,7 +8,6 @@ use anyhow::Result;
 use super::confirm::confirm;
 use super::{in_world, read};
 use crate::error::Exit;
-use crate::facts::Facts;
 use crate::holder::Holder;
 use crate::inventory::Source;
 use crate::provider::{ProviderLock, why_away};
@@ -21,9 +20,8 @@ use crate::{screen, tell};
 pub(super) async fn run(source: &Source, yes: bool, json: bool) -> Result<Exit> {
     let inventory = read(source)?;
     in_world(inventory, Format::beside_result(json), None, |world| async move {
-        let facts = world.observe_or_remember().await?;
         let locks = at_provider(&world).await?;
-        let at_nodes = holders(&facts);
+        let at_nodes = at_nodes(&world).await?;
         let all: BTreeSet<String> = at_nodes
             .iter()
             .map(|(_, it)| it.words())
@@ -56,9 +54,21 @@ pub(super) async fn run(source: &Source, yes: bool, json: bool) -> Result<Exit> 
     .await
 }
 
-/// Who holds it, by node.
-fn holders(facts: &Facts) -> Vec<(&String, &Holder)> {
-    facts.hosts.iter().filter_map(|(node, host)| Some((node, host.up()?.operator.as_ref()?))).collect()
+/// Who holds it, by node. Asks no more than that: a host that answers slowly is one that may have to be unlocked.
+async fn at_nodes(world: &World) -> Result<Vec<(String, Holder)>> {
+    let mut holders = Vec::new();
+    for node in world.write_own_ssh_config().await?.into_keys() {
+        match world.lock_holder(&node).await {
+            Ok(holder) => holders.extend(holder.map(|holder| (node, holder))),
+            Err(error) => {
+                let why = error.to_string();
+                world
+                    .report
+                    .warning(format!("{node} was not asked: {why}; a lock there stays until its run ends"));
+            }
+        }
+    }
+    Ok(holders)
 }
 
 /// The locks at the provider; none if it does not answer.

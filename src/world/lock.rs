@@ -16,7 +16,7 @@ use crate::poll::poll_until;
 use crate::provider::{Api, Patience, ProviderLock, why_away};
 use crate::remote::hold::{BEAT, Begun, Hold, Kept};
 use crate::remote::ssh::SshHost;
-use crate::remote::{Command, Remote as _};
+use crate::remote::{Command, Remote as _, RemoteError};
 use crate::script;
 use crate::state;
 
@@ -137,18 +137,23 @@ impl World {
         if self.held.lock().await.holder.is_some() {
             return false;
         }
-        let command = Command::new("ask who holds the lock", script::LOCK_HOLDER).limit(10);
-        let Ok(output) = host.run(&command, &|_| {}).await else { return false };
-        let Some((silent, holder)) = output.stdout.trim().split_once('\t') else { return false };
-        // One that has vanished is waited for, as everywhere.
-        let is_there = silent.parse().is_ok_and(|silent: u64| silent < SILENT.as_secs());
-        match serde_json::from_str::<Holder>(holder) {
-            Ok(holder) if is_there => {
+        match ask_holder(host).await {
+            // One that has vanished is waited for, as everywhere.
+            Ok(Some((silent, holder))) if silent < SILENT => {
                 let _ = self.other.set(holder);
                 true
             }
             _ => false,
         }
+    }
+
+    /// Who holds the cluster's lock on a node.
+    ///
+    /// # Errors
+    /// When the node does not answer.
+    pub async fn lock_holder(&self, node: &str) -> Result<Option<Holder>, RemoteError> {
+        let host = self.connect(node).await?;
+        Ok(ask_holder(&host).await?.map(|(_, holder)| holder))
     }
 
     /// Refuses to wait for what another run is doing.
@@ -318,6 +323,22 @@ impl World {
             tokio::time::sleep(Duration::from_millis(500 + 8 * u64::from(byte[0]))).await;
         }
     }
+}
+
+/// Who holds the lock on a host, and for how long that one has not been heard of.
+async fn ask_holder(host: &SshHost) -> Result<Option<(Duration, Holder)>, RemoteError> {
+    let command = Command::new("ask who holds the lock", script::LOCK_HOLDER).limit(20);
+    let output = host.run(&command, &|_| {}).await?;
+    let Some((silent, holder)) = output.stdout.trim().split_once('\t') else { return Ok(None) };
+    let silent = Duration::from_secs(silent.parse().unwrap_or_default());
+    // What cannot be read holds it all the same.
+    let unknown = || Holder {
+        command: "…".into(),
+        by: "somebody".into(),
+        process: None,
+        since: jiff::Timestamp::now(),
+    };
+    Ok(Some((silent, serde_json::from_str(holder).unwrap_or_else(|_| unknown()))))
 }
 
 /// All of them at the same time.

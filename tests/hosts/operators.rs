@@ -229,16 +229,16 @@ fn two_at_once(lab: &Lab, inventory: &str, more: &str) {
     assert!(begun.elapsed().as_secs() >= 24, "it was not waited for");
     processes.iter().for_each(|it| signal(*it, "CONT"));
     frozen.wait().unwrap();
-    assert!(max.log().contains("the cluster's lock was lost there"), "{}", max.log());
+    // It has found that out, or that the other has left nothing to do.
+    let log = max.log();
+    assert!(log.contains("the cluster's lock was lost there") || log.contains("1 step done"), "{log}");
 
     // A lock is taken away with a word, and its run stops before the next step.
     edit(123);
     let mut hangs = max.begin(&up, "== try settings");
-    signal(hangs.id(), "STOP");
     assert_eq!(eva.run(&["unlock", "-i", inventory]).code, 3, "nobody to ask");
     let broken = eva.run(&["unlock", "-i", inventory, "--yes"]).ok();
     assert!(broken.stderr.contains("`cluster up` of max@"), "{broken:?}");
-    signal(hangs.id(), "CONT");
     assert_eq!(hangs.wait().unwrap().code(), Some(5), "{}", max.log());
     assert!(max.log().contains("was taken away by `cluster unlock` of eva@"), "{}", max.log());
     eva.run(&up).ok();
