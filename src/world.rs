@@ -205,8 +205,7 @@ impl World {
         let begun = Instant::now();
         loop {
             // What only looks finds out by itself, and is asked for again.
-            let host =
-                if command.looks { self.connection(node).await? } else { self.connect(node).await? };
+            let host = if command.looks { self.connection(node).await? } else { self.connect(node).await? };
             match host.run(command, line).await {
                 Err(RemoteError::Busy { .. })
                     if begun.elapsed() < BUSY_PATIENCE
