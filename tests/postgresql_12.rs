@@ -92,9 +92,9 @@ fn a_real_postgresql_12_accepts_what_is_rendered_for_it() {
         let file = rendered.iter().find(|file| file.path == path).unwrap();
         file.content.as_ref().unwrap().expose().to_owned()
     };
-    // repmgr's library is not to be had here, and the usual port may be taken; everything else is as it stands.
+    // Libraries are not to be had here, and the usual port may be taken; everything else is as it stands.
     let conf = text(files::postgresql_conf(12))
-        .replace("shared_preload_libraries = 'repmgr'", "shared_preload_libraries = ''")
+        .replace("shared_preload_libraries = 'repmgr,pg_stat_statements'", "shared_preload_libraries = ''")
         .replace("listen_addresses = '*'", "listen_addresses = ''")
         .replace("port = '5432'", "port = '54312'");
     std::fs::write(format!("{home}/data/ours.conf"), conf).unwrap();
