@@ -7,7 +7,6 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, symlink};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,8 +16,8 @@ use sha2::{Digest as _, Sha256};
 /// For how many seconds after its last use a connection is kept; 0 for none.
 pub const VARIABLE: &str = "CLUSTER_SSH_KEEP_SECONDS";
 
-/// As long as Ansible does it.
-const SECONDS: usize = 60;
+/// None, unless the environment says otherwise: a master that no longer accepts has been seen to hold up a run.
+const SECONDS: usize = 0;
 
 /// How the directories begin in which ssh's sockets are.
 const PREFIX: &str = ".ssh-connection";
@@ -97,9 +96,12 @@ impl Kept {
     }
 }
 
-/// Whether a master listens there.
+/// Whether a master listens there. One that is stuck, with a full queue, does not, and is not waited for.
 pub(super) fn is_alive(socket: &Path) -> bool {
-    UnixStream::connect(socket).is_ok()
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let Ok(end) = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None) else { return false };
+    SocketAddrUnix::new(socket).and_then(|address| connect(&end, &address)).is_ok()
 }
 
 /// What connections to this node under this `ssh_config` are kept under.
