@@ -16,8 +16,8 @@ use sha2::{Digest as _, Sha256};
 /// For how many seconds after its last use a connection is kept; 0 for none.
 pub const VARIABLE: &str = "CLUSTER_SSH_KEEP_SECONDS";
 
-/// None, unless the environment says otherwise: a master that no longer accepts has been seen to hold up a run.
-const SECONDS: usize = 0;
+/// As long as Ansible's, unless the environment says otherwise.
+const SECONDS: usize = 60;
 
 /// How the directories begin in which ssh's sockets are.
 const PREFIX: &str = ".ssh-connection";
@@ -96,7 +96,7 @@ impl Kept {
     }
 }
 
-/// Whether a master listens there. One that is stuck, with a full queue, does not, and is not waited for.
+/// Whether a master listens there. One that is stopped still does, until its queue is full; no look waits for it.
 pub(super) fn is_alive(socket: &Path) -> bool {
     use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
@@ -203,6 +203,22 @@ mod tests {
         assert!(changed.iter().all(|name| *name != first));
         fs::write(path("key"), "another").unwrap();
         assert_ne!(name_with(&config, "demo-pg1 ssh-ed25519 A\n"), first);
+    }
+
+    #[test]
+    fn a_master_that_accepts_nothing_is_not_waited_for() {
+        use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, bind, listen, socket};
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("master");
+        let master = socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
+        bind(&master, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+        listen(&master, 2).unwrap();
+        let (told, looks) = std::sync::mpsc::channel();
+        std::thread::spawn(move || (0..8).for_each(|_| told.send(is_alive(&path)).unwrap()));
+        let patience = Duration::from_secs(10);
+        let looks: Vec<bool> =
+            (0..8).map(|_| looks.recv_timeout(patience).expect("a look waits for its queue")).collect();
+        assert!(looks[0] && !looks[7], "{looks:?}");
     }
 
     #[test]

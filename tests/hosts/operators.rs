@@ -200,12 +200,15 @@ fn two_at_once(lab: &Lab, inventory: &str, more: &str) {
     // One is told who holds it, by `up`, by `status`, and by what changes something else.
     edit(120);
     let mut first = max.begin(&up, "== try settings");
+    // So that it is not over before the others have looked. Its connections go on.
+    signal(first.id(), "STOP");
     let second = eva.run(&up);
     assert_eq!(second.code, 5, "{second:?}");
     assert!(second.stderr.contains("`cluster up` of max@"), "{second:?}");
     let status = eva.run(&["status", "-i", inventory]);
     assert!(status.stdout.contains("`cluster up` of max@"), "{status:?}");
     assert_eq!(eva.run(&["pause", "-i", inventory]).code, 5);
+    signal(first.id(), "CONT");
     assert!(first.wait().unwrap().success(), "{}", max.log());
     assert!(eva.run(&up).ok().last_line().contains("nothing to do"));
 
@@ -236,9 +239,11 @@ fn two_at_once(lab: &Lab, inventory: &str, more: &str) {
     // A lock is taken away with a word, and its run stops before the next step.
     edit(123);
     let mut hangs = max.begin(&up, "== try settings");
+    signal(hangs.id(), "STOP");
     assert_eq!(eva.run(&["unlock", "-i", inventory]).code, 3, "nobody to ask");
     let broken = eva.run(&["unlock", "-i", inventory, "--yes"]).ok();
     assert!(broken.stderr.contains("`cluster up` of max@"), "{broken:?}");
+    signal(hangs.id(), "CONT");
     assert_eq!(hangs.wait().unwrap().code(), Some(5), "{}", max.log());
     assert!(max.log().contains("was taken away by `cluster unlock` of eva@"), "{}", max.log());
     eva.run(&up).ok();
