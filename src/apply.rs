@@ -1,11 +1,13 @@
-//! Carries out plans: one phase on all hosts in parallel, then observe and plan again, until the plan is empty.
+//! Carries out plans: does what can be done now, observes and plans again, until the plan is empty.
 
 pub mod command;
 mod host;
+mod lanes;
 mod provider;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -16,9 +18,9 @@ use crate::error::{Advice, Exit};
 use crate::facts::Facts;
 use crate::inventory::Inventory;
 use crate::plan::wish::Wish;
-use crate::plan::{Action, Means, Phase, Plan, Step, Trouble, Waiting, lint, plan};
+use crate::plan::{Action, Lane, Means, Phase, Plan, Step, Trouble, Waiting, lint, plan};
 use crate::remote::{Command, Output};
-use crate::report::Event;
+use crate::report::{Event, Number};
 use crate::timings::{self, Slowest};
 use crate::world::World;
 
@@ -55,8 +57,7 @@ pub async fn converge_by(
     stop: &CancellationToken,
     planner: impl Fn(&Inventory, &Facts, &Means) -> Plan,
 ) -> Result<Outcome> {
-    let mut done: BTreeSet<Wish> = BTreeSet::new();
-    let mut steps = 0;
+    let mut tally = Tally::default();
     let mut looked_before_leaping = false;
     let mut rounds = 0;
     let mut waiting = None;
@@ -75,7 +76,7 @@ pub async fn converge_by(
             let patience = plan.waits.iter().map(Waiting::patience).max().unwrap_or_default();
             let patient = waiting.is_none_or(|since: Instant| since.elapsed() < patience);
             let Some(what) = plan.waits.first().filter(|_| patient) else {
-                return Ok(Outcome { steps, troubles: plan.troubles, notes: plan.notes, facts });
+                return Ok(Outcome { steps: tally.steps(), troubles: plan.troubles, notes: plan.notes, facts });
             };
             let since = *waiting.get_or_insert_with(Instant::now);
             world.report.progress("cluster", format!("waiting for {what} ({} s)", since.elapsed().as_secs()));
@@ -107,23 +108,65 @@ pub async fn converge_by(
             // Another run may have finished a moment ago.
             continue;
         }
-        let wishes: Vec<Wish> = list.iter().flat_map(|step| step.wishes()).collect();
-        if let Some(again) = wishes.iter().find(|wish| done.contains(*wish)) {
+        if waiting.take().is_some() {
+            tally.heading = None;
+        }
+        if phase.is_apart() {
+            lanes::run(world, facts, &planner, stop, &mut tally).await?;
+        } else {
+            tally.begin(world, phase, &list, plan.steps.len())?;
+            run_phase(world, &facts, phase, list, stop, &tally).await?;
+        }
+    }
+}
+
+/// What a run has begun so far.
+#[derive(Default)]
+struct Tally {
+    count: Arc<Count>,
+    /// What is not to be wanted again.
+    wishes: BTreeSet<Wish>,
+    /// The phase that was announced last.
+    heading: Option<Phase>,
+    /// Steps that were handed out.
+    handed_out: usize,
+}
+
+/// Of steps.
+#[derive(Default)]
+struct Count {
+    begun: AtomicUsize,
+    /// With all that is planned now; later plans may have more.
+    planned: AtomicUsize,
+}
+
+impl Tally {
+    fn steps(&self) -> usize {
+        self.count.begun.load(Ordering::Relaxed)
+    }
+
+    /// Notes that these steps begin, of so many that the plan has left.
+    fn begin(&mut self, world: &World, phase: Phase, steps: &[&Step], planned: usize) -> Result<()> {
+        let wishes: Vec<Wish> = steps.iter().flat_map(|step| step.wishes()).collect();
+        if let Some(again) = wishes.iter().find(|wish| self.wishes.contains(*wish)) {
             return Err(Advice::failed(format!("`{again}` succeeded but had no effect"))
                 .hint("the log of this run has the host's output; check the host, then run this again")
                 .into());
         }
-        let title = phase.title().to_owned();
-        let planned = steps + plan.steps.len();
-        world.report.send(Event::Phase { title, steps: list.len(), before: steps, planned });
-        steps += list.len();
-        hand_out(world, &list)?;
-        waiting = None;
-        run_phase(world, &facts, phase, list, stop).await?;
         // Waiting may have to be done again: a host can reboot in the middle of its first boot.
         if phase != Phase::Reach {
-            done.extend(wishes);
+            self.wishes.extend(wishes);
         }
+        self.count.planned.store(self.handed_out + planned, Ordering::Relaxed);
+        self.handed_out += steps.len();
+        // Those that come later to the same phase, or are behind, are told by their steps.
+        let is_news =
+            self.heading.is_none_or(|last| if phase.is_apart() { last < phase } else { last != phase });
+        if is_news {
+            self.heading = Some(phase);
+            world.report.send(Event::Phase { title: phase.title().to_owned() });
+        }
+        hand_out(world, steps)
     }
 }
 
@@ -181,25 +224,26 @@ async fn run_phase(
     phase: Phase,
     steps: Vec<&Step>,
     stop: &CancellationToken,
+    tally: &Tally,
 ) -> Result<()> {
-    let mut lanes: BTreeMap<String, Vec<Step>> = BTreeMap::new();
+    let mut lanes: BTreeMap<Lane, Vec<Step>> = BTreeMap::new();
     for step in steps {
-        lanes.entry(step.node.clone().unwrap_or_else(|| "provider".into())).or_default().push(step.clone());
+        lanes.entry(step.node.clone()).or_default().push(step.clone());
     }
     let facts = Arc::new(facts.clone());
     let begun = Instant::now();
     let mut slowest: Option<Slowest> = None;
-    let mut took = |node: String, seconds: f64| {
+    let mut took = |lane: &Lane, seconds: f64| {
         if slowest.as_ref().is_none_or(|slowest| slowest.seconds < seconds) {
-            slowest = Some(Slowest { node, seconds, connect_seconds: None });
+            slowest = Some(Slowest { node: title(lane), seconds, connect_seconds: None });
         }
     };
     let mut errors = Vec::new();
     if phase.one_at_a_time() {
         for (lane, steps) in std::mem::take(&mut lanes) {
             let begun = Instant::now();
-            errors.extend(run_lane(world, &facts, &lane, steps, stop).await.err());
-            took(lane, begun.elapsed().as_secs_f64());
+            errors.extend(run_lane(world, &facts, steps, stop, &tally.count).await.err());
+            took(&lane, begun.elapsed().as_secs_f64());
             if !errors.is_empty() {
                 break;
             }
@@ -207,18 +251,28 @@ async fn run_phase(
     }
     let mut tasks = JoinSet::new();
     for (lane, steps) in lanes {
-        let (world, facts, stop) = (world.clone(), facts.clone(), stop.clone());
+        let (world, facts, stop, count) = (world.clone(), facts.clone(), stop.clone(), tally.count.clone());
         tasks.spawn(async move {
             let begun = Instant::now();
-            let result = run_lane(&world, &facts, &lane, steps, &stop).await;
+            let result = run_lane(&world, &facts, steps, &stop, &count).await;
             (lane, begun.elapsed().as_secs_f64(), result)
         });
     }
     for (lane, seconds, result) in tasks.join_all().await {
-        took(lane, seconds);
+        took(&lane, seconds);
         errors.extend(result.err());
     }
     timings::part_of(phase.title(), begun, slowest);
+    all_or_nothing(errors, stop)
+}
+
+/// What a lane is called.
+fn title(lane: &Lane) -> String {
+    lane.clone().unwrap_or_else(|| "provider".into())
+}
+
+/// All errors as one.
+fn all_or_nothing(mut errors: Vec<anyhow::Error>, stop: &CancellationToken) -> Result<()> {
     if stop.is_cancelled() {
         return Err(interrupted());
     }
@@ -254,7 +308,7 @@ pub async fn on_host(
     command: &Command,
 ) -> Result<Output> {
     let (lane, step) = (node.to_owned(), step.to_owned());
-    world.report.send(Event::Started { lane: lane.clone(), kind, step: step.clone() });
+    world.report.send(Event::Started { lane: lane.clone(), kind, step: step.clone(), number: None });
     let begun = Instant::now();
     match host::run_command(world, node, command).await {
         Ok(output) => {
@@ -274,9 +328,9 @@ pub async fn on_host(
 async fn run_lane(
     world: &Arc<World>,
     facts: &Facts,
-    lane: &str,
     steps: Vec<Step>,
     stop: &CancellationToken,
+    count: &Count,
 ) -> Result<()> {
     for step in steps {
         if stop.is_cancelled() {
@@ -289,8 +343,10 @@ async fn run_lane(
                 .into());
         }
         let (kind, summary) = (step.action.kind(), step.action.summary());
-        let lane = lane.to_owned();
-        world.report.send(Event::Started { lane: lane.clone(), kind, step: summary.clone() });
+        let lane = title(&step.node);
+        let number = count.begun.fetch_add(1, Ordering::Relaxed) + 1;
+        let number = Some(Number { number, of: count.planned.load(Ordering::Relaxed) });
+        world.report.send(Event::Started { lane: lane.clone(), kind, step: summary.clone(), number });
         let begun = Instant::now();
         let work = async {
             match &step.node {

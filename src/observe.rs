@@ -90,7 +90,6 @@ impl World {
     }
 
     async fn observe_hosts(self: &Arc<Self>, cloud: Option<Cloud>, purpose: Purpose) -> Result<Facts> {
-        let memory = self.state.memory()?;
         let addresses = self.addresses(cloud.as_ref());
         self.write_ssh_config(&addresses).await?;
         let bootstrap_keys = self.bootstrap_keys()?;
@@ -129,18 +128,49 @@ impl World {
             hosts.insert(name, host);
         }
         timings::part_of("look at the hosts", begun, slowest);
+        self.refuse_another()?;
+        Ok(Facts { cloud, hosts, local: self.local()? })
+    }
+
+    /// Looks at one host again.
+    pub(crate) async fn look_at(&self, node: &str) -> Host {
+        let young = self.bootstrap_keys().is_ok_and(|keys| keys.contains_key(node));
+        let mut connected = Duration::ZERO;
+        self.probe(node, young, Purpose::Work, &mut connected).await
+    }
+
+    /// Asks the provider again; what was seen of the hosts stays.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub(crate) async fn look_at_provider(&self, facts: &mut Facts) -> Result<()> {
+        if let Some(api) = &self.provider {
+            facts.cloud = Some(self.observe_cloud(api, &self.state.memory()?).await?);
+        }
+        Ok(())
+    }
+
+    /// Reads again what this machine knows.
+    ///
+    /// # Errors
+    /// When the state directory cannot be read.
+    pub(crate) fn look_at_memory(&self, facts: &mut Facts) -> Result<()> {
+        facts.local = self.local()?;
+        Ok(())
+    }
+
+    fn local(&self) -> Result<Local> {
+        let memory = self.state.memory()?;
         let now = jiff::Timestamp::now();
         let boots = |since: jiff::Timestamp| now.duration_since(since).unsigned_abs() < BOOT_PATIENCE;
         let booting = memory.servers.into_values().filter(|server| server.powered_on.is_some_and(boots));
-        self.refuse_another()?;
-        let local = Local {
+        Ok(Local {
             system_identifier: memory.system_identifier,
             generation: memory.generation,
-            bootstrap_keys,
+            bootstrap_keys: self.bootstrap_keys()?,
             booting: booting.map(|server| server.node).collect(),
             node_program: self.program.sha256.clone(),
-        };
-        Ok(Facts { cloud, hosts, local })
+        })
     }
 
     /// The SSH address.

@@ -10,6 +10,7 @@ pub mod extras;
 pub mod files;
 pub mod lint;
 pub mod members;
+pub mod pace;
 pub mod reason;
 pub mod replace;
 pub mod restore;
@@ -29,6 +30,7 @@ pub use action::{Action, Risk, Unit};
 pub use cost::{Cost, cost, cost_now};
 pub use extras::Extras;
 pub use lint::lint;
+pub use pace::{Batch, Lane, Pace};
 pub use reason::{Reason, Waiting};
 pub use restore::{Restore, RestoreSource, RestoreTarget};
 pub use trouble::{Trouble, TroubleKind};
@@ -54,7 +56,8 @@ pub struct Means {
     pub restore: Option<Restore>,
 }
 
-/// Steps that run on all hosts in parallel; the next phase starts when all have finished.
+/// What steps are for, and their order: a node does its steps of one phase before those of the next. How far it has to wait for
+/// others says [`pace`]; from the first restart on, all of them finish a phase before the next begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
@@ -168,6 +171,8 @@ pub struct Plan {
     pub notes: Vec<Trouble>,
     /// What the nodes will do by themselves; worth waiting for when no step is left.
     pub waits: Vec<Waiting>,
+    /// The node that the others follow: the one that takes writes, or is to be the first.
+    pub primary: Option<String>,
 }
 
 impl Plan {

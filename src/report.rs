@@ -26,21 +26,17 @@ pub enum Event {
     Run { command: String, cluster: String },
     /// The current state is being observed.
     Observing,
-    /// Steps that are done at the same time on all hosts begin.
-    Phase {
-        title: String,
-        steps: usize,
-        /// How many steps the run has done before.
-        before: usize,
-        /// How many it has with all that is planned now; later plans may have more.
-        planned: usize,
-    },
+    /// The first steps of a phase begin. Some hosts may still be at the one before.
+    Phase { title: String },
     /// A step begins.
     Started {
         lane: String,
         /// What kind of step ([`crate::plan::Action::kind`]).
         kind: &'static str,
         step: String,
+        /// None outside a plan.
+        #[serde(flatten)]
+        number: Option<Number>,
     },
     /// Progress of a step.
     Progress { lane: String, text: String },
@@ -77,6 +73,14 @@ pub enum Event {
     },
 }
 
+/// Which step of a run it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Number {
+    pub number: usize,
+    /// With all that is planned now; later plans may have more.
+    pub of: usize,
+}
+
 impl Event {
     /// The event as a terminal may show it.
     fn visible(self) -> Event {
@@ -84,11 +88,9 @@ impl Event {
         match self {
             Event::Run { command, cluster } => Event::Run { command: show(command), cluster: show(cluster) },
             Event::Observing => Event::Observing,
-            Event::Phase { title, steps, before, planned } => {
-                Event::Phase { title: show(title), steps, before, planned }
-            }
-            Event::Started { lane, kind, step } => {
-                Event::Started { lane: show(lane), kind, step: show(step) }
+            Event::Phase { title } => Event::Phase { title: show(title) },
+            Event::Started { lane, kind, step, number } => {
+                Event::Started { lane: show(lane), kind, step: show(step), number }
             }
             Event::Progress { lane, text } => Event::Progress { lane: show(lane), text: show(text) },
             Event::Output { lane, text } => Event::Output { lane: show(lane), text: show(text) },

@@ -52,7 +52,13 @@ impl<'a> Planner<'a> {
         let is_paused = |name: &str| facts.hosts.get(name).and_then(|host| host.up()?.paused()) == Some(true);
         let paused =
             inventory.nodes.iter().map(|node| node.name.as_str()).filter(|name| is_paused(name)).collect();
-        Planner { inventory, facts, means, primary, addresses, paused, plan: Plan::default() }
+        let followed = match &primary {
+            Primary::One(name) => Some(name.clone()),
+            Primary::Never => Some(inventory.primary().name.clone()),
+            Primary::Several(_) | Primary::Lost(_) | Primary::Gone(_) => None,
+        };
+        let plan = Plan { primary: followed, ..Plan::default() };
+        Planner { inventory, facts, means, primary, addresses, paused, plan }
     }
 
     pub(super) fn plan(mut self) -> Plan {

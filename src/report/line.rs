@@ -2,23 +2,17 @@
 
 use owo_colors::OwoColorize as _;
 
-use super::Event;
+use super::{Event, Number};
 
-/// Turns events into lines; knows how wide names are, and how many steps have begun.
+/// Turns events into lines; knows how wide names are.
 pub(super) struct Lines {
     /// The width of the longest lane's name.
     width: usize,
-    /// The number of the next step of the phase.
-    next: usize,
-    /// The number of the phase's last step.
-    last: usize,
-    /// How many steps were planned when the phase began.
-    planned: usize,
 }
 
 impl Lines {
     pub(super) fn new(width: usize) -> Self {
-        Lines { width, next: 1, last: 0, planned: 0 }
+        Lines { width }
     }
 
     /// A lane's name, as wide as all of them.
@@ -26,16 +20,12 @@ impl Lines {
         format!("{lane:<width$}", width = self.width)
     }
 
-    /// Counts a step that begins: `step 4 of 31`. None outside a plan.
-    pub(super) fn count(&mut self, event: &Event) -> Option<String> {
+    /// `step 4 of 31`, of a step that begins. None outside a plan.
+    pub(super) fn count(event: &Event) -> Option<String> {
         match event {
-            Event::Phase { steps, before, planned, .. } => {
-                (self.next, self.last, self.planned) = (before + 1, before + steps, *planned);
-                None
-            }
-            Event::Started { .. } if self.next <= self.last => {
-                self.next += 1;
-                Some(format!("step {} of {}", self.next - 1, self.planned))
+            Event::Started { number: Some(Number { number, of }), .. } => {
+                // A later plan may have more than were known when the last one was made.
+                Some(format!("step {number} of {}", of.max(number)))
             }
             _ => None,
         }
@@ -50,7 +40,7 @@ impl Lines {
             | Event::Output { .. }
             | Event::Started { .. }
             | Event::Progress { .. } => return None,
-            Event::Phase { title, .. } => format!("{} {title}", "==".dimmed()),
+            Event::Phase { title } => format!("{} {title}", "==".dimmed()),
             Event::Done { lane: at, step, seconds, .. } => {
                 format!("{} {} {step} {}", lane(at), "ok".green(), took(*seconds).dimmed())
             }
@@ -64,8 +54,8 @@ impl Lines {
     }
 
     /// The same, with what begins and what is waited for: where nothing changes in place.
-    pub(super) fn line_with_starts(&mut self, event: &Event) -> Option<String> {
-        let count = self.count(event);
+    pub(super) fn line_with_starts(&self, event: &Event) -> Option<String> {
+        let count = Self::count(event);
         match event {
             Event::Started { lane, step, .. } => {
                 let count = count.map_or(String::new(), |count| format!(" ({count})"));
@@ -90,16 +80,13 @@ fn took(seconds: f64) -> String {
 mod tests {
     use super::*;
 
-    fn started(lane: &str) -> Event {
-        Event::Started { lane: lane.into(), kind: "packages", step: "install repmgr".into() }
-    }
-
-    fn phase(steps: usize, before: usize) -> Event {
-        Event::Phase { title: "packages".into(), steps, before, planned: 31 }
+    fn started(lane: &str, number: usize) -> Event {
+        let number = (number > 0).then_some(Number { number, of: 31 });
+        Event::Started { lane: lane.into(), kind: "packages", step: "install repmgr".into(), number }
     }
 
     fn told(width: usize, events: &[Event]) -> Vec<String> {
-        let mut lines = Lines::new(width);
+        let lines = Lines::new(width);
         let lines = events.iter().filter_map(|event| lines.line_with_starts(event));
         lines.map(|line| anstream::adapter::strip_str(&line).to_string()).collect()
     }
@@ -109,8 +96,8 @@ mod tests {
         let done =
             Event::Done { lane: "pg1".into(), kind: "packages", step: "install".into(), seconds: 2.44 };
         let waits = Event::Progress { lane: "pg2".into(), text: "waiting".into() };
-        let events =
-            [phase(2, 3), started("pg1"), started("database-12"), waits, done, phase(1, 5), started("pg1")];
+        let phase = Event::Phase { title: "packages".into() };
+        let events = [phase, started("pg1", 4), started("database-12", 5), waits, done, started("pg1", 32)];
         let lines = told("database-12".len(), &events);
         assert_eq!(
             lines,
@@ -120,16 +107,13 @@ mod tests {
                 "database-12 install repmgr (step 5 of 31)",
                 "pg2           waiting",
                 "pg1         ok install (2.4 s)",
-                "== packages",
-                "pg1         install repmgr (step 6 of 31)",
+                "pg1         install repmgr (step 32 of 32)",
             ]
         );
     }
 
     #[test]
     fn what_no_plan_has_is_not_counted() {
-        assert_eq!(told(3, &[started("pg1")]), ["pg1 install repmgr"]);
-        let beyond = told(3, &[phase(1, 0), started("pg1"), started("pg1")]);
-        assert_eq!(beyond[1..], ["pg1 install repmgr (step 1 of 31)", "pg1 install repmgr"]);
+        assert_eq!(told(3, &[started("pg1", 0)]), ["pg1 install repmgr"]);
     }
 }

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use super::line::Lines;
-use super::{Consumer, Event, Reporter};
+use super::{Consumer, Event, Number, Reporter};
 
 /// A line that says the same as the last one of its host, but for a count of seconds, is told this seldom.
 const REPEAT: Duration = Duration::from_secs(15);
@@ -62,12 +62,13 @@ pub fn play(reporter: &Reporter) {
     let lanes = ["pg1", "pg2", "pg3"];
     reporter.send(Event::Run { command: "up".into(), cluster: "demo".into() });
     for (before, title) in [(0, "wait for hosts"), (3, "packages")] {
-        reporter.send(Event::Phase { title: title.into(), steps: 3, before, planned: 6 });
-        for lane in lanes {
+        reporter.send(Event::Phase { title: title.into() });
+        for (lane, number) in lanes.into_iter().zip(before + 1..) {
             reporter.send(Event::Started {
                 lane: lane.into(),
                 kind: "reach",
                 step: format!("do the {title}"),
+                number: Some(Number { number, of: 6 }),
             });
         }
         for round in 1..6 {

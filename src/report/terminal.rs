@@ -47,7 +47,7 @@ impl Terminal {
 impl Consumer for Terminal {
     fn take(&mut self, event: &Event) {
         let event = &event.clone().visible();
-        let count = self.lines.count(event);
+        let count = Lines::count(event);
         match event {
             Event::Started { lane, step, .. } => {
                 let step = &count.map_or(step.clone(), |count| format!("{count}: {step}"));

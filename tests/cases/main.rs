@@ -17,5 +17,6 @@ mod incident;
 mod inventory;
 mod laws;
 mod model;
+mod pace;
 mod plan;
 mod probe;
