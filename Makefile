@@ -18,7 +18,7 @@ RESULTS := target/faults/results.jsonl
 FAULTS_TEST := FAULTS_RESULTS=$(RESULTS) cargo test --test faults -- --ignored --nocapture --test-threads=1 --exact
 
 .PHONY: build node demo demo-down story story-pictures story-test test test-hosts test-pgbackrest bench bench-compare bench-backups bench-fit lint deny clean \
-	faults faults-short faults-repository faults-trio faults-times faults-stock chaos \
+	faults faults-short faults-year faults-repository faults-trio faults-times faults-stock chaos \
 	sweep-settings sweep-keys sweep-moments sweep-gaps sweep-lost
 
 # The operator's program, and beside it the nodes': static, so that it runs on any droplet.
@@ -77,6 +77,13 @@ faults: node
 	scripts/prerequisites.sh hosts
 	cargo build
 	$(FAULTS_TEST) the_matrix two_data_nodes_alone
+
+# One cluster grows, shrinks, has a node made anew and gets larger droplets, while it is written to and its runs are killed. About
+# five minutes.
+faults-year: node
+	scripts/prerequisites.sh hosts
+	cargo build
+	$(FAULTS_TEST) a_year_of_one_cluster
 
 # Faults of the backup repository, and of the cluster in the middle of a backup. About forty minutes; FAULTS as above.
 faults-repository: node

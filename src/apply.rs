@@ -76,7 +76,12 @@ pub async fn converge_by(
             let patience = plan.waits.iter().map(Waiting::patience).max().unwrap_or_default();
             let patient = waiting.is_none_or(|since: Instant| since.elapsed() < patience);
             let Some(what) = plan.waits.first().filter(|_| patient) else {
-                return Ok(Outcome { steps: tally.steps(), troubles: plan.troubles, notes: plan.notes, facts });
+                return Ok(Outcome {
+                    steps: tally.steps(),
+                    troubles: plan.troubles,
+                    notes: plan.notes,
+                    facts,
+                });
             };
             let since = *waiting.get_or_insert_with(Instant::now);
             world.report.progress("cluster", format!("waiting for {what} ({} s)", since.elapsed().as_secs()));

@@ -122,6 +122,17 @@ fn roles_and_databases_come_and_go(lab: &Lab, inventory: &str) {
     says(&["user", "drop", "shop"], "shop: dropped");
 }
 
+/// It takes over with settings of its own: Debian keeps them beside the data, where no clone brings them.
+fn the_standby_is_set_as_the_primary_is(lab: &Lab) {
+    let settings = "select name || ' = ' || setting || ' in ' || regexp_replace(coalesce(sourcefile, ''), '^.*/', '') \
+                    from pg_settings where source = 'configuration file' \
+                    and name not in ('cluster_name', 'primary_conninfo', 'primary_slot_name') order by name";
+    let of = |node| lab.sql(node, "postgres", settings);
+    let primary = of("pg1");
+    assert!(primary.contains("TimeZone = ") && primary.contains("lc_messages = C.UTF-8"), "{primary}");
+    assert_eq!(of("pg2"), primary);
+}
+
 #[test]
 #[ignore = "needs root and a lab"]
 fn a_cluster_is_made_kept_lost_and_found_again() {
@@ -153,6 +164,8 @@ fn a_cluster_is_made_kept_lost_and_found_again() {
             "0"
         );
     }
+
+    the_standby_is_set_as_the_primary_is(&lab);
 
     // Again: nothing to do, nothing touched.
     let before = fingerprint(&lab);

@@ -92,7 +92,8 @@ impl Lanes<'_> {
     /// Plans, and begins what can begin.
     async fn go_on(&mut self, planner: &impl Fn(&Inventory, &Facts, &Means) -> Plan) -> Result<()> {
         let mut plan = self.plan(planner).await?;
-        if self.pace.ready(&plan).iter().any(|batch| batch.phase >= Phase::Setup) && self.look_again().await? {
+        if self.pace.ready(&plan).iter().any(|batch| batch.phase >= Phase::Setup) && self.look_again().await?
+        {
             plan = self.plan(planner).await?;
         }
         // It is refused once all of them were looked at.

@@ -38,12 +38,7 @@ impl Phase {
     pub fn is_apart(self) -> bool {
         matches!(
             self,
-            Phase::Reach
-                | Phase::Lists
-                | Phase::Install
-                | Phase::Setup
-                | Phase::Reload
-                | Phase::Follow
+            Phase::Reach | Phase::Lists | Phase::Install | Phase::Setup | Phase::Reload | Phase::Follow
         )
     }
 
@@ -97,7 +92,10 @@ impl Pace {
         let mut fronts: BTreeMap<&Lane, Phase> =
             self.busy.iter().map(|(lane, busy)| (lane, busy.phase)).collect();
         for step in &plan.steps {
-            fronts.entry(&step.node).and_modify(|front| *front = step.phase.min(*front)).or_insert(step.phase);
+            fronts
+                .entry(&step.node)
+                .and_modify(|front| *front = step.phase.min(*front))
+                .or_insert(step.phase);
         }
         let is_primary = |lane: &Lane| lane.is_some() && *lane == plan.primary;
         let mut clones = self.busy.values().filter(|busy| busy.clones).count();

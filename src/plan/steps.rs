@@ -102,7 +102,11 @@ impl<'a> Planner<'a> {
                     "power it on",
                 );
             }
-            Host::Unreachable { young: false, .. } if self.facts.local.booting.contains(&node.name) => {
+            // What boots may be silent, or refuse connections. It does not refuse a login.
+            Host::Unreachable { why, young: false }
+                if self.facts.local.booting.contains(&node.name)
+                    && refusals::way_in(self.inventory, node, why).is_none() =>
+            {
                 self.step(Phase::Reach, Some(node), Action::Reach, Reason::PoweredOn);
                 return;
             }

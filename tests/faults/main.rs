@@ -22,6 +22,7 @@ mod times;
 mod trial;
 mod trio;
 mod writer;
+mod year;
 
 use std::collections::BTreeSet;
 use std::str::FromStr;
@@ -96,6 +97,13 @@ fn the_repository() {
 #[ignore = "needs root and a lab"]
 fn two_data_nodes_alone() {
     pair::play(Stage::set(number("FAULTS_LAB", LAB), Third::None));
+}
+
+/// Growth, shrinking, replacement and resizing of one cluster.
+#[test]
+#[ignore = "needs root and a lab"]
+fn a_year_of_one_cluster() {
+    year::play(Stage::set(number("FAULTS_LAB", LAB), Third::Witness));
 }
 
 /// `RUNS` failovers with three data nodes.

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::backups::{backups, repository};
 use super::drill::faults;
 use super::support::Lab;
-use super::{demo, node};
+use super::{demo, node, the_standby_is_set_as_the_primary_is};
 
 fn whole_way_with(number: u8, image: &str, version: u32) {
     let lab = Lab::start(number, image);
@@ -21,6 +21,7 @@ fn whole_way_with(number: u8, image: &str, version: u32) {
     let (status, _) = lab.wait_for_status(&inventory, 30, |status| status["healthy"] == true);
     let running = node(&status, "pg1")["version"].as_str().unwrap().to_owned();
     assert!(running.starts_with(&format!("{version}.")), "{running}");
+    the_standby_is_set_as_the_primary_is(&lab);
     lab.power("pg1", Power::Off);
     let (status, took) = lab.wait_for_status(&inventory, 60, |status| {
         status["primary"] == "pg2" && status["floating_ip"]["node"] == "pg2"
