@@ -14,7 +14,7 @@ mod reach;
 mod schema;
 mod units;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -128,6 +128,17 @@ impl Inventory {
     /// The node with this name.
     pub fn node(&self, name: &str) -> Option<&Node> {
         self.nodes.iter().find(|node| node.name == name)
+    }
+
+    /// Who logs in to a node: root, or a user that may `sudo -n`.
+    pub fn ssh_user<'a>(&'a self, node: &'a Node) -> &'a str {
+        node.reach.user.as_deref().unwrap_or(self.provider.ssh_user())
+    }
+
+    /// The private keys that the inventory names, each once.
+    pub fn ssh_keys(&self) -> BTreeSet<&Path> {
+        let own = self.nodes.iter().filter_map(|node| node.reach.key.as_deref());
+        own.chain(self.provider.ssh_key()).collect()
     }
 
     /// The node that the cluster starts with as primary.

@@ -19,7 +19,7 @@ use anyhow::{Context as _, Result};
 use tokio::sync::Mutex;
 
 use crate::error::Advice;
-use crate::inventory::{Inventory, Provider};
+use crate::inventory::{Inventory, Node, Provider};
 use crate::provider::{self, Api, Patience};
 use crate::remote::kept::Kept;
 use crate::remote::ssh::{Ssh, SshHost};
@@ -108,7 +108,8 @@ impl World {
             Provider::Existing(_) => None,
         };
         let control = control_directory()?;
-        let sudo = inventory.provider.ssh_user() != "root";
+        let needs_sudo = |node: &&Node| inventory.ssh_user(node) != "root";
+        let sudo = inventory.nodes.iter().filter(needs_sudo).map(|node| node.name.clone()).collect();
         let ssh = Ssh { config: state.path("ssh_config"), kept: Kept::new(control), sudo };
         let program = Program::find()?;
         for warning in secrets::open_to_everybody(&inventory) {

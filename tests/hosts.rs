@@ -439,15 +439,15 @@ fn bare_hosts_are_converged_without_an_api_and_what_stands_in_the_way_is_named()
     refused(&inventory, 1, &["pg2: cannot update the apt package lists", "127.0.0.1:9", "apt sources"]);
     lab.bare_ssh(&hosts[1], &format!("rm {broken}"));
 
-    // A disk that is full.
+    // A disk that is full. The others have gone on meanwhile: pg1 had its packages.
     let place = "/var/lib/postgresql/15";
-    lab.bare_ssh(&hosts[0], &format!("mkdir -p {place} && mount -t tmpfs -o size=4m tmpfs {place}"));
+    lab.bare_ssh(&hosts[1], &format!("mkdir -p {place} && mount -t tmpfs -o size=4m tmpfs {place}"));
     refused(
         &inventory,
         1,
-        &["pg1: cannot create a new data directory", "No space left on device", "free some space"],
+        &["pg2: cannot create a new data directory", "No space left on device", "free some space"],
     );
-    lab.bare_ssh(&hosts[0], &format!("umount {place}"));
+    lab.bare_ssh(&hosts[1], &format!("umount {place}"));
 
     // Nothing stands in the way any more: the next run finishes all of it, and no API was asked for anything.
     let asked = lab.requests();
@@ -473,5 +473,46 @@ fn bare_hosts_are_converged_without_an_api_and_what_stands_in_the_way_is_named()
     lab.cluster(&["up", "-i", &inventory]).ok();
     assert_eq!(lab.sql("pg1", "postgres", "select seven from kept"), "7");
     assert_eq!(lab.wait_for_status(&inventory, 30, |status| status["healthy"] == true).0["primary"], "pg1");
+    by_another_user_on_each_host(&lab, &hosts, &inventory);
     lab.stop();
+}
+
+/// Two of the hosts let in a user that is not root, with a key of its own; one of them lets root in no more.
+fn by_another_user_on_each_host(lab: &Lab, hosts: &[support::BareHost], inventory: &str) {
+    let key = lab.directory.path().join("of-admin");
+    let made = std::process::Command::new("ssh-keygen")
+        .args(["-q", "-t", "ed25519", "-N", "", "-f"])
+        .arg(&key)
+        .status();
+    assert!(made.unwrap().success());
+    let public = std::fs::read_to_string(key.with_extension("pub")).unwrap();
+    let user = format!(
+        "useradd -m -s /bin/bash admin; echo 'admin ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/admin; \
+         install -d -o admin -m 700 ~admin/.ssh; echo '{}' >~admin/.ssh/authorized_keys",
+        public.trim()
+    );
+    let text = std::fs::read_to_string(inventory).unwrap();
+    let mut changed = text.replace("  version: 15\n", "  version: 15\n  settings: {work_mem: 8MB}\n");
+    for host in [&hosts[0], &hosts[2]] {
+        lab.bare_ssh(host, &user);
+        let line = format!("name: {}, ", host.name);
+        let with = format!("{line}ssh_user: admin, ssh_key: {}, ", key.display());
+        changed = changed.replace(&line, &with);
+    }
+    lab.bare_ssh(
+        &hosts[2],
+        "echo 'PermitRootLogin no' >/etc/ssh/sshd_config.d/0.conf && systemctl reload ssh",
+    );
+    let changed = lab.write("users.yaml", &changed);
+    let run = lab.cluster(&["up", "-i", &changed]).ok();
+    assert!(run.stderr.contains("reload"), "{}", run.stderr);
+    assert_eq!(lab.bare_ssh(&hosts[1], "cd / && runuser -u postgres -- psql -XAtc 'show work_mem'"), "8MB");
+    lab.wait_for_status(&changed, 30, |status| status["healthy"] == true);
+    for node in ["pg2", "pg3"] {
+        let logs = lab.cluster(&["logs", node, "-i", &changed]).ok();
+        assert!(logs.stdout.contains("cluster-node"), "{logs:?}");
+    }
+    // By the file of before, nobody is let in there.
+    let before = lab.cluster(&["up", "-i", inventory]);
+    assert!(before.stderr.contains("the host does not accept your key for root"), "{}", before.stderr);
 }

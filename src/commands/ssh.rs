@@ -1,5 +1,6 @@
 //! `cluster ssh` and `cluster logs`: to the hosts as this program goes there, with its own keys and known hosts.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use tokio::task::JoinSet;
 use super::{completions, declared, in_world, read};
 use crate::data;
 use crate::error::{Advice, Exit};
-use crate::inventory::{Inventory, Source};
+use crate::inventory::{Inventory, Node, Source};
 use crate::report::Format;
 
 /// `cluster ssh`.
@@ -71,12 +72,13 @@ pub(super) async fn logs(source: &Source, args: LogsArgs) -> Result<Exit> {
         Some(node) => vec![declared(&inventory, node)?.name.clone()],
         None => inventory.nodes.iter().map(|node| node.name.clone()).collect(),
     };
-    let command = journalctl(&inventory, &args);
+    let commands: BTreeMap<String, String> =
+        inventory.nodes.iter().map(|node| (node.name.clone(), journalctl(&inventory, node, &args))).collect();
     let width = nodes.iter().map(String::len).max().unwrap_or_default();
     let config = way(inventory, if args.node.is_some() { &nodes } else { &[] }).await?;
     let mut tasks = JoinSet::new();
     for node in nodes {
-        let (config, command, follow) = (config.clone(), command.clone(), args.follow);
+        let (config, command, follow) = (config.clone(), commands[&node].clone(), args.follow);
         tasks.spawn(async move { (node.clone(), journal(&config, &node, &command, follow, width).await) });
     }
     let mut lines = Vec::new();
@@ -101,8 +103,8 @@ pub(super) async fn logs(source: &Source, args: LogsArgs) -> Result<Exit> {
 }
 
 /// What runs on a node. The guard's watch is a unit of its own.
-fn journalctl(inventory: &Inventory, args: &LogsArgs) -> String {
-    let sudo = if inventory.provider.ssh_user() == "root" { "" } else { "sudo -n " };
+fn journalctl(inventory: &Inventory, node: &Node, args: &LogsArgs) -> String {
+    let sudo = if inventory.ssh_user(node) == "root" { "" } else { "sudo -n " };
     let follow = if args.follow { " -f" } else { "" };
     format!(
         "{sudo}journalctl -q --no-pager --utc -o short-iso-precise -u cluster-node -u cluster-watch -u cluster-backup -u repmgrd \

@@ -287,13 +287,7 @@ fn existing(c: &mut Checker, raw: file::Existing) -> Existing {
         Some(ExistingFloatingIp { address, api_url: raw.api_url, failover_token_file })
     });
     let ssh_user = raw.ssh_user.unwrap_or_else(|| "root".into());
-    if !is_name(&ssh_user.replace('_', "-"), 32) {
-        c.wrong(
-            "provider.existing.ssh_user",
-            format!("`{ssh_user}` is not a valid user name"),
-            "for instance root, debian or ubuntu",
-        );
-    }
+    user(c, "provider.existing.ssh_user", &ssh_user);
     Existing {
         ssh_user,
         ssh_key: private_key(c, "provider.existing.ssh_key", raw.ssh_key.as_deref()),
@@ -309,7 +303,14 @@ fn api_url(c: &mut Checker, key: &str, url: &str) {
     }
 }
 
-fn private_key(c: &mut Checker, key: &str, path: Option<&Path>) -> Option<PathBuf> {
+/// Who logs in.
+pub(super) fn user(c: &mut Checker, key: &str, name: &str) {
+    if !is_name(&name.replace('_', "-"), 32) {
+        c.wrong(key, format!("`{name}` is not a valid user name"), "for instance root, debian or ubuntu");
+    }
+}
+
+pub(super) fn private_key(c: &mut Checker, key: &str, path: Option<&Path>) -> Option<PathBuf> {
     let path = c.path(path?);
     if !path.is_file() {
         c.wrong(

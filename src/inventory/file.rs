@@ -306,6 +306,10 @@ pub(super) struct Node {
     pub(super) size: Option<String>,
     /// For droplets: the image slug, in place of the provider's.
     pub(super) image: Option<String>,
+    /// For existing hosts: the user to log in as, in place of the provider's.
+    pub(super) ssh_user: Option<String>,
+    /// For existing hosts: the private key to log in with, in place of the provider's.
+    pub(super) ssh_key: Option<PathBuf>,
     /// For existing hosts: the port of SSH.
     pub(super) ssh_port: Option<Number<u16>>,
     /// For existing hosts: the host to reach it through, or `none`.

@@ -1,9 +1,10 @@
-//! How existing hosts are reached: the keys `ssh_port`, `ssh_jump` and `ssh_proxy_command`, for all hosts under
-//! `existing`, or for one.
+//! How existing hosts are reached: the keys `ssh_user`, `ssh_key`, `ssh_port`, `ssh_jump` and `ssh_proxy_command`, for all
+//! hosts under `existing`, or for one.
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
-use super::check::{Checker, is_host};
+use super::check::{Checker, is_host, private_key, user};
 use super::{Node, Provider, file};
 
 /// SSH's own port.
@@ -12,6 +13,10 @@ const SSH_PORT: u16 = 22;
 /// How a host is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reach {
+    /// Who logs in; the provider's user if absent.
+    pub user: Option<String>,
+    /// The private key to log in with; the provider's if absent.
+    pub key: Option<PathBuf>,
     pub port: u16,
     pub through: Through,
 }
@@ -28,7 +33,7 @@ pub enum Through {
 
 impl Default for Reach {
     fn default() -> Reach {
-        Reach { port: SSH_PORT, through: Through::Nothing }
+        Reach { user: None, key: None, port: SSH_PORT, through: Through::Nothing }
     }
 }
 
@@ -36,6 +41,12 @@ impl Reach {
     /// The lines of an SSH configuration.
     pub fn config(&self) -> String {
         let mut lines = String::new();
+        if let Some(user) = &self.user {
+            let _ = writeln!(lines, "  User {user}");
+        }
+        if let Some(key) = &self.key {
+            let _ = writeln!(lines, "  IdentityFile \"{}\"\n  IdentitiesOnly yes", key.display());
+        }
         if self.port != SSH_PORT {
             let _ = writeln!(lines, "  Port {}", self.port);
         }
@@ -107,9 +118,11 @@ pub(super) fn circles(nodes: &[Node], node: &Node) -> bool {
     false
 }
 
-/// The three keys as they are written.
+/// The keys as they are written.
 #[derive(Default)]
 pub(super) struct Raw {
+    pub(super) user: Option<String>,
+    pub(super) key: Option<PathBuf>,
     pub(super) port: Option<u16>,
     pub(super) jump: Option<String>,
     pub(super) command: Option<String>,
@@ -118,6 +131,9 @@ pub(super) struct Raw {
 /// The keys of all hosts.
 pub(super) fn of_all(c: &mut Checker, raw: &file::Existing) -> Reach {
     let raw = Raw {
+        // These two are the provider's own.
+        user: None,
+        key: None,
         port: raw.ssh_port.as_ref().map(|port| port.0),
         jump: raw.ssh_jump.clone(),
         command: raw.ssh_proxy_command.clone(),
@@ -132,6 +148,8 @@ pub(super) fn of_node(c: &mut Checker, index: usize, raw: Raw, provider: Option<
         Some(Provider::Existing(existing)) => check(c, &above, raw, existing.reach.clone()),
         Some(Provider::DigitalOcean(_)) => {
             let keys = [
+                ("ssh_user", raw.user.is_some()),
+                ("ssh_key", raw.key.is_some()),
                 ("ssh_port", raw.port.is_some()),
                 ("ssh_jump", raw.jump.is_some()),
                 ("ssh_proxy_command", raw.command.is_some()),
@@ -148,6 +166,11 @@ pub(super) fn of_node(c: &mut Checker, index: usize, raw: Raw, provider: Option<
 
 fn check(c: &mut Checker, above: &str, raw: Raw, all: Reach) -> Reach {
     let mut reach = all;
+    if let Some(name) = raw.user {
+        user(c, &format!("{above}.ssh_user"), &name);
+        reach.user = Some(name);
+    }
+    reach.key = private_key(c, &format!("{above}.ssh_key"), raw.key.as_deref()).or(reach.key);
     match raw.port {
         Some(0) => {
             c.wrong(format!("{above}.ssh_port"), "0 is not a port", "use 1 to 65535; 22 is the usual port")
@@ -261,10 +284,10 @@ mod tests {
 
     #[test]
     fn a_person_is_told_the_options_that_the_program_uses() {
-        let jump = Reach { port: 2222, through: Through::Jump("a@bastion:2200".into()) };
+        let jump = Reach { port: 2222, through: Through::Jump("a@bastion:2200".into()), ..Reach::default() };
         assert_eq!(jump.config(), "  Port 2222\n  ProxyJump a@bastion:2200\n");
         assert_eq!(jump.options(), "-p 2222 -o ProxyJump=a@bastion:2200 ");
-        let command = Reach { port: 22, through: Through::Command("nc '%h' %p".into()) };
+        let command = Reach { through: Through::Command("nc '%h' %p".into()), ..Reach::default() };
         assert_eq!(command.config(), "  ProxyCommand nc '%h' %p\n");
         assert_eq!(command.options(), "-o ProxyCommand='nc '\\''%h'\\'' %p' ");
         assert_eq!((Reach::default().config(), Reach::default().options()), (String::new(), String::new()));
@@ -272,7 +295,7 @@ mod tests {
 
     #[test]
     fn what_ssh_says_of_a_jump_host_is_not_about_the_node() {
-        let reach = Reach { port: 22, through: Through::Jump("a@bastion:2200".into()) };
+        let reach = Reach { through: Through::Jump("a@bastion:2200".into()), ..Reach::default() };
         let words = "No ED25519 host key is known for [bastion]:2200 and you have requested strict checking.";
         assert_eq!(reach.jump_in(words).as_deref(), Some("-p 2200 a@bastion"));
         assert_eq!(

@@ -1,5 +1,6 @@
 //! Hosts behind SSH: one master connection each, pinned host keys, and nothing of the operator's own ssh files.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Mutex;
@@ -38,8 +39,8 @@ pub struct Ssh {
     pub config: PathBuf,
     /// The connections of earlier runs, and where the sockets of this one's are.
     pub kept: Kept,
-    /// Commands run through `sudo -n`.
-    pub sudo: bool,
+    /// The nodes on which commands run through `sudo -n`.
+    pub sudo: BTreeSet<String>,
 }
 
 pub struct SshHost {
@@ -65,7 +66,7 @@ impl Ssh {
         let host = |session, is_found| SshHost {
             name: name.to_owned(),
             session,
-            sudo: self.sudo,
+            sudo: self.sudo.contains(name),
             kept: self.kept.clone(),
             kept_as: kept_as.clone(),
             is_found,

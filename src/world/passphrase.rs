@@ -9,23 +9,29 @@ use super::World;
 use crate::error::Advice;
 
 impl World {
-    /// Whether the inventory's SSH key can be used without a person.
+    /// Whether the inventory's SSH keys can be used without a person.
     ///
     /// # Errors
-    /// [`Advice`], if it has a passphrase and no agent holds it.
+    /// [`Advice`], if one has a passphrase and no agent holds it.
     pub async fn usable_key(&self) -> Result<()> {
-        let Some(key) = self.inventory.provider.ssh_key() else { return Ok(()) };
-        if opens(key).await || held_by_agent(key).await {
-            return Ok(());
+        for key in self.inventory.ssh_keys() {
+            usable(key).await?;
         }
-        Err(Advice::refused(format!("{} has a passphrase and is not loaded into an SSH agent", key.display()))
+        Ok(())
+    }
+}
+
+async fn usable(key: &Path) -> Result<()> {
+    if opens(key).await || held_by_agent(key).await {
+        return Ok(());
+    }
+    Err(Advice::refused(format!("{} has a passphrase and is not loaded into an SSH agent", key.display()))
             .hint(format!(
                 "load it with `ssh-add {}` (`eval $(ssh-agent)` starts an agent), or name a key without a passphrase \
                  as `ssh_key`",
                 key.display()
             ))
             .into())
-    }
 }
 
 /// Whether it has no passphrase. Where ssh-keygen is not there, ssh will tell.

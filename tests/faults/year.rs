@@ -49,6 +49,8 @@ pub(crate) fn play(mut stage: Stage) {
     stage.mend().unwrap();
     done(&stage, &["remove", "pg5", "--yes"]);
     describe(&stage, &format!("{three}{FOURTH}"));
+    // The addresses that may replicate are in files.
+    done(&stage, &["up"]);
     ends(&mut stage, &now, 4).unwrap();
 
     // Three votes are left while the new droplet has none.

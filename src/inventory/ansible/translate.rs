@@ -59,6 +59,7 @@ const LOGIN_PASSWORDS: &[&str] = &[
 const KEYS: &[(&str, &str)] = &[
     ("cluster_port", "postgresql.port"),
     ("cluster_settings", "postgresql.settings"),
+    ("cluster_tune", "postgresql.tune"),
     ("cluster_failover", "failover"),
     ("cluster_backup", "backup"),
     ("cluster_users", "users"),
@@ -322,7 +323,11 @@ impl<'a> Translator<'a> {
             }
         }
         for (variable, key) in KEYS.iter().filter(|(_, key)| key.starts_with("postgresql")) {
-            let shape = if *key == "postgresql.port" { Shape::Number } else { Shape::Any };
+            let shape = match *key {
+                "postgresql.port" => Shape::Number,
+                "postgresql.tune" => Shape::Truth,
+                _ => Shape::Any,
+            };
             self.key(variable, key, shape);
         }
     }

@@ -144,8 +144,13 @@ pub(super) fn check(c: &mut Checker, raw: Vec<file::Node>, provider: Option<&Pro
                 "use a line such as `ssh-ed25519 AAAA…` from /etc/ssh/ssh_host_ed25519_key.pub on the host",
             );
         }
-        let reach =
-            Raw { port: raw.ssh_port.map(|port| port.0), jump: raw.ssh_jump, command: raw.ssh_proxy_command };
+        let reach = Raw {
+            user: raw.ssh_user,
+            key: raw.ssh_key,
+            port: raw.ssh_port.map(|port| port.0),
+            jump: raw.ssh_jump,
+            command: raw.ssh_proxy_command,
+        };
         nodes.push(Node {
             name: raw.name,
             id,

@@ -14,7 +14,7 @@ const SUDO: &str = "log in as root, or as a user that can run any command with `
 
 /// What lets us in, where the host is there and does not. ssh's and sudo's own words say which it is.
 pub(crate) fn way_in(inventory: &Inventory, node: &Node, why: &str) -> Option<String> {
-    let user = inventory.provider.ssh_user();
+    let user = inventory.ssh_user(node);
     let address = node.address.as_deref().unwrap_or(&node.name);
     let options = node.reach.options();
     if let Some(jump) = node.reach.jump_in(why) {

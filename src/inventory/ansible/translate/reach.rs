@@ -9,6 +9,8 @@ use crate::inventory::ansible::value::{Data, Place, Value};
 /// How one host is reached, with where that stands.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Reach {
+    user: Option<(String, Value)>,
+    key: Option<(String, Value)>,
     port: Option<(String, Value)>,
     jump: Option<(String, Value)>,
     command: Option<(String, Value)>,
@@ -23,27 +25,23 @@ impl Translator<'_> {
     /// What is the same for all hosts.
     pub(super) fn existing(&mut self) {
         self.set("provider.existing", Mapping::new());
-        let user = self.login(USER, "user", "root");
-        let root = user.as_ref().is_none_or(|(_, value)| value.scalar().as_deref() == Some("root"));
-        match user {
-            Some((variable, value)) => {
-                self.set_value("provider.existing.ssh_user", &variable, &value, Shape::Any);
-            }
-            None => {
-                self.set("provider.existing.ssh_user", "root");
-                let remark = "no ansible_user is set";
-                self.origin("provider.existing.ssh_user", None, None, Some(remark));
-            }
-        }
-        if let Some((variable, value)) = self.login(KEY, "key", "ssh's own choice") {
-            self.set_value("provider.existing.ssh_key", &variable, &value, Shape::Any);
-        }
-        self.rights(root);
         let all: Vec<Reach> = (0..self.hosts.len()).map(|index| self.reach(index)).collect();
+        self.user_of_all(&all);
+        if all.iter().all(|reach| reach.user.is_none()) {
+            self.set("provider.existing.ssh_user", "root");
+            let remark = "no ansible_user is set";
+            self.origin("provider.existing.ssh_user", None, None, Some(remark));
+        }
         for (key, of) in KEYS {
             if let Some((variable, value)) = shared(&all, *of) {
-                self.set_value(&format!("provider.existing.{key}"), &variable, &value, Shape::Number);
+                self.set_value(&format!("provider.existing.{key}"), &variable, &value, shape(key));
             }
+        }
+        let is_root = |reach: &Reach| {
+            reach.user.as_ref().is_none_or(|(_, value)| value.scalar().as_deref() == Some("root"))
+        };
+        for (index, reach) in all.iter().enumerate() {
+            self.rights(index, is_root(reach));
         }
         if let Some((variable, value)) = self.common(&["cluster_floating_ip"]) {
             let key = "provider.existing.floating_ip";
@@ -54,65 +52,61 @@ impl Translator<'_> {
         }
     }
 
-    /// A value with which every host is logged in to: where one host lacks it, all must.
-    fn login(&mut self, names: &[&str], what: &str, default: &str) -> Option<(String, Value)> {
-        let found = self.common(names);
-        if let Some((variable, value)) = &found {
-            let without = (0..self.hosts.len()).find(|index| {
-                let vars = self.vars(*index);
-                names.iter().all(|name| vars.get(*name).is_none_or(|value| value.data == Data::Null))
-            });
-            if let Some(index) = without
-                && value.scalar().as_deref() != Some(default)
-            {
-                let message = format!("is set for other hosts, but not for {}", self.host(index).0);
-                let hint = format!("cluster logs in to all hosts with one {what}: set it for all");
-                let place = value.place.clone();
-                self.wrong(&place, variable, message, hint);
-            }
+    /// Ansible logs in as whoever runs it where no user is set, or as ssh's own configuration says: where some hosts have a
+    /// user, nobody can tell who that would be for the others.
+    fn user_of_all(&mut self, all: &[Reach]) {
+        let other =
+            |reach: &Reach| reach.user.clone().filter(|(_, value)| value.scalar().as_deref() != Some("root"));
+        let Some((variable, value)) = all.iter().find_map(other) else { return };
+        if let Some(index) = all.iter().position(|reach| reach.user.is_none()) {
+            let name = self.host(index).0;
+            let message = format!("is set for other hosts, but not for {name}");
+            self.wrong(&value.place, &variable, message, format!("set it for {name}, too"));
         }
-        found
     }
 
     /// What Ansible needs to become root. Here it is always sudo.
-    fn rights(&mut self, root: bool) {
-        for index in 0..self.hosts.len() {
-            if let Some((name, value)) = self.get(index, &["ansible_become"]) {
-                if value.truth() == Some(false) && !root {
-                    let hint = "log in as root, or let the user run any command with `sudo -n` and take ansible_become out";
-                    self.wrong(&value.place, &name, "is false, and the user is not root", hint);
-                } else {
-                    self.out.quiet.push((name, value.place));
-                }
+    fn rights(&mut self, index: usize, root: bool) {
+        if let Some((name, value)) = self.get(index, &["ansible_become"]) {
+            if value.truth() == Some(false) && !root {
+                let hint = "log in as root, or let the user run any command with `sudo -n` and take ansible_become out";
+                self.wrong(&value.place, &name, "is false, and the user is not root", hint);
+            } else {
+                self.out.quiet.push((name, value.place));
             }
-            for (name, accepted, instead) in [
-                ("ansible_become_method", &["sudo", "ansible.builtin.sudo"][..], "sudo"),
-                ("ansible_become_user", &["root"], "root"),
-                ("ansible_connection", &["ssh", "smart", "ansible.builtin.ssh"], "ssh"),
-            ] {
-                let Some((name, value)) = self.get(index, &[name]) else { continue };
-                let text = value.scalar().unwrap_or_default();
-                if accepted.contains(&text.as_str()) {
-                    self.out.quiet.push((name, value.place));
-                } else {
-                    let hint = format!(
-                        "cluster knows `{instead}` only: correct it, or leave the host out with cluster_group"
-                    );
-                    self.wrong(&value.place, &name, format!("is `{text}`"), hint);
-                }
+        }
+        for (name, accepted, instead) in [
+            ("ansible_become_method", &["sudo", "ansible.builtin.sudo"][..], "sudo"),
+            ("ansible_become_user", &["root"], "root"),
+            ("ansible_connection", &["ssh", "smart", "ansible.builtin.ssh"], "ssh"),
+        ] {
+            let Some((name, value)) = self.get(index, &[name]) else { continue };
+            let text = value.scalar().unwrap_or_default();
+            if accepted.contains(&text.as_str()) {
+                self.out.quiet.push((name, value.place));
+            } else {
+                let hint = format!(
+                    "cluster knows `{instead}` only: correct it, or leave the host out with cluster_group"
+                );
+                self.wrong(&value.place, &name, format!("is `{text}`"), hint);
             }
-            // Nothing here asks for them, and what they are does not matter.
-            for name in ["ansible_python_interpreter", "ansible_ssh_pipelining", "ansible_pipelining"] {
-                self.used.insert(name.to_owned());
-                if let Some(value) = self.vars(index).get(name) {
-                    self.out.quiet.push((name.to_owned(), value.place.clone()));
-                }
+        }
+        // Nothing here asks for them, and what they are does not matter.
+        for name in ["ansible_python_interpreter", "ansible_ssh_pipelining", "ansible_pipelining"] {
+            self.used.insert(name.to_owned());
+            if let Some(value) = self.vars(index).get(name) {
+                self.out.quiet.push((name.to_owned(), value.place.clone()));
             }
         }
     }
 
     fn reach(&mut self, index: usize) -> Reach {
-        let mut reach = Reach { port: self.get(index, PORT), ..Reach::default() };
+        let mut reach = Reach {
+            user: self.get(index, USER),
+            key: self.get(index, KEY),
+            port: self.get(index, PORT),
+            ..Reach::default()
+        };
         for name in ARGS {
             let Some((variable, value)) = self.get(index, &[name]) else { continue };
             let text = value.scalar().unwrap_or_default();
@@ -143,7 +137,7 @@ impl Translator<'_> {
             if shared(&all, *of).is_none()
                 && let Some((variable, value)) = of(&all[index])
             {
-                self.put_value(index, key, variable, value, Shape::Number);
+                self.put_value(index, key, variable, value, shape(key));
             }
         }
     }
@@ -153,10 +147,16 @@ impl Translator<'_> {
 type Part = fn(&Reach) -> &Option<(String, Value)>;
 
 const KEYS: &[(&str, Part)] = &[
+    ("ssh_user", |reach| &reach.user),
+    ("ssh_key", |reach| &reach.key),
     ("ssh_port", |reach| &reach.port),
     ("ssh_jump", |reach| &reach.jump),
     ("ssh_proxy_command", |reach| &reach.command),
 ];
+
+fn shape(key: &str) -> Shape {
+    if key == "ssh_port" { Shape::Number } else { Shape::Any }
+}
 
 /// What all hosts have alike.
 fn shared(all: &[Reach], of: Part) -> Option<(String, Value)> {
