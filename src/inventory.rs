@@ -135,10 +135,10 @@ impl Inventory {
         node.reach.user.as_deref().unwrap_or(self.provider.ssh_user())
     }
 
-    /// The private keys that the inventory names, each once.
-    pub fn ssh_keys(&self) -> BTreeSet<&Path> {
-        let own = self.nodes.iter().filter_map(|node| node.reach.key.as_deref());
-        own.chain(self.provider.ssh_key()).collect()
+    /// The private keys with which nodes are logged in to, each once, as far as the inventory names them.
+    pub fn ssh_keys<'a>(&'a self) -> BTreeSet<&'a Path> {
+        let key = |node: &'a Node| node.reach.key.as_deref().or(self.provider.ssh_key());
+        self.nodes.iter().filter_map(key).collect()
     }
 
     /// The node that the cluster starts with as primary.

@@ -8,7 +8,7 @@ use anyhow::Result;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Tally, all_or_nothing, run_lane, sound, title};
+use super::{Tally, all_or_nothing, remember, run_lane, sound, title};
 use crate::facts::{Facts, Host};
 use crate::inventory::Inventory;
 use crate::plan::{Batch, Lane, Means, Pace, Phase, Plan, Step};
@@ -22,8 +22,8 @@ const FRESH: Duration = Duration::from_secs(10);
 struct Ended {
     lane: Lane,
     phase: Phase,
-    /// What its host is now; none for the provider, and where a step failed.
-    host: Option<Host>,
+    /// What its host was then; none for the provider, and where a step failed.
+    host: Option<(Host, Instant)>,
     result: Result<()>,
 }
 
@@ -98,6 +98,9 @@ impl Lanes<'_> {
         }
         // It is refused once all of them were looked at.
         self.is_over = !plan.refusals.is_empty();
+        if self.is_over {
+            return Ok(());
+        }
         for batch in self.pace.ready(&plan) {
             let planned = self.pace.left(&plan);
             self.tally.begin(self.world, batch.phase, &batch.steps, planned)?;
@@ -123,7 +126,9 @@ impl Lanes<'_> {
         self.working.spawn(async move {
             let result = run_lane(&world, &facts, steps, &stop, &count).await;
             let host = match &lane {
-                Some(node) if result.is_ok() && !stop.is_cancelled() => Some(world.look_at(node).await),
+                Some(node) if result.is_ok() && !stop.is_cancelled() => {
+                    Some((world.look_at(node).await, Instant::now()))
+                }
                 _ => None,
             };
             Ended { lane, phase, host, result }
@@ -135,9 +140,14 @@ impl Lanes<'_> {
         self.pace.end(&ended.lane);
         self.begun.remove(&ended.lane);
         ended.result?;
-        if let (Some(node), Some(host)) = (&ended.lane, ended.host) {
-            self.seen.insert(node.clone(), Instant::now());
+        if let (Some(node), Some((host, at))) = (&ended.lane, ended.host) {
+            self.seen.insert(node.clone(), at);
             self.facts.hosts.insert(node.clone(), host);
+        }
+        // That there is a cluster is known from its first moment on, whatever becomes of this run.
+        remember(self.world, &self.facts)?;
+        if self.stop.is_cancelled() || !self.errors.is_empty() {
+            return Ok(());
         }
         if ended.lane.is_none() || ended.phase == Phase::Reach {
             self.world.look_at_provider(&mut self.facts).await?;
@@ -148,10 +158,11 @@ impl Lanes<'_> {
         Ok(())
     }
 
-    /// Looks at the nodes that do nothing and were not looked at for a while. Whether there were any.
+    /// Looks at the nodes that do nothing and were not looked at for a while. Whether there were any. One that was there before
+    /// is asked twice: on a busy network a connection may fail once.
     async fn look_again(&mut self) -> Result<bool> {
         let is_old = |node: &&String| {
-            matches!(self.facts.hosts.get(*node), Some(Host::Up(_)))
+            matches!(self.facts.hosts.get(*node), Some(Host::Up(_) | Host::Unreachable { .. }))
                 && !self.pace.is_busy(node)
                 && self.seen.get(*node).is_none_or(|at| at.elapsed() > FRESH)
         };
@@ -159,8 +170,12 @@ impl Lanes<'_> {
         let mut looks = JoinSet::new();
         for node in &old {
             let (world, node) = (self.world.clone(), node.clone());
+            let was_there = matches!(self.facts.hosts.get(&node), Some(Host::Up(_)));
             looks.spawn(async move {
-                let host = world.look_at(&node).await;
+                let host = match world.look_at(&node).await {
+                    Host::Unreachable { .. } if was_there => world.look_at(&node).await,
+                    host => host,
+                };
                 (node, host)
             });
         }

@@ -156,6 +156,8 @@ fn keep_to(saved: &Saved, is_first: bool, plan: &mut Plan, facts: &Facts, key: &
     };
     let message = format!("{what}: {}", differences.join("; "));
     plan.refusals.push(Trouble { kind: TroubleKind::PlanOutdated, node: None, message, hint: hint.into() });
+    plan.steps.clear();
+    plan.then.clear();
 }
 
 /// What to do with a cluster that was just brought up.

@@ -65,6 +65,9 @@ impl Reach {
     /// What a person adds to `ssh` or `ssh-copy-id`, with a space behind.
     pub fn options(&self) -> String {
         let mut options = String::new();
+        if let Some(key) = &self.key {
+            let _ = write!(options, "-i {} ", key.display());
+        }
         if self.port != SSH_PORT {
             let _ = write!(options, "-p {} ", self.port);
         }

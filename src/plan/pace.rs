@@ -45,7 +45,7 @@ impl Phase {
     /// Whether another lane, whose next phase is this, holds up one that could begin `next`.
     fn holds_up(self, next: Phase, is_primary: bool) -> bool {
         // Files hold everybody's address; and nothing is begun while a host that was not looked at may hold the cluster.
-        let unknown = self <= Phase::Reach || self == Phase::Try;
+        let unknown = self <= Phase::Reach;
         match next {
             Phase::Reach | Phase::Lists | Phase::Install => self <= Phase::Provide,
             Phase::Setup => unknown,
@@ -98,6 +98,8 @@ impl Pace {
                 .or_insert(step.phase);
         }
         let is_primary = |lane: &Lane| lane.is_some() && *lane == plan.primary;
+        // No node has settings that are to be tried, wherever the one is that tries them.
+        let tries = plan.steps.iter().any(|step| step.phase == Phase::Try);
         let mut clones = self.busy.values().filter(|busy| busy.clones).count();
         let mut ready = Vec::new();
         for (lane, phase) in &fronts {
@@ -105,7 +107,8 @@ impl Pace {
                 .iter()
                 .any(|(other, front)| other != lane && front.holds_up(*phase, is_primary(other)));
             let again = self.done.get(*lane).is_some_and(|done| done >= phase);
-            if !phase.is_apart() || held_up || again || self.busy.contains_key(*lane) {
+            let untried = tries && *phase > Phase::Try;
+            if !phase.is_apart() || held_up || untried || again || self.busy.contains_key(*lane) {
                 continue;
             }
             let steps = plan.steps.iter().filter(|step| step.node == **lane && step.phase == *phase);

@@ -239,6 +239,8 @@ impl Waiting {
         match self {
             // What it has missed may be as much as a slot keeps.
             Waiting::Streaming { .. } => Duration::from_secs(600),
+            // A guard without a memory grants nothing for the time of a lease, of a minute at most.
+            Waiting::Lease { .. } | Waiting::Primary => Duration::from_secs(150),
             _ => Duration::from_secs(60),
         }
     }

@@ -276,9 +276,15 @@ impl World {
         // What the inventory says goes before what this machine remembers, and does not take its place: a key that was
         // mistaken is none any more when it is taken out again.
         let mut given = String::new();
+        let key = self.private_key().await?;
+        let identity = key
+            .map_or(String::new(), |key| format!("  IdentityFile {}\n  IdentitiesOnly yes\n", quote(&key)));
         for node in &self.inventory.nodes {
             let Some(address) = addresses.get(&node.name) else { continue };
             let _ = write!(text, "Host {}\n  HostName {address}\n{}", node.name, node.reach.config());
+            if node.reach.key.is_none() {
+                text.push_str(&identity);
+            }
             if let Some(key) = &node.host_key {
                 let key = first_two_words(key);
                 let _ = writeln!(given, "{} {key}", self.alias(node));
@@ -292,10 +298,12 @@ impl World {
                 let _ = writeln!(text, "  UserKnownHostsFile {}", quote(&self.state.path("known_hosts")));
             }
         }
-        let _ = write!(text, "Host *\n  User {}\n", self.inventory.provider.ssh_user());
-        if let Some(key) = self.private_key().await? {
-            let _ = write!(text, "  IdentityFile {}\n  IdentitiesOnly yes\n", quote(&key));
+        // Jump hosts: ssh would add their key to a node's own.
+        if !identity.is_empty() {
+            let nodes: String = self.inventory.nodes.iter().map(|node| format!(" !{}", node.name)).collect();
+            let _ = write!(text, "Host *{nodes}\n{identity}");
         }
+        let _ = write!(text, "Host *\n  User {}\n", self.inventory.provider.ssh_user());
         text.push_str(
             "  StrictHostKeyChecking yes\n  UpdateHostKeys no\n  BatchMode yes\n  ForwardAgent no\n  \
              PasswordAuthentication no\n  ServerAliveInterval 5\n  ServerAliveCountMax 3\n",

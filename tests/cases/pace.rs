@@ -16,7 +16,12 @@ use crate::plan::base;
 
 /// The example, with so many standbys.
 fn inventory(name: &str, standbys: u32) -> Inventory {
-    let text = serde_yaml::to_string(&base(name)).unwrap();
+    inventory_with(name, standbys, "")
+}
+
+/// The same with more keys.
+fn inventory_with(name: &str, standbys: u32, more: &str) -> Inventory {
+    let text = serde_yaml::to_string(&base(name)).unwrap() + more;
     let mut inventory = Inventory::parse(Path::new("inventory.yaml"), &text).unwrap();
     let like = inventory.nodes.iter().find(|node| node.role == Role::Standby).unwrap().clone();
     for id in 4..standbys + 3 {
@@ -88,6 +93,8 @@ impl<'a> Run<'a> {
         if lane.is_none() || phase == Phase::Reach {
             self.seen.cloud = self.model.facts.cloud.clone();
         }
+        // It notes who takes writes.
+        self.model.plan();
         self.seen.local = self.model.facts.local.clone();
     }
 
@@ -236,6 +243,33 @@ fn a_standby_waits_for_its_primary() {
     let begun = begun(&mut model, "pg1");
     assert!(has_begun(&begun, "pg2", Phase::Setup), "{begun:?}");
     assert!(!begun.iter().any(|(_, phase)| *phase == Phase::Follow), "{begun:?}");
+}
+
+/// The one that tries them may still be installing.
+#[test]
+fn no_node_has_settings_that_were_not_tried() {
+    let mut model = Model::new(inventory("existing", 1));
+    model.up(|_| false);
+    let mut next = inventory_with("existing", 1, "extensions: [pg_cron]\n");
+    next.postgresql.settings.insert("work_mem".into(), "8MB".into());
+    model.edit(next);
+    let begun = begun(&mut model, "pg2");
+    assert!(
+        has_begun(&begun, "pg1", Phase::Install) && has_begun(&begun, "pg2", Phase::Install),
+        "{begun:?}"
+    );
+    assert!(!begun.iter().any(|(_, phase)| *phase > Phase::Install), "{begun:?}");
+}
+
+/// Its guard need not fear to have forgotten anything, however late it is.
+#[test]
+fn a_slow_node_of_a_new_cluster_is_one_of_a_new_cluster() {
+    let mut model = Model::new(inventory("existing", 1));
+    begun(&mut model, "pg3");
+    assert_eq!(model.writers(), ["pg1"]);
+    let plan = model.plan();
+    let is_first = |step: &Step| matches!(step.action, Action::CreateData { first: true });
+    assert!(plan.steps.iter().any(|step| step.node.as_deref() == Some("pg3") && is_first(step)), "{plan:?}");
 }
 
 /// It may hold the cluster's data.

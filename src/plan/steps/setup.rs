@@ -28,7 +28,7 @@ impl<'a> Planner<'a> {
             };
             // A half-made clone is made anew by the clone itself.
             if !host.marker.as_ref().is_some_and(|marker| marker.stage == DataStage::Cloning) {
-                let first = self.primary == Primary::Never;
+                let first = self.primary == Primary::Never || self.is_being_made();
                 self.step(Phase::Setup, Some(node), Action::CreateData { first }, why);
             }
         }
@@ -54,6 +54,16 @@ impl<'a> Planner<'a> {
             Role::Standby => self.standby(node, host, &data),
             Role::Witness => self.witness(node, host, &data, running),
         }
+    }
+
+    /// Whether no guard of this cluster has run yet, so that none can have granted anything. Some nodes may be behind others.
+    fn is_being_made(&self) -> bool {
+        self.inventory.nodes.iter().all(|node| {
+            self.host(&node.name).up().is_some_and(|host| {
+                let unit = host.units.get("cluster-node");
+                host.guard.is_none() && unit.is_none_or(|unit| unit.enabled != "enabled")
+            })
+        })
     }
 
     fn files(&mut self, node: &Node, host: &HostFacts) {

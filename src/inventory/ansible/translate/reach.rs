@@ -55,6 +55,16 @@ impl Translator<'_> {
     /// Ansible logs in as whoever runs it where no user is set, or as ssh's own configuration says: where some hosts have a
     /// user, nobody can tell who that would be for the others.
     fn user_of_all(&mut self, all: &[Reach]) {
+        if shared(all, |reach| &reach.user).is_none() && all.iter().any(|reach| reach.user.is_some()) {
+            // Who that is would be the user of all hosts.
+            let nobody = |reach: &Reach| {
+                reach.jump.clone().filter(|(_, value)| !value.scalar().unwrap_or_default().contains('@'))
+            };
+            if let Some((variable, value)) = all.iter().find_map(nobody) {
+                let message = "does not say who logs in to the jump host, and the hosts have different users";
+                self.wrong(&value.place, &variable, message, "write USER@HOST for it");
+            }
+        }
         let other =
             |reach: &Reach| reach.user.clone().filter(|(_, value)| value.scalar().as_deref() != Some("root"));
         let Some((variable, value)) = all.iter().find_map(other) else { return };
