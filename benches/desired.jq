@@ -5,6 +5,7 @@
 def whole: (.diff | split("\n")[1:] | map(.[1:]) | join("\n"));
 def content:
     if .path == "/etc/cluster/key" then $state[0].passwords.key
+    elif .path == "/etc/cluster/check-password" then $state[0].passwords.cluster
     elif (.path | endswith("/.pgpass")) then
         "# host:port:database:user:password. Written by `cluster up`.\n*:\($port):*:repmgr:\($state[0].passwords.repmgr)\n"
     else whole end;
@@ -39,7 +40,8 @@ def repmgr_role:
         files: ($files | map_values(map(select(.path | test("/createcluster.d/") | not) | file))),
         conninfo: ($files.pg1 | first(.[] | select(.path == "/etc/repmgr.conf")) | whole | capture("(?m)^conninfo='(?<it>[^']*)'").it),
         roles: {
-            primary: (repmgr_role + role("cluster"; ""; $state[0].passwords.cluster)),
+            primary: (repmgr_role + role("cluster"; ""; $state[0].passwords.cluster) +
+                "create extension if not exists pg_stat_statements;\n"),
             witness: repmgr_role
         }
     }
