@@ -43,12 +43,12 @@ pub struct Outcome {
 /// Brings the cluster to the state that the inventory describes.
 ///
 /// # Errors
-/// The first phase in which a step fails, with every failure of that phase; a refusal; an interruption.
+/// The first step that fails, and what fails before those that have begun beside it are done; a refusal; an interruption.
 pub async fn converge(world: &Arc<World>, stop: &CancellationToken) -> Result<Outcome> {
     converge_by(world, stop, plan).await
 }
 
-/// Carries out the plans of `planner`, phase by phase, until a plan is empty.
+/// Carries out the plans of `planner` until one is empty.
 ///
 /// # Errors
 /// As [`converge`].
