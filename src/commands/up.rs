@@ -251,4 +251,24 @@ mod tests {
         assert!(next.starts_with("next: `cluster status -i dir/demo.yaml`; `cluster connect -i "), "{next}");
         assert!(!next.contains('\n'));
     }
+
+    #[test]
+    fn a_plan_that_was_not_looked_at_is_refused_and_has_no_steps() {
+        let (facts, key) = (Facts::default(), SecretString::from("key".to_owned()));
+        let saved = Saved::new("demo", &Plan::default(), &facts, &key, serde_json::Value::Null);
+        let step = Step {
+            phase: crate::plan::Phase::RestartLast,
+            node: Some("pg1".into()),
+            action: Action::Restart { settings: vec!["shared_buffers".into()] },
+            why: crate::plan::Reason::RestartPending,
+            interrupts: None,
+        };
+        // Also when it turns up in the middle of a run: steps of a refused plan are taken for a bug.
+        for is_first in [true, false] {
+            let mut plan = Plan { steps: vec![step.clone()], ..Plan::default() };
+            keep_to(&saved, is_first, &mut plan, &facts, &key);
+            assert_eq!(plan.refusals.len(), 1);
+            assert!(plan.steps.is_empty(), "{:?}", plan.steps);
+        }
+    }
 }
