@@ -12,11 +12,16 @@ use super::{Tally, all_or_nothing, remember, run_lane, sound, title};
 use crate::facts::{Facts, Host};
 use crate::inventory::Inventory;
 use crate::plan::{Batch, Lane, Means, Pace, Phase, Plan, Step};
+use crate::remote::hold::BEAT;
 use crate::timings::{self, Slowest};
 use crate::world::World;
 
 /// From the set-up on, what a node does depends on the others. They are looked at again if that was longer ago.
 const FRESH: Duration = Duration::from_secs(10);
+
+/// So often all hosts are asked whether they still hold the lock: not after each batch, which is work for all of them. A
+/// host that does not hold it any more says so by itself as often.
+const LOCK_FRESH: Duration = BEAT;
 
 /// A lane has done a batch.
 struct Ended {
@@ -36,6 +41,8 @@ struct Lanes<'a> {
     /// When each host was looked at.
     seen: BTreeMap<String, Instant>,
     pace: Pace,
+    /// When the lock was made sure of, and of how many hosts.
+    locked: (Instant, usize),
     working: JoinSet<Ended>,
     /// When each lane began what it does.
     begun: BTreeMap<Lane, Instant>,
@@ -57,6 +64,8 @@ pub(super) async fn run(
 ) -> Result<()> {
     tally.heading = None;
     let seen = facts.hosts.keys().map(|node| (node.clone(), Instant::now())).collect();
+    // The run has just asked.
+    let locked = (Instant::now(), reached(&facts));
     let mut lanes = Lanes {
         world,
         stop,
@@ -64,6 +73,7 @@ pub(super) async fn run(
         facts,
         seen,
         pace: Pace::default(),
+        locked,
         working: JoinSet::new(),
         begun: BTreeMap::new(),
         errors: Vec::new(),
@@ -154,7 +164,12 @@ impl Lanes<'_> {
         }
         self.world.look_at_memory(&mut self.facts)?;
         // Nodes that were out of reach until now hold it, too. If nobody held it for a while, everything may be different.
-        self.is_over |= self.world.lock_cluster(&self.facts).await?;
+        let reached = reached(&self.facts);
+        let (at, count) = self.locked;
+        if count != reached || at.elapsed() >= LOCK_FRESH {
+            self.is_over |= self.world.lock_cluster(&self.facts).await?;
+            self.locked = (Instant::now(), reached);
+        }
         Ok(())
     }
 
@@ -193,4 +208,9 @@ impl Lanes<'_> {
         let seconds = self.begun.get(lane).map_or(0.0, |at| at.elapsed().as_secs_f64());
         Some((phase, Slowest { node: title(lane), seconds, connect_seconds: None }))
     }
+}
+
+/// How many hosts were reached.
+fn reached(facts: &Facts) -> usize {
+    facts.hosts.values().filter(|host| host.up().is_some()).count()
 }

@@ -27,28 +27,45 @@ if [ -e /run/cloud-init/result.json ]; then
 elif command -v cloud-init >/dev/null; then
     say cloud_init "$(cloud-init status 2>/dev/null | sed -n 's/^status: //p')"
 fi
-say disk "$(df -Pk /var | awk 'NR == 2 { print $2, $4 }')"
-# What PostgreSQL is fitted to. A container sees the machine's memory and processors, and may use less.
-memory=$(awk '$1 == "MemTotal:" { print $2 }' /proc/meminfo)
-limit=$(cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null | head -n 1)
+# The disk of /var, and what PostgreSQL is fitted to: memory, processors, and its disk. WAL may be on one of its own; the
+# smaller one counts. A container sees the machine's memory and processors, and may use less.
+place=/var/lib/postgresql
+if [ ! -d "$place" ]; then place=/var/lib; fi
+wal=$data/pg_wal
+if [ ! -e "$wal" ]; then wal=$place; fi
+device='' size=''
+{
+    read -r _
+    read -r _ total _ free _
+    say disk "$total $free"
+    while read -r source total _; do
+        device=${device:-$source}
+        if [ "${size:-$total}" -ge "$total" ]; then size=$total; fi
+    done
+} <<DISKS
+$(df -Pk /var "$place" "$wal" 2>/dev/null)
+DISKS
+read -r _ memory _ </proc/meminfo
+limit=''
+for file in /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes; do
+    if [ -z "$limit" ] && [ -r "$file" ]; then read -r limit <"$file"; fi
+done
 case $limit in
     '' | *[!0-9]*) ;;
     *) if [ $((limit / 1024)) -lt "$memory" ]; then memory=$((limit / 1024)); fi ;;
 esac
-cores=$(nproc)
-share=$(awk '$1 ~ /^[0-9]+$/ { print int(($1 + $2 - 1) / $2) }' /sys/fs/cgroup/cpu.max 2>/dev/null)
-if [ "${share:-0}" -gt 0 ] && [ "$share" -lt "$cores" ]; then cores=$share; fi
-place=/var/lib/postgresql
-if [ ! -d "$place" ]; then place=/var/lib; fi
+cores=$(nproc) quota='' period=''
+if [ -r /sys/fs/cgroup/cpu.max ]; then read -r quota period </sys/fs/cgroup/cpu.max; fi
+case $quota in
+    '' | *[!0-9]*) ;;
+    *) if [ $(((quota + period - 1) / period)) -lt "$cores" ]; then cores=$(((quota + period - 1) / period)); fi ;;
+esac
 # A disk of a virtual machine says that it spins, whatever is below it.
-device=$(findmnt -nvo SOURCE -T "$place" 2>/dev/null)
 spinning=0
 case $device in
     /dev/vd* | /dev/xvd* | /dev/nvme*) ;;
     /dev/*) if [ "$(systemd-detect-virt --vm 2>/dev/null)" = none ]; then spinning=$(lsblk -ndo ROTA "$device" 2>/dev/null | tr -d ' '); fi ;;
 esac
-# WAL may be on a disk of its own; the smaller one counts.
-size=$(df -Pk "$place" "$data/pg_wal" 2>/dev/null | awk 'NR > 1 && (least == "" || $2 < least) { least = $2 } END { print least }')
 say machine "$memory $cores $size ${spinning:-0}"
 ip -o addr show scope global 2>/dev/null | awk '{ split($4, a, "/"); print "address\t" a[1] }'
 
@@ -80,24 +97,32 @@ printf '%s\n' "$units" | sed 's/^/unit\t/'
 
 # Files. What lies in a directory of postgres' is read as postgres, and only if it is a file: root would read anything for
 # whoever made a link of it. What cannot be read is not there, and will be written anew.
-roots='' theirs='' secrets=' ' known=' '
+directories=' '
 for file; do
     path=${file#!}
-    directory=${path%/*}
-    if [ "$path" != "$file" ]; then secrets="$secrets$path "; fi
-    case $known in
-        *" $directory=root "*) owner=root ;;
-        *" $directory=postgres "*) owner=postgres ;;
-        *" $directory=nobody "*) owner=nobody ;;
-        *)
-            owner=$(whose "$directory" 2>/dev/null) || owner=nobody
-            known="$known$directory=$owner "
-            ;;
+    case $directories in
+        *" ${path%/*} "*) ;;
+        *) directories="$directories${path%/*} " ;;
     esac
+done
+known=' ' left=${directories# }
+while read -r owner _; do
+    known="$known${left%% *}=$owner "
+    left=${left#* }
+done <<OWNERS
+$(
+    # shellcheck disable=SC2086
+    whose_each $directories
+)
+OWNERS
+roots='' theirs='' secrets=' '
+for file; do
+    path=${file#!}
+    if [ "$path" != "$file" ]; then secrets="$secrets$path "; fi
     [ -f "$path" ] || continue
-    case $owner in
-        root) roots="$roots $path" ;;
-        postgres) if [ ! -L "$path" ]; then theirs="$theirs $path"; fi ;;
+    case $known in
+        *" ${path%/*}=root "*) roots="$roots $path" ;;
+        *" ${path%/*}=postgres "*) if [ ! -L "$path" ]; then theirs="$theirs $path"; fi ;;
     esac
 done
 # $1 are the secrets; the others are the files. The contents come one after the other, as long as their sizes say.
@@ -118,7 +143,7 @@ SCRIPT
 )
 # The guard's unit has hashed the program and then started it, and nobody writes to a program that runs: as long as it is
 # the same file, it has the same hash.
-program=/usr/local/bin/cluster-node pid='' id='' sum=''
+program=/usr/local/bin/cluster-node loaded=/run/cluster/cluster-node.loaded pid='' id='' sum=''
 while IFS='=' read -r key value; do
     case $key in
         '') pid='' id='' ;;
@@ -128,7 +153,11 @@ while IFS='=' read -r key value; do
     # Every /bin/sh of Debian and Ubuntu knows it.
     # shellcheck disable=SC3013
     if [ "$id" = cluster-node.service ] && [ -n "$pid" ] && [ "/proc/$pid/exe" -ef "$program" ]; then
-        sum=$(grep "^[0-9a-f]\{64\}  $program\$" /run/cluster/cluster-node.loaded 2>/dev/null)
+        if [ -r "$loaded" ]; then
+            while read -r hash path; do
+                if [ "$path" = "$program" ] && [ ${#hash} -eq 64 ]; then sum="$hash  $path"; fi
+            done <"$loaded"
+        fi
         break
     fi
 done <<UNITS
@@ -183,7 +212,11 @@ if [ -z "$alone" ]; then
 fi
 if [ -e "$data.before-restore" ]; then say kept "$data.before-restore"; fi
 if [ -e "$data" ]; then
-    say data "$(find "$data" -mindepth 1 -maxdepth 1 2>/dev/null | wc -l)"
+    entries=0
+    for entry in "$data"/* "$data"/.[!.]* "$data"/..?*; do
+        if [ -e "$entry" ] || [ -L "$entry" ]; then entries=$((entries + 1)); fi
+    done
+    say data "$entries"
     [ -e "$data/standby.signal" ] && say standby_signal yes
     if [ -x "$bin/pg_controldata" ]; then
         postgres "$bin/pg_controldata" -D "$data" 2>/dev/null | sed -n \
@@ -194,20 +227,29 @@ if [ -e "$data" ]; then
     fi
 fi
 # What each database has that matters. Last of all: one that lets nobody in ends the session.
+extensions_here() {
+    cat <<'SQL'
+select 'extensions' || E'\t' || json_build_object('database', current_database(),
+  'installed', (select coalesce(json_object_agg(extname, extversion), '{}') from pg_extension));
+SQL
+}
 extensions() {
     for database in $databases; do
+        if [ "$database" = postgres ]; then continue; fi
         cat <<SQL
 select exists(select from pg_database where datname = '$database' and datallowconn) as is_there \\gset
 \\if :is_there
 \\c "$database"
-select 'extensions' || E'\\t' || json_build_object('database', current_database(),
-  'installed', (select coalesce(json_object_agg(extname, extversion), '{}') from pg_extension));
-\\endif
 SQL
+        extensions_here
+        printf '%s\n' '\endif'
     done
 }
 look() {
+    # Every look at these views reads all files, or all settings.
     cat <<'SQL'
+with s as materialized (select name, setting, boot_val, pending_restart from pg_settings),
+  f as materialized (select name, setting, error, seqno from pg_file_settings)
 select 'postgres' || E'\t' || json_build_object(
   'version', current_setting('server_version'),
   'in_recovery', pg_is_in_recovery(),
@@ -222,18 +264,18 @@ select 'postgres' || E'\t' || json_build_object(
   'replay_paused', case when pg_is_in_recovery() then pg_is_wal_replay_paused() else false end,
   'synchronous_waits', (select count(*) from pg_stat_activity where wait_event = 'SyncRep'),
   'conf_loaded', extract(epoch from pg_conf_load_time()),
-  'pending_restart', (select coalesce(json_agg(s.name order by s.name), '[]') from pg_settings s where pending_restart),
-  'file_errors', (select coalesce(json_agg(coalesce(f.name, '') || ': ' || f.error), '[]') from pg_file_settings f
+  'pending_restart', (select coalesce(json_agg(s.name order by s.name), '[]') from s where pending_restart),
+  'file_errors', (select coalesce(json_agg(coalesce(f.name, '') || ': ' || f.error), '[]') from f
     where f.error is not null and f.error <> 'setting could not be applied'
       -- One that was taken out of the files: no error, but a restart.
       and f.error not like 'parameter "%" cannot be changed without restarting the server'),
-  'not_applied', (select coalesce(json_agg(distinct f.name), '[]') from pg_file_settings f
+  'not_applied', (select coalesce(json_agg(distinct f.name), '[]') from f
     where f.error = 'setting could not be applied' and not exists
-      (select from pg_settings s where s.name = f.name and s.pending_restart)),
-  'hot_standby_settings', (select json_object_agg(s.name, s.setting) from pg_settings s where s.name in
+      (select from s where s.name = f.name and s.pending_restart)),
+  'hot_standby_settings', (select json_object_agg(s.name, s.setting) from s where s.name in
     ('max_wal_senders', 'max_connections', 'max_worker_processes', 'max_prepared_transactions', 'max_locks_per_transaction')),
-  'file_settings', (select json_object_agg(s.name, coalesce(f.setting, s.boot_val)) from pg_settings s left join
-    (select distinct on (name) name, setting from pg_file_settings
+  'file_settings', (select json_object_agg(s.name, coalesce(f.setting, s.boot_val)) from s left join
+    (select distinct on (name) name, setting from f
       where error is null or error = 'setting could not be applied' order by name, seqno desc) f on f.name = s.name
     where s.name in ('max_wal_senders', 'max_connections', 'max_worker_processes', 'max_prepared_transactions', 'max_locks_per_transaction')),
   'hba_errors', (select coalesce(json_agg('pg_hba.conf line ' || line_number || ': ' || error), '[]') from pg_hba_file_rules where error is not null),
@@ -245,6 +287,9 @@ select 'postgres' || E'\t' || json_build_object(
     'lag_bytes', pg_wal_lsn_diff(case when pg_is_in_recovery() then null else pg_current_wal_lsn() end, replay_lsn))), '[]')
     from pg_stat_replication)
 );
+SQL
+    case " $databases " in *" postgres "*) extensions_here ;; esac
+    cat <<'SQL'
 select exists(select from pg_database where datname = 'repmgr') as has_repmgr \gset
 \if :has_repmgr
 \c repmgr
@@ -258,7 +303,7 @@ SQL
     extensions
 }
 if [ -S "/var/run/postgresql/.s.PGSQL.$port" ] && [ -x "$bin/psql" ]; then
-    if ! result=$(look | (cd / && setpriv --reuid=postgres --regid=postgres --init-groups env PGCONNECT_TIMEOUT=3 "$bin/psql" -XAtqw -v ON_ERROR_STOP=1 -p "$port" -d postgres -f - 2>&1)); then
+    if ! result=$(look | (cd / && PGCONNECT_TIMEOUT=3 setpriv --reuid=postgres --regid=postgres --init-groups "$bin/psql" -XAtqw -v ON_ERROR_STOP=1 -p "$port" -d postgres -f - 2>&1)); then
         say postgres_error "$(printf '%s' "$result" | tail -n 1)"
     fi
     printf '%s\n' "$result" | grep -P '^(postgres|repmgr|extensions)\t'

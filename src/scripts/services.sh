@@ -1,8 +1,12 @@
 #!/bin/sh
 # Enables services and starts them anew, so that they read their units and their configuration.
 set -eu
-systemctl daemon-reload
-systemctl -q enable "$@"
+# By path: for a name that a package has an init script for, systemctl runs the tools of that besides, for a third of a
+# second.
+for unit; do systemctl -q --no-reload enable "/etc/systemd/system/$unit.service"; done
+case $(systemctl show -p UnitFileState,NeedDaemonReload "$@"). in
+    *NeedDaemonReload=yes* | *UnitFileState=[!e]*) systemctl daemon-reload ;;
+esac
 systemctl restart "$@"
 for unit; do
     tries=0

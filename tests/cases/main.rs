@@ -20,3 +20,4 @@ mod model;
 mod pace;
 mod plan;
 mod probe;
+mod whose;

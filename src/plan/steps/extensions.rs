@@ -48,7 +48,9 @@ impl Planner<'_> {
             for database in lacking {
                 let action = Action::Extension { name: extension.name.clone(), database: database.clone() };
                 let by_default = extension.name == extensions::BY_DEFAULT;
-                self.step(Phase::Extend, Some(node), action, Reason::ExtensionNeeded { by_default });
+                // It comes with PostgreSQL and needs no other extension, so it costs no phase of its own.
+                let phase = if by_default { Phase::Follow } else { Phase::Extend };
+                self.step(phase, Some(node), action, Reason::ExtensionNeeded { by_default });
             }
         }
         self.left(installed);
