@@ -120,20 +120,21 @@ pub fn exit_of(error: &anyhow::Error) -> Exit {
     error.chain().find_map(exit).unwrap_or(Exit::Failed)
 }
 
-/// An error with another exit code. It prints as the error that it is about.
+/// An error with another exit code or another hint. It prints as the error that it is about: neither is another cause.
 #[derive(Debug)]
-struct Recoded {
+struct Amended {
     error: anyhow::Error,
-    exit: Exit,
+    exit: Option<Exit>,
+    hint: Option<String>,
 }
 
-impl fmt::Display for Recoded {
+impl fmt::Display for Amended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.error.fmt(f)
     }
 }
 
-impl std::error::Error for Recoded {
+impl std::error::Error for Amended {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(self.error.as_ref())
     }
@@ -141,13 +142,13 @@ impl std::error::Error for Recoded {
 
 /// The same error, with another exit code.
 pub fn with_exit(error: anyhow::Error, exit: Exit) -> anyhow::Error {
-    Recoded { error, exit }.into()
+    Amended { error, exit: Some(exit), hint: None }.into()
 }
 
 /// The exit code of a cause. A token that the provider rejects changed nothing.
 fn exit(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
-    if let Some(recoded) = cause.downcast_ref::<Recoded>() {
-        return Some(recoded.exit);
+    if let Some(amended) = cause.downcast_ref::<Amended>() {
+        return amended.exit;
     }
     if let Some(advice) = cause.downcast_ref::<Advice>() {
         return Some(advice.exit);
@@ -161,8 +162,8 @@ fn exit(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
 
 /// The hint of a cause.
 fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
-    if let Some(hinted) = cause.downcast_ref::<Hinted>() {
-        return Some(hinted.hint.clone());
+    if let Some(amended) = cause.downcast_ref::<Amended>() {
+        return amended.hint.clone();
     }
     if let Some(wrong) = cause.downcast_ref::<cluster_lab::Wrong>() {
         return Some(wrong.hint.clone());
@@ -178,28 +179,9 @@ pub fn hint_of(error: &anyhow::Error) -> Option<String> {
     error.chain().find_map(hint)
 }
 
-/// An error with what to do about it. It prints as the error that it is about: a hint is not another cause.
-#[derive(Debug)]
-struct Hinted {
-    error: anyhow::Error,
-    hint: String,
-}
-
-impl fmt::Display for Hinted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.error.fmt(f)
-    }
-}
-
-impl std::error::Error for Hinted {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(self.error.as_ref())
-    }
-}
-
 /// Adds a hint to any error.
 pub fn hinted(error: impl Into<anyhow::Error>, hint: impl Into<String>) -> anyhow::Error {
-    Hinted { error: error.into(), hint: hint.into() }.into()
+    Amended { error: error.into(), exit: None, hint: Some(hint.into()) }.into()
 }
 
 /// Adds the path of the log to the error of a failed run.
@@ -213,7 +195,7 @@ pub fn with_log(error: anyhow::Error, log: &std::path::Path) -> anyhow::Error {
 /// The chain of `error`, outermost first, and its hints, innermost first.
 fn told(error: &anyhow::Error) -> (Vec<String>, Vec<String>) {
     let mut causes: Vec<String> = Vec::new();
-    let mut chain = error.chain().filter(|cause| !cause.is::<Hinted>() && !cause.is::<Recoded>());
+    let mut chain = error.chain().filter(|cause| !cause.is::<Amended>());
     while let Some(mut cause) = chain.next() {
         if cause.is::<reqwest::Error>() {
             // Four layers say that a request failed; the last one says why.

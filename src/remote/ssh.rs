@@ -13,8 +13,10 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
 use super::kept::{self, Kept};
 use super::{ANOTHER_KEY, Command, Output, Remote, RemoteError};
 
-/// Held on a host while a command runs that must be alone.
-const LOCK: &str = "/run/lock/cluster.lock";
+/// Held on a host while a command runs that must be alone. Who can read a file can lock it, so it is root's alone.
+const LOCK: &str = "/run/cluster.lock";
+/// Makes the lock's file `$0`, and runs the rest.
+const MAKE_LOCK: &str = r#"(umask 077; : >>"$0"); exec "$@""#;
 /// What flock ends with when somebody holds the lock.
 const BUSY: i32 = 75;
 const BUSY_TEXT: &str = "75";
@@ -132,7 +134,7 @@ impl Remote for SshHost {
             words.extend(["sudo", "-n", "--preserve-env=SSH_CONNECTION", "--"]);
         }
         if command.alone {
-            words.extend(["flock", "-o", "-n", "-E", BUSY_TEXT, LOCK]);
+            words.extend(["sh", "-c", MAKE_LOCK, LOCK, "flock", "-o", "-n", "-E", BUSY_TEXT, LOCK]);
         }
         // A dropped connection does not end a command: its own time limit does.
         let script = format!("echo '{BEGIN}'\n{}", command.script);

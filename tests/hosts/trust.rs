@@ -35,7 +35,22 @@ fn postgres_leads_root_nowhere() {
     a_password_file_that_nobody_writes(&lab, &inventory);
     a_wal_file_that_is_made_up(&lab);
     questions_of_others(&lab);
+    locks_that_others_hold(&lab, &inventory);
     lab.stop();
+}
+
+/// Who holds a lock keeps every command from the host, or every run from the cluster: that is for root alone.
+fn locks_that_others_hold(lab: &Lab, inventory: &str) {
+    let held = ["/run/cluster.lock", "/run/cluster-operator.lock", "/run/lock/cluster.lock"].map(|lock| {
+        format!(
+            "for way in -s -x; do (timeout 120 flock $way -n {lock} sleep 60 >/dev/null 2>&1 &) || :; done"
+        )
+    });
+    as_postgres(lab, "pg1", &held.join("; "));
+    assert!(lab.cluster(&["up", "-i", inventory]).ok().last_line().contains("nothing to do"));
+    // One that has been made before is no other.
+    let modes = lab.ssh("pg1", "stat -c '%U %a' /run/cluster.lock /run/cluster-operator.lock");
+    assert_eq!(modes, "root 600\nroot 600");
 }
 
 /// A clone moves what the links in pg_tblspc lead to: not what is none of PostgreSQL's.
