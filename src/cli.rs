@@ -187,10 +187,10 @@ pub enum Command {
         /// The inventory
         #[command(flatten)]
         inventory: InventoryArg,
-        /// Exit with code 4 if there is anything to do
+        /// Exit with code 4 if there is anything to do, or a problem that `up` cannot solve
         #[arg(long)]
         check: bool,
-        /// Exit with code 0 if there is nothing to do, 2 if there is, and 1 on any error
+        /// Exit with code 0 if there is nothing to do, 2 if there is, and 1 on any error or problem that `up` cannot solve
         #[arg(long, conflicts_with = "check")]
         exit_code: bool,
         /// Write the plan to a file, for `up --plan`

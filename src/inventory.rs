@@ -7,7 +7,7 @@
 pub mod ansible;
 mod backup;
 mod check;
-mod end_of_life;
+pub mod end_of_life;
 mod file;
 mod position;
 mod reach;
@@ -118,11 +118,26 @@ impl Inventory {
         Err(Problems { file: path.to_owned(), list })
     }
 
-    /// What to warn of before anything is done: what is questionable in the file, and a version of PostgreSQL whose life
-    /// has ended, or soon will have.
+    /// What to warn of before anything is done: what is questionable in the file, and a version of PostgreSQL or an image
+    /// whose life has ended, or soon will have.
     pub fn warnings_on(&self, today: jiff::civil::Date) -> Vec<String> {
         let old = end_of_life::warning(self.postgresql.version, today);
-        self.warnings.iter().cloned().chain(old).collect()
+        let mut images: Vec<&str> = match &self.provider {
+            Provider::DigitalOcean(provider) => {
+                self.nodes.iter().map(|node| provider.image_of(node)).collect()
+            }
+            Provider::Existing(_) => Vec::new(),
+        };
+        images.sort_unstable();
+        images.dedup();
+        let old_images = images.into_iter().filter_map(|image| {
+            let (id, version) = end_of_life::system_of_image(image)?;
+            let what = end_of_life::system_warning(id, &version, today)?;
+            Some(format!(
+                "image {image}: {what}: name a newer one; `cluster replace NODE` makes a node anew with it"
+            ))
+        });
+        self.warnings.iter().cloned().chain(old).chain(old_images).collect()
     }
 
     /// The node with this name.

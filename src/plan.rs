@@ -10,6 +10,7 @@ pub mod extras;
 pub mod files;
 pub mod lint;
 pub mod members;
+pub mod old_hosts;
 pub mod pace;
 pub mod reason;
 pub mod replace;

@@ -18,7 +18,7 @@ const ITERATIONS: u32 = 4096;
 pub fn verifier(password: &SecretString) -> String {
     let mut salt = [0u8; 16];
     getrandom::fill(&mut salt).expect("the operating system has random numbers");
-    derive(password, &salt, ITERATIONS)
+    verifier_with(password, &salt, ITERATIONS)
 }
 
 /// Whether `verifier` is one of `password`.
@@ -28,7 +28,7 @@ pub fn verifies(verifier: &str, password: &SecretString) -> bool {
         let (iterations, salt) = head.split_once(':')?;
         Some((iterations.parse().ok()?, STANDARD.decode(salt).ok()?))
     };
-    parts().is_some_and(|(iterations, salt)| derive(password, &salt, iterations) == verifier)
+    parts().is_some_and(|(iterations, salt)| verifier_with(password, &salt, iterations) == verifier)
 }
 
 /// SASLprep (RFC 4013), as PostgreSQL and libpq do it: a password that it forbids is taken as it stands.
@@ -40,7 +40,7 @@ fn prepared(password: &str) -> Cow<'_, str> {
 ///
 /// # Panics
 /// Never: HMAC takes a key of any length.
-pub fn derive(password: &SecretString, salt: &[u8], iterations: u32) -> String {
+pub fn verifier_with(password: &SecretString, salt: &[u8], iterations: u32) -> String {
     let mut salted = [0u8; 32];
     let password = prepared(password.expose_secret());
     pbkdf2::pbkdf2_hmac::<Sha256>(password.as_bytes(), salt, iterations, &mut salted);
@@ -70,7 +70,8 @@ mod tests {
 
     #[test]
     fn passwords_are_prepared_as_a_server_and_its_clients_do_it() {
-        let same = |a: &str, b: &str| derive(&a.into(), b"salt", 1) == derive(&b.into(), b"salt", 1);
+        let same =
+            |a: &str, b: &str| verifier_with(&a.into(), b"salt", 1) == verifier_with(&b.into(), b"salt", 1);
         assert!(same("pass\u{a0}word", "pass word"), "a space of another kind");
         assert!(same("cafe\u{301}", "caf\u{e9}"), "composed and decomposed");
         assert!(same("\u{fb03}", "ffi") && same("soft\u{ad}hyphen", "softhyphen"));
@@ -82,7 +83,7 @@ mod tests {
     fn the_salt_of_the_rfc_gives_the_same_verifier_as_postgresql() {
         let salt = STANDARD.decode("W22ZaJ0SNY7soEsUEjb6gQ==").unwrap();
         assert_eq!(
-            derive(&"pencil".into(), &salt, 4096),
+            verifier_with(&"pencil".into(), &salt, 4096),
             "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU="
         );
     }

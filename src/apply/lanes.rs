@@ -1,6 +1,6 @@
 //! Phases to which each node comes at its own pace.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -41,8 +41,8 @@ struct Lanes<'a> {
     /// When each host was looked at.
     seen: BTreeMap<String, Instant>,
     pace: Pace,
-    /// When the lock was made sure of, and of how many hosts.
-    locked: (Instant, usize),
+    /// When the lock was made sure of, and on which hosts.
+    locked: (Instant, BTreeSet<String>),
     working: JoinSet<Ended>,
     /// When each lane began what it does.
     begun: BTreeMap<Lane, Instant>,
@@ -165,8 +165,8 @@ impl Lanes<'_> {
         self.world.look_at_memory(&mut self.facts)?;
         // Nodes that were out of reach until now hold it, too. If nobody held it for a while, everything may be different.
         let reached = reached(&self.facts);
-        let (at, count) = self.locked;
-        if count != reached || at.elapsed() >= LOCK_FRESH {
+        let (at, there) = &self.locked;
+        if *there != reached || at.elapsed() >= LOCK_FRESH {
             self.is_over |= self.world.lock_cluster(&self.facts).await?;
             self.locked = (Instant::now(), reached);
         }
@@ -210,7 +210,7 @@ impl Lanes<'_> {
     }
 }
 
-/// How many hosts were reached.
-fn reached(facts: &Facts) -> usize {
-    facts.hosts.values().filter(|host| host.up().is_some()).count()
+/// The hosts that were reached.
+fn reached(facts: &Facts) -> BTreeSet<String> {
+    facts.hosts.iter().filter(|(_, host)| host.up().is_some()).map(|(node, _)| node.clone()).collect()
 }

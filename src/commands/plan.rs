@@ -14,6 +14,7 @@ use super::{in_world, read, today};
 use crate::error::{Advice, Exit, with_exit};
 use crate::inventory::Source;
 use crate::plan::files::{Content, FileChange};
+use crate::plan::old_hosts::old_hosts;
 use crate::plan::saved::Saved;
 use crate::plan::{self, Action, Plan, Risk, Step, cost};
 use crate::report::{Format, visible};
@@ -21,7 +22,7 @@ use crate::{data, screen, tell};
 
 /// What is asked of a plan besides showing it.
 pub(super) struct Wish {
-    /// Exit with 4 if there is anything to do.
+    /// Exit with 4 if there is anything to do, or a problem.
     pub(super) check: bool,
     /// Exit as Terraform's `-detailed-exitcode` does it.
     pub(super) exit_code: bool,
@@ -45,16 +46,22 @@ pub(super) async fn run(source: &Source, wish: &Wish, json: bool) -> Result<Exit
 async fn show(source: &Source, wish: &Wish, json: bool) -> Result<Exit> {
     let inventory = read(source)?;
     in_world(inventory, Format::beside_result(json), None, |world| async move {
-        for warning in world.inventory.warnings_on(today()) {
+        let mut warnings = world.inventory.warnings_on(today());
+        for warning in &warnings {
             world.report.warning(warning);
         }
         let facts = world.observe().await?;
+        for warning in old_hosts(&world.inventory, &facts, today()) {
+            world.report.warning(&warning);
+            warnings.push(warning);
+        }
         world.preflight(&facts).await?;
         let means = world.means(&facts).await?;
         let plan = plan::plan(&world.inventory, &facts, &means);
         let cost = cost(&world.inventory, &facts);
         let mut shown = as_json(&world.inventory.cluster, &plan);
         shown["monthly_cost"] = json!(cost);
+        shown["warnings"] = json!(warnings);
         if json {
             screen::json(&shown)?;
         } else {
@@ -72,7 +79,9 @@ async fn show(source: &Source, wish: &Wish, json: bool) -> Result<Exit> {
         Ok(match () {
             () if !plan.refusals.is_empty() => Exit::Refused,
             () if wish.exit_code && !plan.steps.is_empty() => Exit::CHANGES,
-            () if wish.check && !plan.steps.is_empty() => Exit::Unhealthy,
+            // `up` fails as well: the cluster is not as described, and no step makes it so.
+            () if wish.exit_code && !plan.troubles.is_empty() => Exit::Failed,
+            () if wish.check && !(plan.steps.is_empty() && plan.troubles.is_empty()) => Exit::Unhealthy,
             () => Exit::Done,
         })
     })
@@ -185,7 +194,11 @@ fn write_text(plan: &Plan, out: &mut String) -> std::fmt::Result {
         writeln!(out, "{} {} on {nodes}{}", "then:".bold(), consequence.action, interrupts.yellow())?;
     }
     match plan.steps.len() {
-        0 => writeln!(out, "nothing to do"),
+        0 if plan.troubles.is_empty() => writeln!(out, "nothing to do"),
+        0 if plan.troubles.len() == 1 => {
+            writeln!(out, "no steps: `up` can do nothing about the problem above")
+        }
+        0 => writeln!(out, "no steps: `up` can do nothing about the problems above"),
         1 => writeln!(out, "1 step"),
         count => writeln!(out, "{count} steps"),
     }

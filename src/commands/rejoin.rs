@@ -38,8 +38,8 @@ pub(super) async fn run(source: &Source, node: &str, how: How, json: bool) -> Re
         let _lock = world.begin("rejoin")?;
         let begun = Instant::now();
         let to = match prepare(&world, &node, how).await? {
-            Ready::Streams(to) => to,
-            Ready::Ask(to) => {
+            Prepared::Streams(to) => to,
+            Prepared::Ask(to) => {
                 ask(&world, &node, how.clone).await?;
                 watch(&world, &node, begun).await?;
                 to
@@ -56,7 +56,7 @@ pub(super) async fn run(source: &Source, node: &str, how: How, json: bool) -> Re
     .await
 }
 
-enum Ready {
+enum Prepared {
     /// The node already streams from this primary.
     Streams(String),
     /// The guard has to be asked to rejoin this primary.
@@ -64,7 +64,7 @@ enum Ready {
 }
 
 /// Refuses impossible rejoins.
-async fn prepare(world: &Arc<World>, node: &str, how: How) -> Result<Ready> {
+async fn prepare(world: &Arc<World>, node: &str, how: How) -> Result<Prepared> {
     if declared(&world.inventory, node)?.role == Role::Witness {
         return Err(Advice::refused(format!("{node} is the witness and has no data to rejoin with"))
             .hint("`cluster up` takes care of the witness")
@@ -94,10 +94,10 @@ async fn prepare(world: &Arc<World>, node: &str, how: How) -> Result<Ready> {
         confirm("node", node, how.yes, "its data is unchanged")?;
     }
     if streams && !how.clone {
-        return Ok(Ready::Streams(primary));
+        return Ok(Prepared::Streams(primary));
     }
     world.lock_cluster(&facts).await?;
-    Ok(Ready::Ask(primary))
+    Ok(Prepared::Ask(primary))
 }
 
 async fn ask(world: &World, node: &str, clone: bool) -> Result<()> {

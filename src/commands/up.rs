@@ -15,6 +15,7 @@ use crate::error::{Advice, Exit};
 use crate::facts::Facts;
 use crate::health::health;
 use crate::inventory::{Inventory, Provider, Source};
+use crate::plan::old_hosts::old_hosts;
 use crate::plan::roles::{self, Primary};
 use crate::plan::saved::Saved;
 use crate::plan::{Action, Means, Plan, Restore, RestoreTarget, Step, Trouble, TroubleKind, plan};
@@ -68,6 +69,9 @@ pub(super) async fn run(
             plan
         };
         let outcome = apply::converge_by(&world, &interruptible(), planner).await?;
+        for warning in old_hosts(&world.inventory, &outcome.facts, today()) {
+            world.report.warning(warning);
+        }
         let primary = roles::primary(&world.inventory, &outcome.facts);
         let mut text = match outcome.steps {
             // Whoever reads the last line alone must not take it for well.

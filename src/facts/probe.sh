@@ -60,6 +60,8 @@ case $quota in
     '' | *[!0-9]*) ;;
     *) if [ $(((quota + period - 1) / period)) -lt "$cores" ]; then cores=$(((quota + period - 1) / period)); fi ;;
 esac
+# The kernel's name of a root that it mounted by itself.
+case $device in /dev/root) device=$(findmnt -nvo SOURCE -T "$place" 2>/dev/null) ;; esac
 # A disk of a virtual machine says that it spins, whatever is below it.
 spinning=0
 case $device in
@@ -212,11 +214,7 @@ if [ -z "$alone" ]; then
 fi
 if [ -e "$data.before-restore" ]; then say kept "$data.before-restore"; fi
 if [ -e "$data" ]; then
-    entries=0
-    for entry in "$data"/* "$data"/.[!.]* "$data"/..?*; do
-        if [ -e "$entry" ] || [ -L "$entry" ]; then entries=$((entries + 1)); fi
-    done
-    say data "$entries"
+    say data "$(find "$data/" -mindepth 1 -maxdepth 1 2>/dev/null | wc -l)"
     [ -e "$data/standby.signal" ] && say standby_signal yes
     if [ -x "$bin/pg_controldata" ]; then
         postgres "$bin/pg_controldata" -D "$data" 2>/dev/null | sed -n \

@@ -4,8 +4,10 @@ set -eu
 # By path: for a name that a package has an init script for, systemctl runs the tools of that besides, for a third of a
 # second.
 for unit; do systemctl -q --no-reload enable "/etc/systemd/system/$unit.service"; done
+# PostgreSQL's unit has a file of ours, too.
 case $(systemctl show -p UnitFileState,NeedDaemonReload "$@"). in
     *NeedDaemonReload=yes* | *UnitFileState=[!e]*) systemctl daemon-reload ;;
+    *) case $(systemctl show -p NeedDaemonReload 'postgresql@*') in *=yes*) systemctl daemon-reload ;; esac ;;
 esac
 systemctl restart "$@"
 for unit; do

@@ -68,6 +68,7 @@ pub(crate) fn check(expected: &str, found: &str) {
 }
 
 fn difference(expected: &Path, found: &str) -> String {
+    assert!(!found.is_empty(), "{}: nothing came out", expected.display());
     let wanted = fs::read_to_string(expected).unwrap_or_default();
     if wanted == found {
         return String::new();

@@ -1,4 +1,5 @@
-//! Two operators: a cluster is taken over by a machine that never saw it, and two that work on it at the same time.
+//! Two operators: a cluster is taken over by a machine that never saw it, also through a jump host and with a key that only an
+//! SSH agent has; and two that work on it at the same time.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -53,6 +54,99 @@ impl<'a> Operator<'a> {
     fn log(&self) -> String {
         std::fs::read_to_string(self.home.join("log")).unwrap()
     }
+}
+
+/// An SSH agent, and the one key that it holds.
+struct Agent {
+    process: Child,
+    socket: PathBuf,
+}
+
+impl Agent {
+    fn new(socket: PathBuf, key: &Path) -> Agent {
+        let process =
+            Command::new("ssh-agent").arg("-D").arg("-a").arg(&socket).stdout(Stdio::null()).spawn();
+        let agent = Agent { process: process.unwrap(), socket };
+        let begun = Instant::now();
+        while !agent.socket.exists() {
+            assert!(begun.elapsed().as_secs() < 10, "no agent");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let added = Command::new("ssh-add").arg("-q").arg(key).env("SSH_AUTH_SOCK", &agent.socket).status();
+        assert!(added.unwrap().success());
+        agent
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// pg1 and pg2 let in nobody but pg3, and the only key is an agent's. The cluster is made that way, its state is lost, and
+/// another machine takes it over.
+#[test]
+#[ignore = "needs root and a lab"]
+fn hosts_behind_a_jump_host_are_taken_over_with_an_agents_key() {
+    let lab = Lab::start(49, PREPARED);
+    let public = lab.key();
+    let hosts = ["pg1", "pg2", "pg3"].map(|name| lab.bare_host(name, PREPARED, &public));
+    let mut nodes = String::new();
+    for (index, (host, role)) in hosts.iter().zip(["primary", "standby", "witness"]).enumerate() {
+        // As the jump host reaches them; it is the last, and reached as it is.
+        let (address, jump) = match index {
+            2 => (&host.address, ", ssh_jump: none"),
+            _ => (&host.private, ""),
+        };
+        nodes.push_str(&format!(
+            "  - {{name: {}, id: {}, role: {role}, address: {address}, connection_host: {}, host_key: {}{jump}}}\n",
+            host.name,
+            index + 1,
+            host.private,
+            host.key
+        ));
+    }
+    let inventory = lab.write(
+        "demo.yaml",
+        &format!(
+            "cluster: demo\nprovider:\n  existing:\n    ssh_jump: pg3\npostgresql:\n  version: 15\nnodes:\n{nodes}"
+        ),
+    );
+    // Whoever comes to them from elsewhere is not let in, so that no way but the one through pg3 is taken.
+    for host in &hosts[..2] {
+        let only = format!(
+            "echo 'AllowUsers root@{}' >/etc/ssh/sshd_config.d/jump.conf; systemctl reload ssh",
+            hosts[2].private
+        );
+        lab.bare_ssh(host, &only);
+        assert_ne!(lab.try_bare_ssh(host, "true").code, 0);
+    }
+    let agent = Agent::new(lab.directory.path().join("agent"), &lab.directory.path().join("key"));
+    let run = |operator: &Operator, words: &[&str]| -> Run {
+        operator.command(words).env("SSH_AUTH_SOCK", &agent.socket).output().unwrap().into()
+    };
+
+    let first = Operator::new(&lab, "first");
+    let made = run(&first, &["up", "-i", &inventory]).ok();
+    println!("made through a jump host: {}", made.last_line());
+    let again = run(&first, &["up", "-i", &inventory]).ok();
+    assert!(again.last_line().contains("nothing to do"), "{}", again.stderr);
+    std::fs::remove_dir_all(first.home.join("state")).unwrap();
+
+    let second = Operator::new(&lab, "second");
+    // Without the agent there is no way in, and nothing is kept of the attempt.
+    assert_ne!(second.run(&["adopt", "-i", &inventory, "--yes"]).code, 0);
+    assert!(!second.home.join("state/demo/secrets.json").exists());
+    let adopted = run(&second, &["adopt", "-i", &inventory, "--json"]).ok().json();
+    assert_eq!(adopted["steps_of_next_up"], 0, "{adopted:#}");
+    let up = run(&second, &["up", "-i", &inventory]).ok();
+    assert!(up.last_line().contains("nothing to do"), "{}", up.stderr);
+    let switched = run(&second, &["switchover", "-i", &inventory, "--json"]).ok();
+    println!("switched over through a jump host: {}", switched.stdout);
+    run(&second, &["down", "-i", &inventory, "--yes"]).ok();
+    lab.stop();
 }
 
 /// The fingerprint of a node's key, as its console shows it.
@@ -147,6 +241,22 @@ fn it_is_taken_over(lab: &Lab, inventory: &str) {
     let first = lab.cluster(&["up", "-i", inventory]).ok();
     assert!(first.last_line().contains("nothing to do"), "{}", first.stderr);
     assert!(first.stderr.contains("the password of `app` was changed elsewhere"), "{}", first.stderr);
+
+    // A public key stands for the private one that an agent holds.
+    let ann = Operator::new(lab, "ann");
+    let agent = Agent::new(ann.home.join("agent"), Path::new(key));
+    let public = ann.home.join("agents.pub");
+    std::fs::copy(format!("{key}.pub"), &public).unwrap();
+    let public = public.to_str().unwrap();
+    let with_agent = |words: &[&str]| -> Run {
+        ann.command(words).env("SSH_AUTH_SOCK", &agent.socket).output().unwrap().into()
+    };
+    let adopted =
+        with_agent(&["adopt", "-i", inventory, "--ssh-key", public, "--host-key", &right, "--json"])
+            .ok()
+            .json();
+    assert_eq!(adopted["steps_of_next_up"], 0, "{adopted:#}");
+    assert!(with_agent(&["up", "-i", inventory]).ok().last_line().contains("nothing to do"));
 
     // Existing hosts: with their keys in the inventory nobody is asked, and without them somebody is.
     let ben = Operator::new(lab, "ben");

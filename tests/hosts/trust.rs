@@ -110,6 +110,24 @@ fn links_in_the_configuration(lab: &Lab, inventory: &str) {
     let plan = lab.cluster(&["plan", "-i", inventory]);
     assert!(!plan.stdout.contains(&secret) && !plan.stderr.contains(&secret), "the token is in the plan");
     assert!(plan.stdout.contains("pg_hba.conf"), "{}", plan.stdout);
+    // A name with answers in it, and a link that is as long as what it leads to.
+    as_postgres(
+        lab,
+        "pg2",
+        &format!(
+            "cd {CONFIG}; odd=$(printf \"/var/lib/postgresql/x\\nroot\\nroot\\nroot\"); mkdir \"$odd\"; \
+             ln -sfn \"$odd\" conf.d; token=/etc/cluster/failover-token; size=$(stat -c %s $token); \
+             while [ ${{#token}} -lt $((size - 1)) ]; do token=/etc/./${{token#/etc/}}; done; \
+             if [ ${{#token}} -lt $size ]; then token=/etc//${{token#/etc/}}; fi; ln -sf $token pg_hba.conf"
+        ),
+    );
+    let plan = lab.cluster(&["plan", "-i", inventory]);
+    assert!(!plan.stdout.contains(&secret) && !plan.stderr.contains(&secret), "the token is in the plan");
+    as_postgres(
+        lab,
+        "pg2",
+        &format!("cd {CONFIG}; ln -sfn /etc/apt/apt.conf.d conf.d; rm -r /var/lib/postgresql/x*"),
+    );
     let run = lab.cluster(&["up", "-i", inventory]);
     assert_eq!(run.code, 1, "{}", run.stderr);
     assert!(run.stderr.contains("Permission denied"), "{}", run.stderr);

@@ -77,7 +77,7 @@ impl Lab {
         host
     }
 
-    fn try_bare_ssh(&self, host: &BareHost, script: &str) -> Run {
+    pub(crate) fn try_bare_ssh(&self, host: &BareHost, script: &str) -> Run {
         self.bare_ssh_with(host, script, "")
     }
 

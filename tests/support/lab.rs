@@ -1,8 +1,10 @@
 //! A lab of a test's own, and the program as a person would run it.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use cluster_cloud::{Client, Pace, droplet::Power};
@@ -11,6 +13,9 @@ use tempfile::TempDir;
 
 /// An image in which the packages are there. That they are installed is seen by other tests.
 pub(crate) const PREPARED: &str = "debian-12-x64-postgresql-15";
+
+/// Which test each lab's number is of.
+static TESTS: Mutex<BTreeMap<u8, String>> = Mutex::new(BTreeMap::new());
 
 /// A lab; it stops when it is dropped.
 pub(crate) struct Lab {
@@ -79,6 +84,11 @@ impl Lab {
     /// Starts a lab. `number` is the test's own: it gives the port and the networks, so that tests can run side
     /// by side.
     pub(crate) fn start(number: u8, image: &str) -> Lab {
+        let test = std::thread::current().name().unwrap_or_default().to_owned();
+        let mut tests = TESTS.lock().unwrap();
+        let other = tests.entry(number).or_insert_with(|| test.clone()).clone();
+        drop(tests);
+        assert_eq!(other, test, "lab {number} is both tests'");
         let lab = Lab::new(&format!("test{number}"), 8500 + u16::from(number), 100 + number);
         lab.begin(&["--image", image]);
         lab

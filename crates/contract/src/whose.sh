@@ -6,17 +6,26 @@
 # the first directory that is postgres' everything counts as postgres', and is worked on as postgres, wherever links
 # lead. Anything else fails, with a reason. What does not exist is whose its directory is.
 whose() (
-    owner=$(whose_each "$1")
+    owner=$(whose_all "$1") || exit 1
     case $owner in
-        'nobody '*) echo "$1: ${owner#nobody }" >&2 && exit 1 ;;
+        root | postgres) printf '%s\n' "$owner" ;;
+        *) exit 1 ;;
     esac
-    echo "$owner"
 )
-# The same for many paths, with a line for each: root, postgres, or nobody and why. What is asked of the disk is asked once.
+# The same for many paths: a line for each, root, postgres or nobody. What is asked of the disk is asked once; where that
+# gives no clear answer, because a name is odd or something has just gone, each path is asked about by itself.
 whose_each() (
     [ $# -gt 0 ] || exit 0
+    if owners=$(whose_all "$@" 2>/dev/null); then
+        printf '%s\n' "$owners"
+        exit 0
+    fi
+    for path; do whose "$path" 2>/dev/null || echo nobody; done
+)
+# What both are made of. Names come from others: nothing but the three words is printed, and reasons go to standard error.
+whose_all() (
     # The parts of each way first, by what the shell has built in; then all of them are looked at at once.
-    counts='' asked=$#
+    counts='' asked=$# first=$1
     for path; do
         rest=$path way='' links=0 count=0
         while [ -n "$rest" ]; do
@@ -29,10 +38,13 @@ whose_each() (
                     continue
                     ;;
             esac
+            # Behind a directory of postgres', which is found below, this does not count.
+            if [ "$links" -ge 40 ] || [ "$count" -ge 100 ]; then
+                links=endless
+                break
+            fi
             if [ -L "$way/$part" ]; then
                 links=$((links + 1))
-                # Behind a directory of postgres', which is found below, this does not count.
-                [ "$links" -le 40 ] || break
                 target=$(readlink "$way/$part")
                 case $target in /*) way= ;; esac
                 rest=$target/$rest
@@ -51,10 +63,13 @@ whose_each() (
             owner=''
             while [ "$count" -gt 0 ]; do
                 count=$((count - 1))
-                # It was there a moment ago. From here on no answer can be told from another's.
-                if ! read -r user group mode name || [ "$name" != "${1-}" ]; then
-                    owner="nobody ${1-} cannot be looked at"
-                    set --
+                # It was there a moment ago. Of several paths, none is answered for another.
+                if ! read -r user group mode name || [ "$name" != "$1" ]; then
+                    [ "$asked" -eq 1 ] || exit 1
+                    if [ -z "$owner" ]; then
+                        printf '%s: %s cannot be looked at\n' "$first" "$1" >&2
+                        exit 1
+                    fi
                     break
                 fi
                 shift
@@ -62,15 +77,22 @@ whose_each() (
                 case "$user $group $mode" in
                     "postgres "*) owner=postgres ;;
                     # A place like /tmp, where others may write.
-                    *" "????????w?) ;;
-                    "root "*" "?????-???? | "root root "*) continue ;;
+                    *" "????????w?) owner=nobody ;;
+                    "root "*" "?????-???? | "root root "*) ;;
                     # Like /var/log/postgresql.
                     "root postgres "*) owner=postgres ;;
+                    *) owner=nobody ;;
                 esac
-                owner=${owner:-nobody not used, because users other than root and postgres can change $name ($user $group $mode)}
+                if [ "$owner" = nobody ]; then
+                    printf '%s: not used, because users other than root and postgres can change %s (%s %s %s)\n' \
+                        "$first" "$name" "$user" "$group" "$mode" >&2
+                fi
             done
-            if [ -z "$owner" ] && [ "$links" -gt 40 ]; then owner='nobody too many symbolic links'; fi
-            echo "${owner:-root}"
+            if [ -z "$owner" ] && [ "$links" = endless ]; then
+                owner=nobody
+                printf '%s: too many symbolic links or directories\n' "$first" >&2
+            fi
+            printf '%s\n' "${owner:-root}"
         done
     } 3<<COUNTS
 ${counts%?}

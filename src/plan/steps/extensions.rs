@@ -48,8 +48,10 @@ impl Planner<'_> {
             for database in lacking {
                 let action = Action::Extension { name: extension.name.clone(), database: database.clone() };
                 let by_default = extension.name == extensions::BY_DEFAULT;
-                // It comes with PostgreSQL and needs no other extension, so it costs no phase of its own.
-                let phase = if by_default { Phase::Follow } else { Phase::Extend };
+                // In a new cluster nothing can be in its way, and it costs no phase of its own. Everywhere else it comes
+                // last: what goes wrong with an extension costs nothing else.
+                let is_new = matches!(self.primary, Primary::Never) || self.is_being_made();
+                let phase = if by_default && is_new { Phase::Follow } else { Phase::Extend };
                 self.step(phase, Some(node), action, Reason::ExtensionNeeded { by_default });
             }
         }

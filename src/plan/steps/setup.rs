@@ -57,7 +57,7 @@ impl<'a> Planner<'a> {
     }
 
     /// Whether no guard of this cluster has run yet, so that none can have granted anything. Some nodes may be behind others.
-    fn is_being_made(&self) -> bool {
+    pub(super) fn is_being_made(&self) -> bool {
         self.inventory.nodes.iter().all(|node| {
             self.host(&node.name).up().is_some_and(|host| {
                 let unit = host.units.get("cluster-node");

@@ -11,7 +11,7 @@ impl Model {
         let from = |name: &str| host.packages.pgdg.iter().any(|line| line.contains(name));
         let mut versions = vec![15];
         if from("//apt.postgresql.org") {
-            versions.extend([13, 14, 16, 17]);
+            versions.extend([13, 14, 16, 17, 18]);
         }
         if from("//apt-archive.postgresql.org") {
             versions.push(12);

@@ -58,7 +58,7 @@ impl World<'_> {
     pub(super) fn answer_and_fail(&mut self, request: &Request) -> Reply {
         let last = self.state.last_action;
         let reply = self.answer(request);
-        self.state.doom(last);
+        self.state.fail_creates(last);
         reply
     }
 }

@@ -221,7 +221,7 @@ pub struct Action {
     pub ended: Option<Millis>,
     /// Whether it will end badly when its time has come, and no machine is made.
     #[serde(default)]
-    pub doomed: bool,
+    pub will_fail: bool,
     /// Why it ended badly. The API does not tell; the lab does, in `cluster lab status`.
     #[serde(default)]
     pub why: Option<String>,
@@ -280,7 +280,7 @@ impl State {
             due: now.saturating_add_unsigned(takes),
             network: 0,
             ended: None,
-            doomed: false,
+            will_fail: false,
             why: None,
         };
         self.actions.insert(action.id, action);
@@ -297,8 +297,8 @@ impl State {
             let Some(action) = self.actions.get(&id).cloned() else { continue };
             let due = action.due <= now;
             match action.stage {
-                Stage::Waiting if action.doomed && due => self.fail(id, "a fault was ordered", now),
-                Stage::Waiting if action.doomed => {}
+                Stage::Waiting if action.will_fail && due => self.fail(id, "a fault was ordered", now),
+                Stage::Waiting if action.will_fail => {}
                 Stage::Waiting if due || !action.moves_address() => match self.task(&action) {
                     Some(task) => {
                         self.set_stage(id, Stage::Running);
@@ -368,9 +368,9 @@ impl State {
     }
 
     /// Lets the creates that began after an action come to nothing.
-    pub fn doom(&mut self, after: u64) {
+    pub fn fail_creates(&mut self, after: u64) {
         for (_, action) in self.actions.range_mut(after + 1..) {
-            action.doomed = action.kind == Kind::Create;
+            action.will_fail = action.kind == Kind::Create;
         }
     }
 
