@@ -14,6 +14,9 @@ use tokio_postgres::config::{ChannelBinding, SslMode};
 use tokio_postgres::error::SqlState;
 
 use crate::error::Advice;
+use crate::inventory::Inventory;
+use crate::remote::Command;
+use crate::script;
 
 /// The result of a test write.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +50,18 @@ pub async fn write_through(
     }
 }
 
+/// What is written.
+const WRITE: &str = "\
+    create table if not exists probe (id int primary key, written_at timestamptz not null);
+    insert into probe values (1, now()) on conflict (id) do update set written_at = excluded.written_at;";
+
+/// Writes the same row on a host itself, which prints its `cluster_name`: for one that this machine does not reach by
+/// itself. No login is tried.
+pub fn write_on_host(inventory: &Inventory) -> Command {
+    let sql = format!("set role cluster;\n{WRITE}\nselect current_setting('cluster_name');");
+    script::psql(inventory, "write", "cluster", sql)
+}
+
 async fn write_once(address: &str, port: u16, password: &SecretString) -> Result<Written> {
     let mut config = login(&[address.to_owned()], port, password);
     config.application_name("cluster up").connect_timeout(Duration::from_secs(3));
@@ -59,12 +74,7 @@ async fn write_once(address: &str, port: u16, password: &SecretString) -> Result
         };
     let driver = tokio::spawn(connection);
     let work = async {
-        client
-            .batch_execute(
-                "create table if not exists probe (id int primary key, written_at timestamptz not null);
-                 insert into probe values (1, now()) on conflict (id) do update set written_at = excluded.written_at",
-            )
-            .await?;
+        client.batch_execute(WRITE).await?;
         client.query_one("select current_setting('cluster_name'), host(inet_client_addr())", &[]).await
     };
     let row = tokio::time::timeout(limit, work).await.context("no answer in time")?.map_err(explain)?;

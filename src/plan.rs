@@ -154,9 +154,28 @@ pub struct Consequence {
     pub nodes: Vec<String>,
     /// What it may cost.
     pub risk: Risk,
-    /// What is interrupted meanwhile, and for how long.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub interrupts: Option<String>,
+    /// The changed settings of PostgreSQL that it is for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub settings: Vec<String>,
+    /// What is interrupted meanwhile on each node.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub interrupts: Vec<Interruption>,
+}
+
+/// What something interrupts on a node.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Interruption {
+    pub node: String,
+    /// What, and for how long.
+    pub what: String,
+}
+
+impl Consequence {
+    /// One that interrupts nothing.
+    fn safe(kind: &'static str, action: String, nodes: Vec<String>) -> Consequence {
+        let (settings, interrupts) = (Vec::new(), Vec::new());
+        Consequence { kind, action, nodes, risk: Risk::Safe, settings, interrupts }
+    }
 }
 
 #[derive(Clone, Debug, Default)]

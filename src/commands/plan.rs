@@ -188,7 +188,9 @@ fn write_text(plan: &Plan, out: &mut String) -> std::fmt::Result {
         }
     }
     for consequence in &plan.then {
-        let interrupts = consequence.interrupts.as_ref().map_or(String::new(), |it| format!(" ({it})"));
+        let interrupts: Vec<&str> = consequence.interrupts.iter().map(|it| it.what.as_str()).collect();
+        let interrupts =
+            if interrupts.is_empty() { String::new() } else { format!(" ({})", interrupts.join("; ")) };
         let nodes = consequence.nodes.join(", then ");
         let nodes = if consequence.risk == Risk::Safe { consequence.nodes.join(", ") } else { nodes };
         writeln!(out, "{} {} on {nodes}{}", "then:".bold(), consequence.action, interrupts.yellow())?;

@@ -83,13 +83,22 @@ pub(super) async fn run(
         if let Primary::One(name) = &primary {
             let address = entry_point(&world.inventory, &outcome.facts, name);
             let port = world.inventory.postgresql.port;
-            let password = world.state.password("cluster")?;
             let begun = Instant::now();
-            let written = check::write_through(&address, port, &password, ADDRESS_PATIENCE)
-                .await
-                .with_context(|| format!("cannot write through {address}:{port}"))?;
+            if world.inventory.node(name).is_none_or(|node| node.reach.is_direct()) {
+                let password = world.state.password("cluster")?;
+                let written = check::write_through(&address, port, &password, ADDRESS_PATIENCE)
+                    .await
+                    .with_context(|| format!("cannot write through {address}:{port}"))?;
+                text.push_str(&format!("; {address}:{port} points to {}, which takes writes", written.node));
+            } else {
+                // Its network, and whom pg_hba.conf lets in, are the jump host's.
+                let output = world.run(name, &check::write_on_host(&world.inventory), &|_| {}).await?;
+                text.push_str(&format!(
+                    "; {} takes writes, as tried there: this machine has no way of its own to {address}:{port}",
+                    output.stdout.trim()
+                ));
+            }
             timings::part("write through the address", begun);
-            text.push_str(&format!("; {address}:{port} points to {}, which takes writes", written.node));
         }
         if new_key.load(Ordering::Relaxed) {
             // The nodes have it now: whatever key there was before opens nothing any more.

@@ -38,6 +38,13 @@ impl Target {
         fault: Fault,
     ) -> Result<Target, Advice> {
         possible(inventory, fault)?;
+        if let Some(node) = inventory.data_nodes().find(|node| !node.reach.is_direct()) {
+            return Err(Advice::refused(format!(
+                "{} is reached through another host, and the drill's clients connect from this machine",
+                node.name
+            ))
+            .hint("run the drill on a machine that reaches PostgreSQL on the nodes, with an inventory without the jump host"));
+        }
         let paused: Vec<&str> = inventory
             .nodes
             .iter()

@@ -38,6 +38,11 @@ impl Default for Reach {
 }
 
 impl Reach {
+    /// Whether this machine reaches the host by itself, and so whatever else listens there.
+    pub fn is_direct(&self) -> bool {
+        self.through == Through::Nothing
+    }
+
     /// The lines of an SSH configuration.
     pub fn config(&self) -> String {
         let mut lines = String::new();

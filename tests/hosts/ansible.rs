@@ -29,7 +29,11 @@ fn the_tutorials_inventory_is_run_as_it_stands() {
     lab.write(
         "group_vars/all.yaml",
         &format!(
-            "client_ip: \"203.0.113.7\"\npg_version: \"15\"\nansible_ssh_private_key_file: {}\n",
+            "client_ip: \"203.0.113.7\"\nnode1_ip: \"{}\"\nnode2_ip: \"{}\"\nnode3_ip: \"{}\"\npg_version: \"15\"\n\
+             ansible_ssh_private_key_file: {}\n",
+            hosts[0].address,
+            hosts[1].address,
+            hosts[2].address,
             home.join("key").display()
         ),
     );

@@ -12,7 +12,7 @@ use crate::plan::changed::changed;
 use crate::plan::files;
 use crate::plan::members::Configuration;
 use crate::plan::roles::Primary;
-use crate::plan::{Action, Consequence, Phase, Plan, Risk};
+use crate::plan::{Action, Consequence, Phase, Plan};
 use crate::plan::{Reason, TroubleKind, Waiting};
 
 impl<'a> Planner<'a> {
@@ -150,13 +150,7 @@ impl<'a> Planner<'a> {
         let nodes: Vec<String> = self.without_vote(&newest).iter().map(|node| node.name.clone()).collect();
         if !nodes.is_empty() {
             let action = "enable voting, one node at a time,".to_owned();
-            self.plan.then.push(Consequence {
-                kind: "configure-members",
-                action,
-                nodes,
-                risk: Risk::Safe,
-                interrupts: None,
-            });
+            self.plan.then.push(Consequence::safe("configure-members", action, nodes));
         }
     }
 

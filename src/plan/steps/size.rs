@@ -5,7 +5,7 @@ use super::Planner;
 use crate::facts::{Host, HostFacts};
 use crate::inventory::{Node, Provider, Role};
 use crate::plan::roles::Primary;
-use crate::plan::{Action, Consequence, Phase, Reason, Risk, TroubleKind, Waiting};
+use crate::plan::{Action, Consequence, Interruption, Phase, Reason, Risk, TroubleKind, Waiting};
 
 /// A server that is to have another size.
 pub(super) struct Resize<'a> {
@@ -149,9 +149,11 @@ impl<'a> Planner<'a> {
     }
 
     fn then_resized(&mut self, action: &Action, node: &Node) {
-        let interrupts = self.interrupts(node, action);
+        let interruption = |what| Interruption { node: node.name.clone(), what };
+        let interrupts = self.interrupts(node, action).map(interruption).into_iter().collect();
         let (kind, action, nodes) = (action.kind(), action.summary(), vec![node.name.clone()]);
-        self.plan.then.push(Consequence { kind, action, nodes, risk: Risk::Restart, interrupts });
+        let (risk, settings) = (Risk::Restart, Vec::new());
+        self.plan.then.push(Consequence { kind, action, nodes, risk, settings, interrupts });
     }
 
     /// Of all nodes but this one, the first that could not be relied upon while this one is off, and why.

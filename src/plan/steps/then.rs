@@ -10,7 +10,7 @@ use crate::facts::{Host, HostFacts, Server};
 use crate::inventory::{Node, Provider, Role};
 use crate::plan::TroubleKind;
 use crate::plan::files::{self, Content, FileChange};
-use crate::plan::{Action, Consequence, Risk, Trouble, roles};
+use crate::plan::{Action, Consequence, Interruption, Risk, Trouble, roles};
 use crate::settings;
 
 impl<'a> Planner<'a> {
@@ -18,7 +18,8 @@ impl<'a> Planner<'a> {
         let version = self.inventory.postgresql.version;
         let (conf, hba) = (files::postgresql_conf(version), files::pg_hba(version));
         let (mut reload, mut shrinks) = (Vec::new(), false);
-        let (mut restart, mut names): (Vec<&Node>, Vec<String>) = (Vec::new(), Vec::new());
+        let (mut read, mut names): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
+        let mut restart: Vec<&Node> = Vec::new();
         let mut services: [(&str, Vec<&Node>); 3] =
             [("repmgrd", Vec::new()), ("cluster-node", Vec::new()), ("cluster-backup", Vec::new())];
         for node in &self.inventory.nodes {
@@ -30,12 +31,17 @@ impl<'a> Planner<'a> {
             if let Some(file) = changes.iter().find(|file| file.path == conf)
                 && host.postgres.is_some()
             {
-                let need = needing_restart(file);
-                if !need.is_empty() {
+                let changed = changed_settings(file);
+                if changed.iter().any(|it| it.restart) {
                     restart.push(node);
                 }
-                for (name, lower) in need {
+                for Changed { name, restart, shrinks: lower } in changed {
                     shrinks |= lower;
+                    // What an extension's own wait for, only the extension knows.
+                    if !restart && name.contains('.') {
+                        continue;
+                    }
+                    let names = if restart { &mut names } else { &mut read };
                     if !names.contains(&name) {
                         names.push(name);
                     }
@@ -49,14 +55,16 @@ impl<'a> Planner<'a> {
         }
         let plain = |nodes: &[&Node]| nodes.iter().map(|node| node.name.clone()).collect::<Vec<_>>();
         if !reload.is_empty() {
-            let action = "reload PostgreSQL".to_owned();
-            self.plan.then.push(Consequence {
-                kind: "reload",
-                action,
-                nodes: plain(&reload),
-                risk: Risk::Safe,
-                interrupts: None,
-            });
+            let mut action = "reload PostgreSQL".to_owned();
+            if let Some((first, rest)) = read.split_at_checked(SHOWN_SETTINGS)
+                && rest.len() > 1
+            {
+                action += &format!(" for {} and {} more", first.join(", "), rest.len());
+            } else if !read.is_empty() {
+                action += &format!(" for {}", read.join(", "));
+            }
+            let reload = Consequence::safe("reload", action, plain(&reload));
+            self.plan.then.push(Consequence { settings: read, ..reload });
         }
         let rank = |node: &&Node| match roles::role(self.inventory, &self.primary, node) {
             Role::Standby => {
@@ -78,16 +86,17 @@ impl<'a> Planner<'a> {
         restart.sort_by_key(rank);
         if !restart.is_empty() {
             let action = format!("restart PostgreSQL for {}", names.join(", "));
-            let told = Action::Restart { settings: names };
-            let interrupts: Vec<String> =
-                restart.iter().filter_map(|node| self.interrupts(node, &told)).collect();
-            let interrupts = (!interrupts.is_empty()).then(|| interrupts.join("; "));
-            let nodes = plain(&restart);
+            let told = Action::Restart { settings: names.clone() };
+            let interrupts = restart.iter().filter_map(|node| {
+                Some(Interruption { node: node.name.clone(), what: self.interrupts(node, &told)? })
+            });
+            let (kind, nodes, interrupts) = (told.kind(), plain(&restart), interrupts.collect());
             self.plan.then.push(Consequence {
-                kind: told.kind(),
+                kind,
                 action,
                 nodes,
                 risk: Risk::Restart,
+                settings: names,
                 interrupts,
             });
         }
@@ -99,13 +108,7 @@ impl<'a> Planner<'a> {
             });
             if !nodes.is_empty() {
                 let action = format!("restart {unit}");
-                self.plan.then.push(Consequence {
-                    kind: "restart-services",
-                    action,
-                    nodes: plain(&nodes),
-                    risk: Risk::Safe,
-                    interrupts: None,
-                });
+                self.plan.then.push(Consequence::safe("restart-services", action, plain(&nodes)));
             }
         }
     }
@@ -196,8 +199,19 @@ impl<'a> Planner<'a> {
     }
 }
 
-/// The settings of a changed file that wait for a restart, and whether each falls below what a standby must have.
-fn needing_restart(file: &FileChange) -> Vec<(String, bool)> {
+/// So many settings of a reload are named to people; programs read all of them.
+const SHOWN_SETTINGS: usize = 6;
+
+/// A setting that a changed file changes.
+struct Changed {
+    name: String,
+    /// Whether it waits for a restart.
+    restart: bool,
+    /// Whether it falls below what a standby must have.
+    shrinks: bool,
+}
+
+fn changed_settings(file: &FileChange) -> Vec<Changed> {
     let (Some(before), Some(Content::Plain(after))) = (&file.before, &file.content) else {
         return Vec::new();
     };
@@ -208,7 +222,7 @@ fn needing_restart(file: &FileChange) -> Vec<(String, bool)> {
     let mut names: Vec<&str> = before.keys().chain(after.keys()).copied().collect();
     names.sort_unstable();
     names.dedup();
-    names.retain(|name| of(&before, name) != of(&after, name) && settings::needs_restart(name));
+    names.retain(|name| of(&before, name) != of(&after, name));
     let number = |value: Option<String>| value.and_then(|value| value.parse::<i64>().ok());
     names
         .into_iter()
@@ -216,7 +230,7 @@ fn needing_restart(file: &FileChange) -> Vec<(String, bool)> {
             let held = settings::hot_standby().any(|(it, _)| it == name);
             let lower =
                 matches!((number(of(&before, name)), number(of(&after, name))), (Some(a), Some(b)) if b < a);
-            (name.to_owned(), held && lower)
+            Changed { name: name.to_owned(), restart: settings::needs_restart(name), shrinks: held && lower }
         })
         .collect()
 }
