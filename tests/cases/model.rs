@@ -43,6 +43,8 @@ pub(crate) struct Model {
     pub(crate) means: Means,
     /// Hosts that are there and that nobody sees: switched off, or cut off.
     dark: BTreeMap<String, Box<HostFacts>>,
+    /// With which values each node's server has started, of the settings that a running one does not take up.
+    started_with: BTreeMap<String, BTreeMap<String, String>>,
     clock: f64,
 }
 
@@ -53,8 +55,14 @@ impl Model {
         facts.local.node_program = "the hash of cluster-node".into();
         let servers = matches!(inventory.provider, Provider::DigitalOcean(_));
         facts.cloud = servers.then(provider::empty);
-        let mut model =
-            Model { means: means(&inventory), inventory, facts, dark: BTreeMap::new(), clock: 1_000_000.0 };
+        let mut model = Model {
+            means: means(&inventory),
+            inventory,
+            facts,
+            dark: BTreeMap::new(),
+            started_with: BTreeMap::new(),
+            clock: 1_000_000.0,
+        };
         for node in model.inventory.nodes.clone() {
             let host = if servers { Host::Missing } else { Host::Up(Box::new(bare("ssh-ed25519 own"))) };
             model.facts.hosts.insert(node.name, host);

@@ -6,10 +6,20 @@ use cluster::facts::Host;
 use cluster::facts::host::{DatabaseFacts, PostgresFacts, Replica, RoleFacts};
 use cluster::inventory::Role;
 use cluster::scram;
+use cluster::settings;
 use secrecy::SecretString;
 
 use super::Model;
 use super::files::active;
+
+/// What a standby must not have less of than its primary, and PostgreSQL's own values.
+const HOT_STANDBY: [(&str, &str); 5] = [
+    ("max_connections", "100"),
+    ("max_worker_processes", "8"),
+    ("max_wal_senders", "10"),
+    ("max_prepared_transactions", "0"),
+    ("max_locks_per_transaction", "64"),
+];
 
 impl Model {
     pub(super) fn start_standby(&mut self, node: &str) {
@@ -31,10 +41,8 @@ impl Model {
         let host = self.host(node);
         host.pg_clusters.iter_mut().for_each(|cluster| cluster.status = "online".into());
         host.units.insert("postgresql@15-main".into(), active());
-        let postgres = host.postgres.as_mut().unwrap();
-        postgres.conf_loaded = clock;
-        postgres.hot_standby_settings = postgres.file_settings.clone();
-        postgres.pending_restart.clear();
+        host.postgres.as_mut().unwrap().conf_loaded = clock;
+        self.takes_up_all(node);
     }
 
     pub(super) fn reload(&mut self, node: &str) {
@@ -49,43 +57,65 @@ impl Model {
     }
 
     pub(super) fn restart(&mut self, node: &str) {
-        let clock = self.clock;
+        self.running(node).conf_loaded = self.clock;
+        self.takes_up_all(node);
+        self.standbys_allow_as_much();
+    }
+
+    /// What its settings file has of the settings that a running server does not take up.
+    fn at_next_start(&mut self, node: &str) -> BTreeMap<String, String> {
+        let path = cluster::plan::files::postgresql_conf(self.inventory.postgresql.version);
+        let text = self.host(node).files.get(&path).and_then(|file| file.content.clone()).unwrap_or_default();
+        let values = cluster::plan::files::values(&text);
+        let values = values.into_iter().filter(|(name, _)| settings::needs_restart(name));
+        values.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    }
+
+    /// A server has started.
+    fn takes_up_all(&mut self, node: &str) {
+        let values = self.at_next_start(node);
+        self.started_with.insert(node.to_owned(), values);
         let postgres = self.running(node);
-        postgres.conf_loaded = clock;
         postgres.hot_standby_settings = postgres.file_settings.clone();
         postgres.pending_restart.clear();
-        self.standbys_allow_as_much();
     }
 
     /// What PostgreSQL makes of its files when it reads them.
     fn read_settings(&mut self, node: &str) {
-        let path = cluster::plan::files::postgresql_conf(self.inventory.postgresql.version);
-        let host = self.host(node);
-        let text = host.files.get(&path).and_then(|file| file.content.clone()).unwrap_or_default();
-        let values = cluster::plan::files::values(&text);
-        let wanted = values.get("max_connections").copied().unwrap_or("100").to_owned();
-        let wanted = BTreeMap::from([("max_connections".to_owned(), wanted)]);
-        let postgres = host.postgres.as_mut().unwrap();
-        if postgres.hot_standby_settings != wanted {
-            postgres.pending_restart = vec!["max_connections".into()];
-        }
-        postgres.file_settings = wanted;
+        let next = self.at_next_start(node);
+        let started = self.started_with.get(node).cloned().unwrap_or_default();
+        let of = |values: &BTreeMap<String, String>, name: &str| {
+            let own = values.get(name).map(String::as_str);
+            own.or(settings::fit::stock(name)).map(str::to_owned)
+        };
+        let mut names: Vec<&String> = next.keys().chain(started.keys()).collect();
+        names.sort();
+        names.dedup();
+        names.retain(|name| of(&next, name) != of(&started, name));
+        let pending = names.into_iter().cloned().collect();
+        let wanted = HOT_STANDBY
+            .map(|(name, stock)| (name.to_owned(), next.get(name).map_or(stock, String::as_str).to_owned()));
+        let postgres = self.running(node);
+        postgres.pending_restart = pending;
+        postgres.file_settings = BTreeMap::from(wanted);
     }
 
-    /// A standby that allows less than its primary stops replaying.
+    /// A standby that allows less than its primary does not start, or stops replaying.
     fn standbys_allow_as_much(&mut self) {
         let writers = self.writers();
         let [primary] = writers.as_slice() else { return };
-        let allowed = |postgres: &PostgresFacts| {
-            postgres.hot_standby_settings["max_connections"].parse::<u32>().unwrap()
+        let allowed = |postgres: &PostgresFacts, name: &str| {
+            postgres.hot_standby_settings[name].parse::<u32>().unwrap()
         };
-        let most = allowed(self.running(primary));
+        let most = HOT_STANDBY.map(|(name, _)| (name, allowed(self.running(primary), name)));
         let nodes: Vec<String> = self.inventory.data_nodes().map(|node| node.name.clone()).collect();
         for node in nodes {
             if let Some(postgres) =
                 self.known(&node).and_then(|host| host.postgres.as_ref()).filter(|it| it.in_recovery)
             {
-                assert!(allowed(postgres) >= most, "{node} allows fewer connections than {primary}");
+                for (name, most) in most {
+                    assert!(allowed(postgres, name) >= most, "{node} has less {name} than {primary}");
+                }
             }
         }
     }
