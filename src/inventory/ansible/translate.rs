@@ -70,14 +70,17 @@ const KEYS: &[(&str, &str)] = &[
 /// Stands for a value that the inventory needs and does not have. No check accepts it.
 const MISSING: &str = "???";
 
+/// What is told of a value that an error has been told of.
+const SEE: &str = "see the error";
+
 struct Translator<'a> {
     reading: &'a Reading,
     /// The hosts that become nodes: indexes of the reading's.
     hosts: Vec<usize>,
     out: Translation,
     used: BTreeSet<String>,
-    /// Variables that have been refused: that they are missing is no second mistake.
-    refused: BTreeSet<String>,
+    /// Variables that have been refused, each with the host of the reading: that they are missing is no second mistake.
+    refused: BTreeSet<(usize, String)>,
 }
 
 /// Translates what was read.
@@ -197,8 +200,25 @@ impl<'a> Translator<'a> {
         };
         let place = place.clone();
         self.wrong(&place, &name, message, hint);
-        self.refused.extend(names.iter().map(|name| (*name).to_owned()));
+        let host = self.hosts[index];
+        self.refused.extend(names.iter().map(|name| (host, (*name).to_owned())));
         None
+    }
+
+    /// Whether a variable has been refused, for any host.
+    fn is_refused(&self, name: &str) -> bool {
+        self.refused.iter().any(|(_, refused)| refused == name)
+    }
+
+    /// Whether a variable of one host has been refused.
+    fn is_refused_for(&self, index: usize, name: &str) -> bool {
+        self.refused.contains(&(self.hosts[index], name.to_owned()))
+    }
+
+    /// Stands in the document for a value that has been refused.
+    fn set_missing(&mut self, key: &str) {
+        self.set(key, MISSING);
+        self.missing(key, SEE);
     }
 
     /// The value of a variable that is one for all nodes: those that have it must agree.
@@ -274,23 +294,24 @@ impl<'a> Translator<'a> {
 
     /// A variable that becomes a key as it is.
     fn key(&mut self, variable: &str, key: &str, shape: Shape) {
-        if let Some((name, value)) = self.common(&[variable]) {
+        let found = self.common(&[variable]);
+        if self.is_refused(variable) {
+            self.set_missing(key);
+        } else if let Some((name, value)) = found {
             self.set_value(key, &name, &value, shape);
-        } else if self.refused.contains(variable) {
-            self.set(key, MISSING);
-            self.missing(key, "see the error");
         }
     }
 
     /// The cluster's name.
     fn cluster(&mut self) -> String {
-        if let Some((name, value)) = self.common(&["cluster_name"]) {
+        let found = self.common(&["cluster_name"]);
+        if self.is_refused("cluster_name") {
+            self.missing("cluster", SEE);
+            return MISSING.into();
+        }
+        if let Some((name, value)) = found {
             self.origin("cluster", Some(&name), Some(&value.place), None);
             return value.scalar().unwrap_or_default();
-        }
-        if self.refused.contains("cluster_name") {
-            self.missing("cluster", "see the error");
-            return MISSING.into();
         }
         let path = &self.reading.path;
         let absolute = path.canonicalize().unwrap_or_else(|_| path.clone());
@@ -311,11 +332,12 @@ impl<'a> Translator<'a> {
 
     fn postgresql(&mut self) {
         match self.common(&["pg_version"]) {
+            _ if self.is_refused("pg_version") => self.set_missing("postgresql.version"),
             Some((name, value)) => self.set_value("postgresql.version", &name, &value, Shape::Number),
             None => {
                 self.set("postgresql.version", MISSING);
                 self.missing("postgresql.version", "the major version of PostgreSQL");
-                if !self.refused.contains("pg_version") && !self.hosts.is_empty() {
+                if !self.hosts.is_empty() {
                     let place = self.inventory();
                     let hint = "set it for all hosts, for instance in group_vars/all.yaml: `pg_version: 15`";
                     self.wrong(&place, "pg_version", "is missing", hint);
@@ -341,17 +363,24 @@ impl<'a> Translator<'a> {
         let own = self.common(&["cluster_clients"]);
         let client_ip = self.common(&["client_ip"]);
         let mut clients = Vec::new();
+        if self.is_refused("cluster_clients") {
+            self.set_missing("clients");
+            return self.client_tls();
+        }
         if let Some((name, value)) = &own {
             self.set_value("clients", name, value, Shape::List);
             if let Some(Yaml::Sequence(items)) = self.out.document.get("clients") {
                 clients.clone_from(items);
             }
-        } else if client_ip.is_some() {
+        } else if client_ip.is_some() || self.is_refused("client_ip") {
             clients.push("auto".into());
             let remark = "this machine, from which `up` writes once at its end";
             self.origin("clients[0]", None, None, Some(remark));
         }
-        if let Some((name, value)) = client_ip {
+        if self.is_refused("client_ip") {
+            self.missing(&format!("clients[{}]", clients.len()), SEE);
+            clients.push(MISSING.into());
+        } else if let Some((name, value)) = client_ip {
             let client = plain(&value);
             if !clients.contains(&client) {
                 self.origin(&format!("clients[{}]", clients.len()), Some(&name), Some(&value.place), None);
@@ -361,9 +390,11 @@ impl<'a> Translator<'a> {
         if !clients.is_empty() {
             self.set("clients", clients);
         }
-        if let Some((name, value)) = self.common(&["cluster_client_tls"]) {
-            self.set_value("client_tls", &name, &value, Shape::Truth);
-        }
+        self.client_tls();
+    }
+
+    fn client_tls(&mut self) {
+        self.key("cluster_client_tls", "client_tls", Shape::Truth);
     }
 
     /// The tutorial's `node1_ip`, `node2_ip`, …, which repeat addresses of the hosts.
@@ -372,6 +403,17 @@ impl<'a> Translator<'a> {
         let names: BTreeSet<&str> = all.map(String::as_str).collect();
         for name in names {
             let Some(id) = node_number(name) else { continue };
+            let closed = |index: usize| self.vars(index).get(name)?.closed();
+            if let Some((closed, place)) = (0..self.hosts.len()).find_map(closed) {
+                // It says nothing that the inventory needs.
+                let what = match closed {
+                    Closed::Vault => "is encrypted with Ansible Vault",
+                    Closed::Template => "is a Jinja expression",
+                };
+                self.out.warnings.push(format!("{name} ({place}) is compared with no address: it {what}"));
+                self.used.insert(name.to_owned());
+                continue;
+            }
             let Some((_, value)) = self.common(&[name]) else { continue };
             let text = value.scalar().unwrap_or_default();
             let node = (0..self.hosts.len()).find(|index| self.number(*index, "node_id") == Some(id));
