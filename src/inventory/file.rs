@@ -526,7 +526,14 @@ fn problem(key: &str, line: Option<u64>, message: &str) -> Problem {
     } else if let Some(rest) = message.strip_prefix("unknown field `") {
         let (unknown, known) = rest.split_once('`').unwrap_or((rest, ""));
         let known: Vec<&str> = known.split('`').skip(1).step_by(2).collect();
-        (UNKNOWN.to_owned(), did_you_mean(unknown, &known))
+        let hint = match unknown {
+            "region" | "vpc" if key.starts_with("nodes[") => format!(
+                "set `provider.digitalocean.{unknown}`: a floating IP and a private network do not reach beyond one \
+                 region, so all nodes of a cluster share it"
+            ),
+            _ => did_you_mean(unknown, &known),
+        };
+        (UNKNOWN.to_owned(), hint)
     } else if let Some(missing) = message.strip_prefix("missing field ") {
         (
             format!("{missing} is missing"),
@@ -567,7 +574,7 @@ fn must_be(expected: &str) -> (String, String) {
 }
 
 /// The key that was probably meant, or all valid keys.
-fn did_you_mean(unknown: &str, known: &[&str]) -> String {
+pub(super) fn did_you_mean(unknown: &str, known: &[&str]) -> String {
     let likeness = |known: &str| similar::TextDiff::from_chars(unknown, known).ratio();
     let nearest = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
     match nearest {
