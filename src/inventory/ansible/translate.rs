@@ -11,7 +11,7 @@ use serde_yaml::{Mapping, Value as Yaml};
 
 use super::value::{Closed, Data, Place, Value, Vars};
 use super::{Reading, problem};
-use crate::inventory::Problem;
+use crate::inventory::{Problem, file};
 
 /// An inventory of this program, made from an Ansible inventory.
 #[derive(Debug, Default)]
@@ -67,8 +67,14 @@ const KEYS: &[(&str, &str)] = &[
     ("cluster_extensions", "extensions"),
 ];
 
+/// What this program's own variables begin with.
+const OWN: &str = "cluster_";
+
 /// Stands for a value that the inventory needs and does not have. No check accepts it.
-const MISSING: &str = "???";
+pub(super) const MISSING: &str = "???";
+
+/// Names that an inventory of any cluster may have: two clusters of one name would share their state.
+const GENERIC: &[&str] = &["hosts", "host", "inventory", "inventories", "all"];
 
 /// What is told of a value that an error has been told of.
 const SEE: &str = "see the error";
@@ -319,15 +325,25 @@ impl<'a> Translator<'a> {
             true => absolute.file_name(),
             false => absolute.file_stem(),
         };
-        let stem = stem.unwrap_or_default().to_string_lossy().to_lowercase();
-        let name: String = stem
-            .chars()
-            .map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' })
-            .collect();
+        let above = absolute.parent().and_then(Path::file_name);
+        let [stem, above] = [stem, above].map(|name| as_name(&name.unwrap_or_default().to_string_lossy()));
         let place = self.inventory();
-        let remark = "the name of the inventory; set cluster_name for another";
+        let is_generic = |name: &String| name.is_empty() || GENERIC.contains(&name.as_str());
+        let (name, remark) = match (is_generic(&stem), is_generic(&above)) {
+            (false, _) => (stem, "the name of the inventory; set cluster_name for another"),
+            (true, false) => (above, "the name of the inventory's directory; set cluster_name for another"),
+            (true, true) => {
+                let message = format!(
+                    "is missing, and neither `{stem}` nor the directory `{above}` is a name for one cluster among several"
+                );
+                let hint = "set it for all hosts, for instance in group_vars/all.yaml: `cluster_name: demo`";
+                self.wrong(&place, "cluster_name", message, hint);
+                self.missing("cluster", "a name of its own");
+                return MISSING.into();
+            }
+        };
         self.origin("cluster", Some("cluster_name"), Some(&place), Some(remark));
-        name.trim_matches('-').to_owned()
+        name
     }
 
     fn postgresql(&mut self) {
@@ -339,7 +355,10 @@ impl<'a> Translator<'a> {
                 self.missing("postgresql.version", "the major version of PostgreSQL");
                 if !self.hosts.is_empty() {
                     let place = self.inventory();
-                    let hint = "set it for all hosts, for instance in group_vars/all.yaml: `pg_version: 15`";
+                    let hint = format!(
+                        "set it for all hosts, for instance in group_vars/all.yaml: `pg_version: 15`{}",
+                        self.perhaps_in(None)
+                    );
                     self.wrong(&place, "pg_version", "is missing", hint);
                 }
             }
@@ -351,6 +370,26 @@ impl<'a> Translator<'a> {
                 _ => Shape::Any,
             };
             self.key(variable, key, shape);
+        }
+    }
+
+    /// The files that may hold what is missing, for the end of a hint: none of them is read.
+    fn perhaps_in(&self, host: Option<&str>) -> String {
+        let notes = &self.reading.notes;
+        let of_another = |path: &Path| {
+            let directory = path.iter().position(|part| part == "host_vars");
+            let name = directory.and_then(|at| Path::new(path.iter().nth(at + 1)?).file_stem());
+            name.is_some_and(|name| host.is_some_and(|host| name != host && !host.starts_with(&*name.to_string_lossy())))
+        };
+        let encrypted = notes.encrypted.iter().filter(|path| !of_another(path));
+        let unread = notes.elsewhere.iter().chain(notes.unread.iter().map(|(path, _)| path));
+        let files: Vec<String> = encrypted
+            .map(|path| format!("{}, which is encrypted", path.display()))
+            .chain(unread.map(|path| format!("{}, which is not read", path.display())))
+            .collect();
+        match files.is_empty() {
+            true => String::new(),
+            false => format!("; perhaps it stands in {}", files.join(", or in ")),
         }
     }
 
@@ -381,10 +420,17 @@ impl<'a> Translator<'a> {
             self.missing(&format!("clients[{}]", clients.len()), SEE);
             clients.push(MISSING.into());
         } else if let Some((name, value)) = client_ip {
-            let client = plain(&value);
-            if !clients.contains(&client) {
-                self.origin(&format!("clients[{}]", clients.len()), Some(&name), Some(&value.place), None);
-                clients.push(client);
+            let several = match &value.data {
+                Data::List(items) => items.as_slice(),
+                _ => std::slice::from_ref(&value),
+            };
+            for value in several {
+                let client = plain(value);
+                if !clients.contains(&client) {
+                    let key = format!("clients[{}]", clients.len());
+                    self.origin(&key, Some(&name), Some(&value.place), None);
+                    clients.push(client);
+                }
             }
         }
         if !clients.is_empty() {
@@ -456,10 +502,13 @@ impl<'a> Translator<'a> {
         let reading = self.reading;
         let mut unknown: BTreeMap<String, BTreeMap<Place, &'static str>> = BTreeMap::new();
         let mut passwords: BTreeMap<&str, Place> = BTreeMap::new();
+        let mut misspelled: BTreeSet<(String, Place)> = BTreeSet::new();
         for host in &self.hosts {
             for (name, value) in &reading.hosts[*host] {
                 if LOGIN_PASSWORDS.contains(&name.as_str()) {
                     passwords.entry(name).or_insert_with(|| value.place.clone());
+                } else if name.starts_with(OWN) && !self.used.contains(name) {
+                    misspelled.insert((name.clone(), value.place.clone()));
                 } else if !self.used.contains(name) && name != "ansible_group_priority" {
                     let closed = match value.closed() {
                         Some((Closed::Vault, _)) => ", encrypted",
@@ -490,6 +539,12 @@ impl<'a> Translator<'a> {
         }
         warnings.append(&mut self.out.warnings);
         self.out.warnings = warnings;
+        for (name, place) in misspelled {
+            let known: Vec<&str> =
+                self.used.iter().map(String::as_str).filter(|name| name.starts_with(OWN)).collect();
+            let hint = file::did_you_mean(&name, &known);
+            self.wrong(&place, &name, "is no variable that cluster knows", hint);
+        }
         for (name, places) in unknown {
             self.out.unknown.extend(places.into_keys().map(|place| (name.clone(), place)));
         }
@@ -497,6 +552,13 @@ impl<'a> Translator<'a> {
         self.out.quiet.dedup();
         self.out.problems.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));
     }
+}
+
+/// Text as the name of a cluster has it.
+fn as_name(text: &str) -> String {
+    let text = text.to_lowercase();
+    let sound = |c: char| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' };
+    text.chars().map(sound).collect::<String>().trim_matches('-').to_owned()
 }
 
 /// The number in `node1_ip`.
@@ -572,6 +634,11 @@ impl Translation {
     pub(super) fn placed(&self, found: Problem, inventory: &Path) -> Problem {
         let (key, place) = self.label(&found.key);
         let place = place.unwrap_or_else(|| Place::Whole(inventory.into()));
-        problem(&place, key, self.named(&found.message), found.hint.unwrap_or_default())
+        let mut hint = found.hint.unwrap_or_default();
+        let origin = self.origins.get(&found.key).filter(|origin| origin.variable.is_none());
+        if origin.is_some() && found.key.starts_with("nodes[") && found.key.ends_with("].name") {
+            hint.push_str("; a host that keeps its name in Ansible has another one here with `cluster_node_name`");
+        }
+        problem(&place, key, self.named(&found.message), hint)
     }
 }

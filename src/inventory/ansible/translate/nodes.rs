@@ -138,7 +138,8 @@ impl Translator<'_> {
         let told = strangers && !vars.contains_key("node_id") && !vars.contains_key("role");
         if !told && !self.is_refused_for(index, variable) {
             let (host, place) = self.host(index);
-            self.wrong(place, host, format!("`{variable}` is missing"), format!("set it: {what}"));
+            let perhaps = self.perhaps_in(Some(host));
+            self.wrong(place, host, format!("`{variable}` is missing"), format!("set it: {what}{perhaps}"));
         }
     }
 
