@@ -131,6 +131,11 @@ pub(super) fn find(path: &Path, options: &[String]) -> Result<Written, Problems>
                 problems.extend(document::read(&value, &mut groups, &mut notes));
                 if document::is_listing(&value) { "the output of ansible-inventory" } else { "YAML" }
             }
+            sources::Format::Other(None) if is_empty(&text) => {
+                let hint = "name an inventory with -i FILE; `cluster up --help` shows the smallest one";
+                let place = Place::Whole(name);
+                return Err(refused(vec![problem(&place, "", "has nothing in it", hint)]));
+            }
             sources::Format::Other(value) => match neither(&name, value.as_ref()) {
                 Some(problem) => return Err(refused(vec![problem])),
                 None => return Ok(Written::Own(text)),
@@ -153,10 +158,15 @@ pub(super) fn find(path: &Path, options: &[String]) -> Result<Written, Problems>
     Err(Problems { file: path.to_owned(), list: problems, notes: notes.warnings() })
 }
 
+fn is_empty(text: &str) -> bool {
+    text.lines().map(str::trim).all(|line| line.is_empty() || line == "---" || line.starts_with('#'))
+}
+
 /// `-i pg1,pg2,` is a list of hosts to Ansible.
 fn list_of_hosts(path: &Path) -> Option<Problem> {
     let place = Place::Whole(path.into());
-    let hint = "write the hosts into a file, and name that: `pg1 ansible_host=198.51.100.11 node_id=1 role=primary`";
+    let hint =
+        "write the hosts into a file, and name that: `pg1 ansible_host=198.51.100.11 node_id=1 role=primary`";
     let message = "is a list of hosts, which cluster does not read: their variables have no place in it";
     path.to_string_lossy().contains(',').then(|| problem(&place, "", message, hint))
 }
@@ -244,7 +254,7 @@ fn precedence(
 fn configuration(path: &Path, beside: &Path, notes: &mut Notes) {
     let mut seen = BTreeSet::new();
     for directory in [beside, path.parent().unwrap_or(Path::new("")), Path::new("")] {
-        let file = directory.join("ansible.cfg");
+        let file = directory.join(sources::CONFIGURATION);
         if let Ok(real) = file.canonicalize()
             && seen.insert(real)
         {
@@ -293,11 +303,8 @@ impl Notes {
             let paths: Vec<String> = paths.into_iter().collect();
             warnings.push(format!("not read, because {why}: {}", paths.join(", ")));
         }
-        let twice: BTreeSet<String> = self
-            .twice
-            .iter()
-            .map(|(key, first, second)| format!("{key} ({first}, and {second})"))
-            .collect();
+        let twice: BTreeSet<String> =
+            self.twice.iter().map(|(key, first, second)| format!("{key} ({first}, {second})")).collect();
         if !twice.is_empty() {
             let twice: Vec<String> = twice.into_iter().collect();
             warnings.push(format!(

@@ -574,11 +574,16 @@ fn must_be(expected: &str) -> (String, String) {
 }
 
 /// The key that was probably meant, or all valid keys.
-pub(super) fn did_you_mean(unknown: &str, known: &[&str]) -> String {
-    let likeness = |known: &str| similar::TextDiff::from_chars(unknown, known).ratio();
-    let nearest = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
-    match nearest {
-        Some(nearest) if likeness(nearest) > 0.7 => format!("did you mean `{nearest}`?"),
-        _ => format!("the valid keys are {}", known.join(", ")),
+fn did_you_mean(unknown: &str, known: &[&str]) -> String {
+    match nearest(unknown, known) {
+        Some(nearest) => format!("did you mean `{nearest}`?"),
+        None => format!("the valid keys are {}", known.join(", ")),
     }
+}
+
+/// What was probably meant.
+pub(super) fn nearest<'a>(unknown: &str, known: &[&'a str]) -> Option<&'a str> {
+    let likeness = |known: &str| similar::TextDiff::from_chars(unknown, known).ratio();
+    let nearest = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
+    (likeness(nearest) > 0.7).then_some(nearest)
 }

@@ -207,7 +207,8 @@ fn what_cannot_be_read_is_marked_in_the_yaml() {
                     ("hosts".to_owned(), hosts),
                     (file.to_owned(), format!("{variable}: \"{{{{ elsewhere }}}}\"\n")),
                 ]);
-                let written = Written::new(&Case { inventory: "hosts".into(), extra_vars: Vec::new(), files });
+                let written =
+                    Written::new(&Case { inventory: "hosts".into(), extra_vars: Vec::new(), files });
                 let (yaml, checked) = convert(&written.source, false).unwrap();
                 let problems = checked.expect_err(variable);
                 assert!(is_closed(&problems), "{variable}: {problems}");
@@ -265,6 +266,7 @@ fn minimal(inventory: &str, more: &[(&str, &str)]) -> Case {
 fn a_name_that_every_inventory_has_is_no_clusters() {
     for (inventory, cluster) in [
         ("digitalocean", "digitalocean"),
+        ("production", "production"),
         ("hosts", "demo"),
         ("prod/hosts", "prod"),
         ("staging/hosts.ini", "staging"),
@@ -307,7 +309,10 @@ fn other_encodings_and_links_to_nothing_are_told_as_what_they_are() {
     let warnings = written.inventory().unwrap().warnings.join("\n");
     let links = "not read, because it is a link to nothing: group_vars/all.yml, group_vars/nodes";
     assert!(written.shown(&warnings).contains(links), "{warnings}");
-    assert!(written.shown(&warnings).contains("not read, because there is no such group: group_vars/a"), "{warnings}");
+    assert!(
+        written.shown(&warnings).contains("not read, because there is no such group: group_vars/a"),
+        "{warnings}"
+    );
 
     let bom = "\u{feff}client_ip: 203.0.113.7\n";
     let written = Written::new(&minimal("hosts", &[("group_vars/all.yml", bom)]));

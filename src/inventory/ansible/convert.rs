@@ -6,7 +6,7 @@ use serde_yaml::{Mapping, Value as Yaml};
 
 use super::translate::MISSING;
 use super::{Reading, Translation};
-use crate::inventory::check;
+use crate::inventory::{Problems, check};
 use crate::visible::visible;
 
 /// The whole file.
@@ -15,6 +15,12 @@ pub(super) fn yaml(reading: &Reading, translation: &Translation) -> String {
     let mut out = format!("# Converted from {}.\n", on_one_line(&files.join(", ")));
     if !translation.missing.is_empty() {
         out += "# What must be completed is marked.\n";
+    }
+    for problem in &translation.problems {
+        // What is wrong may be left out below.
+        let problems =
+            Problems { file: reading.path.clone(), list: vec![problem.clone()], notes: Vec::new() };
+        out += &format!("# Error: {}\n", on_one_line(&problems.to_string().replace("\n  ", "; ")));
     }
     for warning in &translation.warnings {
         out += &format!("# Warning: {}\n", on_one_line(warning));

@@ -28,7 +28,10 @@ pub(super) fn read(options: &[String], notes: &mut Notes, problems: &mut Vec<Pro
 
 fn structured(text: &str, vars: &mut Vars, notes: &mut Notes, problems: &mut Vec<Problem>) {
     let file: Arc<Path> = Path::new("-e").into();
-    let entries = match yaml::read(&file, text, &mut notes.twice) {
+    let mut twice = Vec::new();
+    let read = yaml::read(&file, text, &mut twice);
+    notes.twice.extend(twice.into_iter().map(|(key, ..)| (key, Place::CommandLine, Place::CommandLine)));
+    let entries = match read {
         Ok(Some(Value { data: Data::Map(entries), .. })) => entries,
         Ok(_) => return problems.push(problem(&Place::CommandLine, "", "is not a mapping", FORMS)),
         Err(error) => return problems.push(problem(&Place::CommandLine, "", error.message, FORMS)),

@@ -14,6 +14,9 @@ use crate::inventory::Problem;
 const IGNORED: &[&str] =
     &[".pyc", ".pyo", ".swp", ".bak", "~", ".rpm", ".md", ".txt", ".rst", ".orig", ".ini", ".cfg", ".retry"];
 
+/// What Ansible itself is told.
+pub(super) const CONFIGURATION: &str = "ansible.cfg";
+
 /// Those that nobody takes for inventories.
 const WASTE: &[&str] = &[".pyc", ".pyo", ".swp", "~", ".md", ".rst", ".retry"];
 
@@ -94,7 +97,7 @@ pub(super) fn directory(path: &Path, groups: &mut Groups, notes: &mut Notes) -> 
     };
     let mut problems = Vec::new();
     for name in names {
-        let special = ["group_vars", "host_vars", "vars_plugins", "ansible.cfg"].contains(&name.as_str());
+        let special = ["group_vars", "host_vars", "vars_plugins", CONFIGURATION].contains(&name.as_str());
         if special || name.starts_with('.') {
             continue;
         }
@@ -103,7 +106,7 @@ pub(super) fn directory(path: &Path, groups: &mut Groups, notes: &mut Notes) -> 
         let path = path.join(name);
         if is_ignored {
             if !is_waste {
-                notes.unread.push((path, "Ansible ignores files of this extension in a directory, too"));
+                notes.unread.push((path, "Ansible ignores this extension in a directory"));
             }
             continue;
         }
@@ -229,12 +232,7 @@ pub(super) fn beside(directory: &Path, name: &str, notes: &mut Notes, problems: 
     vars
 }
 
-fn in_directory(
-    directory: &Path,
-    files: &mut Vec<PathBuf>,
-    notes: &mut Notes,
-    problems: &mut Vec<Problem>,
-) {
+fn in_directory(directory: &Path, files: &mut Vec<PathBuf>, notes: &mut Notes, problems: &mut Vec<Problem>) {
     let names = match names(directory) {
         Ok(names) => names,
         Err(problem) => return problems.push(problem),

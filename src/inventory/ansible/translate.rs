@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde_yaml::{Mapping, Value as Yaml};
 
 use super::value::{Closed, Data, Place, Value, Vars};
-use super::{Reading, problem};
+use super::{Reading, problem, sources};
 use crate::inventory::{Problem, file};
 
 /// An inventory of this program, made from an Ansible inventory.
@@ -336,7 +336,10 @@ impl<'a> Translator<'a> {
                 let message = format!(
                     "is missing, and neither `{stem}` nor the directory `{above}` is a name for one cluster among several"
                 );
-                let hint = "set it for all hosts, for instance in group_vars/all.yaml: `cluster_name: demo`";
+                let hint = format!(
+                    "set it for all hosts, for instance in group_vars/all.yaml: `cluster_name: demo`{}",
+                    self.perhaps_in(None)
+                );
                 self.wrong(&place, "cluster_name", message, hint);
                 self.missing("cluster", "a name of its own");
                 return MISSING.into();
@@ -376,16 +379,21 @@ impl<'a> Translator<'a> {
     /// The files that may hold what is missing, for the end of a hint: none of them is read.
     fn perhaps_in(&self, host: Option<&str>) -> String {
         let notes = &self.reading.notes;
+        // What belongs to one host is of no other, and not of all.
         let of_another = |path: &Path| {
-            let directory = path.iter().position(|part| part == "host_vars");
-            let name = directory.and_then(|at| Path::new(path.iter().nth(at + 1)?).file_stem());
-            name.is_some_and(|name| host.is_some_and(|host| name != host && !host.starts_with(&*name.to_string_lossy())))
+            let mut parts = path.iter().skip_while(|part| *part != "host_vars").skip(1);
+            let of = parts.next().map(|name| name.to_string_lossy().into_owned());
+            of.is_some_and(|of| host.is_none_or(|host| of.strip_prefix(host).is_none()))
         };
-        let encrypted = notes.encrypted.iter().filter(|path| !of_another(path));
-        let unread = notes.elsewhere.iter().chain(notes.unread.iter().map(|(path, _)| path));
+        let unread = notes.unread.iter().map(|(path, _)| path);
+        let unread =
+            unread.filter(|path| path.file_name().is_some_and(|name| name != sources::CONFIGURATION));
+        let encrypted = notes.encrypted.iter().map(|path| ("encrypted", path));
+        let unread = notes.elsewhere.iter().chain(unread).map(|path| ("not read", path));
         let files: Vec<String> = encrypted
-            .map(|path| format!("{}, which is encrypted", path.display()))
-            .chain(unread.map(|path| format!("{}, which is not read", path.display())))
+            .chain(unread)
+            .filter(|(_, path)| !of_another(path))
+            .map(|(why, path)| format!("{}, which is {why}", path.display()))
             .collect();
         match files.is_empty() {
             true => String::new(),
@@ -540,9 +548,15 @@ impl<'a> Translator<'a> {
         warnings.append(&mut self.out.warnings);
         self.out.warnings = warnings;
         for (name, place) in misspelled {
-            let known: Vec<&str> =
-                self.used.iter().map(String::as_str).filter(|name| name.starts_with(OWN)).collect();
-            let hint = file::did_you_mean(&name, &known);
+            // What all of them begin with makes none of them more alike.
+            let known: Vec<&str> = self.used.iter().filter_map(|name| name.strip_prefix(OWN)).collect();
+            let hint = match file::nearest(name.strip_prefix(OWN).unwrap_or(&name), &known) {
+                Some(nearest) => format!("did you mean `{OWN}{nearest}`?"),
+                None => format!(
+                    "take it out, or give it another name if it is not for cluster, whose own are {OWN}{}",
+                    known.join(&format!(", {OWN}"))
+                ),
+            };
             self.wrong(&place, &name, "is no variable that cluster knows", hint);
         }
         for (name, places) in unknown {
@@ -637,7 +651,7 @@ impl Translation {
         let mut hint = found.hint.unwrap_or_default();
         let origin = self.origins.get(&found.key).filter(|origin| origin.variable.is_none());
         if origin.is_some() && found.key.starts_with("nodes[") && found.key.ends_with("].name") {
-            hint.push_str("; a host that keeps its name in Ansible has another one here with `cluster_node_name`");
+            hint.push_str("; or keep the host's name, and set `cluster_node_name` for it");
         }
         problem(&place, key, self.named(&found.message), hint)
     }

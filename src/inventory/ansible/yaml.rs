@@ -47,12 +47,7 @@ pub(super) fn first(file: &Arc<Path>, text: &str) -> Result<Option<Value>, Probl
     documents(file, text, &mut Vec::new(), false)
 }
 
-fn documents(
-    file: &Arc<Path>,
-    text: &str,
-    twice: &mut Twice,
-    alone: bool,
-) -> Result<Option<Value>, Problem> {
+fn documents(file: &Arc<Path>, text: &str, twice: &mut Twice, alone: bool) -> Result<Option<Value>, Problem> {
     // JSON may be indented with tabs, which YAML forbids; within its strings there are none.
     let json = text.trim_start().starts_with(['{', '[']);
     let text = if json { text.replace('\t', " ") } else { text.to_owned() };

@@ -17,7 +17,10 @@ impl Translator<'_> {
     pub(super) fn nodes(&mut self) {
         if self.hosts.is_empty() {
             let place = self.inventory();
-            let hint = "list the nodes in a group: `pg1 ansible_host=198.51.100.11 node_id=1 role=primary`";
+            let hint = format!(
+                "list the nodes in a group: `pg1 ansible_host=198.51.100.11 node_id=1 role=primary`{}",
+                self.perhaps_in(None)
+            );
             self.wrong(&place, "", "names no host", hint);
         }
         let strangers = self.strangers();

@@ -20,7 +20,8 @@ const PORT: &[&str] = &["ansible_port", "ansible_ssh_port"];
 const USER: &[&str] = &["ansible_user", "ansible_ssh_user"];
 const KEY: &[&str] = &["ansible_private_key_file", "ansible_ssh_private_key_file"];
 /// What a user may do, and how. No key stands for it but the user's.
-const RIGHTS: &[&str] = &["ansible_become", "ansible_become_method", "ansible_become_user", "ansible_connection"];
+const RIGHTS: &[&str] =
+    &["ansible_become", "ansible_become_method", "ansible_become_user", "ansible_connection"];
 const ARGS: &[&str] = &["ansible_ssh_common_args", "ansible_ssh_extra_args"];
 
 impl Translator<'_> {
@@ -76,8 +77,7 @@ impl Translator<'_> {
         let other =
             |reach: &Reach| reach.user.clone().filter(|(_, value)| value.scalar().as_deref() != Some("root"));
         let Some((variable, value)) = all.iter().find_map(other) else { return };
-        let without =
-            |index: &usize| all[*index].user.is_none() && !self.is_closed("ssh_user", *index);
+        let without = |index: &usize| all[*index].user.is_none() && !self.is_closed("ssh_user", *index);
         if let Some(index) = (0..all.len()).find(without) {
             let name = self.host(index).0;
             let message = format!("is set for other hosts, but not for {name}");
