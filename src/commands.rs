@@ -125,7 +125,7 @@ fn declared_with_data<'a>(inventory: &'a Inventory, name: &str) -> Result<&'a No
 }
 
 fn read(source: &Source) -> Result<Inventory> {
-    Inventory::read_from(source).map_err(|problems| Advice::usage(problems.to_string()).into())
+    Inventory::read_from(source).map_err(inventory::usage)
 }
 
 /// The day, in UTC; tests set it, so that what they expect does not change with the calendar.

@@ -102,6 +102,7 @@ impl Inventory {
                     message: format!("is set here and on line {first}"),
                     hint: Some("keep one of the two".into()),
                 }],
+                notes: Vec::new(),
             });
         }
         let (raw, mut list) = file::parse(text);
@@ -115,7 +116,7 @@ impl Inventory {
             problem.line = problem.line.or_else(|| positions.line(&problem.key));
         }
         list.sort_by_key(|problem| problem.line);
-        Err(Problems { file: path.to_owned(), list })
+        Err(Problems { file: path.to_owned(), list, notes: Vec::new() })
     }
 
     /// What to warn of before anything is done: what is questionable in the file, and a version of PostgreSQL or an image
@@ -427,6 +428,8 @@ pub struct Problems {
     pub file: PathBuf,
     /// At least one.
     pub list: Vec<Problem>,
+    /// What was noticed while reading, which may be the reason: what has no effect, and what is not read.
+    pub notes: Vec<String>,
 }
 
 impl Problems {
@@ -439,7 +442,7 @@ impl Problems {
             message: message.to_owned(),
             hint: Some(hint.to_owned()),
         };
-        Problems { file: file.to_owned(), list: vec![problem] }
+        Problems { file: file.to_owned(), list: vec![problem], notes: Vec::new() }
     }
 }
 

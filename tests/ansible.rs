@@ -2,6 +2,7 @@
 //! ansible-core that this compares with; in CI it must be there.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -25,7 +26,9 @@ fn ansible_inventory() -> Option<PathBuf> {
         return Some(program);
     }
     assert!(std::env::var_os("CI").is_none(), "{} is missing", program.display());
-    eprintln!("skipped: scripts/prerequisites.sh tests installs ansible-core");
+    // Past the test harness, which keeps back what a test that passes prints.
+    let told = "\nSKIPPED: nothing is compared with Ansible; `scripts/prerequisites.sh tests` installs ansible-core\n";
+    std::io::stderr().write_all(told.as_bytes()).unwrap();
     None
 }
 

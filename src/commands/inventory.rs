@@ -35,11 +35,17 @@ pub(super) fn run(source: &Source, command: InventoryCommand, json: bool) -> Res
             }
             Ok(Exit::Done)
         }
+        // The JSON has them.
+        Err(problems) if matches!(command, InventoryCommand::Show) && json => {
+            Err(usage(Problems { notes: Vec::new(), ..problems }))
+        }
         Err(problems) => Err(usage(problems)),
     }
 }
 
-fn usage(problems: Problems) -> anyhow::Error {
+/// Tells what was noticed while reading, which may be the reason, before the errors.
+pub(super) fn usage(problems: Problems) -> anyhow::Error {
+    problems.notes.iter().for_each(|note| tell!("warning: {note}"));
     Advice::usage(problems.to_string()).into()
 }
 
@@ -59,7 +65,7 @@ pub fn convert(source: &Source, json: bool) -> Result<Printed, Problems> {
         }
     };
     let translation = reading.translation();
-    let text = if json { pretty(&translation.document) } else { reading.convert() };
+    let text = if json { pretty(&reading.document(&translation)) } else { reading.convert() };
     Ok((text, reading.checked(&translation)))
 }
 
@@ -74,9 +80,17 @@ pub fn show(source: &Source, json: bool) -> Result<Printed, Problems> {
             let checked = reading.checked(&translation);
             (Shown::of_ansible(&reading, translation), checked)
         }
-        Written::Own(text) => (Shown::of_own(&source.file, &text), Inventory::parse(&source.file, &text)),
+        Written::Own(text) => match Inventory::parse(&source.file, &text) {
+            // Nothing can be shown of what is empty, or no YAML.
+            Err(problems) if !json && !is_mapping(&text) => return Err(problems),
+            checked => (Shown::of_own(&source.file, &text), checked),
+        },
     };
     Ok((if json { shown.json(&checked) } else { shown.text() }, checked))
+}
+
+fn is_mapping(text: &str) -> bool {
+    serde_yaml::from_str::<Yaml>(text).is_ok_and(|document| document.is_mapping())
 }
 
 fn pretty(value: &impl serde::Serialize) -> String {
@@ -204,7 +218,7 @@ impl Shown {
         };
         let (warnings, problems) = match checked {
             Ok(inventory) => (inventory.warnings.clone(), Vec::new()),
-            Err(problems) => (Vec::new(), problems.list.clone()),
+            Err(problems) => (problems.notes.clone(), problems.list.clone()),
         };
         let problems: Vec<_> = problems
             .iter()

@@ -78,6 +78,10 @@ struct Notes {
     shadowed: Vec<(PathBuf, PathBuf)>,
     /// Directories of variables that belong to a playbook.
     elsewhere: Vec<PathBuf>,
+    /// Files that are not read, and why.
+    unread: Vec<(PathBuf, &'static str)>,
+    /// Keys that stand twice in one mapping, the first place and the second.
+    twice: Vec<(String, Place, Place)>,
     /// Every file that was read.
     files: Vec<PathBuf>,
 }
@@ -104,16 +108,21 @@ fn problem(
 /// # Errors
 /// [`Problems`], if it cannot be read, or is neither.
 pub(super) fn find(path: &Path, options: &[String]) -> Result<Written, Problems> {
-    let refused = |list: Vec<Problem>| Problems { file: path.to_owned(), list };
+    let refused = |list: Vec<Problem>| Problems { file: path.to_owned(), list, notes: Vec::new() };
     let (mut groups, mut notes) = (Groups::default(), Notes::default());
     let mut problems = Vec::new();
     let format = if path.is_dir() {
         problems.extend(sources::directory(path, &mut groups, &mut notes));
         "a directory"
     } else {
+        if !path.exists()
+            && let Some(problem) = list_of_hosts(path)
+        {
+            return Err(refused(vec![problem]));
+        }
         let text = sources::text(path).map_err(|problem| refused(vec![problem]))?;
         let name: Arc<Path> = path.into();
-        match sources::format(&name, &text).map_err(|problem| refused(vec![problem]))? {
+        match sources::format(&name, &text, &mut notes).map_err(|problem| refused(vec![problem]))? {
             sources::Format::Ini => {
                 problems.extend(ini::read(&name, &text, &mut groups, &mut notes));
                 "INI"
@@ -121,6 +130,11 @@ pub(super) fn find(path: &Path, options: &[String]) -> Result<Written, Problems>
             sources::Format::Document(value) => {
                 problems.extend(document::read(&value, &mut groups, &mut notes));
                 if document::is_listing(&value) { "the output of ansible-inventory" } else { "YAML" }
+            }
+            sources::Format::Other(None) if is_empty(&text) => {
+                let hint = "name an inventory with -i FILE; `cluster up --help` shows the smallest one";
+                let place = Place::Whole(name);
+                return Err(refused(vec![problem(&place, "", "has nothing in it", hint)]));
             }
             sources::Format::Other(value) => match neither(&name, value.as_ref()) {
                 Some(problem) => return Err(refused(vec![problem])),
@@ -141,7 +155,20 @@ pub(super) fn find(path: &Path, options: &[String]) -> Result<Written, Problems>
         })));
     }
     problems.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));
-    Err(refused(problems))
+    Err(Problems { file: path.to_owned(), list: problems, notes: notes.warnings() })
+}
+
+fn is_empty(text: &str) -> bool {
+    text.lines().map(str::trim).all(|line| line.is_empty() || line == "---" || line.starts_with('#'))
+}
+
+/// `-i pg1,pg2,` is a list of hosts to Ansible.
+fn list_of_hosts(path: &Path) -> Option<Problem> {
+    let place = Place::Whole(path.into());
+    let hint =
+        "write the hosts into a file, and name that: `pg1 ansible_host=198.51.100.11 node_id=1 role=primary`";
+    let message = "is a list of hosts, which cluster does not read: their variables have no place in it";
+    path.to_string_lossy().contains(',').then(|| problem(&place, "", message, hint))
 }
 
 /// Says what a file is that is no inventory; none for what is to be read as one of this program.
@@ -183,8 +210,12 @@ fn precedence(
     notes: &mut Notes,
     problems: &mut Vec<Problem>,
 ) -> Vec<Vars> {
-    let beside = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
+    let beside = check::beside(path);
     let (group_vars, host_vars) = (beside.join("group_vars"), beside.join("host_vars"));
+    sources::unread(&group_vars, "there is no such group", |name| groups.has(name), notes);
+    let is_host = |name: &str| groups.hosts.iter().any(|host| host.name == name);
+    sources::unread(&host_vars, "there is no such host", is_host, notes);
+    configuration(path, beside, notes);
     let mut of_groups: BTreeMap<String, Vars> = BTreeMap::new();
     let mut of = |name: &str, notes: &mut Notes, problems: &mut Vec<Problem>| {
         let read = || sources::beside(&group_vars, name, notes, problems);
@@ -219,6 +250,19 @@ fn precedence(
     hosts
 }
 
+/// Ansible's own configuration, which Ansible reads where it runs.
+fn configuration(path: &Path, beside: &Path, notes: &mut Notes) {
+    let mut seen = BTreeSet::new();
+    for directory in [beside, path.parent().unwrap_or(Path::new("")), Path::new("")] {
+        let file = directory.join(sources::CONFIGURATION);
+        if let Ok(real) = file.canonicalize()
+            && seen.insert(real)
+        {
+            notes.unread.push((file, "it is Ansible's own configuration"));
+        }
+    }
+}
+
 impl Notes {
     fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
@@ -250,6 +294,23 @@ impl Notes {
         for (path, first) in &self.shadowed {
             let (path, first) = (path.display(), first.display());
             warnings.push(format!("{path} has no effect, as with Ansible: {first} comes before it"));
+        }
+        let mut unread: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+        for (path, why) in &self.unread {
+            unread.entry(why).or_default().insert(path.display().to_string());
+        }
+        for (why, paths) in unread {
+            let paths: Vec<String> = paths.into_iter().collect();
+            warnings.push(format!("not read, because {why}: {}", paths.join(", ")));
+        }
+        let twice: BTreeSet<String> =
+            self.twice.iter().map(|(key, first, second)| format!("{key} ({first}, {second})")).collect();
+        if !twice.is_empty() {
+            let twice: Vec<String> = twice.into_iter().collect();
+            warnings.push(format!(
+                "keys stand twice in one mapping, and the last one counts, as with Ansible: {}",
+                twice.join(", ")
+            ));
         }
         for path in &self.elsewhere {
             warnings.push(format!(
@@ -286,7 +347,8 @@ impl Reading {
     /// # Errors
     /// As [`Reading::inventory`].
     pub fn checked(&self, translation: &Translation) -> Result<Inventory, Problems> {
-        let refused = |list: Vec<Problem>| Problems { file: self.path.clone(), list };
+        let notes = || translation.warnings.clone();
+        let refused = |list: Vec<Problem>| Problems { file: self.path.clone(), list, notes: notes() };
         if !translation.problems.is_empty() {
             return Err(refused(translation.problems.clone()));
         }
@@ -296,7 +358,7 @@ impl Reading {
                 inventory.password_files = translation.password_files();
                 inventory.warnings =
                     inventory.warnings.iter().map(|warning| translation.named(warning)).collect();
-                inventory.warnings.extend(translation.warnings.iter().cloned());
+                inventory.warnings.extend(notes());
                 return Ok(inventory);
             }
             Some(Err(more)) => list.extend(more),
@@ -306,6 +368,11 @@ impl Reading {
             list.into_iter().map(|problem| translation.placed(problem, &self.path)).collect();
         list.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));
         Err(refused(list))
+    }
+
+    /// What the YAML says, wherever it will stand.
+    pub fn document(&self, translation: &Translation) -> serde_yaml::Mapping {
+        convert::document(self, translation)
     }
 
     /// The YAML of this program, with comments that say where each value comes from.

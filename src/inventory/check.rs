@@ -54,8 +54,13 @@ impl Checker {
     }
 }
 
+/// Where what an inventory names is looked for: its directory, or itself where it is one.
+pub(super) fn beside(path: &Path) -> &Path {
+    if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) }
+}
+
 pub(super) fn check(path: &Path, raw: file::File) -> Result<Inventory, Vec<Problem>> {
-    let directory = path.parent().map(Path::to_owned).unwrap_or_default();
+    let directory = beside(path).to_owned();
     let mut checker = Checker { problems: Vec::new(), warnings: Vec::new(), directory };
     let c = &mut checker;
 

@@ -526,7 +526,14 @@ fn problem(key: &str, line: Option<u64>, message: &str) -> Problem {
     } else if let Some(rest) = message.strip_prefix("unknown field `") {
         let (unknown, known) = rest.split_once('`').unwrap_or((rest, ""));
         let known: Vec<&str> = known.split('`').skip(1).step_by(2).collect();
-        (UNKNOWN.to_owned(), did_you_mean(unknown, &known))
+        let hint = match unknown {
+            "region" | "vpc" if key.starts_with("nodes[") => format!(
+                "set `provider.digitalocean.{unknown}`: a floating IP and a private network do not reach beyond one \
+                 region, so all nodes of a cluster share it"
+            ),
+            _ => did_you_mean(unknown, &known),
+        };
+        (UNKNOWN.to_owned(), hint)
     } else if let Some(missing) = message.strip_prefix("missing field ") {
         (
             format!("{missing} is missing"),
@@ -568,10 +575,15 @@ fn must_be(expected: &str) -> (String, String) {
 
 /// The key that was probably meant, or all valid keys.
 fn did_you_mean(unknown: &str, known: &[&str]) -> String {
-    let likeness = |known: &str| similar::TextDiff::from_chars(unknown, known).ratio();
-    let nearest = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
-    match nearest {
-        Some(nearest) if likeness(nearest) > 0.7 => format!("did you mean `{nearest}`?"),
-        _ => format!("the valid keys are {}", known.join(", ")),
+    match nearest(unknown, known) {
+        Some(nearest) => format!("did you mean `{nearest}`?"),
+        None => format!("the valid keys are {}", known.join(", ")),
     }
+}
+
+/// What was probably meant.
+pub(super) fn nearest<'a>(unknown: &str, known: &[&'a str]) -> Option<&'a str> {
+    let likeness = |known: &str| similar::TextDiff::from_chars(unknown, known).ratio();
+    let nearest = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
+    (likeness(nearest) > 0.7).then_some(nearest)
 }

@@ -4,7 +4,7 @@
 //! warnings or the errors between them.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use cluster::commands::inventory::{convert, show};
 use cluster::inventory::{Inventory, Problems, Source};
@@ -28,22 +28,26 @@ struct Case {
 
 /// The files of a case, in a directory of their own.
 struct Written {
-    directory: TempDir,
+    _temporary: TempDir,
+    /// Its name may become the cluster's.
+    directory: PathBuf,
     source: Source,
 }
 
 impl Written {
     fn new(case: &Case) -> Written {
-        let directory = tempfile::tempdir().unwrap();
+        let temporary = tempfile::tempdir().unwrap();
+        let directory = temporary.path().join("demo");
+        std::fs::create_dir(&directory).unwrap();
         for (name, text) in &case.files {
-            let path = directory.path().join(name);
+            let path = directory.join(name);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, text).unwrap();
         }
-        let dir = directory.path().display().to_string();
+        let dir = directory.display().to_string();
         let extra_vars = case.extra_vars.iter().map(|option| option.replace("DIR", &dir)).collect();
-        let source = Source { file: directory.path().join(&case.inventory), extra_vars };
-        Written { directory, source }
+        let source = Source { file: directory.join(&case.inventory), extra_vars };
+        Written { _temporary: temporary, directory, source }
     }
 
     fn read(path: &Path) -> Written {
@@ -55,7 +59,7 @@ impl Written {
 
     /// As somebody sees it who works in the inventory's directory.
     fn shown(&self, text: &str) -> String {
-        text.replace(&format!("{}/", self.directory.path().display()), "")
+        text.replace(&format!("{}/", self.directory.display()), "")
     }
 
     fn inventory(&self) -> Result<Inventory, Problems> {
@@ -69,18 +73,24 @@ pub(crate) fn refusal(path: &Path) -> Option<String> {
     written.inventory().err().map(|problems| written.shown(&problems.to_string()))
 }
 
+/// What is printed of them.
+fn told(problems: &Problems) -> String {
+    let notes: String = problems.notes.iter().map(|note| format!("warning: {note}\n")).collect();
+    format!("{notes}error: {problems}\n")
+}
+
 fn transcript(path: &Path) -> String {
     let written = Written::read(path);
     let (shown, checked) = match show(&written.source, false) {
         Ok(printed) => printed,
-        Err(problems) => return written.shown(&format!("error: {problems}\n")),
+        Err(problems) => return written.shown(&told(&problems)),
     };
     let mut text = shown;
     match &checked {
         Ok(inventory) => {
             inventory.warnings.iter().for_each(|warning| text += &format!("warning: {warning}\n"));
         }
-        Err(problems) => text += &format!("error: {problems}\n"),
+        Err(problems) => text += &told(problems),
     }
     if let Ok((yaml, _)) = convert(&written.source, false) {
         text += &format!("-- convert\n{yaml}");
@@ -114,21 +124,102 @@ fn what_is_converted_is_the_same_inventory() {
     for case in golden::cases("ansible") {
         let written = Written::read(&case);
         let Ok((yaml, checked)) = convert(&written.source, false) else { continue };
-        let path = written.directory.path().join("converted.yaml");
+        let path = written.directory.join("converted.yaml");
         std::fs::write(&path, &yaml).unwrap();
         match (checked, Inventory::read(&path)) {
             (Ok(ansible), Ok(ours)) => {
                 assert_eq!(said(&ansible), said(&ours), "{}", case.display());
                 accepted += 1;
             }
-            (Err(_), ours) => {
-                let complete = !yaml.contains("must be completed");
-                assert!(complete || ours.is_err(), "{}: accepted as it is", case.display());
+            (Err(problems), ours) => {
+                let marked = yaml.contains("must be completed");
+                assert!(marked || !is_closed(&problems), "{}: nothing is marked", case.display());
+                assert!(!marked || ours.is_err(), "{}: accepted as it is", case.display());
             }
             (Ok(_), Err(problems)) => panic!("{}: {problems}", case.display()),
         }
     }
     assert!(accepted > 10, "{accepted}");
+}
+
+/// Whether a value could not be read.
+fn is_closed(problems: &Problems) -> bool {
+    let closed = ["is encrypted with Ansible Vault", "is a Jinja expression"];
+    problems.list.iter().any(|problem| closed.iter().any(|message| problem.message.starts_with(message)))
+}
+
+/// Whichever variable cannot be read, of one host or of all: the YAML says so, and is refused until somebody has completed it.
+#[test]
+fn what_cannot_be_read_is_marked_in_the_yaml() {
+    const VARIABLES: &[&str] = &[
+        "ansible_become",
+        "ansible_become_method",
+        "ansible_connection",
+        "ansible_host",
+        "ansible_port",
+        "ansible_ssh_common_args",
+        "ansible_ssh_extra_args",
+        "ansible_ssh_private_key_file",
+        "ansible_ssh_user",
+        "ansible_user",
+        "client_ip",
+        "cluster_backup",
+        "cluster_client_tls",
+        "cluster_clients",
+        "cluster_databases",
+        "cluster_droplet_id",
+        "cluster_extensions",
+        "cluster_failover",
+        "cluster_floating_ip",
+        "cluster_group",
+        "cluster_host_key",
+        "cluster_name",
+        "cluster_node_name",
+        "cluster_port",
+        "cluster_settings",
+        "cluster_tune",
+        "cluster_users",
+        "connection_host",
+        "node_id",
+        "pg_version",
+        "role",
+    ];
+    for variable in VARIABLES {
+        for file in ["group_vars/all.yml", "host_vars/pg2.yml"] {
+            for others in ["", "ansible_user=root client_ip=203.0.113.7"] {
+                // What a host says itself counts before what the file of a group says.
+                let own = |line: &str| -> String {
+                    let counts = |word: &&str| {
+                        file.starts_with("host_vars") || !word.starts_with(&format!("{variable}="))
+                    };
+                    line.split(' ').filter(counts).collect::<Vec<_>>().join(" ")
+                };
+                let hosts = [
+                    "[nodes]",
+                    &own(&format!("pg1 ansible_host=198.51.100.11 node_id=1 role=primary {others}")),
+                    &own(&format!("pg2 ansible_host=198.51.100.12 node_id=2 role=standby {others}")),
+                    "[all:vars]",
+                    "pg_version=15",
+                    "cluster_name=demo",
+                ]
+                .join("\n");
+                let files = BTreeMap::from([
+                    ("hosts".to_owned(), hosts),
+                    (file.to_owned(), format!("{variable}: \"{{{{ elsewhere }}}}\"\n")),
+                ]);
+                let written =
+                    Written::new(&Case { inventory: "hosts".into(), extra_vars: Vec::new(), files });
+                let (yaml, checked) = convert(&written.source, false).unwrap();
+                let problems = checked.expect_err(variable);
+                assert!(is_closed(&problems), "{variable}: {problems}");
+                assert_eq!(problems.list.len(), 1, "{variable}: {problems}");
+                assert!(yaml.contains("must be completed"), "{variable} in {file}:\n{yaml}");
+                let path = written.directory.join("converted.yaml");
+                std::fs::write(&path, &yaml).unwrap();
+                assert!(Inventory::read(&path).is_err(), "{variable} in {file} is accepted:\n{yaml}");
+            }
+        }
+    }
 }
 
 /// No password and nothing encrypted is printed where it is not asked for.
@@ -138,7 +229,7 @@ fn secrets_are_neither_shown_nor_told() {
         let written = Written::read(&case);
         let Ok((text, checked)) = show(&written.source, false) else { continue };
         let json = show(&written.source, true).map(|(json, _)| json).unwrap_or_default();
-        let told = checked.map_or_else(|problems| problems.to_string(), |it| it.warnings.join("\n"));
+        let told = checked.map_or_else(|problems| told(&problems), |it| it.warnings.join("\n"));
         for text in [text, json, told] {
             assert!(!text.contains("hunter2"), "{}: {text}", case.display());
         }
@@ -150,6 +241,82 @@ fn what_is_shown_is_json_as_well() {
     let written = Written::read(Path::new("tests/data/ansible/tutorial-as-printed.yaml"));
     let (json, _) = show(&written.source, true).unwrap();
     golden::check("tests/data/expected/inventory-show.json", &written.shown(&(json + "\n")));
+}
+
+/// What was noticed may be the reason for an error: it is told with the errors, and is in the JSON.
+#[test]
+fn notes_are_told_with_errors_as_well() {
+    let written = Written::read(Path::new("tests/data/ansible/notes-with-errors.yaml"));
+    let (json, checked) = show(&written.source, true).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let notes = checked.unwrap_err().notes;
+    assert!(notes.len() > 3, "{notes:?}");
+    assert_eq!(json["warnings"], serde_json::json!(notes));
+}
+
+fn minimal(inventory: &str, more: &[(&str, &str)]) -> Case {
+    let hosts = "[nodes]\npg1 ansible_host=198.51.100.11 node_id=1 role=primary\n[all:vars]\npg_version=15\n";
+    let mut files = BTreeMap::from([(inventory.to_owned(), hosts.to_owned())]);
+    files.extend(more.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())));
+    Case { inventory: inventory.into(), extra_vars: Vec::new(), files }
+}
+
+/// Two inventories that are both called `hosts` are two clusters, each with a state of its own.
+#[test]
+fn a_name_that_every_inventory_has_is_no_clusters() {
+    for (inventory, cluster) in [
+        ("digitalocean", "digitalocean"),
+        ("production", "production"),
+        ("hosts", "demo"),
+        ("prod/hosts", "prod"),
+        ("staging/hosts.ini", "staging"),
+        ("prod/inventory/hosts", ""),
+    ] {
+        let read = Written::new(&minimal(inventory, &[])).inventory();
+        assert_eq!(read.map(|it| it.cluster).unwrap_or_default(), cluster, "{inventory}");
+    }
+}
+
+/// A key's path is relative to the inventory, or to the directory that is one, and converted it is found from anywhere.
+#[test]
+fn keys_are_found_beside_the_inventory() {
+    for (inventory, hosts) in [("prod", "prod/10-hosts"), ("prod/hosts", "prod/hosts")] {
+        let vars = ("prod/group_vars/all.yml", "ansible_ssh_private_key_file: .keys/a");
+        let case = Case { inventory: inventory.into(), ..minimal(hosts, &[vars, ("prod/.keys/a", "")]) };
+        let written = Written::new(&case);
+        let key = Some(written.directory.join("prod/.keys/a"));
+        let read = |inventory: Inventory| inventory.provider.ssh_key().map(Path::to_owned);
+        assert_eq!(read(written.inventory().unwrap()), key);
+        let elsewhere = tempfile::tempdir().unwrap();
+        let path = elsewhere.path().join("converted.yaml");
+        std::fs::write(&path, convert(&written.source, false).unwrap().0).unwrap();
+        assert_eq!(read(Inventory::read(&path).unwrap()), key);
+    }
+}
+
+/// Bytes that a case's YAML cannot hold, and what is no file.
+#[test]
+fn other_encodings_and_links_to_nothing_are_told_as_what_they_are() {
+    let written = Written::new(&minimal("hosts", &[("group_vars/all.yml", "")]));
+    std::fs::write(written.directory.join("group_vars/all.yml"), b"motd: Gr\xfc\xdfe\n").unwrap();
+    let told = written.inventory().unwrap_err().to_string();
+    assert_eq!(written.shown(&told), "group_vars/all.yml: is not UTF-8 text\n  hint: save it as UTF-8");
+
+    let written = Written::new(&minimal("hosts", &[("group_vars/a/b.yml", "a: 1")]));
+    for name in ["group_vars/all.yml", "group_vars/nodes"] {
+        std::os::unix::fs::symlink("/nowhere", written.directory.join(name)).unwrap();
+    }
+    let warnings = written.inventory().unwrap().warnings.join("\n");
+    let links = "not read, because it is a link to nothing: group_vars/all.yml, group_vars/nodes";
+    assert!(written.shown(&warnings).contains(links), "{warnings}");
+    assert!(
+        written.shown(&warnings).contains("not read, because there is no such group: group_vars/a"),
+        "{warnings}"
+    );
+
+    let bom = "\u{feff}client_ip: 203.0.113.7\n";
+    let written = Written::new(&minimal("hosts", &[("group_vars/all.yml", bom)]));
+    assert_eq!(written.inventory().unwrap().clients.networks.len(), 1);
 }
 
 /// Text that YAML or Python could take for something else.
@@ -195,7 +362,7 @@ proptest! {
         ]);
         let written = Written::new(&Case { inventory: "hosts".into(), extra_vars: Vec::new(), files });
         let (yaml, checked) = convert(&written.source, false).unwrap();
-        let path = written.directory.path().join("converted.yaml");
+        let path = written.directory.join("converted.yaml");
         std::fs::write(&path, &yaml).unwrap();
         match (checked, Inventory::read(&path)) {
             (Ok(ansible), Ok(ours)) => prop_assert_eq!(said(&ansible), said(&ours), "{}", yaml),

@@ -1,8 +1,12 @@
 //! An Ansible inventory as YAML of this program, with comments that say where each value comes from.
 
+use std::path::Path;
+
 use serde_yaml::{Mapping, Value as Yaml};
 
+use super::translate::MISSING;
 use super::{Reading, Translation};
+use crate::inventory::{Problems, check};
 use crate::visible::visible;
 
 /// The whole file.
@@ -12,12 +16,53 @@ pub(super) fn yaml(reading: &Reading, translation: &Translation) -> String {
     if !translation.missing.is_empty() {
         out += "# What must be completed is marked.\n";
     }
+    for problem in &translation.problems {
+        // What is wrong may be left out below.
+        let problems =
+            Problems { file: reading.path.clone(), list: vec![problem.clone()], notes: Vec::new() };
+        out += &format!("# Error: {}\n", on_one_line(&problems.to_string().replace("\n  ", "; ")));
+    }
     for warning in &translation.warnings {
         out += &format!("# Warning: {}\n", on_one_line(warning));
     }
     let writer = Writer { translation };
-    writer.mapping(&translation.document, "", 0, &mut out);
+    writer.mapping(&document(reading, translation), "", 0, &mut out);
     out
+}
+
+/// Keys whose values are paths.
+const PATHS: &[&str] = &["ssh_key", "failover_token_file", "passphrase_file", "credentials_file", "ca"];
+
+/// The document as it can stand anywhere: what is relative to the Ansible inventory is told from the root.
+pub(super) fn document(reading: &Reading, translation: &Translation) -> Mapping {
+    let directory = check::beside(&reading.path);
+    let mut document = translation.document.clone();
+    for key in ["provider", "nodes", "backup"] {
+        if let Some(value) = document.get_mut(key) {
+            absolute(value, directory);
+        }
+    }
+    document
+}
+
+fn absolute(value: &mut Yaml, directory: &Path) {
+    match value {
+        Yaml::Mapping(mapping) => {
+            for (key, value) in mapping {
+                match value {
+                    Yaml::String(text) if PATHS.iter().any(|path| key == *path) => {
+                        let stays = text.starts_with('~') || text == MISSING;
+                        if !stays && let Ok(path) = std::path::absolute(directory.join(&*text)) {
+                            *text = path.display().to_string();
+                        }
+                    }
+                    value => absolute(value, directory),
+                }
+            }
+        }
+        Yaml::Sequence(items) => items.iter_mut().for_each(|item| absolute(item, directory)),
+        _ => {}
+    }
 }
 
 struct Writer<'a> {
@@ -59,6 +104,11 @@ impl Writer<'_> {
                 self.mapping(mapping, path, indent + 2, &mut text);
                 // The first key stands behind the dash.
                 out.push_str(&format!("{:indent$}- {}", "", &text[indent + 2..]));
+            }
+            // A list in a list, as JSON, which is YAML as well.
+            Yaml::Sequence(_) => {
+                let text = serde_json::to_string(item).unwrap_or_default();
+                out.push_str(&format!("{:indent$}- {text}{}\n", "", self.comment(path)));
             }
             _ => out.push_str(&format!("{:indent$}- {}{}\n", "", scalar(item), self.comment(path))),
         }

@@ -18,7 +18,7 @@ pub(super) fn read(options: &[String], notes: &mut Notes, problems: &mut Vec<Pro
         if let Some(file) = text.strip_prefix('@') {
             vars.extend(sources::variables(Path::new(file), notes, problems));
         } else if text.starts_with(['{', '[']) {
-            structured(text, &mut vars, problems);
+            structured(text, &mut vars, notes, problems);
         } else {
             assignments(text, &mut vars, problems);
         }
@@ -26,9 +26,12 @@ pub(super) fn read(options: &[String], notes: &mut Notes, problems: &mut Vec<Pro
     vars
 }
 
-fn structured(text: &str, vars: &mut Vars, problems: &mut Vec<Problem>) {
+fn structured(text: &str, vars: &mut Vars, notes: &mut Notes, problems: &mut Vec<Problem>) {
     let file: Arc<Path> = Path::new("-e").into();
-    let entries = match yaml::read(&file, text) {
+    let mut twice = Vec::new();
+    let read = yaml::read(&file, text, &mut twice);
+    notes.twice.extend(twice.into_iter().map(|(key, ..)| (key, Place::CommandLine, Place::CommandLine)));
+    let entries = match read {
         Ok(Some(Value { data: Data::Map(entries), .. })) => entries,
         Ok(_) => return problems.push(problem(&Place::CommandLine, "", "is not a mapping", FORMS)),
         Err(error) => return problems.push(problem(&Place::CommandLine, "", error.message, FORMS)),

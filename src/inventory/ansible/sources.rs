@@ -14,6 +14,12 @@ use crate::inventory::Problem;
 const IGNORED: &[&str] =
     &[".pyc", ".pyo", ".swp", ".bak", "~", ".rpm", ".md", ".txt", ".rst", ".orig", ".ini", ".cfg", ".retry"];
 
+/// What Ansible itself is told.
+pub(super) const CONFIGURATION: &str = "ansible.cfg";
+
+/// Those that nobody takes for inventories.
+const WASTE: &[&str] = &[".pyc", ".pyo", ".swp", "~", ".md", ".rst", ".retry"];
+
 /// Extensions of files of variables, in the order in which Ansible looks for them.
 const VARIABLES: &[&str] = &["", ".yml", ".yaml", ".json"];
 
@@ -26,11 +32,20 @@ pub(super) enum Format {
 }
 
 /// Tells the formats apart.
-pub(super) fn format(file: &Arc<Path>, text: &str) -> Result<Format, Problem> {
-    let read = yaml::read(file, text);
+pub(super) fn format(file: &Arc<Path>, text: &str, notes: &mut Notes) -> Result<Format, Problem> {
+    let mut twice = Vec::new();
+    let read = yaml::read(file, text, &mut twice);
+    if read.is_err()
+        && let Ok(Some(value)) = yaml::first(file, text)
+        && (document::is_listing(&value) || document::is_groups(&value))
+    {
+        // What follows it is the mistake.
+        return read.map(|_| Format::Ini);
+    }
     if let Ok(Some(value)) = &read
         && (document::is_listing(value) || document::is_groups(value))
     {
+        notes.twice.append(&mut twice);
         return read.map(|value| value.map_or(Format::Ini, Format::Document));
     }
     if looks_like_ini(text) {
@@ -82,11 +97,19 @@ pub(super) fn directory(path: &Path, groups: &mut Groups, notes: &mut Notes) -> 
     };
     let mut problems = Vec::new();
     for name in names {
-        let special = ["group_vars", "host_vars", "vars_plugins"].contains(&name.as_str());
-        if special || name.starts_with('.') || IGNORED.iter().any(|end| name.ends_with(end)) {
+        let special = ["group_vars", "host_vars", "vars_plugins", CONFIGURATION].contains(&name.as_str());
+        if special || name.starts_with('.') {
             continue;
         }
+        let is_ignored = IGNORED.iter().any(|end| name.ends_with(end));
+        let is_waste = WASTE.iter().any(|end| name.ends_with(end));
         let path = path.join(name);
+        if is_ignored {
+            if !is_waste {
+                notes.unread.push((path, "Ansible ignores this extension in a directory"));
+            }
+            continue;
+        }
         if path.is_dir() {
             problems.extend(directory(&path, groups, notes));
             continue;
@@ -105,7 +128,7 @@ pub(super) fn directory(path: &Path, groups: &mut Groups, notes: &mut Notes) -> 
 /// Reads one file of a directory.
 fn file(path: &Path, text: &str, groups: &mut Groups, notes: &mut Notes) -> Vec<Problem> {
     let name: Arc<Path> = path.into();
-    match format(&name, text) {
+    match format(&name, text, notes) {
         Ok(Format::Ini) => ini::read(&name, text, groups, notes),
         Ok(Format::Document(value)) => document::read(&value, groups, notes),
         Ok(Format::Other(_)) => {
@@ -145,8 +168,45 @@ pub(super) fn text(path: &Path) -> Result<String, Problem> {
             "keep only secrets encrypted: hosts, addresses and roles in a file that is not",
         ));
     }
-    String::from_utf8(bytes).map_err(|_| problem(&place, "", "is not UTF-8 text", "save it as UTF-8"))
+    utf_8(bytes, &place)
 }
+
+/// Text without the mark that some editors put before it.
+fn utf_8(bytes: Vec<u8>, place: &Place) -> Result<String, Problem> {
+    let text =
+        String::from_utf8(bytes).map_err(|_| problem(place, "", "is not UTF-8 text", "save it as UTF-8"))?;
+    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
+}
+
+/// Notes what is in `group_vars/` or `host_vars/` and belongs to nobody, or has a name that is not looked for.
+pub(super) fn unread(
+    directory: &Path,
+    nobody: &'static str,
+    is_known: impl Fn(&str) -> bool,
+    notes: &mut Notes,
+) {
+    for name in names(directory).unwrap_or_default() {
+        let path = directory.join(&name);
+        if name.starts_with('.') || WASTE.iter().any(|end| name.ends_with(end)) {
+            continue;
+        }
+        let stems = VARIABLES.iter().filter_map(|end| name.strip_suffix(end));
+        let mut stems = stems.filter(|stem| !stem.is_empty());
+        let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        if stems.any(&is_known) {
+            if !path.exists() {
+                notes.unread.push((path, "it is a link to nothing"));
+            }
+        } else if is_known(&stem) {
+            notes.unread.push((path, NOT_VARIABLES));
+        } else {
+            notes.unread.push((path, nobody));
+        }
+    }
+}
+
+/// Why Ansible does not read a file of variables either.
+const NOT_VARIABLES: &str = "a file of variables has no extension, or .yml, .yaml or .json";
 
 /// The variables in `group_vars/` or `host_vars/` that belong to a name.
 pub(super) fn beside(directory: &Path, name: &str, notes: &mut Notes, problems: &mut Vec<Problem>) -> Vars {
@@ -162,7 +222,7 @@ pub(super) fn beside(directory: &Path, name: &str, notes: &mut Notes, problems: 
     notes.shadowed.extend(found.map(|path| (path, first.clone())));
     let mut files = Vec::new();
     if first.is_dir() {
-        in_directory(&first, &mut files, problems)
+        in_directory(&first, &mut files, notes, problems)
     } else {
         files.push(first)
     }
@@ -172,7 +232,7 @@ pub(super) fn beside(directory: &Path, name: &str, notes: &mut Notes, problems: 
     vars
 }
 
-fn in_directory(directory: &Path, files: &mut Vec<PathBuf>, problems: &mut Vec<Problem>) {
+fn in_directory(directory: &Path, files: &mut Vec<PathBuf>, notes: &mut Notes, problems: &mut Vec<Problem>) {
     let names = match names(directory) {
         Ok(names) => names,
         Err(problem) => return problems.push(problem),
@@ -184,9 +244,13 @@ fn in_directory(directory: &Path, files: &mut Vec<PathBuf>, problems: &mut Vec<P
         let path = directory.join(&name);
         let extension = path.extension().map(|it| format!(".{}", it.to_string_lossy())).unwrap_or_default();
         if path.is_dir() && extension.is_empty() {
-            in_directory(&path, files, problems);
+            in_directory(&path, files, notes, problems);
         } else if path.is_file() && VARIABLES.contains(&extension.as_str()) {
             files.push(path);
+        } else if !path.exists() {
+            notes.unread.push((path, "it is a link to nothing"));
+        } else {
+            notes.unread.push((path, NOT_VARIABLES));
         }
     }
 }
@@ -195,11 +259,14 @@ fn in_directory(directory: &Path, files: &mut Vec<PathBuf>, problems: &mut Vec<P
 pub(super) fn variables(path: &Path, notes: &mut Notes, problems: &mut Vec<Problem>) -> Vars {
     let file: Arc<Path> = path.into();
     let place = Place::Whole(file.clone());
-    let text = match fs::read_to_string(path) {
+    let read = fs::read(path).map_err(|error| {
+        let hint = "check the file's name and rights";
+        problem(&place, "", format!("cannot be read: {error}"), hint)
+    });
+    let text = match read.and_then(|bytes| utf_8(bytes, &place)) {
         Ok(text) => text,
-        Err(error) => {
-            let hint = "check the file's name and rights";
-            problems.push(problem(&place, "", format!("cannot be read: {error}"), hint));
+        Err(problem) => {
+            problems.push(problem);
             return Vars::new();
         }
     };
@@ -208,7 +275,7 @@ pub(super) fn variables(path: &Path, notes: &mut Notes, problems: &mut Vec<Probl
         notes.encrypted.push(path.to_owned());
         return Vars::new();
     }
-    match yaml::read(&file, &text) {
+    match yaml::read(&file, &text, &mut notes.twice) {
         Ok(Some(Value { data: Data::Map(entries), .. })) => entries.into_iter().collect::<BTreeMap<_, _>>(),
         Ok(None) => Vars::new(),
         Ok(Some(value)) => {

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use serde_yaml::{Mapping, Value as Yaml};
 
 use super::value::{Closed, Data, Place, Value, Vars};
-use super::{Reading, problem};
-use crate::inventory::Problem;
+use super::{Reading, problem, sources};
+use crate::inventory::{Problem, file};
 
 /// An inventory of this program, made from an Ansible inventory.
 #[derive(Debug, Default)]
@@ -67,8 +67,17 @@ const KEYS: &[(&str, &str)] = &[
     ("cluster_extensions", "extensions"),
 ];
 
+/// What this program's own variables begin with.
+const OWN: &str = "cluster_";
+
 /// Stands for a value that the inventory needs and does not have. No check accepts it.
-const MISSING: &str = "???";
+pub(super) const MISSING: &str = "???";
+
+/// Names that an inventory of any cluster may have: two clusters of one name would share their state.
+const GENERIC: &[&str] = &["hosts", "host", "inventory", "inventories", "all"];
+
+/// What is told of a value that an error has been told of.
+const SEE: &str = "see the error";
 
 struct Translator<'a> {
     reading: &'a Reading,
@@ -76,8 +85,8 @@ struct Translator<'a> {
     hosts: Vec<usize>,
     out: Translation,
     used: BTreeSet<String>,
-    /// Variables that have been refused: that they are missing is no second mistake.
-    refused: BTreeSet<String>,
+    /// Variables that have been refused, each with the host of the reading: that they are missing is no second mistake.
+    refused: BTreeSet<(usize, String)>,
 }
 
 /// Translates what was read.
@@ -197,8 +206,25 @@ impl<'a> Translator<'a> {
         };
         let place = place.clone();
         self.wrong(&place, &name, message, hint);
-        self.refused.extend(names.iter().map(|name| (*name).to_owned()));
+        let host = self.hosts[index];
+        self.refused.extend(names.iter().map(|name| (host, (*name).to_owned())));
         None
+    }
+
+    /// Whether a variable has been refused, for any host.
+    fn is_refused(&self, name: &str) -> bool {
+        self.refused.iter().any(|(_, refused)| refused == name)
+    }
+
+    /// Whether a variable of one host has been refused.
+    fn is_refused_for(&self, index: usize, name: &str) -> bool {
+        self.refused.contains(&(self.hosts[index], name.to_owned()))
+    }
+
+    /// Stands in the document for a value that has been refused.
+    fn set_missing(&mut self, key: &str) {
+        self.set(key, MISSING);
+        self.missing(key, SEE);
     }
 
     /// The value of a variable that is one for all nodes: those that have it must agree.
@@ -274,23 +300,24 @@ impl<'a> Translator<'a> {
 
     /// A variable that becomes a key as it is.
     fn key(&mut self, variable: &str, key: &str, shape: Shape) {
-        if let Some((name, value)) = self.common(&[variable]) {
+        let found = self.common(&[variable]);
+        if self.is_refused(variable) {
+            self.set_missing(key);
+        } else if let Some((name, value)) = found {
             self.set_value(key, &name, &value, shape);
-        } else if self.refused.contains(variable) {
-            self.set(key, MISSING);
-            self.missing(key, "see the error");
         }
     }
 
     /// The cluster's name.
     fn cluster(&mut self) -> String {
-        if let Some((name, value)) = self.common(&["cluster_name"]) {
+        let found = self.common(&["cluster_name"]);
+        if self.is_refused("cluster_name") {
+            self.missing("cluster", SEE);
+            return MISSING.into();
+        }
+        if let Some((name, value)) = found {
             self.origin("cluster", Some(&name), Some(&value.place), None);
             return value.scalar().unwrap_or_default();
-        }
-        if self.refused.contains("cluster_name") {
-            self.missing("cluster", "see the error");
-            return MISSING.into();
         }
         let path = &self.reading.path;
         let absolute = path.canonicalize().unwrap_or_else(|_| path.clone());
@@ -298,26 +325,43 @@ impl<'a> Translator<'a> {
             true => absolute.file_name(),
             false => absolute.file_stem(),
         };
-        let stem = stem.unwrap_or_default().to_string_lossy().to_lowercase();
-        let name: String = stem
-            .chars()
-            .map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' })
-            .collect();
+        let above = absolute.parent().and_then(Path::file_name);
+        let [stem, above] = [stem, above].map(|name| as_name(&name.unwrap_or_default().to_string_lossy()));
         let place = self.inventory();
-        let remark = "the name of the inventory; set cluster_name for another";
+        let is_generic = |name: &String| name.is_empty() || GENERIC.contains(&name.as_str());
+        let (name, remark) = match (is_generic(&stem), is_generic(&above)) {
+            (false, _) => (stem, "the name of the inventory; set cluster_name for another"),
+            (true, false) => (above, "the name of the inventory's directory; set cluster_name for another"),
+            (true, true) => {
+                let message = format!(
+                    "is missing, and neither `{stem}` nor the directory `{above}` is a name for one cluster among several"
+                );
+                let hint = format!(
+                    "set it for all hosts, for instance in group_vars/all.yaml: `cluster_name: demo`{}",
+                    self.perhaps_in(None)
+                );
+                self.wrong(&place, "cluster_name", message, hint);
+                self.missing("cluster", "a name of its own");
+                return MISSING.into();
+            }
+        };
         self.origin("cluster", Some("cluster_name"), Some(&place), Some(remark));
-        name.trim_matches('-').to_owned()
+        name
     }
 
     fn postgresql(&mut self) {
         match self.common(&["pg_version"]) {
+            _ if self.is_refused("pg_version") => self.set_missing("postgresql.version"),
             Some((name, value)) => self.set_value("postgresql.version", &name, &value, Shape::Number),
             None => {
                 self.set("postgresql.version", MISSING);
                 self.missing("postgresql.version", "the major version of PostgreSQL");
-                if !self.refused.contains("pg_version") && !self.hosts.is_empty() {
+                if !self.hosts.is_empty() {
                     let place = self.inventory();
-                    let hint = "set it for all hosts, for instance in group_vars/all.yaml: `pg_version: 15`";
+                    let hint = format!(
+                        "set it for all hosts, for instance in group_vars/all.yaml: `pg_version: 15`{}",
+                        self.perhaps_in(None)
+                    );
                     self.wrong(&place, "pg_version", "is missing", hint);
                 }
             }
@@ -332,6 +376,31 @@ impl<'a> Translator<'a> {
         }
     }
 
+    /// The files that may hold what is missing, for the end of a hint: none of them is read.
+    fn perhaps_in(&self, host: Option<&str>) -> String {
+        let notes = &self.reading.notes;
+        // What belongs to one host is of no other, and not of all.
+        let of_another = |path: &Path| {
+            let mut parts = path.iter().skip_while(|part| *part != "host_vars").skip(1);
+            let of = parts.next().map(|name| name.to_string_lossy().into_owned());
+            of.is_some_and(|of| host.is_none_or(|host| of.strip_prefix(host).is_none()))
+        };
+        let unread = notes.unread.iter().map(|(path, _)| path);
+        let unread =
+            unread.filter(|path| path.file_name().is_some_and(|name| name != sources::CONFIGURATION));
+        let encrypted = notes.encrypted.iter().map(|path| ("encrypted", path));
+        let unread = notes.elsewhere.iter().chain(unread).map(|path| ("not read", path));
+        let files: Vec<String> = encrypted
+            .chain(unread)
+            .filter(|(_, path)| !of_another(path))
+            .map(|(why, path)| format!("{}, which is {why}", path.display()))
+            .collect();
+        match files.is_empty() {
+            true => String::new(),
+            false => format!("; perhaps it stands in {}", files.join(", or in ")),
+        }
+    }
+
     fn missing(&mut self, key: &str, what: &'static str) {
         self.out.missing.insert(key.to_owned(), what);
     }
@@ -341,29 +410,45 @@ impl<'a> Translator<'a> {
         let own = self.common(&["cluster_clients"]);
         let client_ip = self.common(&["client_ip"]);
         let mut clients = Vec::new();
+        if self.is_refused("cluster_clients") {
+            self.set_missing("clients");
+            return self.client_tls();
+        }
         if let Some((name, value)) = &own {
             self.set_value("clients", name, value, Shape::List);
             if let Some(Yaml::Sequence(items)) = self.out.document.get("clients") {
                 clients.clone_from(items);
             }
-        } else if client_ip.is_some() {
+        } else if client_ip.is_some() || self.is_refused("client_ip") {
             clients.push("auto".into());
             let remark = "this machine, from which `up` writes once at its end";
             self.origin("clients[0]", None, None, Some(remark));
         }
-        if let Some((name, value)) = client_ip {
-            let client = plain(&value);
-            if !clients.contains(&client) {
-                self.origin(&format!("clients[{}]", clients.len()), Some(&name), Some(&value.place), None);
-                clients.push(client);
+        if self.is_refused("client_ip") {
+            self.missing(&format!("clients[{}]", clients.len()), SEE);
+            clients.push(MISSING.into());
+        } else if let Some((name, value)) = client_ip {
+            let several = match &value.data {
+                Data::List(items) => items.as_slice(),
+                _ => std::slice::from_ref(&value),
+            };
+            for value in several {
+                let client = plain(value);
+                if !clients.contains(&client) {
+                    let key = format!("clients[{}]", clients.len());
+                    self.origin(&key, Some(&name), Some(&value.place), None);
+                    clients.push(client);
+                }
             }
         }
         if !clients.is_empty() {
             self.set("clients", clients);
         }
-        if let Some((name, value)) = self.common(&["cluster_client_tls"]) {
-            self.set_value("client_tls", &name, &value, Shape::Truth);
-        }
+        self.client_tls();
+    }
+
+    fn client_tls(&mut self) {
+        self.key("cluster_client_tls", "client_tls", Shape::Truth);
     }
 
     /// The tutorial's `node1_ip`, `node2_ip`, …, which repeat addresses of the hosts.
@@ -372,6 +457,17 @@ impl<'a> Translator<'a> {
         let names: BTreeSet<&str> = all.map(String::as_str).collect();
         for name in names {
             let Some(id) = node_number(name) else { continue };
+            let closed = |index: usize| self.vars(index).get(name)?.closed();
+            if let Some((closed, place)) = (0..self.hosts.len()).find_map(closed) {
+                // It says nothing that the inventory needs.
+                let what = match closed {
+                    Closed::Vault => "is encrypted with Ansible Vault",
+                    Closed::Template => "is a Jinja expression",
+                };
+                self.out.warnings.push(format!("{name} ({place}) is compared with no address: it {what}"));
+                self.used.insert(name.to_owned());
+                continue;
+            }
             let Some((_, value)) = self.common(&[name]) else { continue };
             let text = value.scalar().unwrap_or_default();
             let node = (0..self.hosts.len()).find(|index| self.number(*index, "node_id") == Some(id));
@@ -414,10 +510,13 @@ impl<'a> Translator<'a> {
         let reading = self.reading;
         let mut unknown: BTreeMap<String, BTreeMap<Place, &'static str>> = BTreeMap::new();
         let mut passwords: BTreeMap<&str, Place> = BTreeMap::new();
+        let mut misspelled: BTreeSet<(String, Place)> = BTreeSet::new();
         for host in &self.hosts {
             for (name, value) in &reading.hosts[*host] {
                 if LOGIN_PASSWORDS.contains(&name.as_str()) {
                     passwords.entry(name).or_insert_with(|| value.place.clone());
+                } else if name.starts_with(OWN) && !self.used.contains(name) {
+                    misspelled.insert((name.clone(), value.place.clone()));
                 } else if !self.used.contains(name) && name != "ansible_group_priority" {
                     let closed = match value.closed() {
                         Some((Closed::Vault, _)) => ", encrypted",
@@ -448,6 +547,18 @@ impl<'a> Translator<'a> {
         }
         warnings.append(&mut self.out.warnings);
         self.out.warnings = warnings;
+        for (name, place) in misspelled {
+            // What all of them begin with makes none of them more alike.
+            let known: Vec<&str> = self.used.iter().filter_map(|name| name.strip_prefix(OWN)).collect();
+            let hint = match file::nearest(name.strip_prefix(OWN).unwrap_or(&name), &known) {
+                Some(nearest) => format!("did you mean `{OWN}{nearest}`?"),
+                None => format!(
+                    "take it out, or give it another name if it is not for cluster, whose own are {OWN}{}",
+                    known.join(&format!(", {OWN}"))
+                ),
+            };
+            self.wrong(&place, &name, "is no variable that cluster knows", hint);
+        }
         for (name, places) in unknown {
             self.out.unknown.extend(places.into_keys().map(|place| (name.clone(), place)));
         }
@@ -455,6 +566,13 @@ impl<'a> Translator<'a> {
         self.out.quiet.dedup();
         self.out.problems.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));
     }
+}
+
+/// Text as the name of a cluster has it.
+fn as_name(text: &str) -> String {
+    let text = text.to_lowercase();
+    let sound = |c: char| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' };
+    text.chars().map(sound).collect::<String>().trim_matches('-').to_owned()
 }
 
 /// The number in `node1_ip`.
@@ -530,6 +648,11 @@ impl Translation {
     pub(super) fn placed(&self, found: Problem, inventory: &Path) -> Problem {
         let (key, place) = self.label(&found.key);
         let place = place.unwrap_or_else(|| Place::Whole(inventory.into()));
-        problem(&place, key, self.named(&found.message), found.hint.unwrap_or_default())
+        let mut hint = found.hint.unwrap_or_default();
+        let origin = self.origins.get(&found.key).filter(|origin| origin.variable.is_none());
+        if origin.is_some() && found.key.starts_with("nodes[") && found.key.ends_with("].name") {
+            hint.push_str("; or keep the host's name, and set `cluster_node_name` for it");
+        }
+        problem(&place, key, self.named(&found.message), hint)
     }
 }

@@ -28,11 +28,26 @@ enum Key {
     Merge,
 }
 
-/// Reads the first document; none if there is nothing in it.
+/// A key that stands twice in one mapping, with both places.
+pub(super) type Twice = Vec<(String, Place, Place)>;
+
+/// Reads a document; none if there is nothing in it.
+///
+/// # Errors
+/// If it is not YAML, or another document follows.
+pub(super) fn read(file: &Arc<Path>, text: &str, twice: &mut Twice) -> Result<Option<Value>, Problem> {
+    documents(file, text, twice, true)
+}
+
+/// Reads the first document, whatever follows.
 ///
 /// # Errors
 /// If it is not YAML.
-pub(super) fn read(file: &Arc<Path>, text: &str) -> Result<Option<Value>, Problem> {
+pub(super) fn first(file: &Arc<Path>, text: &str) -> Result<Option<Value>, Problem> {
+    documents(file, text, &mut Vec::new(), false)
+}
+
+fn documents(file: &Arc<Path>, text: &str, twice: &mut Twice, alone: bool) -> Result<Option<Value>, Problem> {
     // JSON may be indented with tabs, which YAML forbids; within its strings there are none.
     let json = text.trim_start().starts_with(['{', '[']);
     let text = if json { text.replace('\t', " ") } else { text.to_owned() };
@@ -40,6 +55,7 @@ pub(super) fn read(file: &Arc<Path>, text: &str) -> Result<Option<Value>, Proble
     let mut anchors: HashMap<usize, Value> = HashMap::new();
     let mut found = None;
     let mut size = 0;
+    let mut is_over = false;
     for event in Parser::new_from_str(&text) {
         let (event, span) = event.map_err(|error| {
             let place = Place::Line(file.clone(), error.marker().line() as u64);
@@ -90,7 +106,15 @@ pub(super) fn read(file: &Arc<Path>, text: &str) -> Result<Option<Value>, Proble
                 }
                 None => break,
             },
-            Event::DocumentEnd => break,
+            Event::DocumentEnd if !alone => break,
+            Event::DocumentStart(_) if is_over => {
+                let hint = "write all of it into one document, without the line `---`";
+                return Err(problem(&place, "", "begins a second document, which nothing reads", hint));
+            }
+            Event::DocumentEnd => {
+                is_over = true;
+                continue;
+            }
             _ => continue,
         };
         let (value, anchor) = whole;
@@ -112,7 +136,10 @@ pub(super) fn read(file: &Arc<Path>, text: &str) -> Result<Option<Value>, Proble
                     // Where its key stands is where it is found.
                     let value = Value { place, ..value };
                     match entries.iter_mut().find(|(existing, _)| *existing == name) {
-                        Some(entry) => entry.1 = value,
+                        Some(entry) => {
+                            twice.push((entry.0.clone(), entry.1.place.clone(), value.place.clone()));
+                            entry.1 = value;
+                        }
                         None => entries.push((name, value)),
                     }
                 }
@@ -235,7 +262,7 @@ mod tests {
     use super::*;
 
     fn value(text: &str) -> Value {
-        read(&Path::new("x.yaml").into(), text).unwrap().unwrap()
+        read(&Path::new("x.yaml").into(), text, &mut Vec::new()).unwrap().unwrap()
     }
 
     #[test]
@@ -287,8 +314,8 @@ mod tests {
         let Data::Map(entries) = &items[0].data else { panic!("a mapping") };
         assert_eq!(entries[0].1.place.line(), Some(2));
         assert!(entries[1].1.data == Data::Vault);
-        assert!(read(&Path::new("x.yaml").into(), "a: [").is_err());
-        assert!(read(&Path::new("x.yaml").into(), "# nothing\n").unwrap().is_none());
+        assert!(read(&Path::new("x.yaml").into(), "a: [", &mut Vec::new()).is_err());
+        assert!(read(&Path::new("x.yaml").into(), "# nothing\n", &mut Vec::new()).unwrap().is_none());
     }
 
     #[test]
@@ -299,7 +326,7 @@ mod tests {
             let items = vec![format!("*a{last}"); 10].join(",");
             text += &format!("a{level}: &a{level} [{items}]\n");
         }
-        assert!(read(&Path::new("x.yaml").into(), &text).is_err());
-        assert!(read(&Path::new("x.yaml").into(), &"[".repeat(100_000)).is_err());
+        assert!(read(&Path::new("x.yaml").into(), &text, &mut Vec::new()).is_err());
+        assert!(read(&Path::new("x.yaml").into(), &"[".repeat(100_000), &mut Vec::new()).is_err());
     }
 }

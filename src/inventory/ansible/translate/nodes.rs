@@ -2,7 +2,7 @@
 
 use serde_yaml::{Mapping, Value as Yaml};
 
-use super::{MISSING, Shape, Translator};
+use super::{MISSING, SEE, Shape, Translator};
 use crate::inventory::ansible::value::Value;
 
 /// Variables of a node, and the keys that they become.
@@ -17,7 +17,10 @@ impl Translator<'_> {
     pub(super) fn nodes(&mut self) {
         if self.hosts.is_empty() {
             let place = self.inventory();
-            let hint = "list the nodes in a group: `pg1 ansible_host=198.51.100.11 node_id=1 role=primary`";
+            let hint = format!(
+                "list the nodes in a group: `pg1 ansible_host=198.51.100.11 node_id=1 role=primary`{}",
+                self.perhaps_in(None)
+            );
             self.wrong(&place, "", "names no host", hint);
         }
         let strangers = self.strangers();
@@ -41,11 +44,15 @@ impl Translator<'_> {
             for (variables, key, shape) in KEYS {
                 if let Some((variable, value)) = self.get(index, variables) {
                     self.put_value(index, key, &variable, &value, *shape);
-                } else if self.refused.contains(variables[0]) {
-                    self.put_missing(index, key, "see the error");
+                } else if self.is_refused_for(index, variables[0]) {
+                    self.put_missing(index, key, SEE);
                 }
             }
             self.own_reach(index);
+        }
+        if self.is_refused("cluster_group") {
+            // Nobody knows which hosts are meant.
+            self.set_missing("nodes");
         }
     }
 
@@ -78,6 +85,10 @@ impl Translator<'_> {
             self.origin(&key, Some(&variable), Some(&value.place), None);
             return value.scalar().unwrap_or_default();
         }
+        if self.is_refused_for(index, "cluster_node_name") {
+            self.missing(&key, SEE);
+            return MISSING.into();
+        }
         let is_address = host.parse::<std::net::IpAddr>().is_ok();
         if is_address {
             let hint =
@@ -101,8 +112,8 @@ impl Translator<'_> {
     fn address(&mut self, index: usize) {
         if let Some((variable, value)) = self.get(index, &["ansible_host", "ansible_ssh_host"]) {
             self.put_value(index, "address", &variable, &value, Shape::Any);
-        } else if self.refused.contains("ansible_host") {
-            self.put_missing(index, "address", "see the error");
+        } else if self.is_refused_for(index, "ansible_host") {
+            self.put_missing(index, "address", SEE);
         } else {
             let (host, place) = self.host(index);
             let key = format!("nodes[{index}].address");
@@ -124,16 +135,18 @@ impl Translator<'_> {
             self.put_value(index, key, &variable, &value, shape);
             return;
         }
+        let what = if self.is_refused_for(index, variable) { SEE } else { what };
         self.put_missing(index, key, what);
         let vars = self.vars(index);
         let told = strangers && !vars.contains_key("node_id") && !vars.contains_key("role");
-        if !told && !self.refused.contains(variable) {
+        if !told && !self.is_refused_for(index, variable) {
             let (host, place) = self.host(index);
-            self.wrong(place, host, format!("`{variable}` is missing"), format!("set it: {what}"));
+            let perhaps = self.perhaps_in(Some(host));
+            self.wrong(place, host, format!("`{variable}` is missing"), format!("set it: {what}{perhaps}"));
         }
     }
 
-    fn put_missing(&mut self, index: usize, key: &str, what: &'static str) {
+    pub(super) fn put_missing(&mut self, index: usize, key: &str, what: &'static str) {
         self.put(index, key, MISSING);
         self.missing(&format!("nodes[{index}].{key}"), what);
     }

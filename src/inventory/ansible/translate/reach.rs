@@ -2,7 +2,7 @@
 
 use serde_yaml::Mapping;
 
-use super::{Shape, Translator};
+use super::{SEE, Shape, Translator};
 use crate::inventory::ansible::ssh_args;
 use crate::inventory::ansible::value::{Data, Place, Value};
 
@@ -19,6 +19,9 @@ struct Reach {
 const PORT: &[&str] = &["ansible_port", "ansible_ssh_port"];
 const USER: &[&str] = &["ansible_user", "ansible_ssh_user"];
 const KEY: &[&str] = &["ansible_private_key_file", "ansible_ssh_private_key_file"];
+/// What a user may do, and how. No key stands for it but the user's.
+const RIGHTS: &[&str] =
+    &["ansible_become", "ansible_become_method", "ansible_become_user", "ansible_connection"];
 const ARGS: &[&str] = &["ansible_ssh_common_args", "ansible_ssh_extra_args"];
 
 impl Translator<'_> {
@@ -27,24 +30,30 @@ impl Translator<'_> {
         self.set("provider.existing", Mapping::new());
         let all: Vec<Reach> = (0..self.hosts.len()).map(|index| self.reach(index)).collect();
         self.user_of_all(&all);
-        if all.iter().all(|reach| reach.user.is_none()) {
+        if all.iter().all(|reach| reach.user.is_none()) && !self.is_closed_for_all("ssh_user") {
             self.set("provider.existing.ssh_user", "root");
             let remark = "no ansible_user is set";
             self.origin("provider.existing.ssh_user", None, None, Some(remark));
-        }
-        for (key, of) in KEYS {
-            if let Some((variable, value)) = shared(&all, *of) {
-                self.set_value(&format!("provider.existing.{key}"), &variable, &value, shape(key));
-            }
         }
         let is_root = |reach: &Reach| {
             reach.user.as_ref().is_none_or(|(_, value)| value.scalar().as_deref() == Some("root"))
         };
         for (index, reach) in all.iter().enumerate() {
-            self.rights(index, is_root(reach));
+            let root = is_root(reach) && !self.is_closed("ssh_user", index);
+            self.rights(index, root);
         }
-        if let Some((variable, value)) = self.common(&["cluster_floating_ip"]) {
-            let key = "provider.existing.floating_ip";
+        for (key, of) in KEYS {
+            if self.is_closed_for_all(key) {
+                self.set_missing(&format!("provider.existing.{key}"));
+            } else if let Some((variable, value)) = shared(&all, *of) {
+                self.set_value(&format!("provider.existing.{key}"), &variable, &value, shape(key));
+            }
+        }
+        let key = "provider.existing.floating_ip";
+        let floating_ip = self.common(&["cluster_floating_ip"]);
+        if self.is_refused("cluster_floating_ip") {
+            self.set_missing(key);
+        } else if let Some((variable, value)) = floating_ip {
             match &value.data {
                 Data::Map(_) => self.set_value(key, &variable, &value, Shape::Any),
                 _ => self.set_value(&format!("{key}.address"), &variable, &value, Shape::Any),
@@ -68,7 +77,8 @@ impl Translator<'_> {
         let other =
             |reach: &Reach| reach.user.clone().filter(|(_, value)| value.scalar().as_deref() != Some("root"));
         let Some((variable, value)) = all.iter().find_map(other) else { return };
-        if let Some(index) = all.iter().position(|reach| reach.user.is_none()) {
+        let without = |index: &usize| all[*index].user.is_none() && !self.is_closed("ssh_user", *index);
+        if let Some(index) = (0..all.len()).find(without) {
             let name = self.host(index).0;
             let message = format!("is set for other hosts, but not for {name}");
             self.wrong(&value.place, &variable, message, format!("set it for {name}, too"));
@@ -134,17 +144,40 @@ impl Translator<'_> {
                 Err((message, hint)) => {
                     let place: Place = value.place.clone();
                     self.wrong(&place, &variable, message, hint);
+                    self.refused.insert((self.hosts[index], (*name).to_owned()));
                 }
             }
         }
         reach
     }
 
+    /// Whether a host has a variable for this key that has been refused.
+    fn is_closed(&self, key: &str, index: usize) -> bool {
+        let variables = match key {
+            "ssh_user" => [USER, RIGHTS].concat(),
+            "ssh_key" => KEY.to_vec(),
+            "ssh_port" => PORT.to_vec(),
+            // A jump host or a command, whichever it would be.
+            "ssh_jump" => ARGS.to_vec(),
+            _ => Vec::new(),
+        };
+        variables.iter().any(|name| self.is_refused_for(index, name))
+    }
+
+    fn is_closed_for_all(&self, key: &str) -> bool {
+        !self.hosts.is_empty() && (0..self.hosts.len()).all(|index| self.is_closed(key, index))
+    }
+
     /// What a host has of its own, where the hosts differ.
     pub(super) fn own_reach(&mut self, index: usize) {
         let all: Vec<Reach> = (0..self.hosts.len()).map(|index| self.reach(index)).collect();
         for (key, of) in KEYS {
-            if shared(&all, *of).is_none()
+            if self.is_closed_for_all(key) {
+                continue;
+            }
+            if self.is_closed(key, index) {
+                self.put_missing(index, key, SEE);
+            } else if shared(&all, *of).is_none()
                 && let Some((variable, value)) = of(&all[index])
             {
                 self.put_value(index, key, variable, value, shape(key));
