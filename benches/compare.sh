@@ -130,14 +130,21 @@ keep_connection() { ssh "${ssh_options[@]}" -o ControlPath="$work/kept-$1" -o Co
 # SSH round trips of a run with nothing to do, as sshd counts them on all hosts: logins, and commands. With connections of its
 # own: the sshd of one that was kept does not tell.
 round_trips() {
-    local from
+    local from until seen='' last=''
     everywhere sshd_tells
-    sleep 1
+    sleep 3
     from=$EPOCHREALTIME
     CLUSTER_SSH_KEEP_SECONDS=0 "$cluster" up -i "$1" >"$work/log" 2>&1
     grep -q 'nothing to do' "$work/log" || { cat "$work/log" >&2; return 1; }
-    sleep 1
-    everywhere sshd_counts "$from" "$EPOCHREALTIME" | awk '{ logins += $1; commands += $2 } END { print logins, commands }'
+    until=$EPOCHREALTIME
+    # A host that has much to do writes its journal late.
+    for _ in 1 2 3 4 5 6 7 8 9 10; do
+        sleep 2
+        seen=$(everywhere sshd_counts "$from" "$until" | awk '{ logins += $1; commands += $2 } END { print logins, commands }')
+        if [ "$seen" = "$last" ]; then break; fi
+        last=$seen
+    done
+    echo "$seen"
 }
 sshd_tells() { on "$1" 'echo "LogLevel VERBOSE" >/etc/ssh/sshd_config.d/bench.conf && systemctl reload ssh'; }
 sshd_counts() {
