@@ -33,6 +33,8 @@ use crate::report::Format;
 use crate::world::World;
 use crate::{control, data, screen, tell};
 
+/// How long the guard may take to say where the new server stands.
+const POSITION_PATIENCE: Duration = Duration::from_secs(30);
 /// How long the standbys may take to follow, and the next backup to end; both go on without the command.
 const PATIENCE: Duration = Duration::from_secs(600);
 
@@ -104,7 +106,12 @@ async fn in_place(inventory: Inventory, target: RestoreTarget, yes: bool, json: 
             let place = trouble.node.as_ref().map_or(String::new(), |node| format!("{node} "));
             world.report.warning(format!("{place}{} ({})", trouble.message, trouble.hint));
         }
-        let timeline = control::status(&world, &primary).await?.position.map(|it| it.timeline);
+        // The guard has not looked at the new server yet, or not looked anew.
+        let timeline = poll_until(POSITION_PATIENCE, Duration::from_millis(500), async || {
+            let status = control::status(&world, &primary).await?;
+            Ok::<_, anyhow::Error>(status.position.map(|it| it.timeline))
+        });
+        let timeline = timeline.await?;
         let redundant = standbys(&world, begun).await;
         let backup = next_backup(&world, timeline).await;
         let kept = format!("{}.before-restore", paths::data_directory(world.inventory.postgresql.version));
@@ -239,6 +246,8 @@ fn streams(health: &Health, name: &str) -> bool {
 
 /// Waits for the first backup of the new timeline.
 async fn next_backup(world: &Arc<World>, timeline: Option<u32>) -> Option<Backup> {
+    // Of a timeline that is not known there is none to be recognized.
+    timeline?;
     let begun = Instant::now();
     let taken = poll_until(PATIENCE, Duration::from_secs(2), async || {
         let facts = world.observe_or_remember().await?;
