@@ -45,17 +45,17 @@ pub struct Outcome {
 /// # Errors
 /// The first step that fails, and what fails before those that have begun beside it are done; a refusal; an interruption.
 pub async fn converge(world: &Arc<World>, stop: &CancellationToken) -> Result<Outcome> {
-    converge_by(world, stop, plan).await
+    converge_by(world, stop, |inventory, facts, means, _| plan(inventory, facts, means)).await
 }
 
-/// Carries out the plans of `planner` until one is empty.
+/// Carries out the plans of `planner`, which is also given how many steps have been begun, until one is empty.
 ///
 /// # Errors
 /// As [`converge`].
 pub async fn converge_by(
     world: &Arc<World>,
     stop: &CancellationToken,
-    planner: impl Fn(&Inventory, &Facts, &Means) -> Plan,
+    planner: impl Fn(&Inventory, &Facts, &Means, usize) -> Plan,
 ) -> Result<Outcome> {
     let mut tally = Tally::default();
     let mut looked_before_leaping = false;
@@ -64,7 +64,7 @@ pub async fn converge_by(
     loop {
         let facts = world.observe().await?;
         let means = world.means(&facts).await?;
-        let plan = planner(&world.inventory, &facts, &means);
+        let plan = planner(&world.inventory, &facts, &means, tally.handed_out);
         if !plan.refusals.is_empty() {
             // What it is just doing may be the reason.
             world.refuse_while_another_works(&facts).await?;
@@ -296,9 +296,17 @@ fn all_or_nothing(mut errors: Vec<anyhow::Error>, stop: &CancellationToken) -> R
 
 fn interrupted() -> anyhow::Error {
     Advice::failed("interrupted")
-        .hint("the steps in progress were finished and no others were started; run `cluster up` again to continue")
+        .hint("the steps in progress were finished and no others were started; run this again to continue")
         .exit(Exit::Interrupted)
         .into()
+}
+
+/// Nothing more is begun once the operator has asked to stop.
+///
+/// # Errors
+/// When they have.
+pub(crate) fn unless_interrupted(stop: &CancellationToken) -> Result<()> {
+    if stop.is_cancelled() { Err(interrupted()) } else { Ok(()) }
 }
 
 /// Runs one command on a node, as a step that is reported like those of a plan.

@@ -120,12 +120,20 @@ pub fn exit_of(error: &anyhow::Error) -> Exit {
     error.chain().find_map(exit).unwrap_or(Exit::Failed)
 }
 
-/// An error with another exit code or another hint. It prints as the error that it is about: neither is another cause.
+/// An error with another exit code, another hint, or warnings. It prints as the error that it is about: none of them is another
+/// cause.
 #[derive(Debug)]
 struct Amended {
     error: anyhow::Error,
     exit: Option<Exit>,
     hint: Option<String>,
+    warnings: Vec<String>,
+}
+
+impl Amended {
+    fn of(error: anyhow::Error) -> Self {
+        Amended { error, exit: None, hint: None, warnings: Vec::new() }
+    }
 }
 
 impl fmt::Display for Amended {
@@ -142,7 +150,12 @@ impl std::error::Error for Amended {
 
 /// The same error, with another exit code.
 pub fn with_exit(error: anyhow::Error, exit: Exit) -> anyhow::Error {
-    Amended { error, exit: Some(exit), hint: None }.into()
+    Amended { exit: Some(exit), ..Amended::of(error) }.into()
+}
+
+/// The same error, with what was noticed before it and may be the reason.
+pub fn with_warnings(error: anyhow::Error, warnings: Vec<String>) -> anyhow::Error {
+    Amended { warnings, ..Amended::of(error) }.into()
 }
 
 /// The exit code of a cause. A token that the provider rejects changed nothing.
@@ -181,7 +194,7 @@ pub fn hint_of(error: &anyhow::Error) -> Option<String> {
 
 /// Adds a hint to any error.
 pub fn hinted(error: impl Into<anyhow::Error>, hint: impl Into<String>) -> anyhow::Error {
-    Amended { error: error.into(), exit: None, hint: Some(hint.into()) }.into()
+    Amended { hint: Some(hint.into()), ..Amended::of(error.into()) }.into()
 }
 
 /// Adds the path of the log to the error of a failed run.
@@ -209,9 +222,19 @@ fn told(error: &anyhow::Error) -> (Vec<String>, Vec<String>) {
     (causes, hints)
 }
 
-/// The chain of `error` and its hints, as they are shown to a person: one cause a line, hints last.
+fn warnings(error: &anyhow::Error) -> impl Iterator<Item = &str> {
+    let amended = error.chain().filter_map(|cause| cause.downcast_ref::<Amended>());
+    amended.flat_map(|amended| &amended.warnings).map(String::as_str)
+}
+
+/// The chain of `error` and its hints, as they are shown to a person: warnings, then one cause a line, hints last.
 pub fn render(error: &anyhow::Error) -> String {
     let mut text = String::new();
+    for warning in warnings(error) {
+        text.push_str("warning: ");
+        text.push_str(&visible(warning));
+        text.push('\n');
+    }
     let (causes, hints) = told(error);
     for (depth, cause) in causes.iter().enumerate() {
         let lead = if depth == 0 { "error: " } else { "  because: " };
@@ -230,7 +253,7 @@ pub fn render(error: &anyhow::Error) -> String {
 /// The same for a program: one JSON object in one line.
 pub fn render_json(error: &anyhow::Error) -> String {
     let (causes, hints) = told(error);
-    json_line(exit_of(error), &causes, &hints)
+    json_line(exit_of(error), &causes, &hints, warnings(error).collect())
 }
 
 /// A mistake in the command line, as clap tells it, for a program.
@@ -240,7 +263,7 @@ pub fn usage_json(error: &clap::Error) -> String {
     let message = paragraph.strip_prefix("error: ").unwrap_or(paragraph);
     let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
     let hint = text.lines().find_map(|line| line.trim().strip_prefix("tip: ")).map(str::to_owned);
-    json_line(Exit::Usage, &[message], hint.as_slice())
+    json_line(Exit::Usage, &[message], hint.as_slice(), Vec::new())
 }
 
 /// An error, as programs read it.
@@ -251,13 +274,15 @@ struct ErrorJson<'a> {
     because: &'a [String],
     hint: Option<String>,
     exit_code: u8,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<&'a str>,
 }
 
-fn json_line(exit: Exit, causes: &[String], hints: &[String]) -> String {
+fn json_line(exit: Exit, causes: &[String], hints: &[String], warnings: Vec<&str>) -> String {
     let (message, because) =
         causes.split_first().map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
     let hint = Some(hints.join("; ")).filter(|hint| !hint.is_empty());
-    let error = ErrorJson { kind: exit.kind(), message, because, hint, exit_code: exit as u8 };
+    let error = ErrorJson { kind: exit.kind(), message, because, hint, exit_code: exit as u8, warnings };
     escaped(&serde_json::to_string(&error).expect("plain data"))
 }
 
@@ -297,6 +322,18 @@ mod tests {
         assert_eq!(exit_of(&outer), Exit::Failed);
         let refused = hinted(Advice::refused("no").hint("do"), "or do");
         assert_eq!((exit_of(&refused), hint_of(&refused).as_deref()), (Exit::Refused, Some("or do")));
+    }
+
+    #[test]
+    fn warnings_come_before_the_error_and_in_its_json() {
+        let error = with_warnings(Advice::usage("no").into(), vec!["look\x1b[2J".into()]);
+        assert_eq!(render(&error), "warning: look\\x1b[2J\nerror: no\n");
+        let json: serde_json::Value = serde_json::from_str(&render_json(&error)).unwrap();
+        assert_eq!(
+            (&json["warnings"], &json["message"]),
+            (&serde_json::json!(["look\x1b[2J"]), &"no".into())
+        );
+        assert_eq!(exit_of(&error), Exit::Usage);
     }
 
     /// A failure in the middle of a run names its log; a refusal, which changed nothing, does not.

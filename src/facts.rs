@@ -108,7 +108,7 @@ pub enum ServerStatus {
 }
 
 /// A server that belongs to the cluster but to no node of the inventory.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Stray {
     pub id: u64,
@@ -119,6 +119,9 @@ pub struct Stray {
     /// The node that it was created as, if known.
     #[serde(default)]
     pub node: Option<String>,
+    /// Its price, in US dollars a month; none where the API does not say.
+    #[serde(default)]
+    pub monthly_price: Option<f64>,
 }
 
 impl Stray {

@@ -208,6 +208,11 @@ pub fn removal(inventory: &Inventory, facts: &Facts, means: &Means, node: &Node)
     steps::Planner::new(inventory, facts, means).removal(node)
 }
 
+/// What speaks against the host that the inventory names for a node, whatever host the node has had.
+pub fn unfit(inventory: &Inventory, facts: &Facts, means: &Means, node: &Node) -> Vec<Trouble> {
+    steps::Planner::new(inventory, facts, means).unfit(node)
+}
+
 /// Makes the plan.
 pub fn plan(inventory: &Inventory, facts: &Facts, means: &Means) -> Plan {
     let mut plan = steps::Planner::new(inventory, facts, means).plan();

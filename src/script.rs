@@ -58,7 +58,6 @@ macro_rules! scripts {
 scripts! {
     WRITE_FILES = with_whose "write-files";
     UPDATE_LISTS = plain "update-lists";
-    ADD_REPOSITORY = plain "add-repository";
     INSTALL = plain "install";
     PROGRAM = plain "program";
     REACH = plain "reach";

@@ -17,6 +17,8 @@ mod fit;
 mod members;
 #[path = "hosts/operators.rs"]
 mod operators;
+#[path = "hosts/pgdg.rs"]
+mod pgdg;
 #[path = "hosts/postgresql.rs"]
 mod postgresql;
 #[path = "hosts/proofs.rs"]

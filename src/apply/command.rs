@@ -88,7 +88,7 @@ pub fn of(inventory: &Inventory, action: &Action, program: &[u8]) -> Option<Comm
         Action::UpdateLists => Command::new("apt-get update", script::UPDATE_LISTS).limit(900),
         Action::AddRepository { archive } => {
             let which = if *archive { "archive" } else { "pgdg" };
-            Command::new("add apt repository", script::ADD_REPOSITORY).arg(which).limit(900)
+            Command::new("add apt repository", script::UPDATE_LISTS).arg(which).limit(900)
         }
         Action::Install { packages } => {
             Command::new("apt-get install", script::INSTALL).args(packages).limit(1800)

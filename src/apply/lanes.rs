@@ -58,7 +58,7 @@ struct Lanes<'a> {
 pub(super) async fn run(
     world: &Arc<World>,
     facts: Facts,
-    planner: &impl Fn(&Inventory, &Facts, &Means) -> Plan,
+    planner: &impl Fn(&Inventory, &Facts, &Means, usize) -> Plan,
     stop: &CancellationToken,
     tally: &mut Tally,
 ) -> Result<()> {
@@ -100,7 +100,7 @@ pub(super) async fn run(
 
 impl Lanes<'_> {
     /// Plans, and begins what can begin.
-    async fn go_on(&mut self, planner: &impl Fn(&Inventory, &Facts, &Means) -> Plan) -> Result<()> {
+    async fn go_on(&mut self, planner: &impl Fn(&Inventory, &Facts, &Means, usize) -> Plan) -> Result<()> {
         let mut plan = self.plan(planner).await?;
         if self.pace.ready(&plan).iter().any(|batch| batch.phase >= Phase::Setup) && self.look_again().await?
         {
@@ -119,9 +119,9 @@ impl Lanes<'_> {
         Ok(())
     }
 
-    async fn plan(&self, planner: &impl Fn(&Inventory, &Facts, &Means) -> Plan) -> Result<Plan> {
+    async fn plan(&self, planner: &impl Fn(&Inventory, &Facts, &Means, usize) -> Plan) -> Result<Plan> {
         let means = self.world.means(&self.facts).await?;
-        let plan = planner(&self.world.inventory, &self.facts, &means);
+        let plan = planner(&self.world.inventory, &self.facts, &means, self.tally.handed_out);
         sound(&self.world.inventory, &self.facts, &plan)?;
         Ok(plan)
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::error::Advice;
+use crate::error::{Advice, hinted};
 use crate::facts::{Cloud, Facts, ServerStatus};
 use crate::inventory::Node;
 use crate::plan::{Action, Step};
@@ -116,11 +116,35 @@ pub(super) async fn resize(
         api.shut_down(id, SHUTDOWN_PATIENCE).await?;
     }
     world.report.progress(node, format!("the provider makes it {size}: up to a minute for each GB in use"));
-    let resized = api.resize(id, size, disk_gib).await;
+    let disk = cloud.servers.get(node).and_then(|server| server.disk_gib).unwrap_or(LARGEST_DISK_GIB);
+    let resized = api.resize(id, size, disk_gib, resize_patience(disk)).await;
     // Whether it has another size or not: a node that is off protects nothing.
     let powered_on = power_on(world, facts, id).await;
-    resized.with_context(|| format!("cannot resize droplet {id}, which is powered on again"))?;
-    powered_on
+    resized_and_on(id, resized, powered_on)
+}
+
+/// The disk of the largest droplets.
+const LARGEST_DISK_GIB: u64 = 2_000;
+
+/// As long as the provider says that it may take, and ten minutes: it copies a disk at about a minute for each GB in use.
+fn resize_patience(disk_gib: u64) -> Duration {
+    Duration::from_secs(60 * (10 + disk_gib))
+}
+
+/// What came of a resize, and of powering on after it.
+fn resized_and_on(id: u64, resized: Result<()>, powered_on: Result<()>) -> Result<()> {
+    match (resized, powered_on) {
+        (Ok(()), powered_on) => powered_on,
+        (Err(error), Ok(())) => {
+            Err(error.context(format!("cannot resize droplet {id}, which is powered on again")))
+        }
+        (Err(error), Err(off)) => Err(hinted(
+            error.context(format!(
+                "cannot resize droplet {id}, which is off, and cannot be powered on: {off:#}"
+            )),
+            "the provider may still be working on it; once it has finished, run this again: it powers the droplet on",
+        )),
+    }
 }
 
 /// Powers a server on, and remembers it: a host that boots is silent for a while, whoever asks.
@@ -153,5 +177,32 @@ impl World {
             return Ok(());
         }
         Err(Advice::refused_for(problems).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{hint_of, render};
+
+    #[test]
+    fn a_droplet_is_called_powered_on_only_if_it_is() {
+        let failed = |what: &str| Err(anyhow::anyhow!("{what}"));
+        assert!(resized_and_on(7, Ok(()), Ok(())).is_ok());
+        assert_eq!(resized_and_on(7, Ok(()), failed("no power")).unwrap_err().to_string(), "no power");
+        let on = resized_and_on(7, failed("no size"), Ok(())).unwrap_err();
+        assert!(
+            render(&on).contains("droplet 7, which is powered on again") && render(&on).contains("no size")
+        );
+        let off = resized_and_on(7, failed("no size"), failed("no power")).unwrap_err();
+        assert!(!render(&off).contains("powered on again"), "{}", render(&off));
+        assert!(render(&off).contains("no size") && render(&off).contains("no power"));
+        assert!(hint_of(&off).unwrap().contains("run this again"));
+    }
+
+    #[test]
+    fn a_full_disk_of_the_largest_droplet_is_waited_for() {
+        assert!(resize_patience(25) > Duration::from_secs(25 * 60));
+        assert!(resize_patience(LARGEST_DISK_GIB) > Duration::from_secs(LARGEST_DISK_GIB * 60));
     }
 }

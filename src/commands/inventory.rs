@@ -7,7 +7,7 @@ use serde_json::json;
 use serde_yaml::Value as Yaml;
 
 use crate::cli::InventoryCommand;
-use crate::error::{Advice, Exit};
+use crate::error::{Advice, Exit, with_warnings};
 use crate::inventory::ansible::{Place, Reading, Translation};
 use crate::inventory::{Inventory, Positions, Problems, Source, Written, schema};
 use crate::visible::visible;
@@ -43,10 +43,9 @@ pub(super) fn run(source: &Source, command: InventoryCommand, json: bool) -> Res
     }
 }
 
-/// Tells what was noticed while reading, which may be the reason, before the errors.
+/// The errors, with what was noticed while reading, which may be the reason.
 pub(super) fn usage(problems: Problems) -> anyhow::Error {
-    problems.notes.iter().for_each(|note| tell!("warning: {note}"));
-    Advice::usage(problems.to_string()).into()
+    with_warnings(Advice::usage(problems.to_string()).into(), problems.notes)
 }
 
 /// What is printed, and the inventory, if it is one.

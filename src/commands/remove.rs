@@ -7,11 +7,12 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use owo_colors::OwoColorize as _;
+use tokio_util::sync::CancellationToken;
 
 use super::confirm::confirm;
-use super::down::{ours, stop};
+use super::down::{self, ours};
 use super::{declared, in_world, interruptible, read};
-use crate::apply::{self, converge_by};
+use crate::apply::{self, converge_by, unless_interrupted};
 use crate::error::{Advice, Exit};
 use crate::facts::Facts;
 use crate::inventory::{Inventory, Node, Role, Source};
@@ -35,14 +36,15 @@ pub(super) async fn run(source: &Source, node: &str, yes: bool, json: bool) -> R
         announce(&world.inventory, &facts, &node);
         confirm("node", &node.name, yes, "nothing was changed")?;
         let begun = Instant::now();
-        let by = |inventory: &Inventory, facts: &Facts, means: &_| removal(inventory, facts, means, &node);
-        let outcome = converge_by(&world, &interruptible(), by).await?;
+        let by = |inventory: &Inventory, facts: &Facts, means: &_, _| removal(inventory, facts, means, &node);
+        let stop = interruptible();
+        let outcome = converge_by(&world, &stop, by).await?;
         if let Some(trouble) = outcome.troubles.first() {
             let place = trouble.node.as_ref().map_or(String::new(), |node| format!("{node} "));
             return Err(Advice::failed(format!("{place}{}", trouble.message)).hint(&trouble.hint).into());
         }
         world.lock_cluster(&outcome.facts).await?;
-        let steps = outcome.steps + leave(&world, &outcome.facts, &node).await?;
+        let steps = outcome.steps + leave(&world, &outcome.facts, &node, &stop).await?;
         let text = format!(
             "{}: {} has been removed; delete it from `nodes` in {file}, or the next `up` adds it again",
             world.inventory.cluster, node.name
@@ -88,8 +90,10 @@ fn server(facts: &Facts, node: &Node) -> Option<u64> {
 }
 
 /// Stops, forgets and deletes a node that no longer has a vote; returns the number of steps.
-async fn leave(world: &Arc<World>, facts: &Facts, node: &Node) -> Result<usize> {
+async fn leave(world: &Arc<World>, facts: &Facts, node: &Node, stop: &CancellationToken) -> Result<usize> {
+    unless_interrupted(stop)?;
     let mut steps = retire(world, facts, node).await?;
+    unless_interrupted(stop)?;
     if let Some(id) = server(facts, node) {
         delete(world, id, "it no longer has a vote; run this again to delete the droplet").await?;
         steps += 1;
@@ -105,7 +109,7 @@ pub(super) async fn retire(world: &Arc<World>, facts: &Facts, node: &Node) -> Re
             Ok(halves) => {
                 for half in halves {
                     world.report.progress(&node.name, "stopping its services");
-                    world.run(&node.name, &stop(world, *half), &|_| {}).await?;
+                    world.run(&node.name, &down::stop(world, *half), &|_| {}).await?;
                 }
                 world.report.note(format!("{}: stopped and disabled", node.name));
                 steps += 1;

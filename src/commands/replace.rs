@@ -9,16 +9,17 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use owo_colors::OwoColorize as _;
+use tokio_util::sync::CancellationToken;
 
 use super::confirm::confirm;
 use super::{declared, in_world, interruptible, read, remove};
-use crate::apply::{self, converge, converge_by};
+use crate::apply::{self, converge, converge_by, unless_interrupted};
 use crate::error::{Advice, Exit};
 use crate::facts::{Facts, Host};
 use crate::inventory::{Inventory, Node, Provider, Role, Source};
 use crate::plan::members::Configuration;
 use crate::plan::replace::{NEW, OLD, prepare, stand_in, with_stand_in};
-use crate::plan::{Means, TroubleKind, removal};
+use crate::plan::{Means, TroubleKind, removal, unfit};
 use crate::report::{Event, Format};
 use crate::tell;
 use crate::world::World;
@@ -36,26 +37,33 @@ pub(super) async fn run(source: &Source, node: &str, yes: bool, json: bool) -> R
         let servers = Servers::of(&facts, &node)?;
         if !servers.is_swapped() {
             apply::refuse(&removal(inventory, &facts, &means, &node))?;
-            possible(inventory, &facts, &node)?;
+            possible(inventory, &facts, &means, &node)?;
         }
         announce(&world, &facts, &node, &servers);
         confirm("node", name, yes, "nothing was changed")?;
+        let stop = interruptible();
+        // The question may have been open for long.
+        servers.are_still(&world.observe().await?, &node)?;
         let mut steps = 0;
         if !servers.is_swapped() && world.provider.is_some() {
-            steps += make_ready(&world, &node).await?;
+            steps += make_ready(&world, &node, &stop).await?;
         }
         world.lock_cluster(&world.observe().await?).await?;
+        // From here on nobody else changes them.
+        servers.are_still(&world.observe().await?, &node)?;
         if !servers.is_swapped() {
-            steps += take_vote(&world, &node).await?;
+            steps += take_vote(&world, &node, &stop).await?;
         }
+        unless_interrupted(&stop)?;
         if world.provider.is_some() {
             steps += swap(&world, &node).await?;
         }
-        let outcome = converge(&world, &interruptible()).await?;
+        let outcome = converge(&world, &stop).await?;
         steps += outcome.steps;
         let old = Servers::of(&outcome.facts, &node)?.old;
         proved(&world, &outcome.facts, &node).map_err(|why| unproved(name, &why, old))?;
         if let Some(id) = old {
+            unless_interrupted(&stop)?;
             remove::delete(&world, id, "the node has been replaced; run this again to delete what is left")
                 .await?;
             steps += 1;
@@ -117,14 +125,29 @@ impl Servers {
         Err(Advice::refused(refusal).hint(hint).into())
     }
 
+    /// Makes sure that these are the ones that were announced. The new one may have come meanwhile.
+    fn are_still(&self, facts: &Facts, node: &Node) -> Result<()> {
+        let now = Servers::of(facts, node)?;
+        if (now.node, now.old) == (self.node, self.old) {
+            return Ok(());
+        }
+        let message = format!(
+            "the droplets of {} are others than was announced: another run replaces it, or has",
+            node.name
+        );
+        Err(Advice::refused(message)
+            .hint("`cluster status` shows how it is; then run this again if it is still needed")
+            .into())
+    }
+
     /// Whether the new one has the old one's place, or is about to.
     fn is_swapped(&self) -> bool {
         self.old.is_some() || (self.node.is_none() && self.new.is_some())
     }
 }
 
-/// What a replacement needs on existing hosts: another host, that answers and is nobody's.
-fn possible(inventory: &Inventory, facts: &Facts, node: &Node) -> Result<()> {
+/// What a replacement needs on existing hosts: another host, that answers, is nobody's, and can be a node.
+fn possible(inventory: &Inventory, facts: &Facts, means: &Means, node: &Node) -> Result<()> {
     if matches!(inventory.provider, Provider::DigitalOcean(_)) {
         return Ok(());
     }
@@ -140,7 +163,14 @@ fn possible(inventory: &Inventory, facts: &Facts, node: &Node) -> Result<()> {
                 ),
             )
         }
-        Some(Host::Up(_)) => Ok(()),
+        Some(Host::Up(_)) => {
+            let against = unfit(inventory, facts, means, node);
+            if against.is_empty() {
+                return Ok(());
+            }
+            let reasons = against.into_iter().map(|it| (format!("{name} {}", it.message), it.hint));
+            Err(Advice::refused_for(reasons).into())
+        }
         other => {
             let why = other.and_then(Host::absence).unwrap_or_default();
             refused(
@@ -176,25 +206,40 @@ fn announce(world: &World, facts: &Facts, node: &Node, servers: &Servers) {
 }
 
 /// Makes the server that will take the node's place, up to its packages.
-async fn make_ready(world: &Arc<World>, node: &Node) -> Result<usize> {
+///
+/// # Errors
+/// Also when it does not answer in the end: the old one keeps its vote until then.
+async fn make_ready(world: &Arc<World>, node: &Node, stop: &CancellationToken) -> Result<usize> {
     let inventory = with_stand_in(&world.inventory, node);
     let name = stand_in(node).name;
     // It has the cluster's lock for as long as it lasts: this run takes it afterwards.
     let beside = Arc::new(world.beside(inventory)?);
-    let by = |inventory: &Inventory, facts: &Facts, means: &Means| prepare(inventory, facts, means, &name);
-    let outcome = converge_by(&beside, &interruptible(), by).await;
+    let by = |inventory: &Inventory, facts: &Facts, means: &Means, _| prepare(inventory, facts, means, &name);
+    let outcome = converge_by(&beside, stop, by).await;
     beside.close().await;
-    Ok(outcome?.steps)
+    let outcome = outcome?;
+    let host = outcome.facts.hosts.get(&name);
+    if host.and_then(Host::up).is_none() {
+        let why = host.and_then(Host::absence).unwrap_or_else(|| "it was not looked at".to_owned());
+        return Err(Advice::failed(format!("droplet {name} cannot be used: {why}"))
+            .hint(format!(
+                "{} is as it was, and has its vote; delete droplet {name} if it does not come up, and run this again",
+                node.name
+            ))
+            .into());
+    }
+    Ok(outcome.steps)
 }
 
 /// Takes the node's vote, stops it and lets the others forget it.
-async fn take_vote(world: &Arc<World>, node: &Node) -> Result<usize> {
-    let by = |inventory: &Inventory, facts: &Facts, means: &Means| removal(inventory, facts, means, node);
-    let outcome = converge_by(world, &interruptible(), by).await?;
+async fn take_vote(world: &Arc<World>, node: &Node, stop: &CancellationToken) -> Result<usize> {
+    let by = |inventory: &Inventory, facts: &Facts, means: &Means, _| removal(inventory, facts, means, node);
+    let outcome = converge_by(world, stop, by).await?;
     if let Some(trouble) = outcome.troubles.first() {
         let place = trouble.node.as_ref().map_or(String::new(), |node| format!("{node} "));
         return Err(Advice::failed(format!("{place}{}", trouble.message)).hint(&trouble.hint).into());
     }
+    unless_interrupted(stop)?;
     Ok(outcome.steps + remove::retire(world, &outcome.facts, node).await?)
 }
 

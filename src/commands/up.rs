@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -54,13 +54,12 @@ pub(super) async fn run(
                 world.require_passphrase()?;
             }
         }
-        let rounds = AtomicUsize::new(0);
         let (restores, new_key) = (AtomicBool::new(false), AtomicBool::new(false));
-        let planner = |inventory: &Inventory, facts: &Facts, means: &Means| {
+        let planner = |inventory: &Inventory, facts: &Facts, means: &Means, begun: usize| {
             let mut plan = plan(inventory, facts, &Means { restore: restore.clone(), ..means.clone() });
             if let Some(saved) = &saved {
-                let is_first = rounds.fetch_add(1, Ordering::Relaxed) == 0;
-                keep_to(saved, is_first, &mut plan, facts, &means.cluster_key);
+                // Until something was done, what is looked at is the world that the plan was made for.
+                keep_to(saved, begun == 0, &mut plan, facts, &means.cluster_key);
             }
             let is_one = |step: &Step| matches!(step.action, Action::Restore { .. });
             restores.fetch_or(plan.steps.iter().any(is_one), Ordering::Relaxed);
@@ -152,8 +151,8 @@ fn read_plan(path: &Path, inventory: &Inventory) -> Result<Saved> {
 }
 
 /// Refuses a plan that is not the saved one, or does not follow from it.
-fn keep_to(saved: &Saved, is_first: bool, plan: &mut Plan, facts: &Facts, key: &SecretString) {
-    let (differences, what) = if is_first {
+fn keep_to(saved: &Saved, is_untouched: bool, plan: &mut Plan, facts: &Facts, key: &SecretString) {
+    let (differences, what) = if is_untouched {
         let what = format!("what would be done has changed since the plan was made ({})", saved.made);
         (saved.compare(plan, facts, key).err().unwrap_or_default(), what)
     } else {
@@ -162,7 +161,7 @@ fn keep_to(saved: &Saved, is_first: bool, plan: &mut Plan, facts: &Facts, key: &
     if differences.is_empty() || !plan.refusals.is_empty() {
         return;
     }
-    let hint = if is_first {
+    let hint = if is_untouched {
         "nothing was changed; look at it again with `cluster plan --out`"
     } else {
         "the steps before it were done; look at the rest with `cluster plan --out`"
@@ -266,6 +265,23 @@ mod tests {
     }
 
     #[test]
+    fn a_plan_of_another_build_or_with_other_secrets_says_so() {
+        let (facts, key) = (Facts::default(), SecretString::from("key".to_owned()));
+        let saved = Saved::new("demo", &Plan::default(), &facts, &key, serde_json::Value::Null);
+        let mut rebuilt = facts.clone();
+        rebuilt.local.node_program = "other".into();
+        let other = SecretString::from("other".to_owned());
+        for (facts, key, what) in [(&rebuilt, &key, "another build"), (&facts, &other, "cluster adopt")] {
+            let mut plan = Plan::default();
+            keep_to(&saved, true, &mut plan, facts, key);
+            assert!(plan.refusals[0].message.contains(what), "{}", plan.refusals[0].message);
+        }
+        let mut plan = Plan::default();
+        keep_to(&saved, true, &mut plan, &facts, &key);
+        assert_eq!(plan.refusals, []);
+    }
+
+    #[test]
     fn a_plan_that_was_not_looked_at_is_refused_and_has_no_steps() {
         let (facts, key) = (Facts::default(), SecretString::from("key".to_owned()));
         let saved = Saved::new("demo", &Plan::default(), &facts, &key, serde_json::Value::Null);
@@ -277,9 +293,9 @@ mod tests {
             interrupts: None,
         };
         // Also when it turns up in the middle of a run: steps of a refused plan are taken for a bug.
-        for is_first in [true, false] {
+        for is_untouched in [true, false] {
             let mut plan = Plan { steps: vec![step.clone()], ..Plan::default() };
-            keep_to(&saved, is_first, &mut plan, &facts, &key);
+            keep_to(&saved, is_untouched, &mut plan, &facts, &key);
             assert_eq!(plan.refusals.len(), 1);
             assert!(plan.steps.is_empty(), "{:?}", plan.steps);
         }

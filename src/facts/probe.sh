@@ -85,13 +85,15 @@ printf '%s\n' "$installed" | while read -r name status number; do
     if [ "$status" = installed ]; then say package "$name $number"; fi
 done
 if [ -n "$missing" ]; then
-    newest=$(find /var/lib/apt/lists -maxdepth 1 -name '*_Packages*' -printf '%T@\n' 2>/dev/null | sort -n | tail -n 1)
-    say apt_lists "$([ -n "$newest" ] && echo $(($(date +%s) - ${newest%.*})))"
+    # The lists themselves have the mirror's dates: where a suite has had no updates, new ones are old.
+    lists=$(find /var/lib/apt/lists -maxdepth 1 -name '*_Packages*' -print -quit 2>/dev/null)
+    fetched=$(stat -c %Y /var/lib/apt/periodic/update-success-stamp 2>/dev/null)
+    say apt_lists "$([ -n "$lists" ] && [ -n "$fetched" ] && echo $(($(date +%s) - fetched)))"
     # shellcheck disable=SC2086
     apt-cache policy $missing 2>/dev/null | awk '/^[^ ].*:$/ { sub(":", ""); p = $0 } /Candidate:/ && $2 != "(none)" { print "candidate\t" p " " $2 }'
     say audit "$(dpkg --audit 2>/dev/null | head -c 1)"
 fi
-grep -rhs '^[^#]*apt\(-archive\)\?\.postgresql\.org' /etc/apt/sources.list.d/ | sed 's/^/pgdg\t/'
+grep -rhs '^[^#]*apt\(-archive\)\?\.postgresql\.org' /etc/apt/sources.list /etc/apt/sources.list.d/ | sed 's/^/pgdg\t/'
 
 units=$(systemctl show -p Id,LoadState,ActiveState,UnitFileState,NeedDaemonReload,MainPID \
     "postgresql@$version-main.service" repmgrd.service cluster-node.service cluster-backup.service cluster-clone.service 2>/dev/null)

@@ -4,11 +4,11 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::facts::Facts;
+use crate::facts::{Cloud, Facts};
 use crate::inventory::{Inventory, Provider};
 
-/// The price of a cluster's servers, in US dollars a month. A floating IP costs nothing while it is assigned; traffic,
-/// snapshots and object storage are not in it.
+/// The price of a cluster's servers, in US dollars a month: also of those that no node has, such as one that is being replaced.
+/// A floating IP costs nothing while it is assigned; traffic, snapshots and object storage are not in it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Cost {
     /// Of the servers that exist.
@@ -32,7 +32,8 @@ pub fn cost(inventory: &Inventory, facts: &Facts) -> Option<Cost> {
     let Provider::DigitalOcean(settings) = &inventory.provider else { return None };
     let now = cost_now(facts)?;
     let cloud = facts.cloud.as_ref()?;
-    let mut then = 0.0;
+    // They stay.
+    let mut then = cost_of_strays(cloud)?;
     for node in &inventory.nodes {
         let wanted = settings.size_of(node);
         let server =
@@ -47,7 +48,14 @@ pub fn cost(inventory: &Inventory, facts: &Facts) -> Option<Cost> {
 
 /// What the servers that exist cost, in US dollars a month; `None` as for [`cost`].
 pub fn cost_now(facts: &Facts) -> Option<f64> {
-    let mut prices = facts.cloud.as_ref()?.servers.values().map(|server| server.monthly_price);
+    let cloud = facts.cloud.as_ref()?;
+    let mut prices = cloud.servers.values().map(|server| server.monthly_price);
+    prices.try_fold(cost_of_strays(cloud)?, |sum, price| Some(sum + price?))
+}
+
+/// What has lost the cluster's tag may be somebody else's.
+fn cost_of_strays(cloud: &Cloud) -> Option<f64> {
+    let mut prices = cloud.strays.iter().filter(|stray| stray.tagged).map(|stray| stray.monthly_price);
     prices.try_fold(0.0, |sum, price| Some(sum + price?))
 }
 

@@ -27,7 +27,8 @@ pub fn old_hosts(inventory: &Inventory, facts: &Facts, today: Date) -> Vec<Strin
     }
     let warning = |(what, nodes): (String, Vec<&str>)| {
         format!(
-            "{}: {what}: `cluster replace NODE` moves a node to a host with a newer one",
+            "{}: {what}: `cluster replace NODE` moves a node to a host with a newer one (docs/operations.md, \"Another system \
+             under the same data\")",
             nodes.join(", ")
         )
     };

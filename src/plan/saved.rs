@@ -17,6 +17,10 @@ use crate::facts::Facts;
 pub struct Saved {
     pub cluster: String,
     pub made: Timestamp,
+    /// The build that made it: others may carry out the same plan in another way.
+    build: String,
+    /// Tells the key that it was made with from another one.
+    key: String,
     /// What the plan comes to, secrets included, under the cluster's key: who does not have that learns nothing from it.
     fingerprint: String,
     wishes: BTreeSet<Goal>,
@@ -62,6 +66,8 @@ impl Saved {
         Saved {
             cluster: cluster.to_owned(),
             made: Timestamp::now(),
+            build: build(facts),
+            key: name_of(key),
             fingerprint: fingerprint(plan, facts, key),
             wishes: goals(plan).collect(),
             then: then.collect(),
@@ -76,6 +82,13 @@ impl Saved {
     pub fn compare(&self, plan: &Plan, facts: &Facts, key: &SecretString) -> Result<(), Vec<String>> {
         if self.fingerprint == fingerprint(plan, facts, key) {
             return Ok(());
+        }
+        if self.build != build(facts) {
+            return Err(vec!["another build of this program made the plan".to_owned()]);
+        }
+        if self.key != name_of(key) {
+            let message = "it was made with other secrets of the cluster than this machine has (`cluster adopt` takes them back)";
+            return Err(vec![message.to_owned()]);
         }
         let now: BTreeSet<Goal> = goals(plan).collect();
         let gone = self.wishes.difference(&now).map(|goal| format!("no longer: {}", goal.describe()));
@@ -116,15 +129,43 @@ fn goals(plan: &Plan) -> impl Iterator<Item = Goal> {
     plan.steps.iter().flat_map(Step::wishes).map(|wish| Goal::from(&wish))
 }
 
+fn build(facts: &Facts) -> String {
+    format!("{} {}", env!("CARGO_PKG_VERSION"), facts.local.node_program)
+}
+
+/// Texts under a key.
+struct Sealed(Hmac<Sha256>);
+
+impl Sealed {
+    /// `what` keeps values of different things apart.
+    fn new(key: &SecretString, what: &str) -> Self {
+        let mac = Hmac::new_from_slice(key.expose_secret().as_bytes()).expect("any length will do");
+        let mut sealed = Sealed(mac);
+        sealed.add(what);
+        sealed
+    }
+
+    /// Its length is in it, so that no two lists of texts have the same value.
+    fn add(&mut self, text: &str) {
+        self.0.update(&(text.len() as u64).to_be_bytes());
+        self.0.update(text.as_bytes());
+    }
+
+    fn hex(self) -> String {
+        self.0.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// Tells keys apart, and nothing else of them.
+fn name_of(key: &SecretString) -> String {
+    Sealed::new(key, "key").hex()
+}
+
 /// A value of everything that the steps do, of the program that does it, and of nothing that may change by itself.
 fn fingerprint(plan: &Plan, facts: &Facts, key: &SecretString) -> String {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key.expose_secret().as_bytes()).expect("any length will do");
-    let mut add = |text: &str| {
-        mac.update(&(text.len() as u64).to_be_bytes());
-        mac.update(text.as_bytes());
-    };
-    add(env!("CARGO_PKG_VERSION"));
-    add(&facts.local.node_program);
+    let mut sealed = Sealed::new(key, "plan");
+    let mut add = |text: &str| sealed.add(text);
+    add(&build(facts));
     for step in &plan.steps {
         for wish in step.wishes() {
             add(&wish.to_string());
@@ -154,5 +195,5 @@ fn fingerprint(plan: &Plan, facts: &Facts, key: &SecretString) -> String {
     for consequence in &plan.then {
         add(&format!("{} {:?}", consequence.action, consequence.nodes));
     }
-    mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+    sealed.hex()
 }

@@ -88,4 +88,6 @@ pub enum TroubleKind {
     ExtensionWaits,
     /// The inventory says what nobody does.
     Ignored,
+    /// Nodes with data have systems that may sort text differently.
+    SystemsDiffer,
 }

@@ -169,12 +169,13 @@ impl Api {
         Ok(self.sizes.get_or_try_init(ask).await?.clone())
     }
 
-    /// Gives a node's server another size. It is shut down for it, and left off.
+    /// Gives a node's server, which is off, another size. It is left off.
     ///
     /// # Errors
     /// The API's.
-    pub async fn resize(&self, id: u64, size: &str, disk: Option<u64>) -> Result<()> {
-        Ok(self.client.resize(id, size, disk, self.pace).await?)
+    pub async fn resize(&self, id: u64, size: &str, disk: Option<u64>, patience: Duration) -> Result<()> {
+        let pace = Pace { deadline: patience, ..self.pace };
+        Ok(self.client.resize(id, size, disk, pace).await?)
     }
 
     /// Asks a server to shut down, and takes its power away if it has not after `patience`.
@@ -320,7 +321,13 @@ impl Api {
     pub async fn stray(&self, id: u64) -> Result<Option<Stray>> {
         let found = self.client.droplet(id).await.with_context(|| format!("cannot look up droplet {id}"))?;
         let tagged = |tags: &[String]| tags.contains(&self.tag());
-        Ok(found.map(|it| Stray { id, tagged: tagged(&it.tags), name: it.name, node: None }))
+        Ok(found.map(|it| Stray {
+            id,
+            tagged: tagged(&it.tags),
+            monthly_price: listing::monthly_price(&it),
+            name: it.name,
+            node: None,
+        }))
     }
 
     /// # Errors

@@ -48,7 +48,15 @@ pub enum Kept {
 pub struct Hold {
     asks: mpsc::Sender<oneshot::Sender<Kept>>,
     task: JoinHandle<()>,
-    is_lost: Arc<AtomicBool>,
+    known: Arc<Known>,
+}
+
+/// What is known of it without asking.
+#[derive(Default)]
+struct Known {
+    is_lost: AtomicBool,
+    /// Somebody else has it: it is lost, too.
+    is_taken: AtomicBool,
 }
 
 impl Hold {
@@ -59,15 +67,15 @@ impl Hold {
     pub async fn begin(host: Arc<SshHost>, holder: String) -> Result<Begun, RemoteError> {
         let (begun, first) = oneshot::channel();
         let (asks, asked) = mpsc::channel(1);
-        let is_lost = Arc::new(AtomicBool::new(false));
+        let known = Arc::<Known>::default();
         let lost = |message: &str| RemoteError::Lost {
             host: host.name.clone(),
             command: "lock",
             message: message.to_owned(),
         };
-        let task = tokio::spawn(keep(host.clone(), holder, begun, asked, is_lost.clone()));
+        let task = tokio::spawn(keep(host.clone(), holder, begun, asked, known.clone()));
         match first.await {
-            Ok(First::Held) => Ok(Begun::Held(Hold { asks, task, is_lost })),
+            Ok(First::Held) => Ok(Begun::Held(Hold { asks, task, known })),
             Ok(First::Busy { silent, holder }) => Ok(Begun::Busy { silent, holder }),
             Ok(First::Failed(why)) => Err(lost(&why)),
             Err(_) => Err(lost("it ended at once")),
@@ -85,7 +93,12 @@ impl Hold {
 
     /// Whether it is known to be lost, without asking.
     pub fn is_lost(&self) -> bool {
-        self.is_lost.load(Ordering::Relaxed)
+        self.known.is_lost.load(Ordering::Relaxed)
+    }
+
+    /// Whether it is known that somebody took it away, without asking.
+    pub fn is_taken(&self) -> bool {
+        self.known.is_taken.load(Ordering::Relaxed)
     }
 
     /// Lets it go, and waits until the host has.
@@ -107,7 +120,7 @@ async fn keep(
     holder: String,
     begun: oneshot::Sender<First>,
     mut asked: mpsc::Receiver<oneshot::Sender<Kept>>,
-    is_lost: Arc<AtomicBool>,
+    known: Arc<Known>,
 ) {
     let mut words: Vec<&str> = if host.sudo { vec!["sudo", "-n", "--"] } else { Vec::new() };
     words.extend(["sh", "-c", script::HOLD, "sh", &holder]);
@@ -147,7 +160,8 @@ async fn keep(
                     Err(why) => Kept::Lost(why),
                 },
             };
-            is_lost.store(kept != Kept::Held, Ordering::Relaxed);
+            known.is_lost.store(kept != Kept::Held, Ordering::Relaxed);
+            known.is_taken.store(matches!(kept, Kept::Taken(_)), Ordering::Relaxed);
         }
         if let Some(answer) = answer {
             // Who asked may have stopped waiting.

@@ -11,7 +11,8 @@ clean() {
 trap clean EXIT
 # What a trial that was cut off has left.
 clean
-install -d -m 700 -o postgres -g postgres "$scratch"
+# By postgres, who may have put something else in its place meanwhile.
+as_postgres mkdir -m 700 "$scratch"
 as_postgres "$bin/initdb" -D "$scratch/data" --no-sync --auth=peer --locale=C --encoding=UTF8 >/dev/null
 as_postgres tee "$scratch/data/postgresql.auto.conf" >/dev/null
 # With TLS and the certificate of this node: without, a wrong value for it shows at the next restart alone.
@@ -25,7 +26,8 @@ else
 fi
 echo "$tls" | as_postgres tee -a "$scratch/data/postgresql.auto.conf" >/dev/null
 if ! as_postgres "$bin/pg_ctl" -D "$scratch/data" -l "$scratch/log" -w -t 60 start >/dev/null 2>&1; then
-    grep -E '(FATAL|ERROR|LOG|HINT|DETAIL):' "$scratch/log" >&2 || cat "$scratch/log" >&2
+    # shellcheck disable=SC2016
+    as_postgres sh -c 'grep -E "(FATAL|ERROR|LOG|HINT|DETAIL):" "$1" || cat "$1"' sh "$scratch/log" >&2 || :
     die "PostgreSQL does not start with these settings"
 fi
 # A library for every session is looked for only when there is one.

@@ -66,15 +66,18 @@ pub enum Fitting {
 const CONNECTIONS: u64 = 100;
 /// PostgreSQL's own `max_worker_processes`.
 const WORKERS: u64 = 8;
-/// What PostgreSQL, as it is packaged, has by itself of what needs a restart to change.
+/// What PostgreSQL, as it is packaged, has by itself: of what is fitted and needs a restart to change, and of what a standby
+/// must not have less of than its primary.
 const STOCK: &[(&str, &str)] = &[
     ("autovacuum_max_workers", "3"),
     ("max_connections", "100"),
+    ("max_locks_per_transaction", "64"),
+    ("max_prepared_transactions", "0"),
     ("max_worker_processes", "8"),
     ("shared_buffers", "128MB"),
 ];
 
-/// The value that a setting has where no file of ours says anything, if it is one that is fitted and needs a restart.
+/// The value that a setting has where no file of ours says anything, if it is one for which that matters.
 pub fn stock(name: &str) -> Option<&'static str> {
     STOCK.iter().find(|(it, _)| *it == name).map(|(_, value)| *value)
 }

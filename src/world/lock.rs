@@ -74,9 +74,8 @@ impl World {
         let mut held = self.held.lock().await;
         let mut is_new = held.holder.is_none();
         if !is_new {
-            self.still_held(&mut held).await?;
-            // Nobody kept others out for a while.
-            is_new = held.nodes.is_empty() && held.tag.is_none();
+            // Where it was lost, nobody kept others out for a while.
+            is_new = self.still_held(&mut held).await? || (held.nodes.is_empty() && held.tag.is_none());
         }
         let here = || Holder::here(self.command.get().map_or("up", String::as_str));
         // From now on there may be something to let go, whatever comes of it.
@@ -116,19 +115,23 @@ impl World {
                 "the cluster's lock is held on {} of {there} nodes: a run that reaches only the others would not be noticed",
                 held.nodes.len()
             )),
-            (Some(_), true) => self.drop_tag(&mut held).await,
+            (Some(api), true) => {
+                if held.nodes.len() < there {
+                    self.refuse_tags(api).await?;
+                }
+                self.drop_tag(&mut held).await;
+            }
             _ => {}
         }
         Ok(is_new)
     }
 
-    /// Whether the lock is known to be lost, without asking anybody.
+    /// Whether the lock is known to be lost, without asking anybody: to somebody who took it on any node, or everywhere.
     pub async fn has_lost_lock(&self) -> bool {
         let held = self.held.lock().await;
-        held.holder.is_some()
-            && held.tag.is_none()
-            && !held.nodes.is_empty()
-            && held.nodes.values().all(Hold::is_lost)
+        let everywhere =
+            || held.tag.is_none() && !held.nodes.is_empty() && held.nodes.values().all(Hold::is_lost);
+        held.holder.is_some() && (held.nodes.values().any(Hold::is_taken) || everywhere())
     }
 
     /// Whether another run holds the lock on a node that is busy: what it does there may take long, and its name is told
@@ -167,6 +170,17 @@ impl World {
         }
     }
 
+    /// Refuses to work beside a run that reaches only other nodes than this one, and so has its lock at the provider. An API that
+    /// is away holds up nobody who has most of the nodes.
+    async fn refuse_tags(&self, api: &Api) -> Result<()> {
+        let locks = api.with_patience(Patience::Brief).locks().await.unwrap_or_default();
+        let own = self.state.memory()?.lock_tag;
+        match locks.iter().find(|lock| !lock.is_stale() && Some(&lock.tag) != own.as_ref()) {
+            Some(lock) => Err(locked(&self.inventory.cluster, &lock.holder.words())),
+            None => Ok(()),
+        }
+    }
+
     /// Tells of another run that works on the cluster, if there is one and this run does not hold the lock.
     ///
     /// # Errors
@@ -179,12 +193,8 @@ impl World {
         if let Some(holder) = on_nodes {
             return Err(locked(&self.inventory.cluster, &holder.words()));
         }
-        let Some(api) = &self.provider else { return Ok(()) };
-        // The refusal is told anyway.
-        let locks = api.with_patience(Patience::Brief).locks().await.unwrap_or_default();
-        let own = self.state.memory()?.lock_tag;
-        match locks.iter().find(|lock| !lock.is_stale() && Some(&lock.tag) != own.as_ref()) {
-            Some(lock) => Err(locked(&self.inventory.cluster, &lock.holder.words())),
+        match &self.provider {
+            Some(api) => self.refuse_tags(api).await,
             None => Ok(()),
         }
     }
@@ -230,8 +240,9 @@ impl World {
         Ok(lock)
     }
 
-    /// Asks every node; those that were lost are taken anew, if they can be.
-    async fn still_held(&self, held: &mut Held) -> Result<()> {
+    /// Asks every node, and says whether any was lost; those are taken anew, if they can be.
+    async fn still_held(&self, held: &mut Held) -> Result<bool> {
+        let before = held.nodes.len();
         let asked = held.nodes.iter().map(|(name, hold)| async move { (name.clone(), hold.check().await) });
         for (name, kept) in futures_of(asked).await {
             match kept {
@@ -265,7 +276,7 @@ impl World {
             held.tag = Some(self.write_tag(api, &now).await?);
             api.delete_lock(&old).await?;
         }
-        Ok(())
+        Ok(held.nodes.len() < before)
     }
 
     /// Takes the lock of a node; none if that breaks off, which the next look at it tells.

@@ -187,6 +187,7 @@ const TOPICS: &[(&str, &[&str])] = &[
     (
         "Changes that a running cluster cannot make",
         &[
+            "plan/changed-settings-both-ways",
             "plan/cluster-renamed",
             "plan/connection-host",
             "plan/id-changed",

@@ -42,6 +42,9 @@ fn a_dead_standby_and_a_large_witness_are_made_anew() {
     for (mark, wait) in [("pg2.new wait for SSH", 0), ("switching off droplet", 0), ("pg2 clone pg1", 100)] {
         assert!(lab.cluster_killed_at(&replace, mark, Duration::from_millis(wait)), "killed at `{mark}`");
         println!("killed at `{mark}`: {:?}", droplets(&lab));
+        if mark.contains("wait for SSH") {
+            one_that_does_not_let_in_takes_no_vote(&lab, &replace);
+        }
         if mark.contains("switching off") {
             // It was not renamed yet: `up` powers it on and takes it back, data and all, and makes no third one.
             let up = lab.cluster(&["up", "-i", &inventory]);
@@ -93,6 +96,33 @@ fn a_dead_standby_and_a_large_witness_are_made_anew() {
     lab.stop();
 }
 
+/// The new droplet is there, and this machine has not its key, as another operator's would.
+fn one_that_does_not_let_in_takes_no_vote(lab: &Lab, replace: &[&str]) {
+    let state = lab.directory.path().join("state/demo");
+    let hosts = state.join("known_hosts");
+    let all = std::fs::read_to_string(&hosts).unwrap();
+    let without: String =
+        all.lines().filter(|line| !line.contains("pg2.new")).map(|line| format!("{line}\n")).collect();
+    assert_ne!(without, all);
+    std::fs::write(&hosts, without).unwrap();
+    let kept = lab.directory.path().join("bootstrap");
+    std::fs::create_dir(&kept).unwrap();
+    for file in std::fs::read_dir(state.join("bootstrap")).into_iter().flatten() {
+        let file = file.unwrap().path();
+        std::fs::rename(&file, kept.join(file.file_name().unwrap())).unwrap();
+    }
+    let run = lab.cluster(replace);
+    assert_eq!(run.code, 1, "{}", run.stderr);
+    assert!(run.stderr.contains("has its vote"), "{}", run.stderr);
+    let names = ["pg1", "pg2", "pg3"].map(str::to_owned).to_vec();
+    assert!(members(lab, &["pg1", "pg3"]).iter().all(|it| it.1 == names));
+    for file in std::fs::read_dir(&kept).unwrap() {
+        let file = file.unwrap().path();
+        std::fs::rename(&file, state.join("bootstrap").join(file.file_name().unwrap())).unwrap();
+    }
+    std::fs::write(&hosts, all).unwrap();
+}
+
 /// Another host in the place of one that runs: `up` refuses, since the old one has a vote; a replacement takes that first,
 /// and the old host is left alone and heard by nobody.
 #[test]
@@ -142,6 +172,17 @@ fn an_existing_host_is_replaced_by_another_while_it_runs() {
         refused.stderr
     );
     assert_eq!(lab.bare_ssh(spare, "ls /etc/cluster 2>/dev/null | wc -l"), "0");
+    // One that is somebody's costs pg2 neither its vote nor its slot.
+    lab.bare_ssh(spare, "pg_createcluster 15 main --start");
+    let foreign = lab.cluster(&["replace", "pg2", "-i", &file, "--yes"]);
+    assert_eq!(foreign.code, 3, "{}", foreign.stderr);
+    assert!(foreign.stderr.contains("left alone"), "{}", foreign.stderr);
+    assert_eq!(lab.sql("pg1", "postgres", "select count(*) from pg_stat_replication"), "1");
+    assert_eq!(
+        members(&lab, &["pg1", "pg3"]),
+        vec![(0, ["pg1", "pg2", "pg3"].map(str::to_owned).to_vec()); 2]
+    );
+    lab.bare_ssh(spare, "pg_dropcluster 15 main --stop");
     println!("{}", lab.cluster(&["replace", "pg2", "-i", &file, "--yes"]).ok().stderr);
     healthy();
     assert_eq!(lab.sql("pg2", "cluster", "select count(*) from kept"), "1000");

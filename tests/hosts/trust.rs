@@ -36,6 +36,7 @@ fn postgres_leads_root_nowhere() {
     a_wal_file_that_is_made_up(&lab);
     questions_of_others(&lab);
     locks_that_others_hold(&lab, &inventory);
+    a_link_in_the_place_of_a_trial(&lab);
     lab.stop();
 }
 
@@ -51,6 +52,27 @@ fn locks_that_others_hold(lab: &Lab, inventory: &str) {
     // One that has been made before is no other.
     let modes = lab.ssh("pg1", "stat -c '%U %a' /run/cluster.lock /run/cluster-operator.lock");
     assert_eq!(modes, "root 600\nroot 600");
+}
+
+/// Settings are tried below a directory of postgres', who may be quicker than root.
+fn a_link_in_the_place_of_a_trial(lab: &Lab) {
+    let trial = "/var/lib/postgresql/.cluster-trial";
+    let owner = || lab.ssh("pg2", "stat -c '%U %a' /srv/mine");
+    lab.ssh("pg2", "mkdir -m 755 /srv/mine; echo secret-of-root >/srv/mine/log; chmod 600 /srv/mine/log");
+    // Either a link in its place, or one in the place of the log in it.
+    let links =
+        format!("while :; do ln -s /srv/mine {trial}; ln -sf /srv/mine/log {trial}/log; done 2>/dev/null");
+    lab.ssh("pg2", &format!("systemd-run -q --unit=links --uid=postgres sh -c '{links}'"));
+    for size in 5..9 {
+        let settings = format!("postgresql:\n  version: 15\n  settings: {{work_mem: {size}MB}}");
+        let changed = demo(15).replace("postgresql:\n  version: 15", &settings);
+        let inventory = lab.inventory("changed.yaml", PREPARED, &changed);
+        let run = lab.cluster(&["up", "-i", &inventory]);
+        assert!(!run.stderr.contains("secret-of-root"), "{}", run.stderr);
+        assert_eq!(owner(), "root 755", "{}", run.stderr);
+    }
+    lab.ssh("pg2", &format!("systemctl stop links; rm -rf {trial}"));
+    lab.cluster(&["up", "-i", &lab.inventory("demo.yaml", PREPARED, &demo(15))]).ok();
 }
 
 /// A clone moves what the links in pg_tblspc lead to: not what is none of PostgreSQL's.

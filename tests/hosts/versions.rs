@@ -1,4 +1,5 @@
-//! Other versions of PostgreSQL, on the Debian that has them: made, failed over, rewound, drilled.
+//! Other versions of PostgreSQL, on the Debian that has them, and on others from the PostgreSQL project's repository: made, failed
+//! over, rewound, handed over, drilled.
 
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use serde_json::Value;
 
 use super::backups::{backups, repository};
 use super::drill::faults;
+use super::pgdg::{Holder, Repository};
 use super::support::Lab;
 use super::{demo, node, the_standby_is_set_as_the_primary_is};
 
@@ -15,23 +17,8 @@ fn whole_way_with(number: u8, image: &str, version: u32) {
     // Debian 11's pgBackRest is too old.
     let backup = if version > 13 { repository(&lab) } else { String::new() };
     let inventory = lab.inventory("demo.yaml", image, &(backup + &demo(version)));
-    let up = || lab.cluster(&["up", "-i", &inventory]);
-    up().ok();
-    assert!(up().ok().last_line().contains("nothing to do"));
-    let (status, _) = lab.wait_for_status(&inventory, 30, |status| status["healthy"] == true);
-    let running = node(&status, "pg1")["version"].as_str().unwrap().to_owned();
-    assert!(running.starts_with(&format!("{version}.")), "{running}");
-    the_standby_is_set_as_the_primary_is(&lab);
-    lab.power("pg1", Power::Off);
-    let (status, took) = lab.wait_for_status(&inventory, 60, |status| {
-        status["primary"] == "pg2" && status["floating_ip"]["node"] == "pg2"
-    });
-    println!("PostgreSQL {running}: failover {:.1} s; {}", took.as_secs_f64(), status["floating_ip"]);
-    lab.power("pg1", Power::On);
-    lab.wait_for_status(&inventory, 60, |status| status["healthy"] == true);
-
-    rewinds(&lab, &inventory);
-
+    lab.cluster(&["up", "-i", &inventory]).ok();
+    let running = survives(&lab, &inventory, version, true);
     for fault in faults().iter().filter(|it| ["crash", "switchover"].contains(&it.as_str())) {
         let run = lab.cluster(&["drill", "-i", &inventory, "--fault", fault, "--yes", "--json"]);
         assert_eq!(run.code, 0, "{}\n{}", run.stdout, run.stderr);
@@ -44,6 +31,83 @@ fn whole_way_with(number: u8, image: &str, version: u32) {
     }
     lab.cluster(&["down", "-i", &inventory, "--yes"]).ok();
     lab.stop();
+}
+
+/// On three hosts whose Debian does not have the version: `up` adds the repository that has it, one of the lab's here. `provider` is
+/// the image of the host whose packages that one offers.
+fn from_the_projects_repository(number: u8, image: &str, codename: &str, version: u32, provider: &str) {
+    let lab = Lab::start(number, image);
+    let three = [("pg1", "primary"), ("pg2", "standby"), ("pg3", "witness")];
+    let inventory =
+        with_the_repository(&lab, image, (Holder::Repository, codename), version, provider, &three);
+    let run = lab.cluster(&["up", "-i", &inventory]).ok();
+    assert!(run.stderr.contains("add the PostgreSQL apt repository"), "{}", run.stderr);
+    let source = format!("https://apt.postgresql.org/pub/repos/apt {codename}-pgdg/main");
+    for (node, _) in three {
+        let origin = lab.ssh(node, &format!("apt-cache policy postgresql-{version}"));
+        assert!(origin.contains(&source), "{origin}");
+    }
+    survives(&lab, &inventory, version, false);
+    lab.cluster(&["down", "-i", &inventory, "--yes"]).ok();
+    lab.stop();
+}
+
+/// Bare hosts that trust a repository of the lab's, and their inventory.
+fn with_the_repository(
+    lab: &Lab,
+    image: &str,
+    (holder, codename): (Holder, &str),
+    version: u32,
+    provider: &str,
+    wanted: &[(&str, &str)],
+) -> String {
+    let public = lab.key();
+    let server = lab.bare_host("apt", provider, &public);
+    let packages = format!("postgresql-{version} postgresql-{version}-repmgr");
+    let repository = Repository::start(lab, &server, holder, codename, &packages);
+    let mut nodes = String::new();
+    for (index, (name, role)) in wanted.iter().enumerate() {
+        let host = lab.bare_host(name, image, &public);
+        repository.is_trusted_by(lab, &host);
+        nodes += &format!(
+            "  - {{name: {name}, id: {}, role: {role}, address: {}, connection_host: {}, host_key: {}}}\n",
+            index + 1,
+            host.address,
+            host.private,
+            host.key
+        );
+    }
+    let key = lab.directory.path().join("key");
+    lab.write(
+        "demo.yaml",
+        &format!(
+            "cluster: demo\nprovider:\n  existing: {{ssh_key: {}}}\npostgresql: {{version: {version}}}\nusers: [{{name: app}}]\n\
+             databases: [{{name: app}}]\nnodes:\n{nodes}",
+            key.display()
+        ),
+    )
+}
+
+/// What every version goes through. Returns what runs, as it calls itself.
+fn survives(lab: &Lab, inventory: &str, version: u32, has_address: bool) -> String {
+    assert!(lab.cluster(&["up", "-i", inventory]).ok().last_line().contains("nothing to do"));
+    let (status, _) = lab.wait_for_status(inventory, 30, |status| status["healthy"] == true);
+    let running = node(&status, "pg1")["version"].as_str().unwrap().to_owned();
+    assert!(running.starts_with(&format!("{version}.")), "{running}");
+    the_standby_is_set_as_the_primary_is(lab);
+    lab.power("pg1", Power::Off);
+    let (status, took) = lab.wait_for_status(inventory, 60, |status| {
+        status["primary"] == "pg2" && (!has_address || status["floating_ip"]["node"] == "pg2")
+    });
+    println!("PostgreSQL {running}: failover {:.1} s; {}", took.as_secs_f64(), status["floating_ip"]);
+    lab.power("pg1", Power::On);
+    lab.wait_for_status(inventory, 60, |status| status["healthy"] == true);
+    rewinds(lab, inventory);
+    lab.cluster(&["switchover", "pg2", "-i", inventory]).ok();
+    lab.wait_for_status(inventory, 60, |status| status["healthy"] == true && status["primary"] == "pg2");
+    lab.cluster(&["switchover", "pg1", "-i", inventory]).ok();
+    lab.wait_for_status(inventory, 60, |status| status["healthy"] == true && status["primary"] == "pg1");
+    running
 }
 
 /// The backups that were turned on at the beginning: a table is dropped and had again, and a restore is proved.
@@ -123,4 +187,41 @@ fn postgresql_17_on_trixie() {
 #[ignore = "needs root and a lab"]
 fn postgresql_18_on_sid() {
     whole_way_with(46, "debian-sid-x64", 18);
+}
+
+#[test]
+#[ignore = "needs root and a lab"]
+fn postgresql_15_on_trixie_from_the_projects_repository() {
+    from_the_projects_repository(50, "debian-13-x64", "trixie", 15, "debian-12-x64");
+}
+
+#[test]
+#[ignore = "needs root and a lab"]
+fn postgresql_15_on_sid_from_the_projects_repository() {
+    from_the_projects_repository(51, "debian-sid-x64", "sid", 15, "debian-12-x64");
+}
+
+#[test]
+#[ignore = "needs root and a lab"]
+fn postgresql_17_on_sid_from_the_projects_repository() {
+    from_the_projects_repository(52, "debian-sid-x64", "sid", 17, "debian-13-x64");
+}
+
+/// What PostgreSQL's repository no longer has for a system is in its archive.
+#[test]
+#[ignore = "needs root and a lab"]
+fn a_system_that_the_projects_repository_has_dropped() {
+    let (image, holder) = ("debian-13-x64", (Holder::ArchiveAlone, "trixie"));
+    let lab = Lab::start(53, image);
+    let inventory = with_the_repository(&lab, image, holder, 15, "debian-12-x64", &[("pg1", "primary")]);
+    lab.cluster(&["up", "-i", &inventory]).ok();
+    let origin = lab.ssh("pg1", "apt-cache policy postgresql-15");
+    assert!(
+        origin.contains("https://apt-archive.postgresql.org/pub/repos/apt trixie-pgdg-archive/main"),
+        "{origin}"
+    );
+    assert_eq!(lab.ssh("pg1", "ls /etc/apt/sources.list.d | grep cluster"), "cluster-archive.list");
+    assert!(lab.cluster(&["up", "-i", &inventory]).ok().last_line().contains("nothing to do"));
+    lab.cluster(&["down", "-i", &inventory, "--yes"]).ok();
+    lab.stop();
 }

@@ -246,7 +246,9 @@ impl Lab {
     pub(crate) fn power(&self, node: &str, power: Power) {
         block_on(async {
             let client = self.client();
-            let droplets = client.droplets("cluster:demo").await.unwrap();
+            let mut droplets = client.droplets("cluster:demo").await.unwrap();
+            // Hosts that a test made itself.
+            droplets.extend(client.droplets("cluster:bare").await.unwrap());
             let id = droplets.iter().find(|droplet| droplet.name == node).unwrap().id;
             client.power(id, power, Pace::urgent()).await.unwrap();
         });

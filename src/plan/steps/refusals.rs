@@ -3,8 +3,8 @@
 use super::Planner;
 use crate::facts::Host;
 use crate::inventory::{Inventory, Node, Provider};
-use crate::plan::TroubleKind;
 use crate::plan::roles::{self, Data, Primary};
+use crate::plan::{Trouble, TroubleKind};
 
 /// PostgreSQL wants this much for packages, WAL and a little data.
 const DISK_NEEDED_KIB: u64 = 1_500_000;
@@ -58,7 +58,15 @@ pub(crate) fn way_in(inventory: &Inventory, node: &Node, why: &str) -> Option<St
     why.contains("sudo: ").then(|| SUDO.into())
 }
 
-impl Planner<'_> {
+impl<'a> Planner<'a> {
+    /// See [`crate::plan::unfit`].
+    pub(in crate::plan) fn unfit(mut self, node: &'a Node) -> Vec<Trouble> {
+        self.refusals();
+        self.node(node);
+        let found = self.plan.refusals.into_iter();
+        found.filter(|it| it.node.as_ref() == Some(&node.name)).collect()
+    }
+
     /// Reasons to refuse the whole plan.
     pub(super) fn refusals(&mut self) {
         if let Primary::Several(names) = &self.primary {

@@ -1,7 +1,8 @@
 //! What follows from the steps of a plan: reloads and restarts that hosts ask for once their files have changed. And
 //! what the inventory says and nobody does.
 
-use std::collections::BTreeMap;
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cluster_contract::paths;
 
@@ -18,6 +19,7 @@ impl<'a> Planner<'a> {
         let version = self.inventory.postgresql.version;
         let (conf, hba) = (files::postgresql_conf(version), files::pg_hba(version));
         let (mut reload, mut shrinks) = (Vec::new(), false);
+        let (mut raised, mut lowered): (BTreeSet<String>, BTreeSet<String>) = Default::default();
         let (mut read, mut names): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
         let mut restart: Vec<&Node> = Vec::new();
         let mut services: [(&str, Vec<&Node>); 3] =
@@ -35,8 +37,14 @@ impl<'a> Planner<'a> {
                 if changed.iter().any(|it| it.restart) {
                     restart.push(node);
                 }
-                for Changed { name, restart, shrinks: lower } in changed {
-                    shrinks |= lower;
+                for Changed { name, restart, held } in changed {
+                    shrinks |= held == Some(Ordering::Less);
+                    // The witness follows nobody.
+                    match held.filter(|_| node.role != Role::Witness) {
+                        Some(Ordering::Greater) => _ = raised.insert(name.clone()),
+                        Some(Ordering::Less) => _ = lowered.insert(name.clone()),
+                        Some(Ordering::Equal) | None => {}
+                    }
                     // What an extension's own wait for, only the extension knows.
                     if !restart && name.contains('.') {
                         continue;
@@ -53,6 +61,7 @@ impl<'a> Planner<'a> {
                 }
             }
         }
+        self.one_way_at_a_time(&raised, &lowered);
         let plain = |nodes: &[&Node]| nodes.iter().map(|node| node.name.clone()).collect::<Vec<_>>();
         if !reload.is_empty() {
             let mut action = "reload PostgreSQL".to_owned();
@@ -113,6 +122,31 @@ impl<'a> Planner<'a> {
         }
     }
 
+    /// Where such settings rise, standbys are restarted first; where they fall, the primary is. For both at once there is no order
+    /// in which a standby never has less than its primary.
+    fn one_way_at_a_time(&mut self, raised: &BTreeSet<String>, lowered: &BTreeSet<String>) {
+        let has_standbys = self.inventory.nodes.iter().any(|node| node.role == Role::Standby);
+        // What nodes do not agree about, since only some of them had an earlier change, cannot be left as it is.
+        let list = |names: &BTreeSet<String>, others: &BTreeSet<String>| {
+            names.difference(others).map(String::as_str).collect::<Vec<_>>().join(", ")
+        };
+        let (raised, lowered) = (list(raised, lowered), list(lowered, raised));
+        if !has_standbys || raised.is_empty() || lowered.is_empty() {
+            return;
+        }
+        // As the manual says of each of these settings.
+        let what = if self.inventory.postgresql.version < 14 { "stops" } else { "stops replaying" };
+        self.refuse(
+            TroubleKind::Changed,
+            None,
+            format!(
+                "{raised} would rise and {lowered} would fall in one run: whichever of primary and standby restarts first, the \
+                 standby has less of one than the primary, and {what}"
+            ),
+            format!("change one after the other: leave {lowered} as it is under postgresql.settings for this run"),
+        );
+    }
+
     fn file_changes(&self, node: &str) -> Vec<FileChange> {
         let steps = self.plan.steps.iter().filter(|step| step.node.as_deref() == Some(node));
         let files = steps.filter_map(|step| match &step.action {
@@ -138,9 +172,37 @@ impl<'a> Planner<'a> {
         }
     }
 
+    /// Text in a collation other than C is sorted by the system's libraries, whose order changes between releases. What one
+    /// system has indexed may be in the wrong order for another, and a standby has the primary's indexes as they are.
+    fn systems_that_sort_differently(&mut self) {
+        let mut systems: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+        for node in self.inventory.nodes.iter().filter(|node| node.role != Role::Witness) {
+            if let Some(host) = self.host(&node.name).up() {
+                systems.entry(format!("{} {}", host.os, host.codename)).or_default().push(&node.name);
+            }
+        }
+        if systems.len() < 2 {
+            return;
+        }
+        let what: Vec<String> =
+            systems.into_iter().map(|(system, nodes)| format!("{} on {system}", nodes.join(", "))).collect();
+        self.plan.notes.push(Trouble {
+            kind: TroubleKind::SystemsDiffer,
+            node: None,
+            message: format!(
+                "nodes with data run different systems: {}; they may sort text in collations other than C differently",
+                what.join(", ")
+            ),
+            hint: "move all of them to one system; after a switchover to another one, rebuild the indexes that \
+                   docs/operations.md tells how to find (\"Another system under the same data\")"
+                .into(),
+        });
+    }
+
     /// Keys that only count when something is made.
     pub(super) fn ignored(&mut self) {
         self.backups_without_a_key();
+        self.systems_that_sort_differently();
         let Provider::DigitalOcean(provider) = &self.inventory.provider else { return };
         let Some(cloud) = &self.facts.cloud else { return };
         let mut notes = Vec::new();
@@ -207,8 +269,8 @@ struct Changed {
     name: String,
     /// Whether it waits for a restart.
     restart: bool,
-    /// Whether it falls below what a standby must have.
-    shrinks: bool,
+    /// Which way it goes, if a standby must not have less of it than its primary.
+    held: Option<Ordering>,
 }
 
 fn changed_settings(file: &FileChange) -> Vec<Changed> {
@@ -227,10 +289,10 @@ fn changed_settings(file: &FileChange) -> Vec<Changed> {
     names
         .into_iter()
         .map(|name| {
-            let held = settings::hot_standby().any(|(it, _)| it == name);
-            let lower =
-                matches!((number(of(&before, name)), number(of(&after, name))), (Some(a), Some(b)) if b < a);
-            Changed { name: name.to_owned(), restart: settings::needs_restart(name), shrinks: held && lower }
+            let is_held = settings::hot_standby().any(|(it, _)| it == name);
+            let both = number(of(&before, name)).zip(number(of(&after, name)));
+            let held = both.filter(|_| is_held).map(|(before, after)| after.cmp(&before));
+            Changed { name: name.to_owned(), restart: settings::needs_restart(name), held }
         })
         .collect()
 }

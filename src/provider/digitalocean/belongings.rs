@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use anyhow::Result;
 use cluster_cloud::{destroy, key};
 
+use super::listing::monthly_price;
 use super::{Api, every};
 use crate::facts::Stray;
 use crate::report::visible;
@@ -37,6 +38,7 @@ impl Api {
             name: droplet.name.clone(),
             tagged: false,
             node: memory.droplets.get(&droplet.id).cloned(),
+            monthly_price: monthly_price(droplet),
         });
         let fingerprint = key::fingerprint(public_key);
         Ok(Belongings { doubtful: doubtful.collect(), found, tag: self.tag(), fingerprint })

@@ -125,6 +125,7 @@ fn sort(
                 name: droplet.name.clone(),
                 tagged,
                 node: known.get(&droplet.id).map(|known| known.node.clone()).filter(|it| *it != droplet.name),
+                monthly_price: monthly_price(droplet),
             }),
         }
     }
@@ -141,13 +142,17 @@ fn fact(droplet: &model::Droplet) -> Server {
         size: Some(droplet.size_slug.clone()).filter(|slug| !slug.is_empty()),
         image: droplet.image.as_ref().and_then(|image| image.slug.clone()),
         disk_gib: droplet.disk,
-        monthly_price: droplet.size.and_then(|size| size.price_monthly),
+        monthly_price: monthly_price(droplet),
         vpc: droplet.vpc_uuid.clone(),
         records_floating_ip: false,
         renamed: None,
         untagged: false,
         failed: false,
     }
+}
+
+pub(super) fn monthly_price(droplet: &model::Droplet) -> Option<f64> {
+    droplet.size.as_ref()?.price_monthly
 }
 
 fn status(status: DropletStatus) -> ServerStatus {

@@ -32,7 +32,8 @@ impl Model {
 
     pub(super) fn add_repository(&mut self, node: &str, archive: bool) {
         let host = if archive { "apt-archive" } else { "apt" };
-        let line = format!("deb https://{host}.postgresql.org/pub/repos/apt bookworm-pgdg main");
+        let suite = if archive { "bookworm-pgdg-archive" } else { "bookworm-pgdg" };
+        let line = format!("deb https://{host}.postgresql.org/pub/repos/apt {suite} main");
         self.host(node).packages.pgdg.push(line);
         self.update_lists(node);
     }

@@ -1,6 +1,7 @@
 //! Links that are slow or lose packets, and what is planned meanwhile: nothing that was acknowledged may be lost by it.
 
 use cluster_node::clock;
+use serde_json::Value;
 
 use crate::fault::Fault;
 use crate::matrix::Row;
@@ -21,7 +22,9 @@ pub(crate) const ROWS: &[Row] = &[
                 trial.note(format!("{behind} kB behind: handed over"));
                 trial.promotions(Some(1));
             } else {
-                let why = run.stderr.trim();
+                let error: Value =
+                    serde_json::from_str(run.stderr.lines().last().unwrap_or_default()).unwrap_or_default();
+                let why = error["message"].as_str().unwrap_or(&run.stderr);
                 trial.note(format!("{behind} kB behind: exit {}: {why}", run.code));
                 // 3 says that nothing was changed: at that moment the standby was not even streaming.
                 if run.code != 3 && !why.contains("nothing was stopped") {
