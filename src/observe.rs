@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use crate::facts::{Cloud, Facts, Host, Local, ServerStatus, probe};
 use crate::inventory::Role;
 use crate::plan::files;
+use crate::plan::packages::{for_probe, packages};
 use crate::provider::{Patience, why_away};
 use crate::remote::{Command, RemoteError};
 use crate::report::Event;
@@ -197,7 +198,8 @@ impl World {
     async fn probe(&self, node: &str, young: bool, purpose: Purpose, connected: &mut Duration) -> Host {
         let version = self.inventory.postgresql.version;
         let node_of = self.inventory.node(node);
-        let packages = node_of.map(|node| files::packages(&self.inventory, node)).unwrap_or_default();
+        let packages = node_of.map(|node| packages(&self.inventory, node)).unwrap_or_default();
+        let packages: Vec<String> = packages.iter().map(|package| for_probe(package, version)).collect();
         let has_data = node_of.is_some_and(|node| node.role != Role::Witness);
         let databases = if has_data { self.inventory.own_databases() } else { Vec::new() };
         let command = Command::new("probe", probe::SCRIPT)

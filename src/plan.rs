@@ -12,6 +12,7 @@ pub mod lint;
 pub mod members;
 pub mod old_hosts;
 pub mod pace;
+pub mod packages;
 pub mod reason;
 pub mod replace;
 pub mod restore;

@@ -113,7 +113,10 @@ pub(super) async fn resize(
     if !is_off {
         world.report.progress(node, "shutting down");
         world.disconnect(node).await;
-        api.shut_down(id, SHUTDOWN_PATIENCE).await?;
+        if let Err(error) = api.shut_down(id, SHUTDOWN_PATIENCE).await {
+            // It may go off yet.
+            return resized_and_on(id, Err(error), power_on(world, facts, id).await);
+        }
     }
     world.report.progress(node, format!("the provider makes it {size}: up to a minute for each GB in use"));
     let disk = cloud.servers.get(node).and_then(|server| server.disk_gib).unwrap_or(LARGEST_DISK_GIB);

@@ -1,5 +1,6 @@
 # Reads one host, changes nothing. Usage: probe.sh VERSION PORT PACKAGES DATABASES FILE...
-# PACKAGES and DATABASES are separated by spaces, which the names of files do not have. A FILE that begins with ! is a
+# PACKAGES and DATABASES are separated by spaces, which the names of files do not have; behind a package and a colon stands the
+# oldest version that will do. A FILE that begins with ! is a
 # secret: only its hash is told. One fact a line: name, tab, values.
 # A run with nothing to do is this script, on every host: a process is started once, not once for each file.
 set -u
@@ -25,7 +26,14 @@ say host_key "$type${key:+ $key}"
 if [ -e /run/cloud-init/result.json ]; then
     if grep -q '"errors": \[\]' /run/cloud-init/result.json; then say cloud_init "done"; else say cloud_init error; fi
 elif command -v cloud-init >/dev/null; then
-    say cloud_init "$(cloud-init status 2>/dev/null | sed -n 's/^status: //p')"
+    state=$(cloud-init status 2>/dev/null | sed -n 's/^status: //p')
+    case $state in
+        # Where nothing starts it, it says so for ever.
+        'not run' | 'not started')
+            case $(systemctl is-system-running 2>/dev/null) in running | degraded) state=disabled ;; esac
+            ;;
+    esac
+    say cloud_init "$state"
 fi
 # The disk of /var, and what PostgreSQL is fitted to: memory, processors, and its disk. WAL may be on one of its own; the
 # smaller one counts. A container sees the machine's memory and processors, and may use less.
@@ -71,29 +79,38 @@ esac
 say machine "$memory $cores $size ${spinning:-0}"
 ip -o addr show scope global 2>/dev/null | awk '{ split($4, a, "/"); print "address\t" a[1] }'
 
-# Packages: what is there, and, if something is missing, what apt could install.
-missing=
+# Packages: what is there, and, if something is missing or too old, what apt could install.
+missing='' names=
+for package in $packages; do names="$names ${package%%:*}"; done
 # shellcheck disable=SC2086
-installed=$(dpkg-query -W -f '${Package} ${db:Status-Status} ${Version}\n' $packages 2>/dev/null)
+installed=$(dpkg-query -W -f '${Package} ${db:Status-Status} ${Version}\n' $names 2>/dev/null)
 for package in $packages; do
+    name=${package%%:*}
     case $n$installed in
-        *"$n$package installed "*) ;;
-        *) missing="$missing $package" ;;
+        *"$n$name installed "*)
+            has=${installed##*"$name installed "}
+            case $package in
+                *:*) ! dpkg --compare-versions "${has%%"$n"*}" lt "${package#*:}" || missing="$missing $name" ;;
+            esac
+            ;;
+        *) missing="$missing $name" ;;
     esac
 done
 printf '%s\n' "$installed" | while read -r name status number; do
     if [ "$status" = installed ]; then say package "$name $number"; fi
 done
 if [ -n "$missing" ]; then
-    # The lists themselves have the mirror's dates: where a suite has had no updates, new ones are old.
-    lists=$(find /var/lib/apt/lists -maxdepth 1 -name '*_Packages*' -print -quit 2>/dev/null)
-    fetched=$(stat -c %Y /var/lib/apt/periodic/update-success-stamp 2>/dev/null)
-    say apt_lists "$([ -n "$lists" ] && [ -n "$fetched" ] && echo $(($(date +%s) - fetched)))"
+    # When all lists were last fetched, by us: the files have the mirror's dates, and where a suite has had no updates, new ones are
+    # old. Others fetch the lists of single sources.
+    fetched=$(stat -c %Y /run/cluster/lists-fetched 2>/dev/null)
+    say apt_lists "$([ -n "$fetched" ] && echo $(($(date +%s) - fetched)))"
+    # Sources that are switched off are not among these.
+    apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 2>/dev/null | sort -u |
+        sed -n '/apt\(-archive\)\{0,1\}\.postgresql\.org/s/^/pgdg\t/p'
     # shellcheck disable=SC2086
     apt-cache policy $missing 2>/dev/null | awk '/^[^ ].*:$/ { sub(":", ""); p = $0 } /Candidate:/ && $2 != "(none)" { print "candidate\t" p " " $2 }'
     say audit "$(dpkg --audit 2>/dev/null | head -c 1)"
 fi
-grep -rhs '^[^#]*apt\(-archive\)\?\.postgresql\.org' /etc/apt/sources.list /etc/apt/sources.list.d/ | sed 's/^/pgdg\t/'
 
 units=$(systemctl show -p Id,LoadState,ActiveState,UnitFileState,NeedDaemonReload,MainPID \
     "postgresql@$version-main.service" repmgrd.service cluster-node.service cluster-backup.service cluster-clone.service 2>/dev/null)

@@ -24,22 +24,6 @@ use crate::templates::Template;
 /// Written before PostgreSQL's packages are installed, so that they make no cluster of their own.
 pub const CREATECLUSTER: &str = "/etc/postgresql-common/createcluster.d/90-cluster.conf";
 
-/// The packages of a node.
-pub fn packages(inventory: &Inventory, node: &Node) -> Vec<String> {
-    let version = inventory.postgresql.version;
-    let backs_up = inventory.backup.is_some() && node.role != Role::Witness;
-    let mut packages =
-        vec![format!("postgresql-{version}"), format!("postgresql-{version}-repmgr"), "sudo".to_owned()];
-    packages.extend(backs_up.then(|| "pgbackrest".to_owned()));
-    // Also where nobody uses it now: every node with data may become primary.
-    for package in inventory.extensions.iter().filter_map(|it| it.package.as_ref()) {
-        if node.role != Role::Witness && !packages.contains(package) {
-            packages.push(package.clone());
-        }
-    }
-    packages
-}
-
 /// The desired state of a file.
 #[derive(Clone, Debug)]
 pub struct File {

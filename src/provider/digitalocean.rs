@@ -27,6 +27,9 @@ pub use belongings::Belongings;
 pub use cluster_cloud::Token;
 pub use lock::ProviderLock;
 
+/// How long a server may take to be off after the action that switches it off has ended.
+const SETTLES_WITHIN: Duration = Duration::from_secs(60);
+
 /// The API, as the operator's token lets it be used for one cluster.
 #[derive(Clone)]
 pub struct Api {
@@ -183,16 +186,40 @@ impl Api {
     /// # Errors
     /// The API's.
     pub async fn shut_down(&self, id: u64, patience: Duration) -> Result<()> {
-        self.client.power(id, Power::Shutdown, self.pace).await?;
         let begun = Instant::now();
-        while begun.elapsed() < patience {
+        // What the provider says of it is not what counts: one that it calls failed may shut down all the same, and one that it
+        // calls done may go on running.
+        let asked = self.client.power(id, Power::Shutdown, Pace { deadline: patience, ..self.pace }).await;
+        match asked {
+            Ok(()) | Err(Error::ActionFailed { .. } | Error::TimedOut { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if self.is_off_within(id, patience.saturating_sub(begun.elapsed())).await? {
+            return Ok(());
+        }
+        self.power_off(id).await?;
+        // It is off some seconds after the action has ended.
+        let within = SETTLES_WITHIN.as_secs();
+        anyhow::ensure!(
+            self.is_off_within(id, SETTLES_WITHIN).await?,
+            "droplet {id} is not off {within} s after it was switched off"
+        );
+        Ok(())
+    }
+
+    /// Waits until a server is off and can be worked on, or is gone. Whether it was in time.
+    async fn is_off_within(&self, id: u64, patience: Duration) -> Result<bool> {
+        let begun = Instant::now();
+        loop {
             let seen = self.client.droplet(id).await?;
             if seen.is_none_or(|it| it.status == DropletStatus::Off && !it.locked) {
-                return Ok(());
+                return Ok(true);
+            }
+            if begun.elapsed() > patience {
+                return Ok(false);
             }
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
-        self.power_off(id).await
     }
 
     /// Gives a server another name.

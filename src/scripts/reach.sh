@@ -12,6 +12,10 @@ while [ ! -e "$result" ]; do
         status=$(cloud-init status 2>/dev/null | sed -n 's/^status: //p')
         case $status in
             done | disabled | error | degraded*) break ;;
+            # Where nothing starts it, it says so for ever.
+            'not run' | 'not started')
+                case $(systemctl is-system-running 2>/dev/null) in running | degraded) exit 0 ;; esac
+                ;;
         esac
         echo "cloud-init is ${status:-starting}"
     fi

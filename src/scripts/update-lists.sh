@@ -1,9 +1,11 @@
 #!/bin/sh
-# Fetches apt's lists, and waits for whoever else does. When that was is left where other tools look for it, too.
+# Fetches apt's lists, and waits for whoever else does. When that was is left for the probe.
 # $1 = pgdg or archive: the lists of the PostgreSQL project's repository, or of its archive of everything that it ever had, and
 # nothing else. It becomes a source once they are there.
 set -eu
 export DEBIAN_FRONTEND=noninteractive
+# shellcheck source=/dev/null
+codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
 
 fetch() {
     tries=0
@@ -23,6 +25,36 @@ fetch() {
     printf '%s\n' "$output"
 }
 
+# Sources that could not be fetched, if all of them are somebody else's than the distribution's: what they have stays as it was.
+only_others_failed() {
+    printf '%s\n' "$output" | awk -v own="$codename" '
+        /^Err:/ {
+            failed = failed " " $2
+            if ($3 == own || index($3, own "-") == 1 && $3 !~ /pgdg/) distribution = 1
+            if ($3 ~ /^(stable|testing|unstable|sid|oldstable)/) distribution = 1
+        }
+        END { if (failed == "" || distribution) exit 1; print substr(failed, 2) }'
+}
+
+# The repository's key. Packages of before 246 have it in a script.
+find_key() {
+    directory=/usr/share/postgresql-common/pgdg
+    key=$directory/apt.postgresql.org.asc
+    if [ ! -e "$directory" ] || [ ! -e /etc/ssl/certs/ca-certificates.crt ]; then
+        apt-get -q -y -o DPkg::Lock::Timeout=300 --no-install-recommends install postgresql-common ca-certificates
+    fi
+    if [ ! -e "$key" ] && grep -qs '^-----BEGIN PGP PUBLIC KEY BLOCK' "$directory/apt.postgresql.org.sh"; then
+        key=/etc/apt/keyrings/cluster-pgdg.asc
+        install -d -m 755 /etc/apt/keyrings
+        sed -n '/^-----BEGIN PGP PUBLIC KEY BLOCK/,/^-----END PGP PUBLIC KEY BLOCK/p' "$directory/apt.postgresql.org.sh" >"$key"
+        chmod 644 "$key"
+    fi
+    if [ ! -e "$key" ]; then
+        echo "postgresql-common of $codename lacks the signing key of the PostgreSQL apt repository ($key)" >&2
+        exit 1
+    fi
+}
+
 add() {
     scheme=https
     printf 'deb [signed-by=%s] %s://%s/pub/repos/apt %s main\n' "$key" "$scheme" "$2" "$3" >"$new"
@@ -34,16 +66,7 @@ add() {
 }
 
 if [ $# -gt 0 ]; then
-    # shellcheck source=/dev/null
-    codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
-    key=/usr/share/postgresql-common/pgdg/apt.postgresql.org.asc
-    if [ ! -e "$key" ] || [ ! -e /etc/ssl/certs/ca-certificates.crt ]; then
-        apt-get -q -y -o DPkg::Lock::Timeout=300 --no-install-recommends install postgresql-common ca-certificates
-    fi
-    if [ ! -e "$key" ]; then
-        echo "postgresql-common of $codename lacks the signing key of the PostgreSQL apt repository ($key)" >&2
-        exit 1
-    fi
+    find_key
     # Beside the sources, for it is moved to them at once; apt reads nothing here but sources.list.
     new=$(mktemp /etc/apt/.cluster-XXXXXX.list)
     trap 'rm -f "$new"' EXIT
@@ -60,9 +83,13 @@ if [ $# -gt 0 ]; then
     if [ "$which" = archive ]; then add archive apt-archive.postgresql.org "$codename-pgdg-archive"; fi
 else
     fetch
+    if [ "$status" != 0 ] && others=$(only_others_failed); then
+        printf 'progress\tgoing on without %s, which cannot be fetched\n' "$others"
+        status=0
+    fi
     if [ "$status" = 0 ]; then
-        install -d /var/lib/apt/periodic
-        touch /var/lib/apt/periodic/update-success-stamp
+        install -d -m 755 /run/cluster
+        touch /run/cluster/lists-fetched
     fi
 fi
 exit "$status"

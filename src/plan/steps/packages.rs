@@ -3,44 +3,15 @@
 use super::Planner;
 use crate::facts::HostFacts;
 use crate::inventory::Node;
+use crate::plan::packages::{in_words, is_new_enough, packages};
 use crate::plan::{Action, Phase, files};
 use crate::plan::{Reason, TroubleKind};
 
 /// Package lists that are older are fetched again before something is installed.
 const LISTS_MAX_AGE: u64 = 24 * 3600;
 
-/// The oldest version of a package that will do for a version of PostgreSQL, where it matters.
-fn oldest(package: &str, postgresql: u32) -> Option<&'static [u32]> {
-    match package {
-        // The first that knows the version, by its release notes. Since 2.39 it also bundles small files, and finds the backup
-        // for a position by itself.
-        "pgbackrest" => Some(match postgresql {
-            ..=15 => &[2, 39],
-            16 => &[2, 46],
-            17 => &[2, 53, 1],
-            18.. => &[2, 55],
-        }),
-        // Debian 11's; nothing older was ever tried.
-        _ if package.ends_with("-repmgr") => Some(&[5, 2]),
-        _ => None,
-    }
-}
-
-fn is_new_enough(package: &str, version: &str, postgresql: u32) -> bool {
-    let Some(oldest) = oldest(package, postgresql) else { return true };
-    let upstream = version.split(|c: char| !c.is_ascii_digit() && c != '.').next().unwrap_or_default();
-    let numbers: Result<Vec<u32>, _> = upstream.split('.').map(str::parse).collect();
-    numbers.is_ok_and(|it| it.as_slice() >= oldest)
-}
-
 fn is_of_postgresql(package: &str) -> bool {
     package.starts_with("postgresql") || package.starts_with("pg") || package == "sudo"
-}
-
-fn in_words(package: &str, postgresql: u32) -> String {
-    let Some(oldest) = oldest(package, postgresql) else { return package.to_owned() };
-    let version = oldest.iter().map(u32::to_string).collect::<Vec<_>>().join(".");
-    format!("{package} {version} or later")
 }
 
 impl Planner<'_> {
@@ -53,7 +24,7 @@ impl Planner<'_> {
         }
         let postgresql = self.inventory.postgresql.version;
         let is_new_enough = |package: &str, version: &str| is_new_enough(package, version, postgresql);
-        let missing: Vec<String> = files::packages(self.inventory, node)
+        let missing: Vec<String> = packages(self.inventory, node)
             .into_iter()
             .filter(|package| {
                 !host.packages.installed.get(package).is_some_and(|it| is_new_enough(package, it))
@@ -112,40 +83,5 @@ impl Planner<'_> {
             self.step(Phase::Lists, Some(node), Action::AddRepository { archive }, why);
         }
         self.step(Phase::Install, Some(node), Action::Install { packages: missing }, why);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_was_never_tried_is_not_enough() {
-        for (version, postgresql, enough) in [
-            ("2.33-1", 15, false),
-            ("2.38", 15, false),
-            ("2.39-1.pgdg110+1", 15, true),
-            ("2.45-1", 15, true),
-            ("2.45-1", 16, false),
-            ("2.46-1", 16, true),
-            ("2.53-1", 17, false),
-            ("2.53.1-1", 17, true),
-            ("2.54.0-2.pgdg22.04+1", 18, false),
-            ("2.55.1-1", 18, true),
-            ("2.60.0-1", 18, true),
-            ("3.0", 18, true),
-            ("1.99", 12, false),
-            ("", 15, false),
-            ("unknown", 15, false),
-        ] {
-            assert_eq!(
-                is_new_enough("pgbackrest", version, postgresql),
-                enough,
-                "{version} for {postgresql}"
-            );
-        }
-        assert!(is_new_enough("postgresql-13-repmgr", "5.2.1-2+deb11u1", 13));
-        assert!(!is_new_enough("postgresql-12-repmgr", "5.0.0-2", 12));
-        assert!(is_new_enough("postgresql-15", "1", 15));
     }
 }

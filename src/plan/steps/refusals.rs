@@ -9,8 +9,8 @@ use crate::plan::{Trouble, TroubleKind};
 /// PostgreSQL wants this much for packages, WAL and a little data.
 const DISK_NEEDED_KIB: u64 = 1_500_000;
 
-const SUDO: &str = "log in as root, or as a user that can run any command with `sudo -n`: `NAME ALL=(ALL) NOPASSWD: ALL` and \
-                    `Defaults:NAME !requiretty` in /etc/sudoers.d";
+const SUDO: &str = "log in as root, or as a user that can run any command with `sudo -n`: `NAME ALL=(ALL) NOPASSWD: ALL` in \
+                    /etc/sudoers.d";
 
 /// What lets us in, where the host is there and does not. ssh's and sudo's own words say which it is.
 pub(crate) fn way_in(inventory: &Inventory, node: &Node, why: &str) -> Option<String> {
