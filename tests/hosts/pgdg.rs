@@ -66,6 +66,9 @@ apt-get -q update
 apt-get -qy --no-install-recommends install apt-utils gnupg openssl python3
 apt-get clean
 apt-get -qy --no-install-recommends --download-only install {packages}
+# What this host has and another Debian may not.
+needed=$(apt-cache depends {packages} | sed -n 's/^ *Depends: \([a-z0-9][^ ]*\)$/\1/p' | sort -u)
+(cd /var/cache/apt/archives && apt-get -q download $needed)
 install -d -m 700 "$GNUPGHOME"
 gpg --batch --passphrase '' --quick-generate-key 'test repository' rsa3072 sign never
 gpg --armor --export >/root/pgdg.asc
