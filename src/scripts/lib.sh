@@ -22,10 +22,18 @@ await_swap() { while systemctl -q is-active cluster-swap; do sleep 1; done; }
 # or was to be.
 settle_swap() {
     [ "$(head -n 1 "$restored_note" 2>/dev/null)" = swapping ] || return 0
-    if [ -e "$copy" ] && [ "$(timeline_of "$copy")" -lt "$(timeline_of "$data")" ]; then
-        [ ! -e "$before" ] || die "$before, the data of before an earlier restore, is still there"
-        postgres mv -T "$copy" "$before"
-        postgres sync "${before%/*}"
+    if [ -e "$copy" ]; then
+        # Both are read before they are compared: without the note the next restore deletes what is there as its own copy.
+        of_copy=$(timeline_of "$copy") of_data=$(timeline_of "$data")
+        case $of_copy:$of_data in
+            :* | *: | *[!0-9:]*) die "cannot tell which of $data and $copy is the data of before the restore: \
+pg_controldata does not read both; nothing was moved or deleted" ;;
+        esac
+        if [ "$of_copy" -lt "$of_data" ]; then
+            [ ! -e "$before" ] || die "$before, the data of before an earlier restore, is still there"
+            postgres mv -T "$copy" "$before"
+            postgres sync "${before%/*}"
+        fi
     fi
     rm -f "$restored_note"
 }
