@@ -66,10 +66,11 @@ pub fn close_source() -> Command {
     Command::new("close the repository", script::FORGET).args([RestoreSource::CONFIG, RestoreSource::CA])
 }
 
-/// Puts the copy of that moment in the place of the data.
-pub fn swap(inventory: &Inventory, target: &RestoreTarget) -> Command {
+/// Puts the copy of that moment, made when the files in the repository led to `end`, in the place of the data.
+pub fn swap(inventory: &Inventory, target: &RestoreTarget, end: Lsn) -> Command {
     script::of_postgres(inventory, "swap", script::SWAP)
         .args(target.words())
+        .arg(end.to_string())
         .stdin(script::SWAP_UNIT)
         // A stop and a start, each of which may take minutes.
         .limit(900)

@@ -15,6 +15,12 @@ identifier() { identifier_of "$data"; }
 # says what the copy is: its target, or that it was about to be put in its place.
 copy=$data.cluster-restored before=$data.before-restore
 restored_note=/var/lib/cluster/restored
+# Whether the copy is of that moment: KIND TARGET END. One that ends where the archive ended, at END, is of no other end;
+# a moment before that stays the same moment.
+is_copy_of() {
+    noted=$(head -n 1 "$restored_note" 2>/dev/null) || return 1
+    [ "$noted" = "$1 $2 $3" ] || { [ "$1" != latest ] && [ "$noted" = "$1 $2" ]; }
+}
 timeline_of() { postgres "$bin/pg_controldata" -D "$1" | sed -n "s/^Latest checkpoint's TimeLineID: *//p"; }
 # One that an earlier run has begun settles itself.
 await_swap() { while systemctl -q is-active cluster-swap; do sleep 1; done; }

@@ -3,7 +3,7 @@ set -eu
 # the data directory, which this program made and which was never started; `beside` is a copy beside data in use, which
 # takes $9 bytes. $7 and $8 are pgBackRest's configuration and stanza, whose files lead to the position ${10}.
 kind=$4 target=$5 place=$6 config=$7 stanza=$8 needed=$9 end=${10}
-wanted="$kind $target"
+asked="$kind $target"
 log=/var/log/postgresql/cluster-restore.log
 # Another cluster's repository is opened for this alone.
 if [ "$config" != /etc/cluster/pgbackrest.conf ]; then trap 'rm -f "$config" "${config%.conf}-ca.crt"' EXIT; fi
@@ -24,7 +24,7 @@ case $place in
         await_swap
         settle_swap
         [ ! -e "$before" ] || die "$before, the data of before an earlier restore, is still there"
-        if [ -e "$into" ] && [ "$(head -n 1 "$restored_note" 2>/dev/null)" = "$wanted" ]; then
+        if [ -e "$into" ] && is_copy_of "$kind" "$target" "$end"; then
             sed -n 2p "$restored_note"
             exit 0
         fi
@@ -114,6 +114,7 @@ if ! replay; then
     }
     kind=latest
 fi
+if [ "$kind" = latest ]; then asked="$asked $end"; fi
 # pgBackRest may hand out a damaged file without a word, and PostgreSQL takes it for the end of the archive. The last file
 # is not full.
 if [ "$kind" = latest ]; then
@@ -147,7 +148,7 @@ case $place in
     new) mark primary "$(identifier)" ;;
     beside)
         postgres sync -f "$into"
-        printf '%s\n%s\n' "$wanted" "$last" >"$restored_note"
+        printf '%s\n%s\n' "$asked" "$last" >"$restored_note"
         sync "$restored_note"
         ;;
 esac

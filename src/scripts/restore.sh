@@ -4,7 +4,7 @@ detached cluster-restore "$@"
 case $6 in
     new) [ "$(made)" = primary ] || die "the restore failed; see journalctl -u cluster-restore" ;;
     beside)
-        [ "$(head -n 1 "$restored_note" 2>/dev/null)" = "$4 $5" ] ||
+        is_copy_of "$4" "$5" "${10}" ||
             die "what an earlier run began has ended and is no copy of that moment; run this again"
         ;;
 esac
