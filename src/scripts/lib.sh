@@ -44,6 +44,9 @@ pg_controldata does not read both; nothing was moved or deleted" ;;
     rm -f "$restored_note"
 }
 
+# Tells who waits for this how far it has come. Nobody may wait any more, and the work goes on.
+tell() { printf 'progress\t%s\n' "$1" 2>/dev/null || :; }
+
 # Runs a script (standard input) as a unit of its own, so that it goes on when the connection is lost: UNIT ARGUMENTS...
 # Returns where an earlier run has begun one, when that has ended.
 detached() {
@@ -54,7 +57,7 @@ detached() {
         cat >"/run/cluster/$unit.sh"
         exec systemd-run -q --unit "$unit" --collect --wait --pipe sh "/run/cluster/$unit.sh" "$@"
     fi
-    printf 'progress\twaiting for what an earlier run started (%s)\n' "$unit"
+    tell "waiting for what an earlier run started ($unit)"
     while systemctl -q is-active "$unit"; do sleep 1; done
 }
 

@@ -25,7 +25,7 @@ case $place in
         settle_swap
         [ ! -e "$before" ] || die "$before, the data of before an earlier restore, is still there"
         if [ -e "$into" ] && is_copy_of "$kind" "$target" "$end"; then
-            sed -n 2p "$restored_note"
+            sed -n 2p "$restored_note" || :
             exit 0
         fi
         rm -f "$restored_note"
@@ -63,7 +63,7 @@ case $kind in
     time | lsn) set -- --type="$kind" --target="$target" --target-action=promote ;;
     *) die "$kind is not a kind of target" ;;
 esac
-printf 'progress\tcopying the backup\n'
+tell "copying the backup"
 postgres pgbackrest --config="$config" --stanza="$stanza" --pg1-path="$into" \
     --log-level-console=off --log-level-stderr=warn "$@" restore
 if [ "$place" = beside ]; then
@@ -91,7 +91,7 @@ replay() {
         if [ "$tries" -gt 20 ] && ! runs; then return 1; fi
         now=$(ps -C postgres -o args= | sed -n 's/.*startup *recovering //p' | head -n 1)
         if [ -n "$now" ] && [ "$now" != "$told" ]; then
-            printf 'progress\treplaying %s\n' "$now"
+            tell "replaying $now"
             told=$now
         fi
         sleep 0.25
@@ -104,7 +104,7 @@ if ! replay; then
         postgres tail -n 20 "$log" >&2
         die "PostgreSQL ended while it replayed"
     fi
-    printf 'progress\tthe archive ends before %s: replaying all of it\n' "$target"
+    tell "the archive ends before $target: replaying all of it"
     # shellcheck disable=SC2016
     postgres sh -c 'sed -i "/^recovery_target/d" "$1"' sh "$into/postgresql.auto.conf"
     begin
@@ -150,6 +150,8 @@ case $place in
         postgres sync -f "$into"
         printf '%s\n%s\n' "$asked" "$last" >"$restored_note"
         sync "$restored_note"
+        # The copy is there, whoever still wants to hear of it.
+        trap - EXIT
         ;;
 esac
-echo "$last"
+echo "$last" 2>/dev/null || :
