@@ -48,12 +48,11 @@ case $place in
         }
         trap give_up EXIT
         postgres mkdir -m 700 "$into"
-        # Beside a server that runs with the same configuration: nothing of what belongs to that is touched. What would be
-        # archived stays to be archived, for the copy to do once it is in its place.
+        # Beside a server that runs with the same configuration: nothing of what belongs to that is touched.
         install -d -o postgres -g postgres -m 700 /run/cluster/restore
         export PGHOST=/run/cluster/restore
         options="-c data_directory=$into -c unix_socket_directories=$PGHOST -c external_pid_file= -c shared_buffers=128MB \
--c huge_pages=off -c 'archive_command=exit 143'"
+-c huge_pages=off"
         if [ "$version" -lt 15 ]; then options="$options -c stats_temp_directory=pg_stat_tmp"; fi
         ;;
     *) die "$place is no place" ;;
@@ -74,13 +73,16 @@ if [ "$place" = beside ]; then
 fi
 
 # A server of its own replays: nobody can connect to it from outside, and it promotes without a lease, which there is
-# nobody to ask for yet. With hot_standby off it takes any max_connections, however many the old cluster had.
+# nobody to ask for yet. With hot_standby off it takes any max_connections, however many the old cluster had. What would be
+# archived stays to be archived, for the server to do that takes writes with this data: of an attempt that comes to nothing
+# the archive has no timeline. The log is read below, whatever the cluster's own is like: messages of recovery are of the
+# level log, which ranks above warning there.
 begin() {
     # shellcheck disable=SC2016
     postgres sh -c 'exec >"$1"; chmod 640 "$1"' sh "$log"
     postgres "$bin/pg_ctl" -D "$into" -s -W -l "$log" -o "-c config_file=/etc/postgresql/$version/main/postgresql.conf \
--c listen_addresses= -c hot_standby=off -c recovery_end_command= -c log_destination=stderr -c logging_collector=off \
-$options" start
+-c listen_addresses= -c hot_standby=off -c recovery_end_command= -c 'archive_command=exit 143' \
+-c log_destination=stderr -c logging_collector=off -c lc_messages=C -c log_min_messages=warning $options" start
 }
 runs() { [ -e "$into/postmaster.pid" ] && kill -0 "$(head -n 1 "$into/postmaster.pid")" 2>/dev/null; }
 # Returns when it takes writes, or has ended.
