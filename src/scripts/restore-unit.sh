@@ -5,6 +5,8 @@ set -eu
 kind=$4 target=$5 place=$6 config=$7 stanza=$8 needed=$9 end=${10}
 asked="$kind $target"
 log=/var/log/postgresql/cluster-restore.log
+# What is to be done at the end is done when it is ended, too.
+trap 'exit 143' TERM
 # Another cluster's repository is opened for this alone.
 if [ "$config" != /etc/cluster/pgbackrest.conf ]; then trap 'rm -f "$config" "${config%.conf}-ca.crt"' EXIT; fi
 belongs || die "$data is not this cluster's"
@@ -34,13 +36,22 @@ case $place in
             ! mountpoint -q "$link" || die "$link is a mount point and cannot be replaced"
         done
         postgres rm -rf "$into"
-        # Replay needs some of the WAL besides.
-        needed=$((needed / 1048576 + 1024))
-        free=$(postgres df --output=avail -BM "$data" | tail -n 1 | tr -dc 0-9)
-        [ "$free" -gt "$needed" ] || die "the copy beside $data needs $needed MB, and $free MB are free"
+        # The data may have grown since the backup. Replay needs some of the WAL besides, and what runs here has to go on.
+        room() { postgres df --output="$1" -BM "$data" | tail -n 1 | tr -dc 0-9; }
+        needed=$((needed / 1048576))
+        grown=$(postgres du -sm "$data" 2>/dev/null | cut -f 1)
+        if [ "${grown:-0}" -gt "$needed" ]; then needed=$grown; fi
+        kept=$(($(room size) / 20))
+        if [ "$kept" -lt 1024 ]; then kept=1024; fi
+        needed=$((needed + 1024 + kept))
+        free=$(room avail)
+        [ "$free" -gt "$needed" ] ||
+            die "the copy beside $data needs $needed MB, $kept MB of which stay free, and $free MB are free"
         # A copy that comes to nothing leaves the disk as it was.
+        watcher=
         give_up() {
             code=$?
+            if [ -n "$watcher" ]; then kill "$watcher" 2>/dev/null || :; fi
             if [ "$code" -ne 0 ]; then
                 if [ -e "$into/postmaster.pid" ]; then postgres "$bin/pg_ctl" -D "$into" -s -w -m immediate stop || :; fi
                 postgres rm -rf "$into"
@@ -48,11 +59,22 @@ case $place in
         }
         trap give_up EXIT
         postgres mkdir -m 700 "$into"
+        # Ends all of it before the disk is full for the server that takes writes.
+        while sleep 5; do
+            free=$(room avail)
+            if [ "${free:-$kept}" -lt $((kept / 2)) ]; then
+                echo "stopped: the disk of $data has $free MB left" >&2 || :
+                systemctl kill cluster-restore
+                break
+            fi
+        done >/dev/null &
+        watcher=$!
         # Beside a server that runs with the same configuration: nothing of what belongs to that is touched.
         install -d -o postgres -g postgres -m 700 /run/cluster/restore
         export PGHOST=/run/cluster/restore
         options="-c data_directory=$into -c unix_socket_directories=$PGHOST -c external_pid_file= -c shared_buffers=128MB \
--c huge_pages=off"
+-c huge_pages=off -c max_wal_size=512MB -c min_wal_size=80MB"
+        if [ "$version" -lt 13 ]; then options="$options -c wal_keep_segments=0"; else options="$options -c wal_keep_size=0"; fi
         if [ "$version" -lt 15 ]; then options="$options -c stats_temp_directory=pg_stat_tmp"; fi
         ;;
     *) die "$place is no place" ;;
@@ -153,6 +175,7 @@ case $place in
         printf '%s\n%s\n' "$asked" "$last" >"$restored_note"
         sync "$restored_note"
         # The copy is there, whoever still wants to hear of it.
+        kill "$watcher" 2>/dev/null || :
         trap - EXIT
         ;;
 esac
