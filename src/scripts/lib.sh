@@ -48,14 +48,16 @@ pg_controldata does not read both; nothing was moved or deleted" ;;
 tell() { printf 'progress\t%s\n' "$1" 2>/dev/null || :; }
 
 # Runs a script (standard input) as a unit of its own, so that it goes on when the connection is lost: UNIT ARGUMENTS...
-# Returns where an earlier run has begun one, when that has ended.
+# Returns where an earlier run has begun one, when that has ended. What $properties has is the unit's.
+properties=
 detached() {
     unit=$1
     shift
     if ! systemctl -q is-active "$unit"; then
         install -d -m 755 /run/cluster
         cat >"/run/cluster/$unit.sh"
-        exec systemd-run -q --unit "$unit" --collect --wait --pipe sh "/run/cluster/$unit.sh" "$@"
+        # shellcheck disable=SC2086
+        exec systemd-run -q --unit "$unit" $properties --collect --wait --pipe sh "/run/cluster/$unit.sh" "$@"
     fi
     tell "waiting for what an earlier run started ($unit)"
     while systemctl -q is-active "$unit"; do sleep 1; done

@@ -84,6 +84,7 @@ case $kind in
     time | lsn) set -- --type="$kind" --target="$target" --target-action=promote ;;
     *) die "$kind is not a kind of target" ;;
 esac
+if [ "$place" = beside ]; then set -- --process-max=2 "$@"; fi
 tell "copying the backup"
 postgres pgbackrest --config="$config" --stanza="$stanza" --pg1-path="$into" \
     --log-level-console=off --log-level-stderr=warn "$@" restore
