@@ -83,8 +83,9 @@ has_processes() {
     return 1
 }
 
-# Starts PostgreSQL and waits until it answers; if it does not, its log says why. It answers some two
-# seconds before Debian's wrapper has satisfied itself that it does.
+# Starts PostgreSQL and waits until it answers, up to $patience seconds while it has processes: it may have much to replay.
+# If it does not, its log says why. It answers some two seconds before Debian's wrapper has satisfied itself that it does.
+patience=3600
 bring_up() {
     unit="postgresql@$version-main"
     log=/var/log/postgresql/postgresql-$version-main.log
@@ -95,16 +96,23 @@ bring_up() {
     esac
     systemctl reset-failed "$unit" 2>/dev/null || :
     systemctl --no-block start "$unit"
-    tries=0 gone=0
+    read -r begun rest </proc/uptime
+    tries=0 gone=0 told=0
     until "$bin/pg_isready" -q -p "$port"; do
         tries=$((tries + 1))
+        read -r waited rest </proc/uptime
+        waited=$((${waited%%.*} - ${begun%%.*}))
+        if [ "$waited" -ge $((told + 15)) ]; then
+            tell "PostgreSQL is starting ($waited s)"
+            told=$waited
+        fi
         case $(systemctl is-active "$unit" || :) in
-            failed | inactive) [ "$tries" -gt 10 ] && tries=9999 ;;
+            failed | inactive) if [ "$tries" -gt 10 ]; then gone=99; fi ;;
             # Systemd may wait for what has died. It has no processes before the first one either.
             *) if has_processes; then gone=0; else gone=$((gone + 1)); fi ;;
         esac
-        if [ "$tries" -gt 6000 ] || [ "$gone" -gt 50 ]; then
-            echo "PostgreSQL does not answer on port $port" >&2
+        if [ "$waited" -gt "$patience" ] || [ "$gone" -gt 50 ]; then
+            echo "PostgreSQL does not answer on port $port after $waited s" >&2
             journalctl -q --no-pager -u "$unit" -n 3 -o cat >&2 || :
             postgres timeout 5 tail -c "+$from" "$log" | tail -n 12 >&2 || :
             if ! has_processes; then timeout 10 systemctl stop "$unit" || :; fi

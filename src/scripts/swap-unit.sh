@@ -1,6 +1,7 @@
 set -eu
 # The swap itself: the copy of the moment $4 $5, made when the archive ended at $6, takes the place of the data, which
 # stays beside it. The node keeps its lease meanwhile, as in any planned restart: nobody promotes what is given up here.
+patience=600
 settle_swap
 belongs || die "$data is not this cluster's"
 is_copy_of "$4" "$5" "$6" || die "there is no copy of that moment"
