@@ -124,8 +124,9 @@ replay() {
 }
 begin
 if ! replay; then
-    # No commit is younger than the time that was asked for: what there is, is what there was then.
-    if [ "$kind" != time ] || ! postgres grep -q 'recovery ended before configured recovery target was reached' "$log"; then
+    # No commit is younger than the time, or lies behind the position, that was asked for: what there is, is what there was
+    # then.
+    if [ "$kind" = latest ] || ! postgres grep -q 'recovery ended before configured recovery target was reached' "$log"; then
         postgres tail -n 20 "$log" >&2
         die "PostgreSQL ended while it replayed"
     fi
@@ -137,6 +138,10 @@ if ! replay; then
         postgres tail -n 20 "$log" >&2
         die "PostgreSQL ended while it replayed"
     }
+    kind=latest
+elif [ "$kind" != latest ] && ! postgres grep -q 'recovery stopping' "$log"; then
+    # PostgreSQL 12 ends recovery there without an error.
+    tell "the archive ends before $target: all of it was replayed"
     kind=latest
 fi
 if [ "$kind" = latest ]; then asked="$asked $end"; fi
