@@ -27,7 +27,7 @@ case $place in
         settle_swap
         [ ! -e "$before" ] || die "$before, the data of before an earlier restore, is still there"
         if [ -e "$into" ] && is_copy_of "$kind" "$target" "$end"; then
-            sed -n 2p "$restored_note" || :
+            sed 1d "$restored_note" || :
             exit 0
         fi
         rm -f "$restored_note"
@@ -108,6 +108,9 @@ begin() {
 -c log_destination=stderr -c logging_collector=off -c lc_messages=C -c log_min_messages=warning $options" start
 }
 runs() { [ -e "$into/postmaster.pid" ] && kill -0 "$(head -n 1 "$into/postmaster.pid")" 2>/dev/null; }
+last_transaction() {
+    postgres sed -n 's/.*last completed transaction was at log time \([-+:. 0-9]*\)$/\1/p' "$log" | tail -n 1
+}
 # Returns when it takes writes, or has ended.
 replay() {
     told='' tries=0
@@ -152,9 +155,17 @@ if [ "$kind" = latest ]; then
     ended=$(postgres tail -n 1 "$into/pg_wal/$timeline.history" | cut -f 2)
     size="(select setting::bigint from pg_settings where name = 'wal_segment_size')"
     if [ "$(sql -d postgres -c "select pg_wal_lsn_diff('$end', '$ended') <= $size")" != t ]; then
-        newest=$(postgres sed -n 's/.*last completed transaction was at log time //p' "$log" | tail -n 1)
+        newest=$(last_transaction)
         die "replay ended at $ended, and the files in the archive lead to $end: one of them is damaged. \
 What can be restored is a moment before ${newest:-the end of the backup}"
+    fi
+fi
+# When a file came into the archive is known before it is read, and not of when the writes in it are: it may have waited.
+warning='' newest=$(last_transaction)
+if [ "$kind:${asked%% *}" = latest:time ] && [ -n "$newest" ]; then
+    within="(select make_interval(secs => greatest(60, setting::int)) from pg_settings where name = 'archive_timeout')"
+    if [ "$(sql -d postgres -c "select '$target'::timestamptz - '$newest' > $within")" = t ]; then
+        warning="$(printf 'warning\t')the archive has no transaction between $newest and $target"
     fi
 fi
 for setting in restore_command recovery_target_time recovery_target_lsn recovery_target_action recovery_target_timeline; do
@@ -172,8 +183,9 @@ if [ -n "$(sql -d postgres -c "select 1 from pg_database where datname = 'repmgr
     fi
 fi
 postgres "$bin/pg_ctl" -D "$into" -s -w -t 600 -m fast stop
-last=$(postgres sed -n 's/.*last completed transaction was at log time //p' "$log" | tail -n 1)
-last="restored up to ${last:-the end of the backup}"
+newest=$(last_transaction)
+last="${warning:+$warning
+}restored up to ${newest:-the end of the backup}"
 case $place in
     new) mark primary "$(identifier)" ;;
     beside)
