@@ -105,7 +105,7 @@ begin() {
     postgres sh -c 'exec >"$1"; chmod 640 "$1"' sh "$log"
     postgres "$bin/pg_ctl" -D "$into" -s -W -l "$log" -o "-c config_file=/etc/postgresql/$version/main/postgresql.conf \
 -c listen_addresses= -c hot_standby=off -c recovery_end_command= -c 'archive_command=exit 143' \
--c log_destination=stderr -c logging_collector=off -c lc_messages=C -c log_min_messages=warning $options" start
+-c max_logical_replication_workers=0 -c log_destination=stderr -c logging_collector=off -c lc_messages=C -c log_min_messages=warning $options" start
 }
 runs() { [ -e "$into/postmaster.pid" ] && kill -0 "$(head -n 1 "$into/postmaster.pid")" 2>/dev/null; }
 last_transaction() {
@@ -171,16 +171,25 @@ fi
 for setting in restore_command recovery_target_time recovery_target_lsn recovery_target_action recovery_target_timeline; do
     sql -d postgres -c "alter system reset $setting"
 done
+# Subscriptions would go on from the slots of the cluster that this is a copy of, and take from it what it has not had yet.
+if [ "$config" != /etc/cluster/pgbackrest.conf ]; then
+    disable=$(sql -d postgres -c "select format(E'\\\\connect %I\nalter subscription %I disable;', datname, subname)
+        from pg_subscription join pg_database on pg_database.oid = subdbid where subenabled")
+    if [ -n "$disable" ]; then
+        printf '%s\n' "$disable" | sql -d postgres >/dev/null
+        tell "the subscriptions of the copy are off"
+    fi
+fi
 # The nodes of then: their addresses may belong to others by now, or to the cluster that this one is a copy of.
 if [ -n "$(sql -d postgres -c "select 1 from pg_database where datname = 'repmgr'")" ] &&
     [ -n "$(sql -d repmgr -c "select to_regclass('repmgr.nodes')")" ]; then
-    sql -d repmgr -c 'delete from repmgr.nodes'
+    # Not through a pipe, which would hide that there was no answer.
     if [ "$place" = beside ]; then
-        (
-            unset PGHOST
-            sql -d repmgr -c 'copy repmgr.nodes to stdout'
-        ) | sql -d repmgr -c 'copy repmgr.nodes from stdin'
+        nodes=$(unset PGHOST && sql -d repmgr -c 'copy repmgr.nodes to stdout')
+        [ -n "$nodes" ] || die "repmgr's records of the nodes cannot be read; nothing was replaced"
     fi
+    sql -d repmgr -c 'delete from repmgr.nodes'
+    if [ "$place" = beside ]; then printf '%s\n' "$nodes" | sql -d repmgr -c 'copy repmgr.nodes from stdin'; fi
 fi
 postgres "$bin/pg_ctl" -D "$into" -s -w -t 600 -m fast stop
 newest=$(last_transaction)
