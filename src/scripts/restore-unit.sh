@@ -18,6 +18,10 @@ case $place in
             *) die "$data holds data ($(made)) and is not deleted" ;;
         esac
         mark creating
+        # pgBackRest has filled none of its tablespaces before they were empty: what is there is of an earlier attempt.
+        # shellcheck disable=SC2016
+        postgres sh -c 'for link in "$1"/pg_tblspc/*; do if [ -L "$link" ]; then rm -rf "$link"/PG_"$2"_*; fi; done' \
+            sh "$into" "$version"
         postgres find "$into" -mindepth 1 -delete
         options=
         ;;
