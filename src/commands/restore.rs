@@ -75,6 +75,7 @@ async fn in_place(inventory: Inventory, target: RestoreTarget, yes: bool, json: 
         let (primary, guard) = leader(&world, &before).await?;
         world.report.progress(&primary, "archiving what is written until now");
         control::check_repository(&world, &primary).await?;
+        world.report.progress(&primary, "reading what can be restored");
         let contents = control::backups(&world, &primary).await?;
         let target = position(&world, &primary, target).await?;
         let end = is_within(&target, &contents)?;
