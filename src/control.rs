@@ -72,9 +72,11 @@ pub async fn pause(world: &World, node: &str, pause: bool) -> Result<bool, Remot
     Ok(changed(&output.stdout))
 }
 
-/// A backup may take days, a question of an unreachable repository minutes.
+/// A backup may take days, a question of an unreachable repository minutes, and a list of a large archive an hour. A node
+/// has limits of its own that are a little shorter.
 const BACKUP_LIMIT_S: u64 = 2 * 86_400;
 const REPOSITORY_LIMIT_S: u64 = 200;
+const LIST_LIMIT_S: u64 = 2 * 3_600;
 
 /// Takes a backup on the primary; returns what is in the repository afterwards.
 ///
@@ -90,7 +92,7 @@ pub async fn backup(world: &World, node: &str, full: bool) -> Result<Contents> {
 /// # Errors
 /// When the node is not reached, or the repository cannot be read.
 pub async fn backups(world: &World, node: &str) -> Result<Contents> {
-    backups_of(world, node, &ask("list backups", &["backup", "list"], REPOSITORY_LIMIT_S)).await
+    backups_of(world, node, &ask("list backups", &["backup", "list"], LIST_LIMIT_S)).await
 }
 
 /// What is in a repository of which no server is left: a node that is about to be restored from it looks.
@@ -99,7 +101,7 @@ pub async fn backups(world: &World, node: &str) -> Result<Contents> {
 /// When the node is not reached, or the repository cannot be read.
 pub async fn backups_alone(world: &World, node: &str, config: &str, stanza: &str) -> Result<Contents> {
     let words = ["backup", "list-alone", config, stanza];
-    backups_of(world, node, &ask("list backups", &words, REPOSITORY_LIMIT_S)).await
+    backups_of(world, node, &ask("list backups", &words, LIST_LIMIT_S)).await
 }
 
 /// Has the primary archive a WAL file and find it in the repository.

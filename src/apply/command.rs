@@ -14,6 +14,9 @@ use crate::script;
 use crate::settings;
 use crate::{scram, sql};
 
+/// A start may replay WAL for an hour (`bring_up` in `lib.sh`), and a restart stops what runs before.
+const START_LIMIT_S: u64 = 3_600 + 300;
+
 /// The label of the command that tests settings.
 pub(super) const TRY: &str = "try settings";
 
@@ -66,10 +69,11 @@ pub fn close_source() -> Command {
     Command::new("close the repository", script::FORGET).args([RestoreSource::CONFIG, RestoreSource::CA])
 }
 
-/// Puts the copy of that moment in the place of the data.
-pub fn swap(inventory: &Inventory, target: &RestoreTarget) -> Command {
+/// Puts the copy of that moment, made when the files in the repository led to `end`, in the place of the data.
+pub fn swap(inventory: &Inventory, target: &RestoreTarget, end: Lsn) -> Command {
     script::of_postgres(inventory, "swap", script::SWAP)
         .args(target.words())
+        .arg(end.to_string())
         .stdin(script::SWAP_UNIT)
         // A stop and a start, each of which may take minutes.
         .limit(900)
@@ -114,7 +118,7 @@ pub fn of(inventory: &Inventory, action: &Action, program: &[u8]) -> Option<Comm
         }
         Action::StartNew { made } => {
             let role = if *made == DataStage::Witness { "witness" } else { "primary" };
-            postgres("start PostgreSQL", script::START_NEW).arg(role)
+            postgres("start PostgreSQL", script::START_NEW).arg(role).limit(START_LIMIT_S)
         }
         Action::RegisterPrimary => postgres("repmgr primary register", script::REGISTER_PRIMARY),
         // A day: a large database on a small server.
@@ -122,8 +126,11 @@ pub fn of(inventory: &Inventory, action: &Action, program: &[u8]) -> Option<Comm
             .arg(conninfo)
             .stdin(script::CLONE_UNIT)
             .limit(86_400),
-        Action::StartStandby => postgres("start PostgreSQL", script::START_STANDBY),
-        Action::RegisterStandby => postgres("repmgr standby register", script::REGISTER_STANDBY),
+        Action::StartStandby => {
+            postgres("start PostgreSQL", script::START_STANDBY).limit(START_LIMIT_S)
+        }
+        // Its row comes back when everything before it is replayed.
+        Action::RegisterStandby => postgres("repmgr standby register", script::REGISTER_STANDBY).limit(720),
         Action::RegisterWitness { primary_host } => {
             postgres("repmgr witness register", script::REGISTER_WITNESS).arg(primary_host)
         }
@@ -147,7 +154,7 @@ pub fn of(inventory: &Inventory, action: &Action, program: &[u8]) -> Option<Comm
         Action::Reload => postgres("reload PostgreSQL", script::RELOAD),
         Action::Restart { .. } => postgres("restart PostgreSQL", script::RESTART)
             .args(settings::hot_standby().map(|(name, control)| format!("{name}:{control}")))
-            .limit(900),
+            .limit(START_LIMIT_S),
         Action::Services { units, .. } => Command::new("start services", script::SERVICES)
             .args(units.iter().map(|unit| unit.name()))
             .limit(120),

@@ -116,6 +116,9 @@ const APT_WAITS: &str = "Waiting for cache lock";
 /// Runs a command and reports the host's output.
 pub(super) async fn run_command(world: &World, node: &str, command: &Command) -> Result<Output> {
     let tell = |text: &str| {
+        if let Some(text) = text.strip_prefix("warning\t") {
+            return world.report.warning(format!("{node}: {text}"));
+        }
         // A script marks what a person wants to know: what it waits for, how far it has come.
         let news = text.strip_prefix("progress\t");
         let text = news.unwrap_or(text);

@@ -75,6 +75,7 @@ async fn in_place(inventory: Inventory, target: RestoreTarget, yes: bool, json: 
         let (primary, guard) = leader(&world, &before).await?;
         world.report.progress(&primary, "archiving what is written until now");
         control::check_repository(&world, &primary).await?;
+        world.report.progress(&primary, "reading what can be restored");
         let contents = control::backups(&world, &primary).await?;
         let target = position(&world, &primary, target).await?;
         let end = is_within(&target, &contents)?;
@@ -97,7 +98,7 @@ async fn in_place(inventory: Inventory, target: RestoreTarget, yes: bool, json: 
         world.report.note(format!("{primary}: {restored_to}"));
         let begun = Instant::now();
         let step = "put the copy in the place of the data";
-        apply::on_host(&world, &primary, "swap", step, &command::swap(&world.inventory, &target)).await?;
+        apply::on_host(&world, &primary, "swap", step, &command::swap(&world.inventory, &target, end)).await?;
         let stopped = begun.elapsed();
         // Roles, passwords and databases are those of then; the inventory's are wanted.
         world.restores();

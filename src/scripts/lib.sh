@@ -15,6 +15,12 @@ identifier() { identifier_of "$data"; }
 # says what the copy is: its target, or that it was about to be put in its place.
 copy=$data.cluster-restored before=$data.before-restore
 restored_note=/var/lib/cluster/restored
+# Whether the copy is of that moment: KIND TARGET END. One that ends where the archive ended, at END, is of no other end;
+# a moment before that stays the same moment.
+is_copy_of() {
+    noted=$(head -n 1 "$restored_note" 2>/dev/null) || return 1
+    [ "$noted" = "$1 $2 $3" ] || { [ "$1" != latest ] && [ "$noted" = "$1 $2" ]; }
+}
 timeline_of() { postgres "$bin/pg_controldata" -D "$1" | sed -n "s/^Latest checkpoint's TimeLineID: *//p"; }
 # One that an earlier run has begun settles itself.
 await_swap() { while systemctl -q is-active cluster-swap; do sleep 1; done; }
@@ -22,25 +28,38 @@ await_swap() { while systemctl -q is-active cluster-swap; do sleep 1; done; }
 # or was to be.
 settle_swap() {
     [ "$(head -n 1 "$restored_note" 2>/dev/null)" = swapping ] || return 0
-    if [ -e "$copy" ] && [ "$(timeline_of "$copy")" -lt "$(timeline_of "$data")" ]; then
-        [ ! -e "$before" ] || die "$before, the data of before an earlier restore, is still there"
-        postgres mv -T "$copy" "$before"
-        postgres sync "${before%/*}"
+    if [ -e "$copy" ]; then
+        # Both are read before they are compared: without the note the next restore deletes what is there as its own copy.
+        of_copy=$(timeline_of "$copy") of_data=$(timeline_of "$data")
+        case $of_copy:$of_data in
+            :* | *: | *[!0-9:]*) die "cannot tell which of $data and $copy is the data of before the restore: \
+pg_controldata does not read both; nothing was moved or deleted" ;;
+        esac
+        if [ "$of_copy" -lt "$of_data" ]; then
+            [ ! -e "$before" ] || die "$before, the data of before an earlier restore, is still there"
+            postgres mv -T "$copy" "$before"
+            postgres sync "${before%/*}"
+        fi
     fi
     rm -f "$restored_note"
 }
 
+# Tells who waits for this how far it has come. Nobody may wait any more, and the work goes on.
+tell() { printf 'progress\t%s\n' "$1" 2>/dev/null || :; }
+
 # Runs a script (standard input) as a unit of its own, so that it goes on when the connection is lost: UNIT ARGUMENTS...
-# Returns where an earlier run has begun one, when that has ended.
+# Returns where an earlier run has begun one, when that has ended. What $properties has is the unit's.
+properties=
 detached() {
     unit=$1
     shift
     if ! systemctl -q is-active "$unit"; then
         install -d -m 755 /run/cluster
         cat >"/run/cluster/$unit.sh"
-        exec systemd-run -q --unit "$unit" --collect --wait --pipe sh "/run/cluster/$unit.sh" "$@"
+        # shellcheck disable=SC2086
+        exec systemd-run -q --unit "$unit" $properties --collect --wait --pipe sh "/run/cluster/$unit.sh" "$@"
     fi
-    printf 'progress\twaiting for what an earlier run started (%s)\n' "$unit"
+    tell "waiting for what an earlier run started ($unit)"
     while systemctl -q is-active "$unit"; do sleep 1; done
 }
 
@@ -64,8 +83,9 @@ has_processes() {
     return 1
 }
 
-# Starts PostgreSQL and waits until it answers; if it does not, its log says why. It answers some two
-# seconds before Debian's wrapper has satisfied itself that it does.
+# Starts PostgreSQL and waits until it answers, up to $patience seconds while it has processes: it may have much to replay.
+# If it does not, its log says why. It answers some two seconds before Debian's wrapper has satisfied itself that it does.
+patience=3600
 bring_up() {
     unit="postgresql@$version-main"
     log=/var/log/postgresql/postgresql-$version-main.log
@@ -76,16 +96,23 @@ bring_up() {
     esac
     systemctl reset-failed "$unit" 2>/dev/null || :
     systemctl --no-block start "$unit"
-    tries=0 gone=0
+    read -r begun rest </proc/uptime
+    tries=0 gone=0 told=0
     until "$bin/pg_isready" -q -p "$port"; do
         tries=$((tries + 1))
+        read -r waited rest </proc/uptime
+        waited=$((${waited%%.*} - ${begun%%.*}))
+        if [ "$waited" -ge $((told + 15)) ]; then
+            tell "PostgreSQL is starting ($waited s)"
+            told=$waited
+        fi
         case $(systemctl is-active "$unit" || :) in
-            failed | inactive) [ "$tries" -gt 10 ] && tries=9999 ;;
+            failed | inactive) if [ "$tries" -gt 10 ]; then gone=99; fi ;;
             # Systemd may wait for what has died. It has no processes before the first one either.
             *) if has_processes; then gone=0; else gone=$((gone + 1)); fi ;;
         esac
-        if [ "$tries" -gt 6000 ] || [ "$gone" -gt 50 ]; then
-            echo "PostgreSQL does not answer on port $port" >&2
+        if [ "$waited" -gt "$patience" ] || [ "$gone" -gt 50 ]; then
+            echo "PostgreSQL does not answer on port $port after $waited s" >&2
             journalctl -q --no-pager -u "$unit" -n 3 -o cat >&2 || :
             postgres timeout 5 tail -c "+$from" "$log" | tail -n 12 >&2 || :
             if ! has_processes; then timeout 10 systemctl stop "$unit" || :; fi

@@ -8,4 +8,4 @@ select pg_create_physical_replication_slot(:'slot', true)
     where not exists (select from pg_replication_slots where slot_name = :'slot')
 SQL
 fi
-repmgr standby register --force --wait-sync=30
+repmgr standby register --force --wait-sync=600

@@ -1,9 +1,10 @@
 set -eu
-# The swap itself: the copy of the moment $4 $5 takes the place of the data, which stays beside it. The node keeps its
-# lease meanwhile, as in any planned restart: nobody promotes what is given up here.
+# The swap itself: the copy of the moment $4 $5, made when the archive ended at $6, takes the place of the data, which
+# stays beside it. The node keeps its lease meanwhile, as in any planned restart: nobody promotes what is given up here.
+patience=600
 settle_swap
 belongs || die "$data is not this cluster's"
-[ "$(head -n 1 "$restored_note" 2>/dev/null)" = "$4 $5" ] || die "there is no copy of that moment"
+is_copy_of "$4" "$5" "$6" || die "there is no copy of that moment"
 [ ! -e "$before" ] || die "$before, the data of before an earlier restore, is still there"
 "$node" marked --system-identifier "$(identifier_of "$copy")" >/dev/null || die "the copy is of another cluster's data"
 # The later timeline wins everywhere: with voters, standbys and in the archive. A failover since the copy was made may

@@ -20,4 +20,5 @@ mod model;
 mod pace;
 mod plan;
 mod probe;
+mod restore;
 mod whose;

@@ -26,8 +26,9 @@ use crate::{file, pgbackrest};
 const LIMIT: Duration = Duration::from_secs(30);
 /// How long it may take when the server stops: enough for a repository that works.
 const STOP_GRACE: Duration = Duration::from_secs(1);
-/// How long fetching one file may take.
-const GET_LIMIT: Duration = Duration::from_secs(10);
+/// How long fetching one file may take: so long until the first of it is there, and so long in all.
+const GET_BEGIN_LIMIT: Duration = Duration::from_secs(10);
+const GET_LIMIT: Duration = Duration::from_secs(30);
 /// For how long a repository that has not answered is not asked again.
 const AWAY_FOR: Duration = Duration::from_secs(60);
 /// What was left behind by a guard that ended in the middle of a promotion is believed for so long.
@@ -178,6 +179,8 @@ pub async fn get(name: &str, path: &str) -> Result<u8> {
     if promotes() || is_younger(paths::REPOSITORY_AWAY, AWAY_FOR) {
         return Ok(NOT_THERE);
     }
+    // PostgreSQL has removed what was there.
+    let places = [path.to_owned(), format!("{path}.pgbackrest.tmp")];
     let begun = Instant::now();
     let mut command = pgbackrest::command(&config.stanza, &["archive-get", name, path])?;
     let mut child = command.stdout(Stdio::null()).spawn().context("cannot run pgbackrest")?;
@@ -188,7 +191,7 @@ pub async fn get(name: &str, path: &str) -> Result<u8> {
                 code => break code == Some(i32::from(NOT_THERE)),
             }
         }
-        let is_over = begun.elapsed() > GET_LIMIT;
+        let is_over = gets_too_long(begun.elapsed(), places.iter().any(|place| Path::new(place).exists()));
         if is_over || promotes() || look() != Postmaster::Runs {
             let _ = child.kill().await;
             break !is_over;
@@ -198,6 +201,12 @@ pub async fn get(name: &str, path: &str) -> Result<u8> {
         let _ = std::fs::write(paths::REPOSITORY_AWAY, "");
     }
     Ok(NOT_THERE)
+}
+
+/// Whether a file has taken too long to fetch. A repository that gives nothing holds up a standby no longer than it
+/// must; one that is slow is no reason to do without a file.
+fn gets_too_long(elapsed: Duration, arrives: bool) -> bool {
+    elapsed > if arrives { GET_LIMIT } else { GET_BEGIN_LIMIT }
 }
 
 /// Whether a file is there, and was written so lately.
@@ -218,6 +227,13 @@ mod tests {
         assert!(is_younger(path, Duration::from_secs(60)));
         assert!(!is_younger(path, Duration::ZERO));
         assert!(!is_younger("/nowhere/at/all", Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn a_file_that_arrives_is_waited_for_longer_than_one_that_does_not() {
+        let too_long = |seconds, arrives| gets_too_long(Duration::from_secs(seconds), arrives);
+        assert!(!too_long(10, false) && too_long(11, false));
+        assert!(!too_long(30, true) && too_long(31, true));
     }
 
     #[test]

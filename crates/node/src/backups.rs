@@ -33,12 +33,14 @@ use crate::{archive, config, file, psql, socket};
 
 /// How often this node is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
-/// How often the repository is: each time all of the archive is listed, a thousand files a request.
+/// How often the repository is: each time all of the archive is listed, a request for each 256 WAL files.
 const REPOSITORY_INTERVAL: Duration = Duration::from_secs(300);
 /// How often it is while it does not answer.
 const TROUBLE_INTERVAL: Duration = Duration::from_secs(60);
 /// A question to the repository: with it away pgBackRest takes some eight times its `io-timeout`.
 const QUESTION_LIMIT: Duration = Duration::from_secs(150);
+/// A list of the archive: pgBackRest asks for each of its directories by itself, thousands of them in one of terabytes.
+const LIST_LIMIT: Duration = Duration::from_secs(3_600);
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 /// A backup may take long, and not for ever.
 const BACKUP_LIMIT: Duration = Duration::from_secs(2 * 86_400);
@@ -86,6 +88,9 @@ enum Work {
     Backup(BackupKind),
 }
 
+/// What is in the repository after a piece of work that went well; or why that could not be told.
+type Listed = Result<Contents, Failed>;
+
 struct Service {
     config: Config,
     backup: BackupConfig,
@@ -97,7 +102,7 @@ struct Service {
     /// The same on the calendar.
     asked_at: i64,
     heard: Instant,
-    work: Option<(Work, JoinHandle<Result<Contents, Failed>>)>,
+    work: Option<(Work, JoinHandle<Result<Listed, Failed>>)>,
     prover: Prover,
 }
 
@@ -173,7 +178,7 @@ impl Service {
                 // Does nothing if it is there.
                 pgbackrest::run(&stanza, &["stanza-create"], QUESTION_LIMIT).await.map_err(explain)?;
             }
-            mended_contents(&config, &stanza).await.map_err(explain)
+            Ok(Ok(mended_contents(&config, &stanza).await.map_err(explain)?))
         };
         (self.asked, self.asked_at) = (Some(Instant::now()), now());
         self.work = Some((Work::Ask, tokio::spawn(asking)));
@@ -185,33 +190,44 @@ impl Service {
         self.status.running = Some(Running { kind, since: now(), why });
         let backing_up = async move {
             take(&stanza, kind).await?;
-            mended_contents(&config, &stanza).await
+            Ok(mended_contents(&config, &stanza).await)
         };
         self.work = Some((Work::Backup(kind), tokio::spawn(backing_up)));
     }
 
-    fn ended(&mut self, work: Work, result: Result<Contents, Failed>) {
+    fn ended(&mut self, work: Work, result: Result<Listed, Failed>) {
         self.status.running = None;
         match (work, result) {
-            (Work::Ask, Ok(contents)) => {
+            (Work::Ask, Ok(Ok(contents))) => {
                 self.status.refusal = None;
+                // A list may take minutes, and the next one is not due the moment it ends.
+                self.asked = Some(Instant::now());
                 (self.status.contents, self.has_stanza) = (Some(contents), true);
                 // That it can be read does not mend a backup that failed.
                 if self.failures.count == 0 {
                     self.trouble(None);
                 }
             }
-            (Work::Ask, Err(failed)) => {
+            (Work::Ask, Err(failed) | Ok(Err(failed))) => {
                 // It may be another one when it answers again: a bucket that was deleted is made anew, and empty.
                 self.has_stanza = false;
                 self.status.refusal = failed.refusal.clone().map(|code| Refusal { at: self.asked_at, code });
                 self.trouble(Some(format!("the repository: {failed}")));
             }
-            (Work::Backup(kind), Ok(contents)) => {
+            (Work::Backup(kind), Ok(listed)) => {
                 println!("the {kind} backup is complete");
-                (self.status.contents, self.failures) = (Some(contents), Failures::default());
-                self.asked = Some(Instant::now());
-                self.trouble(None);
+                (self.failures, self.asked) = (Failures::default(), Some(Instant::now()));
+                match listed {
+                    Ok(contents) => {
+                        self.status.contents = Some(contents);
+                        self.trouble(None);
+                    }
+                    Err(failed) => {
+                        // What was known before stays; without the list nothing more is begun.
+                        self.has_stanza = false;
+                        self.trouble(Some(format!("the repository: {failed}")));
+                    }
+                }
             }
             // Somebody has begun one by hand: the list will have it.
             (Work::Backup(_), Err(failed)) if failed.code == Some(pgbackrest::LOCKED) => self.asked = None,
@@ -285,7 +301,7 @@ async fn ask(config: &Config, stanza: &str) -> Result<(Vec<Backup>, Here), Faile
 async fn look(stanza: &str, backups: &[Backup], here: &Here) -> Result<Coverage, Failed> {
     // Its name has the version and a number that grows when the database behind the stanza changes.
     let args = ["repo-ls", "--recurse", "--output=json", &format!("archive/{stanza}")];
-    let json = pgbackrest::run(stanza, &args, QUESTION_LIMIT).await?;
+    let json = pgbackrest::run(stanza, &args, LIST_LIMIT).await?;
     let archived = coverage::archived(&json, here.version, here.segment_size)
         .map_err(|error| Failed::new(format!("cannot read what `repo-ls` printed: {error}")))?;
     Ok(coverage::coverage(&here.way, &archived, backups, here.finished, here.segment_size))
@@ -421,7 +437,17 @@ pub async fn take_now(kind: BackupKind) -> Result<Contents> {
         Some(pgbackrest::LOCKED) => anyhow::anyhow!("a backup is under way already"),
         _ => failed.into(),
     })?;
-    listed().await
+    // The backup is there, whatever comes of the list.
+    match listed().await {
+        Ok(contents) => Ok(contents),
+        Err(error) => {
+            eprintln!("cluster-node: the backup is complete, and the archive cannot be listed: {error:#}");
+            let (backups, _) = ask(&config::read()?, &config.stanza)
+                .await
+                .context("the backup is complete, and the repository cannot be listed")?;
+            Ok(Contents { backups, ..Contents::default() })
+        }
+    }
 }
 
 /// A backup that a person asks for gives way to the database, and dies before it, as one of the service does (its unit has

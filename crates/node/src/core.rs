@@ -54,6 +54,8 @@ const FAILURE_BACKOFF: Millis = 20_000;
 const HAND_OVER_BACKOFF: Millis = 2 * CRASH_BACKOFF;
 /// How soon a start or a rejoin that failed is tried again.
 const JOB_RETRY: Millis = 10_000;
+/// How soon, at the latest, a clone is tried again after several have failed.
+const CLONE_RETRY_MOST: Millis = 3_600_000;
 /// A primary that has not been heard of for so long may be none any more.
 const PRIMARY_SILENT_AFTER: Millis = 4_000;
 /// A primary is believed when it has been heard of for so long.
@@ -111,6 +113,39 @@ pub struct HostObservation {
     pub space: Option<Space>,
 }
 
+/// Why a job has failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobFailure {
+    pub text: String,
+    /// Whether it was a clone: what is in the way of one, a disk above all, is seldom gone a moment later.
+    pub cloning: bool,
+}
+
+impl From<&str> for JobFailure {
+    fn from(text: &str) -> JobFailure {
+        JobFailure { text: text.to_owned(), cloning: false }
+    }
+}
+
+/// Clones that have failed in a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct FailedClones {
+    /// Of this primary.
+    of: NodeId,
+    count: u32,
+    /// When the next one is tried.
+    next: Millis,
+}
+
+impl FailedClones {
+    /// One more: the pause after it is twice as long as the last one.
+    fn and(before: Option<FailedClones>, of: NodeId, now: Millis) -> FailedClones {
+        let count = before.filter(|before| before.of == of).map_or(1, |before| before.count.saturating_add(1));
+        let pause = JOB_RETRY << (count - 1).min(16);
+        FailedClones { of, count, next: now + pause.min(CLONE_RETRY_MOST) }
+    }
+}
+
 /// What happens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
@@ -123,7 +158,7 @@ pub enum Input {
     /// An observation of PostgreSQL has ended.
     ServerObserved(ServerObservation),
     /// A job has ended: what was done, or why it was not.
-    JobEnded(Job, Result<String, String>),
+    JobEnded(Job, Result<String, JobFailure>),
     /// The address was looked for: whether it was moved here, or why not.
     AddressMoved(Result<bool, String>),
     /// Whether the provider says that this node, asked after at that time, is off.
@@ -302,6 +337,7 @@ pub struct Core {
     failed_at: Option<Millis>,
     /// Not before this is a start or a rejoin tried again.
     retry_at: Millis,
+    failed_clones: Option<FailedClones>,
     other_primary: Option<OtherPrimary>,
     /// The last primary that fell silent, until it is heard of or another is primary.
     silent_primary: Option<NodeId>,
@@ -399,6 +435,7 @@ impl Core {
             backoff_until: 0,
             failed_at: None,
             retry_at: 0,
+            failed_clones: None,
             other_primary: None,
             silent_primary: None,
             diverged: false,
@@ -621,5 +658,24 @@ impl Core {
 
     fn is_witness(&self) -> bool {
         self.config.is_witness()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clones_that_fail_are_tried_less_and_less_often_until_there_is_another_primary() {
+        let mut failed = None;
+        let mut pauses = Vec::new();
+        for _ in 0..40 {
+            let now = FailedClones::and(failed, 1, 5_000);
+            pauses.push((now.next - 5_000) / 1_000);
+            failed = Some(now);
+        }
+        assert_eq!(pauses[..10], [10, 20, 40, 80, 160, 320, 640, 1_280, 2_560, 3_600]);
+        assert!(pauses[10..].iter().all(|pause| *pause == 3_600));
+        assert_eq!(FailedClones::and(failed, 2, 0), FailedClones { of: 2, count: 1, next: JOB_RETRY });
     }
 }

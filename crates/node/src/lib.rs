@@ -29,3 +29,9 @@ mod slots;
 pub mod socket;
 pub mod store;
 pub mod wire;
+
+/// Prints a line. Who reads it may have gone, which is no reason to fail.
+pub fn say(text: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stdout(), "{text}");
+}

@@ -11,7 +11,7 @@ use cluster_contract::marker::DataStage;
 use cluster_contract::paths;
 use cluster_contract::request::{Changed, Request, Verdict};
 use cluster_contract::status::Status;
-use cluster_node::{archive, backups, config, fence, file, guard, marker, promote, socket, store};
+use cluster_node::{archive, backups, config, fence, file, guard, marker, promote, say, socket, store};
 
 /// The node program of a PostgreSQL cluster, installed by `cluster up`
 #[derive(Parser)]
@@ -197,11 +197,6 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// Prints a line. Who reads it may have gone, which is no reason to fail.
-fn say(text: &str) {
-    let _ = writeln!(std::io::stdout(), "{text}");
 }
 
 fn stage(word: &str) -> Result<DataStage, String> {

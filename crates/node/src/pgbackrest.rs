@@ -3,16 +3,16 @@
 //! It is run as postgres, with a configuration of our own and nothing of `/etc/pgbackrest`. What it prints about a
 //! repository that it cannot read is not text (2.45 prints the bytes that it could not decipher), and is cut and cleaned.
 
-use std::os::unix::fs::MetadataExt as _;
 use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use cluster_contract::backup::{Backup, BackupKind};
 use cluster_contract::paths;
 use cluster_contract::position::Lsn;
 use serde::Deserialize;
 use tokio::process::Command;
+
+use crate::psql;
 
 pub const PROGRAM: &str = "/usr/bin/pgbackrest";
 /// The most of its words that is handed on.
@@ -71,11 +71,7 @@ pub fn command(stanza: &str, args: &[&str]) -> anyhow::Result<Command> {
 
 fn command_of(config: &str, stanza: &str, args: &[&str]) -> anyhow::Result<Command> {
     let mut command = Command::new(PROGRAM);
-    if rustix::process::getuid().is_root() {
-        let home =
-            std::fs::metadata(paths::POSTGRES_HOME).context("cannot find the home directory of postgres")?;
-        command.uid(home.uid()).gid(home.gid());
-    }
+    psql::become_postgres(&mut command)?;
     command
         .args(options_of(config, stanza))
         .args(args)

@@ -6,10 +6,24 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use cluster_contract::config::{Config, Member};
+use cluster_contract::paths;
 use tokio::process::Command;
 
 /// A peer that has not answered by then is taken for silent. Connecting takes two seconds at most.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// Has a command run as postgres, if this program runs as root.
+///
+/// # Errors
+/// When there is no postgres here.
+pub(super) fn become_postgres(command: &mut Command) -> Result<()> {
+    if rustix::process::getuid().is_root() {
+        let home =
+            std::fs::metadata(paths::POSTGRES_HOME).context("cannot find the home directory of postgres")?;
+        command.uid(home.uid()).gid(home.gid());
+    }
+    Ok(())
+}
 
 /// Runs one of PostgreSQL's or repmgr's programs as postgres, and returns what it printed.
 ///
@@ -22,16 +36,12 @@ pub(super) async fn as_postgres(
     limit: Duration,
 ) -> Result<String> {
     let mut command = Command::new(config.bin(program));
-    if rustix::process::getuid().is_root() {
-        // The password file belongs to postgres, and libpq wants its reader to be its owner.
-        let home =
-            std::fs::metadata("/var/lib/postgresql").context("cannot find the home directory of postgres")?;
-        command.uid(home.uid()).gid(home.gid());
-    }
+    // The password file belongs to postgres, and libpq wants its reader to be its owner.
+    become_postgres(&mut command)?;
     command
         .args(args)
         .current_dir("/")
-        .env("HOME", "/var/lib/postgresql")
+        .env("HOME", paths::POSTGRES_HOME)
         .stdin(Stdio::null())
         .kill_on_drop(true);
     let output = tokio::time::timeout(limit, command.output())

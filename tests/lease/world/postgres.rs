@@ -142,7 +142,7 @@ impl World {
 
     fn ended(&mut self, index: usize, job: Job, result: Result<&str, &str>) {
         self.nodes[index].work = None;
-        let result = result.map(str::to_owned).map_err(str::to_owned);
+        let result = result.map(str::to_owned).map_err(Into::into);
         self.mail(index, self.real, Letter::Is(Input::JobEnded(job, result)));
     }
 

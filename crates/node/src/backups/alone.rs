@@ -4,7 +4,7 @@
 use cluster_contract::backup::Contents;
 use cluster_contract::position::Lsn;
 
-use super::{QUESTION_LIMIT, coverage};
+use super::{LIST_LIMIT, QUESTION_LIMIT, coverage};
 use crate::pgbackrest::{self, Failed};
 
 /// What is in a stanza that no server is asked about. `config` is pgBackRest's configuration, `version` PostgreSQL's.
@@ -12,23 +12,24 @@ use crate::pgbackrest::{self, Failed};
 /// # Errors
 /// When the repository cannot be read.
 pub(super) async fn contents(version: u32, config: &str, stanza: &str) -> Result<Contents, Failed> {
-    let run = async |args: &[&str]| pgbackrest::run_of(config, stanza, args, QUESTION_LIMIT).await;
+    let run = async |args: &[&str], limit| pgbackrest::run_of(config, stanza, args, limit).await;
     let unreadable =
         |error: serde_json::Error| Failed::new(format!("cannot read what `repo-ls` printed: {error}"));
-    let info = run(&["info", "--output=json"]).await?;
+    let info = run(&["info", "--output=json"], QUESTION_LIMIT).await?;
     let backups = pgbackrest::backups(stanza, &info)?;
     let (Some(last), Some(size)) =
         (backups.last(), coverage::segment_size(&pgbackrest::starts(stanza, &info)))
     else {
         return Ok(Contents { backups, ..Contents::default() });
     };
-    let listing = run(&["repo-ls", "--recurse", "--output=json", &format!("archive/{stanza}")]).await?;
+    let list = ["repo-ls", "--recurse", "--output=json", &format!("archive/{stanza}")];
+    let listing = run(&list, LIST_LIMIT).await?;
     let archived = coverage::archived(&listing, version, size).map_err(unreadable)?;
     let histories = coverage::histories(&listing, version).map_err(unreadable)?;
     let newest = coverage::newest(&histories, last.timeline);
     // The first timeline has none.
     let history = match histories.get(&newest) {
-        Some(path) => run(&["repo-get", &format!("archive/{stanza}/{path}")]).await?,
+        Some(path) => run(&["repo-get", &format!("archive/{stanza}/{path}")], QUESTION_LIMIT).await?,
         None => String::new(),
     };
     let way = coverage::way(&history, newest)

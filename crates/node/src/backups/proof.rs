@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use self::place::{Place, Room};
 use super::{QUESTION_LIMIT, backup_config, guard_status, now, select};
 use crate::pgbackrest::{self, Failed};
-use crate::{config, file, psql};
+use crate::{config, file, psql, say};
 
 /// All of it.
 const LIMIT: Duration = Duration::from_secs(86_400);
@@ -296,7 +296,7 @@ async fn follow() -> Result<Option<Proof>> {
         if let Some(running) = read().ok().and_then(|proofs| proofs.running)
             && running.doing != last
         {
-            println!("{}", running.doing);
+            say(&running.doing);
             last = running.doing;
         }
         tokio::time::sleep(Duration::from_secs(1)).await;

@@ -25,6 +25,7 @@ impl Core {
                 (self.backoff_until, self.failed_at) = (now + CRASH_BACKOFF, None);
             }
             Act::Start | Act::Rejoin(_) if now < self.retry_at => {}
+            Act::Rejoin(of) if self.failed_clones.is_some_and(|it| it.of == of && now < it.next) => {}
             Act::Start => self.begin_job(now, Job::Start, why),
             Act::Promote => self.begin_job(now, Job::Promote, why),
             Act::Rejoin(_) if self.has_writes_that_the_primary_never_knew() => {

@@ -5,8 +5,8 @@ use cluster_contract::status::Server;
 use cluster_contract::{Millis, NodeId};
 
 use super::{
-    ADDRESS_POLL, ADDRESS_RETRY, Core, Effect, FAILED_HAND_OVER_SHOWN_FOR, FAILURE_BACKOFF,
-    HAND_OVER_BACKOFF, JOB_RETRY, OBSERVE_INTERVAL, PROVIDER_POLL, REPAIR_INTERVAL, REPAIR_RETRY,
+    ADDRESS_POLL, ADDRESS_RETRY, Core, Effect, FAILED_HAND_OVER_SHOWN_FOR, FAILURE_BACKOFF, FailedClones,
+    HAND_OVER_BACKOFF, JOB_RETRY, JobFailure, OBSERVE_INTERVAL, PROVIDER_POLL, REPAIR_INTERVAL, REPAIR_RETRY,
     Replication, STOP_LIMIT,
 };
 use crate::decision::Job;
@@ -75,7 +75,7 @@ impl Core {
         }
     }
 
-    pub(super) fn job_ended(&mut self, now: Millis, job: Job, result: Result<String, String>) {
+    pub(super) fn job_ended(&mut self, now: Millis, job: Job, result: Result<String, JobFailure>) {
         if self.job != Some(job) {
             // It was given up for another, and had just ended.
             return;
@@ -90,7 +90,7 @@ impl Core {
                 match job {
                     Job::Rejoin { .. } => {
                         // Whatever failed here before, this is a sound standby now, and what it had is another's.
-                        (self.backoff_until, self.retry_at) = (0, 0);
+                        (self.backoff_until, self.retry_at, self.failed_clones) = (0, 0, None);
                         (self.diverged, self.last_position, self.server_answered_primary) =
                             (false, None, None);
                         // Not before: until then it must not count as data that might lead.
@@ -106,7 +106,14 @@ impl Core {
                 }
             }
             Err(error) => {
-                let text = format!("the {} failed: {error}", job.kind());
+                let mut text = format!("the {} failed: {}", job.kind(), error.text);
+                if let Job::Rejoin { of, .. } = job
+                    && error.cloning
+                {
+                    let failed = FailedClones::and(self.failed_clones, of, now);
+                    self.failed_clones = Some(failed);
+                    text.push_str(&format!("; the next clone is tried in {} s", (failed.next - now) / 1_000));
+                }
                 self.journal(Event::JobFailed { job: Some(job.kind()) }, text.clone());
                 self.job_trouble = Some(text);
                 self.successor = None;

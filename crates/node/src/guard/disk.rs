@@ -17,7 +17,7 @@ use tokio_postgres::Client;
 
 use crate::core::Relief;
 use crate::room::{self, FileSystem, Space};
-use crate::{postgres, processes};
+use crate::{postgres, processes, psql};
 
 /// Making the reserve and giving it up are single calls of the kernel's.
 const RESERVE_LIMIT: Duration = Duration::from_secs(60);
@@ -89,13 +89,13 @@ pub(super) async fn make_reserve(config: &Config, bytes: u64) -> Result<String> 
     let path = reserve_path(config).context("there is no place for the reserve on the disk")?;
     // The WAL was moved to another disk since.
     for old in reserve_places(config).iter().filter(|old| **old != path && old.symlink_metadata().is_ok()) {
-        as_owner(old, "rm", &["-f", "--", &old.display().to_string()]).await?;
+        at_place(old, "rm", &["-f", "--", &old.display().to_string()]).await?;
     }
     let text = path.display().to_string();
-    let made = as_owner(&path, "fallocate", &["--length", &bytes.to_string(), &text]).await;
+    let made = at_place(&path, "fallocate", &["--length", &bytes.to_string(), &text]).await;
     if let Err(error) = made {
         // Half of it would be taken for it.
-        let _ = as_owner(&path, "rm", &["-f", "--", &text]).await;
+        let _ = at_place(&path, "rm", &["-f", "--", &text]).await;
         return Err(error.context(format!("cannot reserve {} on the disk", room::size(bytes))));
     }
     Ok(format!("{} are held in reserve: {text}", room::size(bytes)))
@@ -105,16 +105,21 @@ pub(super) async fn make_reserve(config: &Config, bytes: u64) -> Result<String> 
 pub(super) async fn free_reserve(config: &Config) -> Result<String> {
     let path = reserve_path(config).context("there is no place for the reserve on the disk")?;
     let bytes = reserved(&path);
-    as_owner(&path, "rm", &["-f", "--", &path.display().to_string()]).await?;
+    at_place(&path, "rm", &["-f", "--", &path.display().to_string()]).await?;
     Ok(format!("the reserve of {} was given up", room::size(bytes)))
 }
 
-/// Runs a program as the owner of the directory in which `path` is: root touches nothing in a directory of postgres'.
-async fn as_owner(path: &Path, program: &str, args: &[&str]) -> Result<()> {
-    let owner = fs::metadata(path.parent().context("no directory")?)?;
+/// Whether nobody but root can change any part of this place. Whose a directory is does not tell: postgres may lead its
+/// own elsewhere, to one of root's.
+fn is_roots(path: &Path) -> bool {
+    path.starts_with(paths::STATE)
+}
+
+/// Runs a program that touches `path`: as postgres, unless the place is root's.
+async fn at_place(path: &Path, program: &str, args: &[&str]) -> Result<()> {
     let mut command = Command::new(program);
-    if rustix::process::getuid().is_root() {
-        command.uid(owner.uid()).gid(owner.gid());
+    if !is_roots(path) {
+        psql::become_postgres(&mut command)?;
     }
     command.args(args).current_dir("/").env_clear().env("PATH", "/usr/bin:/bin").env("LC_ALL", "C");
     command.stdin(Stdio::null()).kill_on_drop(true);
@@ -266,4 +271,17 @@ async fn drop_slot(client: &Client, slot: &str) -> Result<bool> {
          where slot_name = '{slot}' and not active"
     );
     Ok(postgres::row(client, &sql).await? == ["1"])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reserve_is_made_as_postgres_wherever_postgres_can_lead_it() {
+        let config = r#"{"cluster":"demo","node":"pg1","version":15,"port":5432,"nodes":[],"floating_ip":null}"#;
+        let config: Config = serde_json::from_str(config).unwrap();
+        assert_eq!(reserve_places(&config).map(|place| is_roots(&place)), [true, false, false, false]);
+        assert!(!is_roots(Path::new("/var/lib/cluster-backup/cluster-reserve")));
+    }
 }

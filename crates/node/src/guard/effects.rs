@@ -6,7 +6,7 @@ use cluster_contract::config::Config;
 use cluster_contract::journal::Event;
 
 use super::{Guard, disk, jobs};
-use crate::core::{Effect, Input};
+use crate::core::{Effect, Input, JobFailure};
 use crate::decision::Job;
 use crate::journal;
 use crate::lease::Message;
@@ -27,7 +27,7 @@ impl Guard {
                 Effect::NoteLease(held) => store::note_held_lease(held),
                 Effect::Send(_, Some(_)) if stored.is_err() => Ok(()),
                 Effect::BeginJob(job) if stored.is_err() => {
-                    let why = Err("the disk cannot be written to".to_owned());
+                    let why = Err("the disk cannot be written to".into());
                     self.spawn(async move { Input::JobEnded(job, why) });
                     Ok(())
                 }
@@ -161,8 +161,11 @@ impl Guard {
                 (job, ..) => anyhow::bail!("{job:?} names no node"),
             }
         };
-        let job_task =
-            self.spawn(async move { Input::JobEnded(job, work.await.map_err(|error| format!("{error:#}"))) });
+        let failure = |error: anyhow::Error| JobFailure {
+            cloning: error.is::<jobs::CloneFailed>(),
+            text: format!("{error:#}"),
+        };
+        let job_task = self.spawn(async move { Input::JobEnded(job, work.await.map_err(failure)) });
         self.job_task = Some(job_task);
     }
 

@@ -6,6 +6,7 @@ mod start;
 mod stop;
 mod unit;
 
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -38,6 +39,11 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
 /// How a standby is made of what was primary.
 const REJOIN_SH: &str = concat!(include_str!("../../../contract/src/whose.sh"), include_str!("rejoin.sh"));
+
+/// A rejoin has failed that could not rewind.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct CloneFailed(String);
 
 /// Makes a standby of what was primary: the recipe is in `rejoin.sh`. With `clone` nothing is rewound.
 pub(super) async fn rejoin(config: Config, primary: Member, clone: bool) -> Result<String> {
@@ -82,7 +88,12 @@ pub(super) async fn rejoin(config: Config, primary: Member, clone: bool) -> Resu
     }
     if !output.status.success() {
         let last: Vec<&str> = said.lines().rev().take(4).collect();
-        bail!("{}", last.into_iter().rev().collect::<Vec<_>>().join("; "));
+        let text = last.into_iter().rev().collect::<Vec<_>>().join("; ");
+        // It is written when a clone begins.
+        if Path::new(paths::NOT_REWOUND).exists() {
+            return Err(CloneFailed(text).into());
+        }
+        bail!("{text}");
     }
     if let Ok(why) = std::fs::read_to_string(paths::NOT_REWOUND) {
         let why = why.trim();

@@ -65,7 +65,10 @@ placed() {
     tries=0
     until "$bin/pg_isready" -q -p "$port"; do
         tries=$((tries + 1))
-        [ "$tries" -le 600 ] || fail "the clone does not answer; the old data is in $old"
+        # One that runs has much to replay: all that was written while it was copied.
+        if [ "$tries" -gt 7200 ] || { [ "$tries" -gt 60 ] && ! systemctl is-active "$unit" | grep -q '^activ'; }; then
+            fail "the clone does not answer; the old data is in $old"
+        fi
         sleep 0.5
     done
     register
@@ -333,6 +336,41 @@ stop
         fail "cannot clone beside $place: $place.cluster-old is in the way"
     fi
 done
+# Whether the clone finds room beside what it takes the place of, on each of the disks that it goes to. What an earlier one
+# has left there goes before it.
+needs=$(remote "select pg_tablespace_size(oid) / 1048576 + 1 || ' ' || pg_tablespace_location(oid) from pg_tablespace
+    union all select coalesce(sum(size), 0)::bigint / 1048576 || ' /pg_wal' from pg_ls_waldir()")
+taken() { postgres du -sm "$1" 2>/dev/null | cut -f 1; }
+lacks=$(
+    {
+        echo "$needs" | while read -r megabytes place; do
+            case $place in
+                '') place=$data ;;
+                /pg_wal) place=$(postgres readlink -m "$data/pg_wal") ;;
+                *) place=$(readlink -m "${place%.cluster-old}") ;;
+            esac
+            place=${place%.cluster-old}
+            echo "$megabytes $place"
+            if ours "$place"; then echo "-$(taken "$place.cluster-old") $place"; fi
+        done
+        echo "-$(taken "$new") $data"
+        echo "-$(taken "$old") $data"
+    } | while read -r megabytes place; do
+        # The directory nearest to it that is there.
+        until [ -e "$place" ]; do
+            place=${place%/*}
+            [ -n "$place" ] || place=/
+        done
+        echo "$(stat -L -c %d "$place") $megabytes $(postgres df --output=avail -BM "$place" | tail -n 1 | tr -dc 0-9) $place"
+    done | awk '{
+        disk = $1; need[disk] += $2; free[disk] = $3
+        if (!(disk in at)) { at[disk] = $0; sub(/^[^ ]+ [^ ]+ [^ ]+ /, "", at[disk]) }
+    } END {
+        for (disk in need) if (need[disk] > free[disk])
+            printf "the copy needs %d MB on the disk of %s, and %d MB are free there; ", need[disk], at[disk], free[disk]
+    }'
+)
+[ -z "$lacks" ] || fail "cannot clone: ${lacks}free some space, or use a larger disk"
 links "$old" | while IFS=$tab read -r link place; do
     if moved "$place"; then remove "$place"; fi
 done

@@ -20,8 +20,8 @@ use tokio::time::Instant;
 use super::place::{Place, Room};
 use super::{NoBackup, backups, megabytes, note, select};
 use crate::backups::{Here, coverage, look};
-use crate::pgbackrest;
 use crate::postgres::options;
+use crate::{pgbackrest, say};
 
 /// How often the copy is asked whether it has replayed, and how far it is.
 const POLL: Duration = Duration::from_millis(500);
@@ -159,13 +159,13 @@ impl Run<'_> {
 
     /// Tells what is done now: to who watches, and to `status`.
     fn doing(&self, text: &str) {
-        println!("{text}");
+        say(text);
         let told = note(|proofs| {
             proofs.running =
                 Some(cluster_contract::backup::Proving { since: self.since, doing: text.to_owned() });
         });
         if let Err(error) = told {
-            println!("{error:#}");
+            say(&format!("{error:#}"));
         }
     }
 

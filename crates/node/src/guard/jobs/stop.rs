@@ -11,10 +11,16 @@ use tokio_postgres::Client;
 
 use super::{ANSWER_LIMIT, readers, unit};
 use crate::journal;
+use crate::postgres::ServerState;
 use crate::{postgres, processes, psql};
 
-/// For a checkpoint before the stop, which spares the shutdown most of its own.
-const CHECKPOINT_LIMIT: Duration = Duration::from_secs(60);
+/// For a checkpoint before the stop, which spares the shutdown most of its own. A large server writes for minutes.
+const CHECKPOINT_LIMIT: Duration = Duration::from_secs(600);
+/// The lease is kept for as long as this job lasts, whatever PostgreSQL does. So one that has committed nothing for so
+/// long ends it.
+const SILENT_LIMIT: Duration = Duration::from_secs(20);
+/// How often it is looked at meanwhile.
+const LOOK: Duration = Duration::from_secs(1);
 /// A fast shutdown waits for a checkpoint and for walsenders.
 const STOP_LIMIT: Duration = Duration::from_secs(60);
 /// The shutdown itself waits for the successor's walsender; a successor that lacks something after that has vanished,
@@ -37,9 +43,7 @@ pub(in crate::guard) async fn hand_over(config: Config, successor: Member) -> Re
     let client =
         timeout(ANSWER_LIMIT, postgres::connect(&config)).await.context("PostgreSQL does not answer")??;
     catch_up(&config, &client, &successor).await?;
-    timeout(CHECKPOINT_LIMIT, client.batch_execute("checkpoint"))
-        .await
-        .context("the checkpoint timed out")??;
+    checkpoint(&config, &client).await?;
     // It has written much, and has taken its time.
     catch_up(&config, &client, &successor).await?;
     drop(client);
@@ -72,6 +76,27 @@ pub(in crate::guard) async fn hand_over(config: Config, successor: Member) -> Re
         begun.elapsed().as_secs_f64(),
         successor.name
     ))
+}
+
+/// Writes a checkpoint, as long as the server commits heartbeats beside it.
+async fn checkpoint(config: &Config, client: &Client) -> Result<()> {
+    let written = timeout(CHECKPOINT_LIMIT, client.batch_execute("checkpoint"));
+    let falls_silent = async {
+        let mut committed = Instant::now();
+        while committed.elapsed() <= SILENT_LIMIT {
+            tokio::time::sleep(LOOK).await;
+            if postgres::observe(config).await.state == ServerState::Primary {
+                committed = Instant::now();
+            }
+        }
+    };
+    tokio::select! {
+        written = written => Ok(written.context("the checkpoint timed out")??),
+        () = falls_silent => bail!(
+            "PostgreSQL has committed nothing for {} s during the checkpoint; nothing was stopped",
+            SILENT_LIMIT.as_secs()
+        ),
+    }
 }
 
 /// How far the successor is: what it has on its disk and what it has replayed, and the end of the WAL here.
