@@ -17,6 +17,8 @@ use crate::world::World;
 
 /// The successor promotes within seconds of the shutdown; anything longer is a failure.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// With the checkpoint before it, for which the guard allows ten minutes, and what the successor still lacks.
+const LONGEST: Duration = Duration::from_secs(900);
 /// How long a standby that has just connected may need for what it lacks.
 const CATCH_UP_PATIENCE: Duration = Duration::from_secs(30);
 /// How long to wait for the old primary to rejoin, to report restored redundancy.
@@ -177,7 +179,7 @@ async fn ask(world: &World, from: &str, to: &str) -> Result<()> {
 /// Waits until `to` takes writes with the lease.
 async fn wait_for(world: &World, from: &str, to: &str, begun: Instant) -> Result<Duration> {
     let mut stops = begun;
-    while stops.elapsed() < PATIENCE {
+    while stops.elapsed() < PATIENCE && begun.elapsed() < LONGEST {
         if control::status(world, to).await.is_ok_and(|successor| successor.leads()) {
             return Ok(begun.elapsed());
         }

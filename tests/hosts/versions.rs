@@ -228,9 +228,3 @@ fn a_system_that_the_projects_repository_has_dropped() {
     lab.cluster(&["down", "-i", &inventory, "--yes"]).ok();
     lab.stop();
 }
-
-#[test]
-#[ignore = "needs root and a lab"]
-fn postgresql_18_on_trixie_from_the_projects_repository() {
-    from_the_projects_repository(54, "debian-13-x64", 18, "debian-sid-x64");
-}
