@@ -102,8 +102,10 @@ fn has_secret(text: &str) -> bool {
     const WORDS: &[&str] = &["private key-----", "password=", "passwd=", "sshpass "];
     let lower = text.to_lowercase();
     let login = |word: &str| {
-        let word = word.split_once("://").map_or(word, |(_, rest)| rest);
-        word.rsplit_once('@').is_some_and(|(user, _)| user.contains(':'))
+        let (is_url, word) = word.split_once("://").map_or((false, word), |(_, rest)| (true, rest));
+        let login = word.rsplit_once('@').map_or("", |(login, _)| login);
+        // `%r:%u@%d` is the beginning of a log's lines.
+        login.contains(':') && (is_url || !login.contains('%'))
     };
     WORDS.iter().any(|word| lower.contains(word)) || text.split([' ', ',']).any(login)
 }
@@ -135,7 +137,7 @@ mod tests {
             (&["cluster"][..], "demo", json!("demo")),
             (&["postgresql", "version"], "15", json!(15)),
             (&["postgresql", "settings", "password_encryption"], "scram-sha-256", json!("scram-sha-256")),
-            (&["postgresql", "settings", "log_line_prefix"], "'%m '", json!("%m ")),
+            (&["postgresql", "settings", "log_line_prefix"], "'%t:%r:%u@%d '", json!("%t:%r:%u@%d ")),
             (&["users", "-", "name"], "app", json!("app")),
             (&["users", "-", "superuser"], "true", json!(true)),
             (&["extensions", "-"], "vector", json!("vector")),
@@ -176,6 +178,7 @@ mod tests {
             (&["provider", "existing", "ssh_jump"], "a:hunter2@b"),
             (&["provider", "existing", "ssh_proxy_command"], "sshpass -p hunter2 ssh -W %h:%p a"),
             (&["provider", "digitalocean", "api_url"], "https://a:hunter2@example.com"),
+            (&["provider", "digitalocean", "api_url"], "https://a:hunter%402@example.com"),
             (&["nodes", "-", "ssh_key"], "\"-----BEGIN OPENSSH PRIVATE KEY-----\\nhunter2\""),
         ] {
             assert_eq!(shown(path, value), json!(NOT_SHOWN), "{path:?}");
