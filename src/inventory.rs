@@ -1,7 +1,7 @@
 //! The inventory: the desired state, read from one YAML file and checked before anything is changed.
 //!
 //! `file` is the YAML as it is written, `check` what makes it valid, `position` where in the text a key stands, `reach` how
-//! a host is reached. `ansible` reads inventories of Ansible.
+//! a host is reached, `shown` what may be shown. `ansible` reads inventories of Ansible.
 //! Everything else in the program sees only the types in this file, which cannot be wrong.
 
 pub mod ansible;
@@ -12,6 +12,7 @@ mod file;
 mod position;
 mod reach;
 mod schema;
+mod shown;
 mod units;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,6 +28,7 @@ pub use reach::{Reach, Through};
 pub use schema::schema;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
+pub use shown::Part;
 
 pub(crate) use check::{NAME_HINT, is_identifier};
 pub(crate) use units::time_text;

@@ -9,7 +9,7 @@ use serde_yaml::Value as Yaml;
 use crate::cli::InventoryCommand;
 use crate::error::{Advice, Exit, with_warnings};
 use crate::inventory::ansible::{Place, Reading, Translation};
-use crate::inventory::{Inventory, Positions, Problems, Source, Written, schema};
+use crate::inventory::{Inventory, Part, Positions, Problems, Source, Written, schema};
 use crate::visible::visible;
 use crate::{data, screen, tell};
 
@@ -119,7 +119,7 @@ struct Shown {
 impl Shown {
     fn of_ansible(reading: &Reading, translation: Translation) -> Shown {
         let mut rows = Vec::new();
-        flatten(&translation.document.clone().into(), "", &mut |key, value| {
+        flatten(&translation.document.clone().into(), &mut |key, value| {
             let (mut at, mut origin) = (key, None);
             while origin.is_none() && !at.is_empty() {
                 origin = translation.origins.get(at);
@@ -153,7 +153,7 @@ impl Shown {
         let positions = Positions::of(text);
         let document: Yaml = serde_yaml::from_str(text).unwrap_or_default();
         let mut rows = Vec::new();
-        flatten(&document, "", &mut |key, value| {
+        flatten(&document, &mut |key, value| {
             let place = positions.line(key).map(|line| Place::Line(file.into(), line));
             rows.push(Row { key: key.to_owned(), value, variable: None, place, remark: None });
         });
@@ -264,25 +264,26 @@ impl Row {
     }
 }
 
-/// Every single value, by the path of its key. Passwords are kept back.
-fn flatten(value: &Yaml, path: &str, found: &mut impl FnMut(&str, serde_json::Value)) {
+/// Every single value, by the path of its key, as far as it may be shown.
+fn flatten(value: &Yaml, found: &mut impl FnMut(&str, serde_json::Value)) {
+    let schema = schema();
+    flatten_part(value, &Part::whole(&schema), "", found);
+}
+
+fn flatten_part(value: &Yaml, part: &Part, path: &str, found: &mut impl FnMut(&str, serde_json::Value)) {
     match value {
         Yaml::Mapping(mapping) => {
             for (key, value) in mapping {
                 let key = key.as_str().map_or_else(|| format!("{key:?}"), str::to_owned);
-                let path = if path.is_empty() { key } else { format!("{path}.{key}") };
-                flatten(value, &path, found);
+                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                flatten_part(value, &part.key(&key), &path, found);
             }
         }
         Yaml::Sequence(items) => {
             for (index, item) in items.iter().enumerate() {
-                flatten(item, &format!("{path}[{index}]"), found);
+                flatten_part(item, &part.item(), &format!("{path}[{index}]"), found);
             }
         }
-        // A password may stand under a key that is misspelled.
-        _ if path.starts_with("users[") && !path.ends_with(".name") && !path.ends_with(".superuser") => {
-            found(path, "(a password)".into());
-        }
-        value => found(path, serde_json::to_value(value).unwrap_or_default()),
+        value => found(path, part.shown(value)),
     }
 }

@@ -1,8 +1,8 @@
 //! Ansible inventories, read as they are.
 //!
 //! ```text
-//! files ── ini, yaml + document ──► Groups ─┐
-//! group_vars/, host_vars/, -e ── yaml ──────┴─ by precedence ──► Reading ── translate ──► Translation ─► Inventory
+//! files ── ini, yaml or json + document ──► Groups ─┐
+//! group_vars/, host_vars/, -e ── yaml or json ──────┴─ by precedence ──► Reading ── translate ──► Translation ─► Inventory
 //! ```
 //!
 //! [`Groups`] is what the sources declare, [`Reading`] the hosts with their variables, the same as those that
@@ -34,6 +34,7 @@ mod document;
 mod extra;
 mod groups;
 mod ini;
+mod json;
 mod literal;
 mod ranges;
 mod sources;
@@ -78,10 +79,12 @@ struct Notes {
     shadowed: Vec<(PathBuf, PathBuf)>,
     /// Directories of variables that belong to a playbook.
     elsewhere: Vec<PathBuf>,
+    /// Hosts that have the name of a group.
+    ambiguous: Vec<(String, Place)>,
     /// Files that are not read, and why.
     unread: Vec<(PathBuf, &'static str)>,
-    /// Keys that stand twice in one mapping, the first place and the second.
-    twice: Vec<(String, Place, Place)>,
+    /// Keys that two values stand for.
+    twice: yaml::Twice,
     /// Every file that was read.
     files: Vec<PathBuf>,
 }
@@ -159,7 +162,7 @@ pub(super) fn find(path: &Path, options: &[String]) -> Result<Written, Problems>
 }
 
 fn is_empty(text: &str) -> bool {
-    text.lines().map(str::trim).all(|line| line.is_empty() || line == "---" || line.starts_with('#'))
+    text.lines().map(str::trim).all(|line| line.is_empty() || line == "---" || line.starts_with(['#', ';']))
 }
 
 /// `-i pg1,pg2,` is a list of hosts to Ansible.
@@ -237,17 +240,25 @@ fn precedence(
         vars.extend(extra.clone());
         hosts.push(vars);
     }
-    if !group_vars.is_dir() && !host_vars.is_dir() {
-        let above = match beside.parent() {
-            Some(above) => above.to_owned(),
-            None => PathBuf::from(".."),
-        };
-        for directory in BTreeSet::from([above, PathBuf::new()]) {
-            let found = ["group_vars", "host_vars"].map(|name| directory.join(name));
-            notes.elsewhere.extend(found.into_iter().filter(|it| it.is_dir()));
-        }
-    }
+    notes.elsewhere = of_playbooks(beside);
+    let ambiguous = groups.hosts.iter().filter(|host| groups.has(&host.name));
+    notes.ambiguous = ambiguous.map(|host| (host.name.clone(), host.place.clone())).collect();
     hosts
+}
+
+/// The directories of variables that a playbook would have, in the directory above and in the one where this runs. To Ansible
+/// they come after those beside the inventory.
+fn of_playbooks(beside: &Path) -> Vec<PathBuf> {
+    let above = match beside.parent() {
+        Some(above) => above.to_owned(),
+        None => PathBuf::from(".."),
+    };
+    let in_each = |directory: PathBuf| ["group_vars", "host_vars"].map(|name| directory.join(name));
+    let mut seen: BTreeSet<PathBuf> =
+        in_each(beside.to_owned()).iter().filter_map(|path| path.canonicalize().ok()).collect();
+    let mut is_new =
+        |path: &PathBuf| path.is_dir() && path.canonicalize().is_ok_and(|real| seen.insert(real));
+    [above, PathBuf::new()].into_iter().flat_map(in_each).filter(|path| is_new(path)).collect()
 }
 
 /// Ansible's own configuration, which Ansible reads where it runs.
@@ -303,13 +314,26 @@ impl Notes {
             let paths: Vec<String> = paths.into_iter().collect();
             warnings.push(format!("not read, because {why}: {}", paths.join(", ")));
         }
-        let twice: BTreeSet<String> =
-            self.twice.iter().map(|(key, first, second)| format!("{key} ({first}, {second})")).collect();
-        if !twice.is_empty() {
-            let twice: Vec<String> = twice.into_iter().collect();
+        let told = [
+            (&self.twice.keys, "keys stand twice in one mapping, and the last one counts, as with Ansible"),
+            (
+                &self.twice.merged,
+                "keys stand in two mappings of one list behind `<<`, of which the first counts here, and with Ansible \
+                 sometimes the last",
+            ),
+        ];
+        for (keys, what) in told {
+            let keys: BTreeSet<String> =
+                keys.iter().map(|(key, first, second)| format!("{key} ({first}, {second})")).collect();
+            if !keys.is_empty() {
+                let keys: Vec<String> = keys.into_iter().collect();
+                warnings.push(format!("{what}: {}", keys.join(", ")));
+            }
+        }
+        for (host, place) in &self.ambiguous {
             warnings.push(format!(
-                "keys stand twice in one mapping, and the last one counts, as with Ansible: {}",
-                twice.join(", ")
+                "{host} ({place}) is the name of a host and of a group: Ansible gives the host's variables to the group. Give \
+                 one of them another name"
             ));
         }
         for path in &self.elsewhere {

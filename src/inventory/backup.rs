@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::check::{Checker, is_host};
+use super::shown::quoted;
 use super::{Provider, file, units};
 
 const DAY_S: u64 = 86_400;
@@ -225,13 +226,13 @@ fn check_s3(c: &mut Checker, above: &str, raw: file::S3) -> Option<S3> {
         wrong(
             c,
             "endpoint",
-            format!("`{endpoint}` is not encrypted"),
+            format!("{} is not encrypted", quoted(endpoint)),
             "use https://: pgBackRest speaks S3 over TLS alone",
         );
     } else if port.is_none() || !is_host(host) || is_address {
         let hint = "use the server's host name, for instance https://s3.eu-central-1.amazonaws.com; pgBackRest checks \
                     certificates against names, not addresses";
-        wrong(c, "endpoint", format!("`{endpoint}` is not a valid endpoint"), hint);
+        wrong(c, "endpoint", format!("{} is not a valid endpoint", quoted(endpoint)), hint);
     }
     let is_word = |text: &str| {
         !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')

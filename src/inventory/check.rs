@@ -317,7 +317,9 @@ pub(super) fn user(c: &mut Checker, key: &str, name: &str) {
 
 pub(super) fn private_key(c: &mut Checker, key: &str, path: Option<&Path>) -> Option<PathBuf> {
     let path = c.path(path?);
-    if !path.is_file() {
+    if path.to_string_lossy().contains("PRIVATE KEY-----") {
+        c.wrong(key, "is a key, and not the name of a file", "write it into a file, and name that");
+    } else if !path.is_file() {
         c.wrong(
             key,
             format!("{} does not exist", path.display()),

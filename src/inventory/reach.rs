@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use super::check::{Checker, is_host, private_key, user};
+use super::shown::quoted;
 use super::{Node, Provider, file};
 
 /// SSH's own port.
@@ -198,7 +199,7 @@ fn check(c: &mut Checker, above: &str, raw: Raw, all: Reach) -> Reach {
         } else {
             c.wrong(
                 format!("{above}.ssh_jump"),
-                format!("`{jump}` is not a jump host"),
+                format!("{} is not a jump host", quoted(&jump)),
                 "use HOST, USER@HOST or USER@HOST:PORT, with commas between several, or `none`",
             );
         }

@@ -148,42 +148,57 @@ fn is_closed(problems: &Problems) -> bool {
     problems.list.iter().any(|problem| closed.iter().any(|message| problem.message.starts_with(message)))
 }
 
+/// The variables that mean something.
+const VARIABLES: &[&str] = &[
+    "ansible_become",
+    "ansible_become_method",
+    "ansible_connection",
+    "ansible_host",
+    "ansible_port",
+    "ansible_ssh_common_args",
+    "ansible_ssh_extra_args",
+    "ansible_ssh_private_key_file",
+    "ansible_ssh_user",
+    "ansible_user",
+    "client_ip",
+    "cluster_backup",
+    "cluster_client_tls",
+    "cluster_clients",
+    "cluster_databases",
+    "cluster_droplet_id",
+    "cluster_extensions",
+    "cluster_failover",
+    "cluster_floating_ip",
+    "cluster_group",
+    "cluster_host_key",
+    "cluster_name",
+    "cluster_node_name",
+    "cluster_port",
+    "cluster_settings",
+    "cluster_tune",
+    "cluster_users",
+    "connection_host",
+    "node_id",
+    "pg_version",
+    "role",
+];
+
+/// Those of them that may be a list or a mapping.
+const COLLECTIONS: &[&str] = &[
+    "client_ip",
+    "cluster_backup",
+    "cluster_clients",
+    "cluster_databases",
+    "cluster_extensions",
+    "cluster_failover",
+    "cluster_floating_ip",
+    "cluster_settings",
+    "cluster_users",
+];
+
 /// Whichever variable cannot be read, of one host or of all: the YAML says so, and is refused until somebody has completed it.
 #[test]
 fn what_cannot_be_read_is_marked_in_the_yaml() {
-    const VARIABLES: &[&str] = &[
-        "ansible_become",
-        "ansible_become_method",
-        "ansible_connection",
-        "ansible_host",
-        "ansible_port",
-        "ansible_ssh_common_args",
-        "ansible_ssh_extra_args",
-        "ansible_ssh_private_key_file",
-        "ansible_ssh_user",
-        "ansible_user",
-        "client_ip",
-        "cluster_backup",
-        "cluster_client_tls",
-        "cluster_clients",
-        "cluster_databases",
-        "cluster_droplet_id",
-        "cluster_extensions",
-        "cluster_failover",
-        "cluster_floating_ip",
-        "cluster_group",
-        "cluster_host_key",
-        "cluster_name",
-        "cluster_node_name",
-        "cluster_port",
-        "cluster_settings",
-        "cluster_tune",
-        "cluster_users",
-        "connection_host",
-        "node_id",
-        "pg_version",
-        "role",
-    ];
     for variable in VARIABLES {
         for file in ["group_vars/all.yml", "host_vars/pg2.yml"] {
             for others in ["", "ansible_user=root client_ip=203.0.113.7"] {
@@ -222,16 +237,89 @@ fn what_cannot_be_read_is_marked_in_the_yaml() {
     }
 }
 
-/// No password and nothing encrypted is printed where it is not asked for.
+/// A list or a mapping where one value must be is refused, whichever variable it is, and marked in the YAML.
+#[test]
+fn a_list_is_not_taken_for_a_value() {
+    for variable in VARIABLES.iter().filter(|variable| !COLLECTIONS.contains(variable)) {
+        let own = |line: &str| -> String {
+            let stays = |word: &&str| !word.starts_with(&format!("{variable}="));
+            line.split(' ').filter(stays).collect::<Vec<_>>().join(" ")
+        };
+        let hosts = own("[nodes]\npg1 ansible_host=198.51.100.11 node_id=1 role=primary");
+        let mut vars = format!("{variable}: [a, b]\n");
+        for (name, value) in [("pg_version", "15"), ("cluster_name", "demo")] {
+            if name != *variable {
+                vars += &format!("{name}: {value}\n");
+            }
+        }
+        for vars in [vars.clone(), vars.replace("[a, b]", "{a: b}")] {
+            let files = BTreeMap::from([
+                ("hosts".to_owned(), hosts.clone()),
+                ("group_vars/all.yml".to_owned(), vars.clone()),
+            ]);
+            let written = Written::new(&Case { inventory: "hosts".into(), extra_vars: Vec::new(), files });
+            let (yaml, checked) = convert(&written.source, false).unwrap();
+            let problems = checked.expect_err(&vars);
+            let [problem] = &problems.list[..] else { panic!("{vars}: {problems}") };
+            assert_eq!((&problem.key[..], problem.line), (*variable, Some(1)), "{problems}");
+            assert!(problem.message.starts_with("must be one value"), "{problems}");
+            assert!(yaml.contains("must be completed"), "{vars}:\n{yaml}");
+        }
+    }
+}
+
+/// No password and nothing encrypted is printed where it is not asked for: `convert` has it as a value, and nowhere else.
 #[test]
 fn secrets_are_neither_shown_nor_told() {
     for case in golden::cases("ansible") {
         let written = Written::read(&case);
-        let Ok((text, checked)) = show(&written.source, false) else { continue };
-        let json = show(&written.source, true).map(|(json, _)| json).unwrap_or_default();
-        let told = checked.map_or_else(|problems| told(&problems), |it| it.warnings.join("\n"));
-        for text in [text, json, told] {
+        let json = show(&written.source, true).map_or_else(|problems| told(&problems), |(json, _)| json);
+        let (text, told) = match show(&written.source, false) {
+            Ok((text, Ok(inventory))) => (text, inventory.warnings.join("\n")),
+            Ok((text, Err(problems))) => (text, told(&problems)),
+            Err(problems) => (String::new(), told(&problems)),
+        };
+        let yaml = convert(&written.source, false).map(|(yaml, _)| yaml).unwrap_or_default();
+        let comments = yaml.lines().filter_map(|line| line.split_once("# ")).map(|(_, comment)| comment);
+        for text in [text, json, told, comments.collect()] {
             assert!(!text.contains("hunter2"), "{}: {text}", case.display());
+        }
+    }
+}
+
+/// The same for inventories of our own, with mistakes that somebody makes who looks for the key's name.
+#[test]
+fn secrets_in_an_inventory_of_our_own_are_not_shown() {
+    let nodes = "nodes: [{name: pg1, id: 1, role: primary, address: 198.51.100.11}]";
+    for wrong in [
+        "provider: {digitalocean: {region: fra1, size: s-1vcpu-1gb, token: hunter2}}",
+        "provider: {digitalocean: {region: fra1, size: s-1vcpu-1gb, token_file: {token: hunter2}}}",
+        "provider: {existing: {floating_ip: {address: 203.0.113.9, api_url: 'https://a:hunter2@example.com'}}}",
+        "provider: {existing: {ssh_key: \"-----BEGIN OPENSSH PRIVATE KEY-----\\nhunter2\"}}",
+        "provider: {existing: {ssh_jump: 'admin:hunter2@bastion'}}",
+        "user: [{name: app, password: hunter2}]",
+        "users: {app: {password: hunter2}}",
+        "users: {app: hunter2}",
+        "users: [hunter2]",
+        "users: hunter2",
+        "users: [{name: app, password: [hunter2]}]",
+        "users: [{name: app, password: !secret hunter2}]",
+        "backup: {s3: {endpoint: 'https://a:hunter2@s3.example.com', region: a, bucket: demo, secret_key: hunter2}}",
+        "backup: {passphrase: hunter2}",
+        "backup: hunter2",
+        "postgresql: {version: 15, settings: {primary_conninfo: 'host=a password=hunter2'}}",
+        "password: hunter2",
+    ] {
+        let key = wrong.split(':').next().unwrap_or_default();
+        let right = ["provider: {existing: {}}", "postgresql: {version: 15}", nodes];
+        let right = right.into_iter().filter(|line| !line.starts_with(key)).collect::<Vec<_>>().join("\n");
+        let files = BTreeMap::from([("demo.yaml".to_owned(), format!("cluster: demo\n{right}\n{wrong}\n"))]);
+        let written = Written::new(&Case { inventory: "demo.yaml".into(), extra_vars: Vec::new(), files });
+        for json in [false, true] {
+            let (text, checked) = show(&written.source, json).unwrap();
+            let told = checked.map_or_else(|problems| told(&problems), |it| it.warnings.join("\n"));
+            assert!(!text.contains("hunter2"), "{wrong}: {text}");
+            assert!(!told.contains("hunter2"), "{wrong}: {told}");
         }
     }
 }
@@ -271,6 +359,10 @@ fn a_name_that_every_inventory_has_is_no_clusters() {
         ("prod/hosts", "prod"),
         ("staging/hosts.ini", "staging"),
         ("prod/inventory/hosts", ""),
+        ("hosts.prod", "hosts-prod"),
+        ("hosts.staging", "hosts-staging"),
+        ("hosts.YML", "demo"),
+        ("shop.v2.ini", "shop-v2"),
     ] {
         let read = Written::new(&minimal(inventory, &[])).inventory();
         assert_eq!(read.map(|it| it.cluster).unwrap_or_default(), cluster, "{inventory}");
@@ -332,6 +424,8 @@ fn tricky() -> impl Strategy<Value = String> {
         Just("'quoted'".to_owned()),
         Just("\"\\".to_owned()),
         Just("%m [%p] ".to_owned()),
+        Just("a\u{2028}b: c\u{85}".to_owned()),
+        Just("\u{1f600}".to_owned()),
         "[ -~]{0,12}",
     ]
 }

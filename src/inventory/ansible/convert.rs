@@ -4,8 +4,8 @@ use std::path::Path;
 
 use serde_yaml::{Mapping, Value as Yaml};
 
-use super::translate::MISSING;
 use super::{Reading, Translation};
+use crate::inventory::shown::MISSING;
 use crate::inventory::{Problems, check};
 use crate::visible::visible;
 
@@ -107,8 +107,7 @@ impl Writer<'_> {
             }
             // A list in a list, as JSON, which is YAML as well.
             Yaml::Sequence(_) => {
-                let text = serde_json::to_string(item).unwrap_or_default();
-                out.push_str(&format!("{:indent$}- {text}{}\n", "", self.comment(path)));
+                out.push_str(&format!("{:indent$}- {}{}\n", "", json(item), self.comment(path)));
             }
             _ => out.push_str(&format!("{:indent$}- {}{}\n", "", scalar(item), self.comment(path))),
         }
@@ -134,18 +133,69 @@ impl Writer<'_> {
 
 /// Text that does not end a comment.
 fn on_one_line(text: &str) -> String {
-    visible(text).replace('\n', " ")
+    escaped(&visible(text).replace('\n', " "))
 }
 
 /// A value on one line.
 fn scalar(value: &Yaml) -> String {
-    let text = serde_yaml::to_string(value).unwrap_or_default();
-    let text = text.trim_end_matches('\n');
     match value {
-        // JSON's quotes and escapes are YAML's.
-        Yaml::String(text) if text.contains(char::is_control) => {
-            serde_json::Value::from(text.as_str()).to_string()
+        Yaml::String(text) if text.contains(is_special) => json(value),
+        _ => serde_yaml::to_string(value).unwrap_or_default().trim_end_matches('\n').to_owned(),
+    }
+}
+
+/// A value as JSON, whose quotes and escapes are YAML's.
+fn json(value: &Yaml) -> String {
+    escaped(&serde_json::to_string(value).unwrap_or_default())
+}
+
+/// Whether a character ends a line in YAML, or must not stand in it.
+fn is_special(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}')
+}
+
+/// Text with its special characters as YAML and JSON write them in quotes.
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        if is_special(character) {
+            escaped.push_str(&format!("\\u{:04x}", u32::from(character)));
+        } else {
+            escaped.push(character);
         }
-        _ => text.to_owned(),
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn nothing_but_a_line_break_ends_a_line() {
+        for special in ["\u{2028}", "\u{2029}", "\u{85}", "\r", "\u{feff}", "\u{7f}", "\u{9b}", "\u{ffff}"] {
+            let text = format!("a{special}cluster: b");
+            assert!(!on_one_line(&text).contains(special), "{special:?}");
+            let yaml = format!("- {} # {}\n", scalar(&text.as_str().into()), on_one_line(&text));
+            assert_eq!(serde_yaml::from_str::<Vec<String>>(&yaml).unwrap(), vec![&*text], "{yaml}");
+            let yaml = json(&vec![Yaml::from(text.as_str())].into());
+            assert_eq!(serde_yaml::from_str::<Vec<String>>(&yaml).unwrap(), [text], "{yaml}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_one_value_on_one_line(text in any::<String>()) {
+            let value = Yaml::from(text.as_str());
+            let yaml = format!("- {}\n", scalar(&value));
+            prop_assert_eq!(yaml.lines().count(), 1);
+            prop_assert_eq!(serde_yaml::from_str::<Vec<String>>(&yaml).unwrap(), vec![&*text]);
+            let entry = format!("{}: 1 # {}\n", scalar(&value), on_one_line(&text));
+            let read: Mapping = serde_yaml::from_str(&entry).unwrap();
+            prop_assert_eq!(read.into_iter().collect::<Vec<_>>(), vec![(value, Yaml::from(1))]);
+        }
     }
 }

@@ -5,6 +5,8 @@ use super::value::{Data, Value};
 use super::{Notes, problem, ranges};
 use crate::inventory::Problem;
 
+const SECTIONS: &[&str] = &["hosts", "vars", "children"];
+
 const SHAPE: &str = "a group has the keys `hosts`, `vars` and `children`";
 
 /// Whether this is the output of `ansible-inventory --list`, or of a script that Ansible would run.
@@ -17,12 +19,19 @@ pub(super) fn is_groups(value: &Value) -> bool {
     let is_group = |value: &Value| {
         let keys = entries(value).unwrap_or_default();
         keys.iter().any(|(key, value)| {
-            let collection = matches!(value.data, Data::Map(_) | Data::Null | Data::Text(_));
-            collection && ["hosts", "vars", "children"].contains(&key.as_str())
+            let collection =
+                matches!(value.data, Data::Map(_) | Data::Null | Data::Text(_) | Data::Unsafe(_));
+            collection && SECTIONS.contains(&key.as_str())
         })
     };
     let groups = entries(value).unwrap_or_default();
     groups.iter().any(|(key, value)| is_group(value) || ["all", "ungrouped"].contains(&key.as_str()))
+}
+
+/// Whether a mapping has nothing but names with nothing below them, which can be groups.
+pub(super) fn names_groups(value: &Value) -> bool {
+    let is_empty = |value: &Value| value.data == Data::Null || value.data == Data::Map(Vec::new());
+    entries(value).is_some_and(|entries| entries.iter().all(|(_, value)| is_empty(value)))
 }
 
 fn entries(value: &Value) -> Option<&[(String, Value)]> {
@@ -56,18 +65,18 @@ fn group(name: &str, value: &Value, groups: &mut Groups, notes: &mut Notes, prob
         }
     };
     for (section, value) in sections {
+        if !SECTIONS.contains(&section.as_str()) {
+            notes.skipped.push((format!("{name}.{section}"), value.place.clone()));
+            continue;
+        }
         // A single name may stand alone.
         let single;
         let members = match &value.data {
             Data::Map(members) => members,
             Data::Null => continue,
-            Data::Text(text) => {
+            Data::Text(text) | Data::Unsafe(text) => {
                 single = vec![(text.clone(), Value::new(Data::Null, &value.place))];
                 &single
-            }
-            _ if !["hosts", "vars", "children"].contains(&section.as_str()) => {
-                notes.skipped.push((format!("{name}.{section}"), value.place.clone()));
-                continue;
             }
             _ => {
                 let hint = "write a mapping: each name followed by a colon";
@@ -93,12 +102,8 @@ fn group(name: &str, value: &Value, groups: &mut Groups, notes: &mut Notes, prob
                         ));
                     }
                 }
-                "hosts" => host(member, value, name, groups, problems),
-                _ => {}
+                _ => host(member, value, name, groups, problems),
             }
-        }
-        if !["hosts", "vars", "children"].contains(&section.as_str()) {
-            notes.skipped.push((format!("{name}.{section}"), value.place.clone()));
         }
     }
 }
@@ -146,12 +151,15 @@ fn listing(document: &Value, groups: &mut Groups, problems: &mut Vec<Problem>) {
             match (section.as_str(), &value.data) {
                 ("hosts", Data::List(hosts)) => {
                     for host in hosts {
-                        groups.host(&host.scalar().unwrap_or_default(), None, name, &host.place);
+                        if let Some(host_name) = one_name(host, name, problems) {
+                            groups.host(&host_name, None, name, &host.place);
+                        }
                     }
                 }
                 ("children", Data::List(children)) => {
                     for child in children {
-                        if let Err(message) = groups.adopt(name, &child.scalar().unwrap_or_default()) {
+                        let Some(child_name) = one_name(child, name, problems) else { continue };
+                        if let Err(message) = groups.adopt(name, &child_name) {
                             problems.push(problem(&child.place, name, message, "take one of the two out"));
                         }
                     }
@@ -176,6 +184,25 @@ fn listing(document: &Value, groups: &mut Groups, problems: &mut Vec<Problem>) {
     let hostvars = meta.and_then(|meta| meta.iter().find(|(name, _)| name == "hostvars"));
     for (name, value) in hostvars.and_then(|(_, value)| entries(value)).unwrap_or_default() {
         let Some(host) = groups.hosts.iter_mut().find(|host| host.name == *name) else { continue };
-        host.vars.extend(entries(value).unwrap_or_default().iter().cloned());
+        match &value.data {
+            Data::Map(vars) => host.vars.extend(vars.iter().cloned()),
+            Data::Null => {}
+            _ => problems.push(problem(
+                &value.place,
+                name,
+                "must be a mapping",
+                "write its variables as a mapping",
+            )),
+        }
     }
+}
+
+/// The name of a host or of a group in a list.
+fn one_name(value: &Value, group: &str, problems: &mut Vec<Problem>) -> Option<String> {
+    let name = value.scalar();
+    if name.is_none() {
+        let hint = "write names alone; variables of hosts stand under `_meta`";
+        problems.push(problem(&value.place, group, "has something in its list that is no name", hint));
+    }
+    name
 }

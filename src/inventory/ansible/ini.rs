@@ -59,7 +59,7 @@ pub(super) fn read(file: &Arc<Path>, text: &str, groups: &mut Groups, notes: &mu
         }
         if let Some((name, suffix)) = section(line) {
             kind = match suffix {
-                None => Kind::Hosts,
+                None | Some("hosts") => Kind::Hosts,
                 Some("children") => Kind::Children,
                 Some("vars") => Kind::Vars,
                 Some(other) => {
@@ -75,16 +75,32 @@ pub(super) fn read(file: &Arc<Path>, text: &str, groups: &mut Groups, notes: &mu
             reader.section(name, kind, &place);
             continue;
         }
+        if let Some(section) = not_alone(line) {
+            let hint = "a section stands alone on its line, and a comment behind it begins with `#`";
+            reader.wrong(&place, format!("`{section}` has something behind it"), hint);
+            kind = Kind::Refused;
+            continue;
+        }
         if line.starts_with('[') && line.ends_with(']') {
             let hint = "a group's name has no spaces: write [GROUP]";
-            reader.wrong(&place, format!("`{line}` is not a section"), hint);
+            let message = match line.contains('=') {
+                true => "is not a section".to_owned(),
+                false => format!("`{line}` is not a section"),
+            };
+            reader.wrong(&place, message, hint);
             continue;
         }
         match kind {
             Kind::Hosts => reader.host(line, &group, &place),
             Kind::Children => {
                 let child = line.split('#').next().unwrap_or(line).trim();
-                reader.children.push((group.clone(), child.to_owned(), place));
+                if child.contains([':', ']', '=']) || child.contains(char::is_whitespace) {
+                    let hint =
+                        format!("below [{group}:children] stands one group on each line, and nothing else");
+                    reader.wrong(&place, "is not the name of a group", hint);
+                } else {
+                    reader.children.push((group.clone(), child.to_owned(), place));
+                }
             }
             Kind::Vars => reader.variable(line, &group, &place),
             Kind::Refused => {}
@@ -110,9 +126,21 @@ pub(super) fn section(line: &str) -> Option<(&str, Option<&str>)> {
         .then_some((name, suffix))
 }
 
+/// The section that a line begins with, if something follows that is no comment. A range of hosts may look like one.
+pub(super) fn not_alone(line: &str) -> Option<&str> {
+    let (head, rest) = line.split_at(line.find(']')? + 1);
+    let is_section = section(head).is_some() && ranges::hosts(head).is_err();
+    (is_section && rest.starts_with([' ', '\t', ';', '['])).then_some(head)
+}
+
 /// Whether a word is an assignment and no host: `node_id=1`.
 pub(super) fn is_assignment(word: &str) -> bool {
-    word.split_once('=').is_some_and(|(name, _)| is_variable(name))
+    variable_of(word).is_some()
+}
+
+/// The variable of an assignment.
+pub(super) fn variable_of(word: &str) -> Option<&str> {
+    word.split_once('=').map(|(name, _)| name).filter(|name| is_variable(name))
 }
 
 /// Whether this can be the name of a variable.
@@ -156,7 +184,7 @@ impl Reader<'_> {
             );
             return;
         }
-        let vars = self.assignments(&words[1..], place);
+        let vars = self.assignments(&words, 1, place);
         match ranges::hosts(first) {
             Ok((hosts, port)) => {
                 for name in &hosts {
@@ -179,17 +207,20 @@ impl Reader<'_> {
     fn rest_of_a_host(&mut self, words: &[String], place: &Place) {
         const JOIN: &str =
             "write a host and its variables on one line; a line that begins with an assignment has no host";
-        let text = words.join(" ");
+        // What they are may be a password.
+        let names: Vec<&str> = words.iter().filter_map(|word| variable_of(word)).collect();
+        let names = names.join(", ");
         let Some((name, above)) = self.before.take() else {
-            let message = format!("`{text}` has no host, and no line before it names a single one");
+            let message =
+                format!("a line with {names} has no host, and no line before it names a single one");
             self.wrong(place, message, JOIN);
             return;
         };
-        let vars = self.assignments(words, place);
+        let vars = self.assignments(words, 0, place);
         let Some(host) = self.groups.hosts.iter_mut().find(|host| host.name == name) else { return };
         if let Some((twice, value)) = vars.keys().find_map(|key| host.vars.get_key_value(key)) {
             let message = format!(
-                "`{text}` has no host: it looks like the rest of {name}'s line, but {name} has `{twice}` already ({})",
+                "a line with {names} has no host: it looks like the rest of {name}'s line, but {name} has `{twice}` already ({})",
                 value.place
             );
             self.wrong(place, message, JOIN);
@@ -199,16 +230,20 @@ impl Reader<'_> {
         self.notes.broken.push((name, above, place.clone()));
     }
 
-    fn assignments(&mut self, words: &[String], place: &Place) -> Vars {
+    /// The assignments among the words of a line, from the one with this index on.
+    fn assignments(&mut self, words: &[String], first: usize, place: &Place) -> Vars {
         let mut vars = Vars::new();
-        for word in words {
+        for (index, word) in words.iter().enumerate().skip(first) {
             match word.split_once('=') {
                 Some((name, text)) => {
                     vars.insert(name.to_owned(), literal::value(text, place));
                 }
                 None => {
-                    let hint = "write `variable=value`, with quotes around a value that has spaces";
-                    self.wrong(place, format!("`{word}` is not an assignment"), hint);
+                    let hint =
+                        "write `variable=value` without spaces, or with quotes around a value that has some";
+                    self.wrong(place, format!("word {} is not an assignment", index + 1), hint);
+                    // What follows may be its rest.
+                    break;
                 }
             }
         }
@@ -217,11 +252,14 @@ impl Reader<'_> {
 
     fn variable(&mut self, line: &str, group: &str, place: &Place) {
         let Some((name, text)) = line.split_once('=') else {
-            self.wrong(
-                place,
-                format!("`{line}` is not an assignment"),
-                "write `variable=value`, one on a line",
-            );
+            // A word alone may be anything.
+            let name =
+                line.split_once([':', ' ', '\t']).map(|(name, _)| name).filter(|name| is_variable(name));
+            let message = match name {
+                Some(name) => format!("`{name}` has no `=` behind it"),
+                None => "is not an assignment".to_owned(),
+            };
+            self.wrong(place, message, "write `variable=value`, one on a line");
             return;
         };
         let value = literal::value(text.trim(), place);

@@ -33,7 +33,7 @@ pub(super) enum Format {
 
 /// Tells the formats apart.
 pub(super) fn format(file: &Arc<Path>, text: &str, notes: &mut Notes) -> Result<Format, Problem> {
-    let mut twice = Vec::new();
+    let mut twice = yaml::Twice::default();
     let read = yaml::read(file, text, &mut twice);
     if read.is_err()
         && let Ok(Some(value)) = yaml::first(file, text)
@@ -45,7 +45,7 @@ pub(super) fn format(file: &Arc<Path>, text: &str, notes: &mut Notes) -> Result<
     if let Ok(Some(value)) = &read
         && (document::is_listing(value) || document::is_groups(value))
     {
-        notes.twice.append(&mut twice);
+        notes.twice.append(twice);
         return read.map(|value| value.map_or(Format::Ini, Format::Document));
     }
     if looks_like_ini(text) {
@@ -61,23 +61,32 @@ pub(super) fn format(file: &Arc<Path>, text: &str, notes: &mut Notes) -> Result<
     }
 }
 
+fn lines(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with(['#', ';']))
+}
+
+fn is_host(line: &str) -> bool {
+    let mut words = line.split_whitespace();
+    let name = words.next().unwrap_or_default();
+    let pattern = |c: char| c.is_ascii_alphanumeric() || "-_.:[]".contains(c);
+    name.chars().all(pattern) && !name.ends_with(':') && !name.starts_with(['-', '['])
+        || ini::is_assignment(name)
+}
+
+/// Whether a text is the name of one host, which says too little where nothing tells that it is an inventory.
+fn is_a_host(text: &str) -> bool {
+    let mut lines = lines(text);
+    lines.next().is_some_and(|line| is_host(line) && !line.contains(char::is_whitespace))
+        && lines.next().is_none()
+}
+
 /// Whether a text has a section, or only lines that name hosts.
 fn looks_like_ini(text: &str) -> bool {
-    let mut lines = text
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty() && !line.starts_with(['#', ';']))
-        .peekable();
-    let is_host = |line: &str| {
-        let mut words = line.split_whitespace();
-        let name = words.next().unwrap_or_default();
-        let pattern = |c: char| c.is_ascii_alphanumeric() || "-_.:[]".contains(c);
-        name.chars().all(pattern) && !name.ends_with(':') && !name.starts_with(['-', '['])
-            || ini::is_assignment(name)
-    };
+    let mut lines = lines(text).peekable();
     let assigns = |line: &str| line.split_whitespace().skip(1).any(ini::is_assignment);
     let Some(first) = lines.peek() else { return false };
-    if ini::section(first).is_some() || (is_host(first) && assigns(first)) {
+    if ini::section(first).is_some() || ini::not_alone(first).is_some() || (is_host(first) && assigns(first))
+    {
         return true;
     }
     // A list of names alone; one is too little to tell.
@@ -131,6 +140,11 @@ fn file(path: &Path, text: &str, groups: &mut Groups, notes: &mut Notes) -> Vec<
     match format(&name, text, notes) {
         Ok(Format::Ini) => ini::read(&name, text, groups, notes),
         Ok(Format::Document(value)) => document::read(&value, groups, notes),
+        Ok(Format::Other(_)) if super::is_empty(text) => Vec::new(),
+        Ok(Format::Other(Some(value))) if document::names_groups(&value) => {
+            document::read(&value, groups, notes)
+        }
+        Ok(Format::Other(_)) if is_a_host(text) => ini::read(&name, text, groups, notes),
         Ok(Format::Other(_)) => {
             let hint = "name the inventory itself with -i, or move the file out of the directory";
             vec![problem(&Place::Whole(name), "", "is not an Ansible inventory", hint)]
@@ -185,6 +199,9 @@ pub(super) fn unread(
     is_known: impl Fn(&str) -> bool,
     notes: &mut Notes,
 ) {
+    if directory.is_file() {
+        notes.unread.push((directory.to_owned(), "it is not a directory"));
+    }
     for name in names(directory).unwrap_or_default() {
         let path = directory.join(&name);
         if name.starts_with('.') || WASTE.iter().any(|end| name.ends_with(end)) {

@@ -55,6 +55,8 @@ pub enum Data {
     Integer(i64),
     Float(f64),
     Text(String),
+    /// Text that is no Jinja expression, whatever it looks like: Ansible's `!unsafe`.
+    Unsafe(String),
     List(Vec<Value>),
     /// Each key once, in the order of the file.
     Map(Vec<(String, Value)>),
@@ -95,7 +97,7 @@ impl Value {
             Data::Bool(on) => (*on).into(),
             Data::Integer(number) => (*number).into(),
             Data::Float(number) => (*number).into(),
-            Data::Text(text) => text.as_str().into(),
+            Data::Text(text) | Data::Unsafe(text) => text.as_str().into(),
             Data::List(items) => items.iter().map(Value::to_json).collect(),
             Data::Map(entries) => entries.iter().map(|(key, value)| (key.clone(), value.to_json())).collect(),
         }
@@ -107,7 +109,7 @@ impl Value {
             Data::Bool(on) => Some(on.to_string()),
             Data::Integer(number) => Some(number.to_string()),
             Data::Float(number) => Some(number.to_string()),
-            Data::Text(text) => Some(text.clone()),
+            Data::Text(text) | Data::Unsafe(text) => Some(text.clone()),
             Data::Null | Data::Vault | Data::List(_) | Data::Map(_) => None,
         }
     }
@@ -121,9 +123,41 @@ impl Value {
         }
     }
 
-    /// Whether two values are the same, wherever they stand.
+    /// Whether two values are the same, wherever they stand: `15` in YAML is a number, and with `-e` text.
     pub(super) fn same(&self, other: &Value) -> bool {
-        self.to_json() == other.to_json()
+        match (&self.data, &other.data) {
+            (Data::List(ours), Data::List(theirs)) => {
+                ours.len() == theirs.len() && ours.iter().zip(theirs).all(|(our, their)| our.same(their))
+            }
+            (Data::Map(ours), Data::Map(theirs)) => {
+                let is_in_theirs = |(name, our): &(String, Value)| {
+                    theirs.iter().any(|(key, their)| key == name && our.same(their))
+                };
+                ours.len() == theirs.len() && ours.iter().all(is_in_theirs)
+            }
+            _ => match (self.scalar(), other.scalar()) {
+                (Some(our), Some(their)) => our == their,
+                _ => self.data == other.data,
+            },
+        }
+    }
+
+    /// Whether this is a list or a mapping.
+    pub(super) fn is_several(&self) -> bool {
+        matches!(self.data, Data::List(_) | Data::Map(_))
+    }
+
+    /// The value with its text as it is, without Jinja expressions.
+    pub(super) fn made_unsafe(self) -> Value {
+        let data = match self.data {
+            Data::Text(text) => Data::Unsafe(text),
+            Data::List(items) => Data::List(items.into_iter().map(Value::made_unsafe).collect()),
+            Data::Map(entries) => {
+                Data::Map(entries.into_iter().map(|(name, value)| (name, value.made_unsafe())).collect())
+            }
+            data => data,
+        };
+        Value { data, place: self.place }
     }
 
     /// The first part that is encrypted or a Jinja expression.

@@ -91,6 +91,55 @@ pub(super) fn assignments(text: &str) -> Result<Vec<String>, Unclosed> {
     Ok(words)
 }
 
+/// Decodes what stands behind backslashes, as Ansible does with `key=value` of the command line: `pg\x31` is `pg1`. None if
+/// that names no character.
+pub(super) fn unescaped(word: &str) -> Option<String> {
+    let mut text = String::with_capacity(word.len());
+    let mut rest = word;
+    while let Some((before, after)) = rest.split_once('\\') {
+        text.push_str(before);
+        let kind = after.chars().next();
+        let behind = &after[kind.map_or(0, char::len_utf8)..];
+        let digits = match kind {
+            Some('x') => 2,
+            Some('u') => 4,
+            Some('U') => 8,
+            _ => 0,
+        };
+        let code = behind.get(..digits).filter(|code| code.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        let simple = match kind {
+            Some(kind @ ('\\' | '\'' | '"')) => Some(kind),
+            Some('a') => Some('\u{7}'),
+            Some('b') => Some('\u{8}'),
+            Some('f') => Some('\u{c}'),
+            Some('n') => Some('\n'),
+            Some('r') => Some('\r'),
+            Some('t') => Some('\t'),
+            Some('v') => Some('\u{b}'),
+            // A name of Unicode's: nobody writes one here.
+            Some('N') if behind.starts_with('{') => return None,
+            _ => None,
+        };
+        rest = match (simple, code) {
+            (Some(simple), _) => {
+                text.push(simple);
+                behind
+            }
+            (None, Some(code)) if digits > 0 => {
+                text.push(char::from_u32(u32::from_str_radix(code, 16).ok()?)?);
+                &behind[digits..]
+            }
+            // Anything else stays as it is.
+            _ => {
+                text.push('\\');
+                after
+            }
+        };
+    }
+    text.push_str(rest);
+    Some(text)
+}
+
 /// Without the quotes around it.
 pub(super) fn unquoted(text: &str) -> &str {
     ['"', '\'']
@@ -128,5 +177,23 @@ mod tests {
         assert_eq!(assignments("a='1"), Err(Unclosed));
         assert_eq!(unquoted("'2 3'"), "2 3");
         assert_eq!(unquoted("'"), "'");
+    }
+
+    #[test]
+    fn backslashes_are_decoded_as_ansible_does_it() {
+        for (word, text) in [
+            (r"k=pg\x31", "k=pg1"),
+            (r"k=\u00e9\U0001f600", "k=\u{e9}\u{1f600}"),
+            (r#"k=a\nb\tc\\d\'\""#, "k=a\nb\tc\\d'\""),
+            (r"k=\d\x3\u12\0", r"k=\d\x3\u12\0"),
+            (r"k=\\x31", r"k=\x31"),
+            ("k=\\", "k=\\"),
+            ("k=\\é", "k=\\é"),
+        ] {
+            assert_eq!(unescaped(word).as_deref(), Some(text), "{word}");
+        }
+        for word in [r"k=\N{DASH}", r"k=\ud83d", r"k=\Uffffffff"] {
+            assert_eq!(unescaped(word), None, "{word}");
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! YAML as Ansible reads it: version 1.1, in which `yes` is true and `012` ten, with tags for what is encrypted.
+//! YAML as Ansible reads it: version 1.1, in which `yes` is true and `012` ten, with tags for what is encrypted and for
+//! text that is no Jinja expression. What is JSON is read as JSON.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -6,30 +7,51 @@ use std::sync::Arc;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Tag};
 
-use super::problem;
 use super::value::{Data, Place, Value};
+use super::{json, problem};
 use crate::inventory::Problem;
 
 /// Aliases repeat what they name, which may grow without end.
 const MOST: usize = 100_000;
 
 /// Nobody nests deeper, and what reads it would run out of room.
-const DEEPEST: usize = 100;
+pub(super) const DEEPEST: usize = 100;
 
 /// A collection being read.
 enum Open {
-    Map { entries: Vec<(String, Value)>, merged: Vec<Value>, key: Option<Key>, place: Place, anchor: usize },
-    List { items: Vec<Value>, place: Place, anchor: usize },
+    Map { entries: Vec<(String, Value)>, merged: Vec<(Value, Place)>, key: Option<Key>, start: Start },
+    List { items: Vec<Value>, start: Start },
+}
+
+/// Where a collection begins.
+struct Start {
+    place: Place,
+    anchor: usize,
+    is_unsafe: bool,
 }
 
 enum Key {
     Named(String, Place),
     /// `<<`: the entries of another mapping.
-    Merge,
+    Merge(Place),
 }
 
-/// A key that stands twice in one mapping, with both places.
-pub(super) type Twice = Vec<(String, Place, Place)>;
+/// Keys that two values stand for, with both places.
+#[derive(Debug, Default)]
+pub(super) struct Twice {
+    /// Those that stand twice in one mapping: the last one counts.
+    pub(super) keys: Vec<(String, Place, Place)>,
+    /// Those of two mappings in one list behind `<<`. YAML says that the first one counts; what Ansible reads YAML with does so
+    /// in some versions, and not in others.
+    pub(super) merged: Vec<(String, Place, Place)>,
+}
+
+impl Twice {
+    pub(super) fn append(&mut self, mut more: Twice) {
+        self.keys.append(&mut more.keys);
+        self.merged.append(&mut more.merged);
+    }
+}
 
 /// Reads a document; none if there is nothing in it.
 ///
@@ -44,11 +66,14 @@ pub(super) fn read(file: &Arc<Path>, text: &str, twice: &mut Twice) -> Result<Op
 /// # Errors
 /// If it is not YAML.
 pub(super) fn first(file: &Arc<Path>, text: &str) -> Result<Option<Value>, Problem> {
-    documents(file, text, &mut Vec::new(), false)
+    documents(file, text, &mut Twice::default(), false)
 }
 
 fn documents(file: &Arc<Path>, text: &str, twice: &mut Twice, alone: bool) -> Result<Option<Value>, Problem> {
-    // JSON may be indented with tabs, which YAML forbids; within its strings there are none.
+    if let Some(value) = json::read(file, text, twice) {
+        return Ok(Some(value).filter(|value| value.data != Data::Null));
+    }
+    // What looks like JSON may be indented with tabs, which YAML forbids.
     let json = text.trim_start().starts_with(['{', '[']);
     let text = if json { text.replace('\t', " ") } else { text.to_owned() };
     let mut open: Vec<Open> = Vec::new();
@@ -74,7 +99,7 @@ fn documents(file: &Arc<Path>, text: &str, twice: &mut Twice, alone: bool) -> Re
                     && tag.is_none()
                     && text == "<<"
                 {
-                    *key = Some(Key::Merge);
+                    *key = Some(Key::Merge(place));
                     continue;
                 }
                 let value = Value::new(scalar(&text, plain, tag.as_deref()), &place);
@@ -84,26 +109,35 @@ fn documents(file: &Arc<Path>, text: &str, twice: &mut Twice, alone: bool) -> Re
                 Some(value) => (value.clone(), 0),
                 None => return Err(problem(&place, "", "an alias names itself", "write its value instead")),
             },
-            Event::MappingStart(anchor, _) => {
-                open.push(Open::Map { entries: Vec::new(), merged: Vec::new(), key: None, place, anchor });
+            Event::MappingStart(anchor, tag) => {
+                let start = Start { place, anchor, is_unsafe: is_unsafe(tag.as_deref()) };
+                open.push(Open::Map { entries: Vec::new(), merged: Vec::new(), key: None, start });
                 continue;
             }
-            Event::SequenceStart(anchor, _) => {
-                open.push(Open::List { items: Vec::new(), place, anchor });
+            Event::SequenceStart(anchor, tag) => {
+                let start = Start { place, anchor, is_unsafe: is_unsafe(tag.as_deref()) };
+                open.push(Open::List { items: Vec::new(), start });
                 continue;
             }
             Event::MappingEnd | Event::SequenceEnd => match open.pop() {
-                Some(Open::Map { mut entries, merged, place, anchor, .. }) => {
-                    for (name, value) in merged.iter().flat_map(maps).flatten() {
-                        if !entries.iter().any(|(key, _)| key == name) {
-                            entries.push((name.clone(), value.clone()));
+                Some(Open::Map { mut entries, merged, start, .. }) => {
+                    // Of several `<<` the last one counts, as with Ansible.
+                    for (value, _) in merged.iter().rev() {
+                        let known = entries.len();
+                        for (name, value) in maps(value).into_iter().flatten() {
+                            match entries.iter().position(|(key, _)| key == name) {
+                                None => entries.push((name.clone(), value.clone())),
+                                Some(index) if index >= known && !entries[index].1.same(value) => {
+                                    let first = entries[index].1.place.clone();
+                                    twice.merged.push((name.clone(), first, value.place.clone()));
+                                }
+                                Some(_) => {}
+                            }
                         }
                     }
-                    (Value { data: Data::Map(entries), place }, anchor)
+                    start.value(Data::Map(entries))
                 }
-                Some(Open::List { items, place, anchor }) => {
-                    (Value { data: Data::List(items), place }, anchor)
-                }
+                Some(Open::List { items, start }) => start.value(Data::List(items)),
                 None => break,
             },
             Event::DocumentEnd if !alone => break,
@@ -129,24 +163,47 @@ fn documents(file: &Arc<Path>, text: &str, twice: &mut Twice, alone: bool) -> Re
             None => found = Some(value),
             Some(Open::List { items, .. }) => items.push(value),
             Some(Open::Map { entries, merged, key, .. }) => match key.take() {
-                None => *key = Some(Key::Named(name(&value), value.place)),
-                Some(Key::Merge) => merged.push(value),
-                // The last one counts, as with Ansible.
-                Some(Key::Named(name, place)) => {
-                    // Where its key stands is where it is found.
-                    let value = Value { place, ..value };
-                    match entries.iter_mut().find(|(existing, _)| *existing == name) {
-                        Some(entry) => {
-                            twice.push((entry.0.clone(), entry.1.place.clone(), value.place.clone()));
-                            entry.1 = value;
-                        }
-                        None => entries.push((name, value)),
-                    }
+                None if value.is_several() => {
+                    let hint = "write a name before the colon";
+                    return Err(problem(
+                        &value.place,
+                        "",
+                        "a list or a mapping stands where a key must be",
+                        hint,
+                    ));
                 }
+                None => *key = Some(Key::Named(name(&value), value.place)),
+                Some(Key::Merge(place)) => {
+                    if let Some((_, first)) = merged.last() {
+                        twice.keys.push(("<<".into(), first.clone(), place.clone()));
+                    }
+                    merged.push((value, place));
+                }
+                // Where its key stands is where it is found.
+                Some(Key::Named(name, place)) => put(entries, name, Value { place, ..value }, twice),
             },
         }
     }
     Ok(found.filter(|value| value.data != Data::Null))
+}
+
+impl Start {
+    /// The collection, with its anchor.
+    fn value(self, data: Data) -> (Value, usize) {
+        let value = Value { data, place: self.place };
+        (if self.is_unsafe { value.made_unsafe() } else { value }, self.anchor)
+    }
+}
+
+/// Adds to a mapping. Of two entries of one name the last one counts, as with Ansible.
+pub(super) fn put(entries: &mut Vec<(String, Value)>, name: String, value: Value, twice: &mut Twice) {
+    match entries.iter_mut().find(|(existing, _)| *existing == name) {
+        Some(entry) => {
+            twice.keys.push((name, entry.1.place.clone(), value.place.clone()));
+            entry.1 = value;
+        }
+        None => entries.push((name, value)),
+    }
 }
 
 /// The mappings that a merge key names, the one that takes precedence first.
@@ -174,8 +231,13 @@ fn name(value: &Value) -> String {
     }
 }
 
+fn is_unsafe(tag: Option<&Tag>) -> bool {
+    tag.is_some_and(|tag| !tag.is_yaml_core_schema() && tag.suffix == "unsafe")
+}
+
 fn scalar(text: &str, plain: bool, tag: Option<&Tag>) -> Data {
     match tag {
+        tag if is_unsafe(tag) => Data::Unsafe(text.to_owned()),
         Some(tag) if tag.is_yaml_core_schema() && tag.suffix != "str" => resolved(text),
         Some(tag) if ["vault", "vault-encrypted"].contains(&tag.suffix.as_str()) => Data::Vault,
         None if plain => resolved(text),
@@ -262,7 +324,7 @@ mod tests {
     use super::*;
 
     fn value(text: &str) -> Value {
-        read(&Path::new("x.yaml").into(), text, &mut Vec::new()).unwrap().unwrap()
+        read(&Path::new("x.yaml").into(), text, &mut Twice::default()).unwrap().unwrap()
     }
 
     #[test]
@@ -307,6 +369,39 @@ mod tests {
     }
 
     #[test]
+    fn of_two_merges_the_last_one_counts_and_is_noted() {
+        let mut twice = Twice::default();
+        let text = "one: &a {key: 1, only: 1}\ntwo: &b {key: 2}\nboth:\n  <<: *a\n  <<: *b\n";
+        let value = read(&Path::new("x.yaml").into(), text, &mut twice).unwrap().unwrap();
+        assert_eq!(value.to_json()["both"], json!({"key": 2, "only": 1}));
+        let [(key, first, second)] = &twice.keys[..] else { panic!("{twice:?}") };
+        assert_eq!((key.as_str(), first.line(), second.line()), ("<<", Some(4), Some(5)));
+        assert!(twice.merged.is_empty());
+
+        let mut twice = Twice::default();
+        let text = "one: &a {key: 1, own: 1, alike: 1}\ntwo: &b {key: 2, own: 2, alike: 1}\nboth:\n  <<: [*a, *b]\n  own: 3\n";
+        let value = read(&Path::new("x.yaml").into(), text, &mut twice).unwrap().unwrap();
+        assert_eq!(value.to_json()["both"], json!({"own": 3, "key": 1, "alike": 1}));
+        let [(key, first, second)] = &twice.merged[..] else { panic!("{twice:?}") };
+        assert_eq!((key.as_str(), first.line(), second.line()), ("key", Some(1), Some(2)));
+    }
+
+    #[test]
+    fn what_is_unsafe_is_no_expression() {
+        let found = value("{a: !unsafe 'x{{y', b: !unsafe ['{{y}}', 1], c: !unsafe {d: '{{y}}'}}");
+        assert_eq!(found.to_json(), json!({"a": "x{{y", "b": ["{{y}}", 1], "c": {"d": "{{y}}"}}));
+        assert!(found.closed().is_none());
+        assert!(value("a: 'x{{y'").closed().is_some());
+    }
+
+    #[test]
+    fn a_key_is_one_value() {
+        for text in ["? [a, b]\n: 1", "{a: 1}: 2"] {
+            assert!(read(&Path::new("x.yaml").into(), text, &mut Twice::default()).is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn values_know_their_lines_and_what_is_encrypted() {
         let text = "a:\n  - b: 1\n    c: !vault |\n      $ANSIBLE_VAULT;1.1;AES256\n      6162\n";
         let Data::Map(entries) = value(text).data else { panic!("a mapping") };
@@ -314,8 +409,8 @@ mod tests {
         let Data::Map(entries) = &items[0].data else { panic!("a mapping") };
         assert_eq!(entries[0].1.place.line(), Some(2));
         assert!(entries[1].1.data == Data::Vault);
-        assert!(read(&Path::new("x.yaml").into(), "a: [", &mut Vec::new()).is_err());
-        assert!(read(&Path::new("x.yaml").into(), "# nothing\n", &mut Vec::new()).unwrap().is_none());
+        assert!(read(&Path::new("x.yaml").into(), "a: [", &mut Twice::default()).is_err());
+        assert!(read(&Path::new("x.yaml").into(), "# nothing\n", &mut Twice::default()).unwrap().is_none());
     }
 
     #[test]
@@ -326,7 +421,7 @@ mod tests {
             let items = vec![format!("*a{last}"); 10].join(",");
             text += &format!("a{level}: &a{level} [{items}]\n");
         }
-        assert!(read(&Path::new("x.yaml").into(), &text, &mut Vec::new()).is_err());
-        assert!(read(&Path::new("x.yaml").into(), &"[".repeat(100_000), &mut Vec::new()).is_err());
+        assert!(read(&Path::new("x.yaml").into(), &text, &mut Twice::default()).is_err());
+        assert!(read(&Path::new("x.yaml").into(), &"[".repeat(100_000), &mut Twice::default()).is_err());
     }
 }

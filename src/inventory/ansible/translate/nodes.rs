@@ -2,8 +2,10 @@
 
 use serde_yaml::{Mapping, Value as Yaml};
 
-use super::{MISSING, SEE, Shape, Translator};
+use super::shape::Shape;
+use super::{SEE, Translator};
 use crate::inventory::ansible::value::Value;
+use crate::inventory::shown::MISSING;
 
 /// Variables of a node, and the keys that they become.
 const KEYS: &[(&[&str], &str, Shape)] = &[

@@ -2,9 +2,10 @@
 
 use serde_yaml::Mapping;
 
-use super::{SEE, Shape, Translator};
-use crate::inventory::ansible::ssh_args;
-use crate::inventory::ansible::value::{Data, Place, Value};
+use super::shape::Shape;
+use super::{SEE, Translator};
+use crate::inventory::ansible::ssh_args::{self, Through};
+use crate::inventory::ansible::value::{Data, Value};
 
 /// How one host is reached, with where that stands.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -22,6 +23,7 @@ const KEY: &[&str] = &["ansible_private_key_file", "ansible_ssh_private_key_file
 /// What a user may do, and how. No key stands for it but the user's.
 const RIGHTS: &[&str] =
     &["ansible_become", "ansible_become_method", "ansible_become_user", "ansible_connection"];
+/// Options of ssh, in the order in which Ansible gives them.
 const ARGS: &[&str] = &["ansible_ssh_common_args", "ansible_ssh_extra_args"];
 
 impl Translator<'_> {
@@ -50,7 +52,7 @@ impl Translator<'_> {
             }
         }
         let key = "provider.existing.floating_ip";
-        let floating_ip = self.common(&["cluster_floating_ip"]);
+        let floating_ip = self.common(&["cluster_floating_ip"], Shape::Any);
         if self.is_refused("cluster_floating_ip") {
             self.set_missing(key);
         } else if let Some((variable, value)) = floating_ip {
@@ -88,11 +90,16 @@ impl Translator<'_> {
     /// What Ansible needs to become root. Here it is always sudo.
     fn rights(&mut self, index: usize, root: bool) {
         if let Some((name, value)) = self.get(index, &["ansible_become"]) {
-            if value.truth() == Some(false) && !root {
-                let hint = "log in as root, or let the user run any command with `sudo -n` and take ansible_become out";
-                self.wrong(&value.place, &name, "is false, and the user is not root", hint);
-            } else {
-                self.out.quiet.push((name, value.place));
+            match value.truth() {
+                None => {
+                    self.wrong(&value.place, &name, "is neither true nor false", "write true or false");
+                    self.refused.insert((self.hosts[index], name));
+                }
+                Some(false) if !root => {
+                    let hint = "log in as root, or let the user run any command with `sudo -n` and take ansible_become out";
+                    self.wrong(&value.place, &name, "is false, and the user is not root", hint);
+                }
+                Some(_) => self.out.quiet.push((name, value.place)),
             }
         }
         for (name, accepted, instead) in [
@@ -127,25 +134,48 @@ impl Translator<'_> {
             port: self.get(index, PORT),
             ..Reach::default()
         };
+        let mut first: Option<(String, Value, Through)> = None;
         for name in ARGS {
             let Some((variable, value)) = self.get(index, &[name]) else { continue };
-            let text = value.scalar().unwrap_or_default();
-            match ssh_args::read(&text) {
-                Ok(args) => {
-                    let found = |text: String| (variable.clone(), Value::text(text, &value.place));
-                    reach.jump = args.jump.map(found).or(reach.jump);
-                    reach.command = args.proxy_command.map(found).or(reach.command);
-                    let quiet = args
-                        .quiet
-                        .into_iter()
-                        .map(|option| (format!("{variable}: {option}"), value.place.clone()));
-                    self.out.quiet.extend(quiet);
-                }
+            let args = match ssh_args::read(&value.scalar().unwrap_or_default()) {
+                Ok(args) => args,
                 Err((message, hint)) => {
-                    let place: Place = value.place.clone();
-                    self.wrong(&place, &variable, message, hint);
+                    self.wrong(&value.place, &variable, message, hint);
                     self.refused.insert((self.hosts[index], (*name).to_owned()));
+                    continue;
                 }
+            };
+            let quiet = |option: String| (format!("{variable}: {option}"), value.place.clone());
+            self.out.quiet.extend(args.quiet.into_iter().map(quiet));
+            let place = &value.place;
+            if args.has_later {
+                self.warn(format!(
+                    "{variable} ({place}) says twice what a connection goes through: the first counts, as with ssh"
+                ));
+            }
+            let Some(through) = args.through else { continue };
+            match &first {
+                Some((before, at, known)) if !known.contradicts(&through) => {
+                    if *known != through {
+                        let at = &at.place;
+                        self.warn(format!(
+                            "{before} ({at}) says what a connection goes through and comes before {variable} ({place}): the \
+                             first counts, as with ssh"
+                        ));
+                    }
+                    continue;
+                }
+                // The checks refuse a jump host beside a command.
+                _ => {}
+            }
+            let found = |text: &String| Some((variable.clone(), Value::text(text, place)));
+            match &through {
+                Through::Nothing => {}
+                Through::Jump(hosts) => reach.jump = found(hosts),
+                Through::Command(command) => reach.command = found(command),
+            }
+            if first.is_none() {
+                first = Some((variable.clone(), value.clone(), through));
             }
         }
         reach
