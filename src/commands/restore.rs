@@ -98,7 +98,8 @@ async fn in_place(inventory: Inventory, target: RestoreTarget, yes: bool, json: 
         world.report.note(format!("{primary}: {restored_to}"));
         let begun = Instant::now();
         let step = "put the copy in the place of the data";
-        apply::on_host(&world, &primary, "swap", step, &command::swap(&world.inventory, &target, end)).await?;
+        apply::on_host(&world, &primary, "swap", step, &command::swap(&world.inventory, &target, end))
+            .await?;
         let stopped = begun.elapsed();
         // Roles, passwords and databases are those of then; the inventory's are wanted.
         world.restores();

@@ -140,7 +140,8 @@ struct FailedClones {
 impl FailedClones {
     /// One more: the pause after it is twice as long as the last one.
     fn and(before: Option<FailedClones>, of: NodeId, now: Millis) -> FailedClones {
-        let count = before.filter(|before| before.of == of).map_or(1, |before| before.count.saturating_add(1));
+        let count =
+            before.filter(|before| before.of == of).map_or(1, |before| before.count.saturating_add(1));
         let pause = JOB_RETRY << (count - 1).min(16);
         FailedClones { of, count, next: now + pause.min(CLONE_RETRY_MOST) }
     }

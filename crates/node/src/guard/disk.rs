@@ -279,7 +279,8 @@ mod tests {
 
     #[test]
     fn the_reserve_is_made_as_postgres_wherever_postgres_can_lead_it() {
-        let config = r#"{"cluster":"demo","node":"pg1","version":15,"port":5432,"nodes":[],"floating_ip":null}"#;
+        let config =
+            r#"{"cluster":"demo","node":"pg1","version":15,"port":5432,"nodes":[],"floating_ip":null}"#;
         let config: Config = serde_json::from_str(config).unwrap();
         assert_eq!(reserve_places(&config).map(|place| is_roots(&place)), [true, false, false, false]);
         assert!(!is_roots(Path::new("/var/lib/cluster-backup/cluster-reserve")));
