@@ -75,8 +75,8 @@ pub fn swap(inventory: &Inventory, target: &RestoreTarget, end: Lsn) -> Command 
         .args(target.words())
         .arg(end.to_string())
         .stdin(script::SWAP_UNIT)
-        // A stop and a start, each of which may take minutes.
-        .limit(900)
+        // A checkpoint, a stop and a start, each of which may take minutes.
+        .limit(3_600)
 }
 
 /// Deletes the data that a restore has replaced; prints how many MB it was, or nothing.

@@ -106,3 +106,131 @@ fn nothing_beside_the_data_of_another_cluster_is_deleted() {
         assert!(!place.has("main.cluster-restored"));
     }
 }
+
+const RESTORE_UNIT: &str = include_str!("../../src/scripts/restore-unit.sh");
+
+/// In place of the copy's server and of pgBackRest: a server that answers at once, and whose log is `$PLACE/said`.
+const SERVER: &str = r#"
+await_swap() { :; }
+install() { :; }
+mountpoint() { return 1; }
+du() { printf '1\t%s\n' "$2"; }
+df() { case $1 in --output=size) echo 100000M ;; *) echo "${FREE:-50000}M" ;; esac; }
+pgbackrest() { echo "pgbackrest $*" >>"$PLACE/done"; }
+bin=$PLACE/bin
+sql() {
+    case $* in
+        *to_regclass* | *pg_subscription*) ;;
+        *"from pg_database"*) ;;
+        *pg_walfile_name*) echo 00000002 ;;
+        *pg_wal_lsn_diff*) echo "${WHOLE:-t}" ;;
+        *make_interval*) echo "${LATE:-f}" ;;
+    esac
+}
+"#;
+
+/// A place with data and a server that says `said` when the copy has been replayed.
+fn with_server(said: &str) -> Place {
+    let place = Place::with(&[("main", "1")]);
+    fs::create_dir(place.path("bin")).unwrap();
+    let pg_ctl = "#!/bin/sh\necho \"pg_ctl $*\" >>\"$PLACE/done\"\n\
+        case $* in *start) cat \"$PLACE/said\" >>\"$PLACE/log/cluster-restore.log\";\n\
+        mkdir -p \"$2/pg_wal\"; printf '1\\t0/5000000\\tx\\n' >\"$2/pg_wal/00000002.history\" ;; esac\n";
+    fs::write(place.path("bin/pg_ctl"), pg_ctl).unwrap();
+    Command::new("chmod").arg("755").arg(place.path("bin/pg_ctl")).status().unwrap();
+    fs::create_dir(place.path("log")).unwrap();
+    fs::write(place.path("said"), said).unwrap();
+    place
+}
+
+impl Place {
+    /// A copy beside the data, of that moment.
+    fn restore(&self, shell: &str, before: &str, kind: &str, target: &str, end: &str) -> Output {
+        let unit = RESTORE_UNIT.replace("/var/log/postgresql", &self.path("log").display().to_string());
+        let script = format!("{SERVER}{before}\n{unit}");
+        let conf = "/etc/cluster/pgbackrest.conf";
+        self.run(shell, &script, &["demo", "15", "5432", kind, target, "beside", conf, "demo", "1", end])
+    }
+
+    fn noted(&self) -> String {
+        fs::read_to_string(self.path("note")).unwrap()
+    }
+
+    fn times(&self, word: &str) -> usize {
+        fs::read_to_string(self.path("done")).unwrap_or_default().matches(word).count()
+    }
+}
+
+const LAST: &str = "x LOG:  last completed transaction was at log time 2026-11-27 02:27:32.882135+00\n";
+
+#[test]
+fn a_copy_of_the_end_of_the_archive_is_made_anew_when_there_is_more_of_it() {
+    for shell in shells() {
+        let place = with_server(LAST);
+        for (end, made) in [("0/5000000", 1), ("0/5000000", 1), ("0/6000000", 2)] {
+            let output = place.restore(shell, "", "latest", "", end);
+            assert!(output.status.success(), "{shell}: {}", said(&output));
+            assert_eq!(place.times(" restore"), made, "{shell}");
+            let told = String::from_utf8(output.stdout).unwrap();
+            assert_eq!(told.lines().last(), Some("restored up to 2026-11-27 02:27:32.882135+00"));
+            assert_eq!(place.noted().lines().next(), Some(format!("latest  {end}").as_str()));
+        }
+        // A moment that was reached is the same moment whatever was archived since.
+        let place = with_server(&format!("x LOG:  recovery stopping before commit of transaction 7\n{LAST}"));
+        for end in ["0/5000000", "0/6000000"] {
+            let output = place.restore(shell, "", "time", "2026-11-27 02:27:33+00", end);
+            assert!(output.status.success(), "{shell}: {}", said(&output));
+            assert_eq!(place.times(" restore"), 1, "{shell}");
+            assert!(place.noted().starts_with("time 2026-11-27 02:27:33+00\n"), "{}", place.noted());
+        }
+    }
+}
+
+#[test]
+fn a_target_behind_the_end_of_the_archive_is_held_to_what_the_files_promise() {
+    for shell in shells() {
+        for (kind, target) in [("time", "2026-11-27 03:00:00+00"), ("lsn", "0/5FFFFFF")] {
+            // As PostgreSQL 12 does: no error, and no word of a stop.
+            let place = with_server(LAST);
+            let output = place.restore(shell, "LATE=t", kind, target, "0/5000000");
+            assert!(output.status.success(), "{shell}: {}", said(&output));
+            assert_eq!(place.noted().lines().next(), Some(format!("{kind} {target} 0/5000000").as_str()));
+            let warning = "warning\tthe archive has no transaction between 2026-11-27 02:27:32.882135+00 and \
+                2026-11-27 03:00:00+00\nrestored up to";
+            assert_eq!(place.noted().contains(warning), kind == "time", "{}", place.noted());
+            let output = place.restore(shell, "WHOLE=f", kind, target, "0/7000000");
+            assert!(!output.status.success());
+            assert!(said(&output).contains("one of them is damaged"), "{}", said(&output));
+            assert!(!place.has("main.cluster-restored") && !place.has("note"), "nothing stays of it");
+        }
+    }
+}
+
+#[test]
+fn a_copy_that_is_complete_stays_whoever_still_listens() {
+    for shell in shells() {
+        let place = with_server(LAST);
+        let unit = "trap '' PIPE\nexec >/dev/full\n";
+        let output = place.restore(shell, unit, "latest", "", "0/5000000");
+        assert!(output.status.success(), "{shell}: {}", said(&output));
+        assert!(place.has("main.cluster-restored") && place.has("note"));
+    }
+}
+
+#[test]
+fn a_copy_for_which_there_is_no_room_is_not_begun_and_one_that_is_ended_leaves_nothing() {
+    for shell in shells() {
+        // 1 MB of data, 1 GB of WAL, and a twentieth of 100 GB that stays free.
+        let place = with_server(LAST);
+        let output = place.restore(shell, "FREE=6025", "latest", "", "0/5000000");
+        assert!(!output.status.success());
+        let says = "needs 6025 MB, 5000 MB of which stay free, and 6025 MB are free";
+        assert!(said(&output).contains(says), "{}", said(&output));
+        assert_eq!(place.times("restore"), 0);
+
+        let ended = "pgbackrest() { kill -TERM $$; sleep 0.1; }\n";
+        let output = place.restore(shell, ended, "latest", "", "0/5000000");
+        assert_eq!(output.status.code(), Some(143), "{shell}: {}", said(&output));
+        assert!(!place.has("main.cluster-restored"));
+    }
+}

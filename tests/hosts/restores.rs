@@ -76,6 +76,9 @@ fn copy(lab: &Lab, inventory: &str, to: &str) {
         run.ok().stdout.trim().to_owned()
     };
     assert_eq!(count(&other, "t"), "4000");
+    let subscribes = "pg_subscription where subenabled";
+    assert_eq!(count(inventory, subscribes), "1");
+    assert_eq!(count(&other, subscribes), "0", "it would go on from the original's slot");
     // Both go on, each into its own repository.
     lab.wait_for_status(&other, 180, |status| status["healthy"] == true && !backups(status).is_empty());
     let limit = Duration::from_secs(fork_seconds());
@@ -136,6 +139,11 @@ fn a_cluster_goes_back_in_its_place_or_as_another() {
     lab.cluster(&["up", "-i", &inventory]).ok();
     lab.sql("pg1", "app", "create table t (a int); grant select on t to app");
     insert(&lab, "pg1", 1, 1000);
+    // Of a publisher that does not answer.
+    let publisher =
+        "connection 'host=127.0.0.1 port=1 dbname=app' publication p with (connect = false, slot_name = s)";
+    lab.sql("pg1", "app", &format!("create subscription s {publisher}"));
+    lab.sql("pg1", "app", "alter subscription s enable");
     lab.wait_for_status(&inventory, 120, |status| !backups(status).is_empty());
     insert(&lab, "pg1", 1001, 2000);
     let mark = ["backup", "mark", "before-migration", "-i", &inventory];

@@ -488,6 +488,37 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_backup_is_complete_whatever_comes_of_the_list() {
+        let config =
+            r#"{"cluster":"demo","node":"pg1","version":15,"port":5432,"nodes":[],"floating_ip":null}"#;
+        let known = Contents::default();
+        let mut service = Service {
+            config: serde_json::from_str(config).unwrap(),
+            backup: BackupConfig {
+                stanza: "demo".into(),
+                full_every_s: 7 * 86_400,
+                differential_every_s: 86_400,
+                archive_within_s: 60,
+                prove_every_s: None,
+            },
+            status: BackupStatus { contents: Some(known.clone()), ..BackupStatus::default() },
+            has_stanza: true,
+            failures: Failures { count: 2, last: 0 },
+            asked: None,
+            asked_at: 0,
+            heard: Instant::now(),
+            work: None,
+            prover: Prover::default(),
+        };
+        service.ended(Work::Backup(BackupKind::Full), Ok(Err(Failed::new("no answer"))));
+        assert_eq!((service.status.contents.as_ref(), service.failures.count), (Some(&known), 0));
+        assert!(!service.has_stanza, "nothing is begun by a list that lacks this backup");
+        assert_eq!(service.status.trouble.as_deref(), Some("the repository: no answer"));
+        service.ended(Work::Ask, Ok(Ok(Contents::default())));
+        assert!(service.has_stanza && service.status.trouble.is_none());
+    }
+
+    #[test]
     fn what_waits_to_be_archived_is_read() {
         let nothing = read_archive("0||||16777216|", Some(5)).unwrap();
         assert_eq!(nothing, Archive { free_bytes: Some(5), ..Archive::default() });

@@ -4,7 +4,7 @@ use cluster_contract::config::{Config, Failover, Member};
 use cluster_contract::timing::{DEFAULT_LAG_LIMIT_BYTES, DEFAULT_LEASE};
 use cluster_contract::{Millis, WalPosition};
 use cluster_node::control_file::{ControlFile, DbState};
-use cluster_node::core::{Core, Effect, HostObservation, Input, Startup};
+use cluster_node::core::{Core, Effect, HostObservation, Input, JobFailure, Startup};
 use cluster_node::decision::Job;
 use cluster_node::lease::{HardState, Message};
 use cluster_node::postgres::{ServerObservation, ServerState};
@@ -146,4 +146,41 @@ fn a_trouble_is_gone_when_its_cause_is() {
         guard.takes(Input::Tick);
     }
     assert_eq!(guard.core.status(guard.now).trouble, None);
+}
+
+#[test]
+fn clones_that_fail_are_tried_less_and_less_often() {
+    let mut guard = Guard::of(DbState::InProduction);
+    guard.host.half_rewound = true;
+    let rejoin = Job::Rejoin { of: 2, clone: false };
+    let mut rejoins = |failure: Option<JobFailure>| {
+        let failed = guard.now;
+        if let Some(failure) = failure {
+            guard.takes(Input::JobEnded(rejoin, Err(failure)));
+        }
+        for _ in 0..400 {
+            guard.now += TICK;
+            let primary = Message::RequestLease {
+                term: 9,
+                asked_at: guard.now,
+                position: POSITION,
+                writable: true,
+                lease: DEFAULT_LEASE,
+                forced: false,
+                claim_term: 9,
+                generation: 1,
+                confirmed_term: Some(9),
+            };
+            guard.takes(Input::Message(2, primary));
+            if guard.takes(Input::Tick).contains(&rejoin) {
+                return (guard.now - failed) / 1_000;
+            }
+        }
+        panic!("nothing is rejoined: {:?}", guard.core.status(guard.now));
+    };
+    rejoins(None);
+    let no_room = JobFailure { text: "no room".into(), cloning: true };
+    let pauses = [10, 20, 40].map(|_| rejoins(Some(no_room.clone())));
+    assert_eq!(pauses, [10, 20, 40]);
+    assert_eq!(rejoins(Some("the primary does not answer".into())), 10, "that was no clone");
 }
