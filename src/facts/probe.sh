@@ -105,6 +105,7 @@ if [ -n "$missing" ]; then
     fetched=$(stat -c %Y /run/cluster/lists-fetched 2>/dev/null)
     say apt_lists "$([ -n "$fetched" ] && echo $(($(date +%s) - fetched)))"
     # Sources that are switched off are not among these.
+    # shellcheck disable=SC2016
     apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 2>/dev/null | sort -u |
         sed -n '/apt\(-archive\)\{0,1\}\.postgresql\.org/s/^/pgdg\t/p'
     # shellcheck disable=SC2086
