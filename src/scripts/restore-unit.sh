@@ -63,8 +63,9 @@ case $place in
         }
         trap give_up EXIT
         postgres mkdir -m 700 "$into"
-        # Ends all of it before the disk is full for the server that takes writes.
-        while sleep 5 2>/dev/null; do
+        # Ends all of it before the disk is full for the server that takes writes. It ends with this script, however that does: a
+        # signal that comes too early is lost on it.
+        while sleep 5 2>/dev/null && kill -0 $$ 2>/dev/null; do
             free=$(room avail)
             if [ "${free:-$kept}" -lt $((kept / 2)) ]; then
                 echo "stopped: the disk of $data has $free MB left" >&2 || :
