@@ -12,6 +12,7 @@ use cluster_contract::status::JobKind;
 
 use crate::control;
 use crate::error::Advice;
+use crate::facts::Facts;
 use crate::health::{Health, Node, health};
 use crate::world::World;
 
@@ -96,10 +97,24 @@ async fn look(world: &Arc<World>) -> Result<Health> {
 pub async fn chosen(world: &Arc<World>, to: Option<&str>) -> Result<(String, String)> {
     let begun = Instant::now();
     loop {
-        let now = look(world).await?;
+        let facts = world.observe_or_remember().await?;
+        let now = health(&world.inventory, &facts, &world.addresses(facts.cloud.as_ref()));
         // More than this to replay would make the gap in writes long, too.
         let error = match choose(&now, to, world.inventory.failover.lag_limit_bytes) {
-            Ok(pair) => return Ok(pair),
+            Ok(pair) if knows_of_the_lease(&facts, &pair) => return Ok(pair),
+            Ok((from, to)) if begun.elapsed() < CATCH_UP_PATIENCE => {
+                let text = format!("its guard has just started, and does not know the lease of {from} yet");
+                world.report.progress(&to, text);
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                continue;
+            }
+            Ok((from, to)) => {
+                let message = format!(
+                    "the guard of {to} does not know the lease of {from}, and would not take it over"
+                );
+                let hint = "nothing was changed; `cluster status` shows which guards hear of each other";
+                return Err(Advice::refused(message).hint(hint).into());
+            }
             Err(error) => error,
         };
         match catching_up(&now, to).filter(|_| begun.elapsed() < CATCH_UP_PATIENCE) {
@@ -108,6 +123,13 @@ pub async fn chosen(world: &Arc<World>, to: Option<&str>) -> Result<(String, Str
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
+}
+
+/// Whether the successor's guard has granted the primary its lease: one that has not, since its guard has just started, takes the
+/// word that the lease is released for nothing, and nobody takes writes for some ten seconds.
+fn knows_of_the_lease(facts: &Facts, (from, to): &(String, String)) -> bool {
+    let guard = facts.hosts.get(to).and_then(|host| host.up()?.guard.as_ref());
+    guard.is_some_and(|guard| guard.holder.as_ref() == Some(from))
 }
 
 /// A standby that could be the successor once it has caught up.
