@@ -130,7 +130,8 @@ async fn complete(config: &Config, begun: Instant) -> Result<Arc<Client>> {
         let seen = match progress(config, &mut client).await {
             Ok((Some(client), _)) => return Ok(client),
             Ok((None, seen)) => Some(seen),
-            Err(_) if processes::list(config)?.is_empty() => {
+            // Where that cannot be told it may still promote: the lease is not let go for a question that failed.
+            Err(_) if processes::list(config).is_ok_and(|it| it.is_empty()) => {
                 bail!("PostgreSQL stopped during the promotion")
             }
             // A question of ours may be cancelled by what is replayed.

@@ -12,7 +12,7 @@ use tokio_postgres::Client;
 use super::{ANSWER_LIMIT, readers, unit};
 use crate::journal;
 use crate::postgres::ServerState;
-use crate::{postgres, processes, psql};
+use crate::{postgres, processes, psql, store};
 
 /// For a checkpoint before the stop, which spares the shutdown most of its own. A large server writes for minutes.
 const CHECKPOINT_LIMIT: Duration = Duration::from_secs(600);
@@ -47,6 +47,10 @@ pub(in crate::guard) async fn hand_over(config: Config, successor: Member) -> Re
     // It has written much, and has taken its time.
     catch_up(&config, &client, &successor).await?;
     drop(client);
+    // Nobody starts, and nobody hands a lease over, in a pause.
+    if store::paused().is_some() {
+        bail!("a pause has begun meanwhile; nothing was stopped");
+    }
     let begun = Instant::now();
     if let Err(error) = unit::systemctl(&["stop", &config.unit()], STOP_LIMIT).await {
         // What is half way down serves nobody, and the successor does not have its end. Killed, it can be started again
