@@ -257,6 +257,23 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn a_guard_that_has_granted_nothing_yet_is_no_successor_yet() {
+        let pair = ("pg1".to_owned(), "pg2".to_owned());
+        let with = |guard: Option<cluster_contract::status::Status>| {
+            let host = crate::facts::HostFacts { guard, ..Default::default() };
+            let hosts = [("pg2".to_owned(), crate::facts::Host::Up(Box::new(host)))].into();
+            knows_of_the_lease(&Facts { hosts, ..Facts::default() }, &pair)
+        };
+        let of = |holder: Option<&str>| {
+            Some(cluster_contract::status::Status { holder: holder.map(str::to_owned), ..Default::default() })
+        };
+        assert!(with(of(Some("pg1"))));
+        // It has just started; it knows of another; it does not answer; the host was not looked at.
+        assert!(!with(of(None)) && !with(of(Some("pg3"))) && !with(None));
+        assert!(!knows_of_the_lease(&Facts::default(), &pair));
+    }
+
     fn line(event: Event, text: &str) -> Line {
         Line { at: String::new(), clock: 0, event, text: text.to_owned(), since: None }
     }

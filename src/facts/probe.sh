@@ -1,7 +1,6 @@
 # Reads one host, changes nothing. Usage: probe.sh VERSION PORT PACKAGES DATABASES FILE...
 # PACKAGES and DATABASES are separated by spaces, which the names of files do not have; behind a package and a colon stands the
-# oldest version that will do. A FILE that begins with ! is a
-# secret: only its hash is told. One fact a line: name, tab, values.
+# oldest version that will do. A FILE that begins with ! is a secret: only its hash is told. One fact a line: name, tab, values.
 # A run with nothing to do is this script, on every host: a process is started once, not once for each file.
 set -u
 version=$1 port=$2 packages=$3 databases=$4
