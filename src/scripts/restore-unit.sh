@@ -64,8 +64,9 @@ case $place in
         trap give_up EXIT
         postgres mkdir -m 700 "$into"
         # Ends all of it before the disk is full for the server that takes writes. It ends with this script, however that does: a
-        # signal that comes too early is lost on it.
-        while sleep 5 2>/dev/null && kill -0 $$ 2>/dev/null; do
+        # signal that comes too early is lost on it, and a process that has ended and that nobody has asked for is still there
+        # for `kill -0`.
+        while sleep 5 2>/dev/null && [ -e "/proc/$$/cwd" ]; do
             free=$(room avail)
             if [ "${free:-$kept}" -lt $((kept / 2)) ]; then
                 echo "stopped: the disk of $data has $free MB left" >&2 || :
