@@ -142,6 +142,43 @@ fn a_forced_node_that_was_merely_cut_off_gives_way() {
     all_hold(Others::OutOfReach, 100);
 }
 
+/// The disk is full from just before, so that the guard does not know yet.
+fn unwritten(world: &mut World) -> Result<(), String> {
+    world.calm();
+    let old = world.settle(15_000)?;
+    let forced = usize::from(old == 0);
+    for index in (0..world.nodes.len()).filter(|index| *index != forced) {
+        world.nodes[index].crash();
+    }
+    let time = world.between(12_000, 30_000);
+    world.pass(time, true)?;
+    let full_for = world.between(20, 9_000);
+    world.nodes[forced].disk_full_until = world.real + full_for;
+    if world.force(forced)? {
+        return Err("what could not be written down was answered with a yes".into());
+    }
+    world.pass(60_000, true)?;
+    if world.primary().is_some() {
+        return Err("the answer was no, and the node leads by force all the same".into());
+    }
+    if !world.force(forced)? {
+        return Err("the disk has room again, and the guard refuses".into());
+    }
+    world.pass_until(|world| world.primary() == Some(forced), SETTLES_WITHIN, true)
+}
+
+#[test]
+fn a_word_that_could_not_be_written_down_is_not_obeyed_later() {
+    for seed in 0..100 {
+        for (data, witness) in [(2, true), (3, false), (2, false)] {
+            let played = World::new(seed, data, witness, None, false).play(unwritten);
+            if let Err(broken) = played {
+                panic!("seed {seed}, {data} data nodes, witness {witness}: {broken}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_voter_that_starts_and_does_not_listen_is_caught() {
     let caught = (0..2_000).find_map(|seed| {

@@ -2,9 +2,8 @@
 
 use std::fmt;
 
-use cluster_contract::timing::FENCE_LIMIT;
+use cluster_contract::timing::{FENCE_LIMIT, WATCH_GRACE, WATCH_INTERVAL};
 use cluster_contract::{Millis, WalPosition};
-use cluster_node::fence::{WATCH_GRACE, WATCH_INTERVAL};
 
 use crate::node::{Node, Postgres};
 use crate::world::World;

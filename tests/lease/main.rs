@@ -6,6 +6,7 @@ mod lengths;
 mod members;
 mod memory;
 mod node;
+mod pairs;
 mod provider;
 mod random;
 mod restores;

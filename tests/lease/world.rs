@@ -23,7 +23,7 @@ const STEP: Millis = 10;
 const TROUBLE: Millis = 90_000;
 const LAG_LIMIT: u64 = 1 << 20;
 /// The lengths that an operator changes his mind between, where that is what happens.
-const LENGTHS: [Millis; 4] = [6_000, 9_000, 20_000, 60_000];
+const LENGTHS: [Millis; 4] = [6_000, 9_000, 20_000, 42_000];
 
 pub(crate) struct World {
     pub(crate) real: Millis,

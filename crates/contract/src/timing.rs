@@ -14,6 +14,12 @@ pub const FENCE_MARGIN: Millis = 2_000;
 pub const GRANT_MARGIN: Millis = 1_000;
 /// How long killing the processes of PostgreSQL may take. The guard's own limit is within it.
 pub const FENCE_LIMIT: Millis = 1_500;
+/// How often the watch beside the guard compares the lease with the clock.
+pub const WATCH_INTERVAL: Millis = 250;
+/// For how long after the end of a lease the watch leaves the fence to the guard, which knows the reason.
+pub const WATCH_GRACE: Millis = 400;
+// Where the guard does not act, the watch has fenced before a voter is free.
+const _: () = assert!(WATCH_GRACE + WATCH_INTERVAL + FENCE_LIMIT < FENCE_MARGIN + GRANT_MARGIN);
 /// A heartbeat must be committed within this; then the lease is renewed.
 pub const HEARTBEAT_TIMEOUT: Millis = 3_000;
 /// How often the holder requests its lease anew.
@@ -126,8 +132,10 @@ impl Timing {
                 timing.renew_interval
             )));
         }
-        // The holder's clock may be slow, so that it holds for longer than it thinks; a voter's may be fast.
-        let held = timing.holder_window() * 1000 / (1000 - DRIFT_PER_MILLE) + FENCE_LIMIT;
+        // The holder's clock may be slow, so that it holds for longer than it thinks; a voter's may be fast. And the guard
+        // may stand still at the end, so that the watch must act.
+        let fenced_from = timing.holder_window() + WATCH_GRACE + WATCH_INTERVAL;
+        let held = fenced_from * 1000 / (1000 - DRIFT_PER_MILLE) + FENCE_LIMIT;
         let waited = timing.voter_wait() * 1000 / (1000 + DRIFT_PER_MILLE);
         if held > waited {
             return Err(ImpossibleTiming(format!(
@@ -176,9 +184,28 @@ impl Timing {
 mod tests {
     use super::*;
 
+    /// As the page on the inventory has it.
+    const LONGEST: Millis = 42_000;
+
+    #[test]
+    fn whoever_ends_it_nothing_writes_when_a_voter_is_free_however_long_the_lease() {
+        for lease in (6_000..80_000).step_by(100) {
+            let Ok(timing) = Timing::new(lease, 0, 3) else {
+                assert!(lease > LONGEST, "{lease}");
+                continue;
+            };
+            // By true time: the holder's clock is as slow as may be, and the voter's as fast.
+            let slow = |millis: Millis| millis as f64 / (1.0 - DRIFT_PER_MILLE as f64 / 1000.0);
+            let fast = |millis: Millis| millis as f64 / (1.0 + DRIFT_PER_MILLE as f64 / 1000.0);
+            let writes_until =
+                slow(timing.holder_window() + WATCH_GRACE + WATCH_INTERVAL) + FENCE_LIMIT as f64;
+            assert!(writes_until <= fast(timing.voter_wait()) + 1.0, "{lease}: {writes_until}");
+        }
+    }
+
     #[test]
     fn a_guard_that_hangs_is_replaced_before_its_primary_is_past_saving() {
-        for lease in [6_000, 7_000, 9_000, 60_000] {
+        for lease in [6_000, 7_000, 9_000, LONGEST] {
             let timing = Timing::new(lease, 1, 3).unwrap();
             // Half a second until systemd starts the new one, and as long to fence, before any voter is free.
             assert!(Timing::watchdog(lease) + 1_000 + FENCE_LIMIT < timing.voter_wait(), "{lease}");
@@ -190,7 +217,7 @@ mod tests {
     #[test]
     fn only_lengths_that_work_are_accepted() {
         for (lease, works) in
-            [(3_000, false), (5_999, false), (6_000, true), (9_000, true), (60_000, true), (120_000, false)]
+            [(3_000, false), (5_999, false), (6_000, true), (9_000, true), (LONGEST, true), (120_000, false)]
         {
             assert_eq!(Timing::new(lease, 0, 3).is_ok(), works, "{lease}");
         }

@@ -9,9 +9,11 @@
 //! batch, and [`Input::PersistFailed`] says so: the core goes on without a vote.
 
 mod act;
+mod failures;
 mod journal;
 mod observe;
 mod requests;
+mod restart;
 mod results;
 mod room;
 mod status;
@@ -30,7 +32,10 @@ use super::lease::{Configuration, HardState, Lease, LeaseEvent, Message, NodeSta
 use super::postgres::ServerObservation;
 use super::room::{Room, Space};
 use super::store::{HeldLease, Pause};
+use failures::FailedClones;
+pub use failures::JobFailure;
 pub use journal::JournalEntry;
+use restart::Restart;
 pub use room::Relief;
 
 /// How often PostgreSQL itself is observed.
@@ -54,13 +59,11 @@ const FAILURE_BACKOFF: Millis = 20_000;
 const HAND_OVER_BACKOFF: Millis = 2 * CRASH_BACKOFF;
 /// How soon a start or a rejoin that failed is tried again.
 const JOB_RETRY: Millis = 10_000;
-/// How soon, at the latest, a clone is tried again after several have failed.
-const CLONE_RETRY_MOST: Millis = 3_600_000;
 /// A primary that has not been heard of for so long may be none any more.
 const PRIMARY_SILENT_AFTER: Millis = 4_000;
 /// A primary is believed when it has been heard of for so long.
 const PRIMARY_BELIEVED_AFTER: Millis = 1_000;
-/// How long a restart on purpose, or an orderly shutdown, may take before the lease is let go.
+/// How long an orderly shutdown may take before the lease is let go.
 const STOP_LIMIT: Millis = 120_000;
 /// For how long the status shows a hand-over that failed, well as everything may be.
 const FAILED_HAND_OVER_SHOWN_FOR: Millis = 30_000;
@@ -111,40 +114,6 @@ pub struct HostObservation {
     pub half_rewound: bool,
     /// The room that PostgreSQL has; none if that cannot be told.
     pub space: Option<Space>,
-}
-
-/// Why a job has failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JobFailure {
-    pub text: String,
-    /// Whether it was a clone: what is in the way of one, a disk above all, is seldom gone a moment later.
-    pub cloning: bool,
-}
-
-impl From<&str> for JobFailure {
-    fn from(text: &str) -> JobFailure {
-        JobFailure { text: text.to_owned(), cloning: false }
-    }
-}
-
-/// Clones that have failed in a row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct FailedClones {
-    /// Of this primary.
-    of: NodeId,
-    count: u32,
-    /// When the next one is tried.
-    next: Millis,
-}
-
-impl FailedClones {
-    /// One more: the pause after it is twice as long as the last one.
-    fn and(before: Option<FailedClones>, of: NodeId, now: Millis) -> FailedClones {
-        let count =
-            before.filter(|before| before.of == of).map_or(1, |before| before.count.saturating_add(1));
-        let pause = JOB_RETRY << (count - 1).min(16);
-        FailedClones { of, count, next: now + pause.min(CLONE_RETRY_MOST) }
-    }
 }
 
 /// What happens.
@@ -324,9 +293,8 @@ pub struct Core {
     stale_before: Millis,
     /// The node that is to have the next term, while this one hands over.
     successor: Option<NodeId>,
-    restarting_until: Millis,
-    /// Whether PostgreSQL has been seen to end since a restart was announced.
-    restart_ended: bool,
+    /// A restart that was announced, and is not through.
+    restart: Option<Restart>,
     /// Since when a primary shuts down in order.
     shutting_down_since: Option<Millis>,
     /// A hand-over has failed: what was stopped for it is started again here, with the lease that it has.
@@ -380,6 +348,8 @@ pub struct Core {
     last_action: String,
     why: &'static str,
     effects: Vec<Effect>,
+    /// The lease as it was before a person's word, for when that cannot be written down.
+    before_force: Option<Lease>,
     host: HostObservation,
     started_at: Millis,
 }
@@ -427,8 +397,7 @@ impl Core {
             job_since: now,
             stale_before: 0,
             successor: None,
-            restarting_until: 0,
-            restart_ended: false,
+            restart: None,
             shutting_down_since: None,
             returning_until: 0,
             failed_hand_over_shown_until: 0,
@@ -469,6 +438,7 @@ impl Core {
             last_action: String::new(),
             why: "",
             effects: Vec::new(),
+            before_force: None,
             host,
             started_at: now,
             config,
@@ -494,6 +464,7 @@ impl Core {
     pub fn handle(&mut self, now: Millis, host: &HostObservation, input: Input) -> Vec<Effect> {
         host.clone_into(&mut self.host);
         self.notice(now);
+        let before_force = self.before_force.take();
         match input {
             Input::Tick => self.tick(now),
             Input::Message(from, message) => self.receive(now, from, message),
@@ -513,7 +484,13 @@ impl Core {
             Input::ReserveChanged(result) => self.reserve_changed(now, result),
             Input::RefusalSet { refuses, result } => self.refusal_set(now, refuses, result),
             Input::Relieved(result) => self.relieved(now, result),
-            Input::PersistFailed(why) => self.persist_checked(now, Err(why)),
+            Input::PersistFailed(why) => {
+                if let Some(lease) = before_force {
+                    // Who asked is told so, and may turn to another node.
+                    self.lease = lease;
+                }
+                self.persist_checked(now, Err(why));
+            }
             Input::HostChecked { persist, no_room, runs_old_program } => {
                 (self.host_check.running, self.no_room, self.runs_old_program) =
                     (false, no_room, runs_old_program);
@@ -610,7 +587,7 @@ impl Core {
             |event: &LeaseEvent| matches!(event, LeaseEvent::Expired { .. } | LeaseEvent::Superseded { .. });
         if output.events.iter().any(is_lost) {
             // Whoever restarts PostgreSQL cannot start it without the lease. If it comes back, the guard does.
-            self.restarting_until = 0;
+            self.restart = None;
         }
         if let Some(hard_state) = output.persist {
             self.effects.push(Effect::Persist(hard_state));
@@ -659,24 +636,5 @@ impl Core {
 
     fn is_witness(&self) -> bool {
         self.config.is_witness()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn clones_that_fail_are_tried_less_and_less_often_until_there_is_another_primary() {
-        let mut failed = None;
-        let mut pauses = Vec::new();
-        for _ in 0..40 {
-            let now = FailedClones::and(failed, 1, 5_000);
-            pauses.push((now.next - 5_000) / 1_000);
-            failed = Some(now);
-        }
-        assert_eq!(pauses[..10], [10, 20, 40, 80, 160, 320, 640, 1_280, 2_560, 3_600]);
-        assert!(pauses[10..].iter().all(|pause| *pause == 3_600));
-        assert_eq!(FailedClones::and(failed, 2, 0), FailedClones { of: 2, count: 1, next: JOB_RETRY });
     }
 }

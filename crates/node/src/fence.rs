@@ -11,19 +11,12 @@ use anyhow::{Context as _, Result, bail};
 use cluster_contract::Millis;
 use cluster_contract::config::Config;
 use cluster_contract::journal::Event;
-use cluster_contract::timing::{FENCE_LIMIT, FENCE_MARGIN, GRANT_MARGIN};
+use cluster_contract::timing::{WATCH_GRACE, WATCH_INTERVAL};
 use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::process::setpriority_process;
 
 use super::{clock, processes, store};
 use crate::journal;
-
-/// How often the watch compares the lease with the clock.
-pub const WATCH_INTERVAL: Millis = 250;
-/// For how long after the end of a lease the watch leaves the fence to the guard, which knows the reason.
-pub const WATCH_GRACE: Millis = 400;
-// Where the guard does not act, the watch has fenced before a voter is free.
-const _: () = assert!(WATCH_GRACE + WATCH_INTERVAL + FENCE_LIMIT < FENCE_MARGIN + GRANT_MARGIN);
 
 /// Fences if this node's lease has run out. Returns how many processes were killed.
 ///

@@ -36,6 +36,8 @@ pub mod force;
 pub mod message;
 pub mod voter;
 
+use std::collections::BTreeMap;
+
 use cluster_contract::timing::{ENDLESS, Timing};
 use cluster_contract::{Generation, HolderReport, Millis, NodeId, Term, WalPosition};
 use serde::{Deserialize, Serialize};
@@ -195,6 +197,8 @@ pub struct Lease {
     started_at: Millis,
     /// Another node that says it takes writes while this one holds by force, and since when.
     other_holder: Option<(NodeId, Millis)>,
+    /// When each of the others was last heard of.
+    heard: BTreeMap<NodeId, Millis>,
     /// When the others were last sent this node's release.
     release_sent_at: Millis,
     /// When the first pre-vote for a free lease was heard.
@@ -228,6 +232,7 @@ impl Lease {
             highest_term_seen,
             started_at: now,
             other_holder: None,
+            heard: BTreeMap::new(),
             release_sent_at: now,
             pre_vote_heard_at: None,
             deferring_since: None,
@@ -376,6 +381,7 @@ impl Lease {
     /// A message has come. `now` must be read after it was taken from the socket.
     pub fn receive(&mut self, now: Millis, from: NodeId, message: Message) -> Output {
         let mut output = Output::default();
+        self.heard.insert(from, now);
         match message {
             Message::PreVote { term, position, generation } => {
                 self.voter.note_candidate(from, position, now);

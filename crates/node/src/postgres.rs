@@ -72,14 +72,16 @@ const PLAIN_COMMIT: &str = "select pg_logical_emit_message(true, 'cluster-node',
 pub const PRIMARY_POSITION: &str = "\
     select pg_current_wal_flush_lsn(), ('x' || substr(pg_walfile_name(pg_current_wal_flush_lsn()), 1, 8))::bit(32)::int";
 /// The WAL of a standby, its timeline, and its upstream. The control file learns the timeline with the next restart
-/// point only, and the receiver knows it while it is connected.
+/// point only, and the receiver knows it while it is connected. What came later than now came before the clock was set
+/// back, and a stream that is there brings more within a second.
 pub const STANDBY_POSITION: &str = "\
     select greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()), \
         greatest((select timeline_id from pg_control_checkpoint()), \
             (select min_recovery_end_timeline from pg_control_recovery()), received_tli), \
         coalesce(received_tli, 0), \
         case when status = 'streaming' \
-            and clock_timestamp() - last_msg_receipt_time < 2500 * interval '1 ms' then sender_host end \
+            and clock_timestamp() - last_msg_receipt_time between interval '0' and 2500 * interval '1 ms' \
+            then sender_host end \
     from (select) as it left join pg_stat_wal_receiver on true";
 
 /// Observes PostgreSQL, within [`timing::HEARTBEAT_TIMEOUT`].

@@ -3,7 +3,8 @@
 //! A shutdown waits for clients and walsenders, and a stopped postmaster ignores signals while its backends go on
 //! committing. So a fence kills the whole control group, and counts only when it is seen to be empty.
 
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -40,20 +41,33 @@ pub fn list(config: &Config) -> Result<Vec<Pid>> {
 /// Servers on this node's data directory, whoever started them: they stand in it. What initialises, recovers or rewinds
 /// the data takes no connections, and is none.
 fn unmanaged(config: &Config) -> Result<Vec<Pid>> {
-    let (program, data) = (config.bin("postgres"), PathBuf::from(config.data_directory()));
+    servers_in(Path::new(&config.data_directory()))
+}
+
+fn servers_in(data: &Path) -> Result<Vec<Pid>> {
     let entries = std::fs::read_dir("/proc").context("cannot read /proc")?;
     let numbers = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     let serves = |pid: &i32| -> Option<bool> {
         // A process that has ended meanwhile has none of these. A program that was replaced is marked as deleted.
         let place = PathBuf::from(format!("/proc/{pid}"));
-        let runs = std::fs::read_link(place.join("exe")).ok()?;
-        if !runs.to_str()?.starts_with(&program) || std::fs::read_link(place.join("cwd")).ok()? != data {
+        let program = std::fs::read_link(place.join("exe")).ok()?.file_name()?.to_str()?.to_owned();
+        if !matches!(program.as_str(), "postgres" | "postgres (deleted)")
+            || !stands_in(&place.join("cwd"), data)
+        {
             return Some(false);
         }
         let words = std::fs::read(place.join("cmdline")).ok()?;
         Some(!words.split(|byte| *byte == 0).any(|word| NOT_SERVING.contains(&word)))
     };
     Ok(numbers.filter(|pid| serves(pid) == Some(true)).filter_map(Pid::from_raw).collect())
+}
+
+/// Whether `cwd`, a link of the kernel's, leads to `data`, by whatever name. The disk is asked only where the names differ:
+/// a watch must not wait for one that hangs.
+fn stands_in(cwd: &Path, data: &Path) -> bool {
+    let place = |path: &Path| std::fs::metadata(path).ok().map(|it| (it.dev(), it.ino()));
+    std::fs::read_link(cwd).is_ok_and(|name| name == data)
+        || place(cwd).is_some_and(|it| place(data) == Some(it))
 }
 
 /// What the server program is called with when it is to do something else than serve.
@@ -144,7 +158,47 @@ pub fn kill(config: &Config) -> Result<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::is_replaced;
+    use super::{is_replaced, servers_in};
+
+    /// A process of a server's name that stands in `place`.
+    fn server(place: &std::path::Path) -> std::process::Child {
+        let program = place.join("postgres");
+        std::fs::copy("/bin/sleep", &program).unwrap();
+        // Another test's process may still have the file open for writing, in the moment before it becomes a program.
+        for _ in 0..100 {
+            let begun = std::process::Command::new(&program).arg("60").current_dir(place).spawn();
+            match begun {
+                Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => {
+                    std::thread::sleep(std::time::Duration::from_millis(20));
+                }
+                begun => return begun.unwrap(),
+            }
+        }
+        panic!("{} stays busy", program.display());
+    }
+
+    #[test]
+    fn a_server_is_found_by_whatever_name_its_directory_is_called() {
+        let place = tempfile::tempdir().unwrap();
+        let (data, other) = (place.path().join("moved/main"), place.path().join("other"));
+        std::fs::create_dir_all(&data).unwrap();
+        std::fs::create_dir(&other).unwrap();
+        std::os::unix::fs::symlink("moved", place.path().join("link")).unwrap();
+        let mut servers = [server(&data), server(&other)];
+        let found = |name: &str| -> Vec<u32> {
+            let found = servers_in(&place.path().join(name)).unwrap();
+            found.iter().map(|pid| pid.as_raw_nonzero().get().unsigned_abs()).collect()
+        };
+        assert_eq!(found("moved/main"), [servers[0].id()]);
+        assert_eq!(found("link/main"), [servers[0].id()]);
+        assert_eq!(found("other"), [servers[1].id()]);
+        assert!(found("none").is_empty() && found("moved").is_empty());
+        for server in &mut servers {
+            server.kill().unwrap();
+            server.wait().unwrap();
+        }
+        assert!(found("moved/main").is_empty());
+    }
 
     #[test]
     fn only_programs_and_libraries_of_this_version_are_outdated() {

@@ -1,6 +1,7 @@
 //! The guard's core, led by hand: an input and a time in, effects out.
 
 use cluster_contract::config::{Config, Failover, Member};
+use cluster_contract::request::Request;
 use cluster_contract::timing::{DEFAULT_LAG_LIMIT_BYTES, DEFAULT_LEASE};
 use cluster_contract::{Millis, WalPosition};
 use cluster_node::control_file::{ControlFile, DbState};
@@ -12,7 +13,7 @@ use cluster_node::postgres::{ServerObservation, ServerState};
 const POSITION: WalPosition = WalPosition { timeline: 1, lsn: 1 << 24 };
 const TICK: Millis = 250;
 
-/// The guard of pg1, one of two voters; the other grants whatever it is asked for.
+/// The guard of pg1, one of three voters: pg2 grants whatever it is asked for, and pg3 says nothing.
 struct Guard {
     core: Core,
     host: HostObservation,
@@ -37,7 +38,7 @@ impl Guard {
             version: 15,
             port: 5432,
             generation: 1,
-            members: vec![member(1), member(2)],
+            members: vec![member(1), member(2), member(3)],
             observer: None,
             floating_ip: None,
             failover: Failover { lease_ms: DEFAULT_LEASE, lag_limit_bytes: DEFAULT_LAG_LIMIT_BYTES },
@@ -183,4 +184,92 @@ fn clones_that_fail_are_tried_less_and_less_often() {
     let pauses = [10, 20, 40].map(|_| rejoins(Some(no_room.clone())));
     assert_eq!(pauses, [10, 20, 40]);
     assert_eq!(rejoins(Some("the primary does not answer".into())), 10, "that was no clone");
+}
+
+impl Guard {
+    /// A primary that holds the lease and answers.
+    fn primary() -> Guard {
+        let mut guard = Guard::of(DbState::InProduction);
+        guard.starts();
+        guard.begins();
+        guard.takes(Input::JobEnded(Job::Start, Ok("started".into())));
+        guard.passes(2_000);
+        assert!(guard.core.lease().holds(guard.now));
+        guard
+    }
+
+    /// PostgreSQL begins, and takes writes at once.
+    fn begins(&mut self) {
+        (self.host.has_processes, self.state) = (true, ServerState::Primary);
+    }
+
+    fn ends(&mut self) {
+        (self.host.has_processes, self.state) = (false, ServerState::Silent("no such file".into()));
+    }
+
+    /// Lets time pass, and returns the jobs that begin with when they do.
+    fn passes(&mut self, time: Millis) -> Vec<(Job, Millis)> {
+        let (begun, mut jobs) = (self.now, Vec::new());
+        while self.now < begun + time {
+            self.now += TICK;
+            jobs.extend(self.takes(Input::Tick).into_iter().map(|job| (job, self.now - begun)));
+        }
+        jobs
+    }
+
+    fn asks(&mut self, request: &Request) -> bool {
+        self.core.answer_request(self.now, &self.host, request, false).0.allowed
+    }
+
+    fn holds(&self) -> bool {
+        self.core.lease().holds(self.now)
+    }
+}
+
+#[test]
+fn a_restart_that_was_announced_keeps_the_lease_while_it_goes_on() {
+    let mut guard = Guard::primary();
+    assert!(guard.asks(&Request::Restart));
+    // A long checkpoint: it answers, and lets nobody in.
+    guard.state = ServerState::Busy("it shuts down".into());
+    assert!(guard.passes(60_000).is_empty() && guard.holds());
+    guard.ends();
+    assert!(guard.passes(1_000).is_empty() && guard.holds());
+    assert!(guard.asks(&Request::MayStart));
+    guard.passes(1_000);
+    (guard.host.has_processes, guard.state) = (true, ServerState::Busy("it starts".into()));
+    assert!(guard.passes(30_000).is_empty() && guard.holds());
+    guard.begins();
+    assert!(guard.passes(20_000).is_empty() && guard.holds());
+    // It is through: what ends now has failed, and another may go first.
+    guard.ends();
+    guard.passes(1_000);
+    assert!(!guard.holds());
+}
+
+#[test]
+fn a_restart_after_which_nothing_starts_is_the_guards_to_finish_and_soon_another_nodes() {
+    let mut guard = Guard::primary();
+    assert!(guard.asks(&Request::Restart));
+    guard.passes(1_000);
+    guard.ends();
+    guard.passes(500);
+    // Its start is asked for, and comes to nothing.
+    assert!(guard.asks(&Request::MayStart));
+    let jobs = guard.passes(12_000);
+    assert_eq!(jobs.first().map(|(job, _)| *job), Some(Job::Start), "{jobs:?}");
+    assert!(jobs[0].1 < 8_000 && guard.holds(), "{jobs:?}");
+    guard.start_fails();
+    guard.passes(1_000);
+    assert!(!guard.holds(), "nothing but the announcement speaks for it");
+}
+
+#[test]
+fn an_announcement_that_nothing_follows_keeps_no_lease_for_a_server_that_hangs() {
+    let mut guard = Guard::primary();
+    assert!(guard.asks(&Request::Restart));
+    guard.passes(10_000);
+    guard.state = ServerState::Silent("no heartbeat within 3 s".into());
+    guard.passes(DEFAULT_LEASE + 4_000);
+    assert!(!guard.holds());
 }

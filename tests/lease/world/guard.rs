@@ -2,10 +2,9 @@
 
 use cluster_contract::Millis;
 use cluster_contract::journal::Event;
-use cluster_contract::timing::HEARTBEAT_TIMEOUT;
+use cluster_contract::timing::{HEARTBEAT_TIMEOUT, WATCH_GRACE, WATCH_INTERVAL};
 use cluster_node::core::{Effect, Input, Relief, Replication};
 use cluster_node::decision::Job;
-use cluster_node::fence::{WATCH_GRACE, WATCH_INTERVAL};
 use cluster_node::lease::{LeaseEvent, Message};
 use cluster_node::postgres::{STREAM_SILENT_AFTER, ServerObservation, ServerState};
 
@@ -121,10 +120,25 @@ impl World {
         let (now, host) = (node.clock(real), node.host(real, mistake));
         let Some(guard) = node.guard.as_mut() else { return Ok(()) };
         let effects = guard.handle(now, &host, input);
-        self.carry_out(index, effects)
+        if !self.carry_out(index, effects)? {
+            self.persist_failed(index)?;
+        }
+        Ok(())
     }
 
-    pub(crate) fn carry_out(&mut self, index: usize, effects: Vec<Effect>) -> Result<(), String> {
+    /// Told at once, as by the guard itself, whose loop hears of nothing in between.
+    fn persist_failed(&mut self, index: usize) -> Result<(), String> {
+        let (real, mistake) = (self.real, self.mistake);
+        let node = &mut self.nodes[index];
+        let (now, host) = (node.clock(real), node.host(real, mistake));
+        let Some(guard) = node.guard.as_mut() else { return Ok(()) };
+        let effects = guard.handle(now, &host, Input::PersistFailed("full".into()));
+        self.carry_out(index, effects)?;
+        Ok(())
+    }
+
+    /// Whether all that had to be made durable was.
+    pub(crate) fn carry_out(&mut self, index: usize, effects: Vec<Effect>) -> Result<bool, String> {
         let real = self.real;
         if !effects.is_sorted_by_key(|effect| !matches!(effect, Effect::Fence(_))) {
             return Err(format!("node {}: something comes before the fence", self.nodes[index].id));
@@ -133,6 +147,7 @@ impl World {
         let mut failed = false;
         for effect in effects {
             match effect {
+                Effect::GiveUpDivergedData if failed => {}
                 Effect::Persist(_) | Effect::KeepDivergedData | Effect::GiveUpDivergedData if is_full => {
                     failed = true
                 }
@@ -144,9 +159,6 @@ impl World {
                 effect => self.do_one(index, effect)?,
             }
         }
-        if failed {
-            self.mail(index, real, Letter::Is(Input::PersistFailed("full".into())));
-        }
         let node = &self.nodes[index];
         // What a majority has heard, as the holder itself can tell.
         if !self.changes
@@ -157,7 +169,7 @@ impl World {
         {
             self.reported = Some(*position);
         }
-        Ok(())
+        Ok(!failed)
     }
 
     fn do_one(&mut self, index: usize, effect: Effect) -> Result<(), String> {
@@ -292,7 +304,10 @@ impl World {
         let (now, host) = (node.clock(real), node.host(real, mistake));
         let Some(guard) = node.guard.as_mut() else { return Ok(false) };
         let (verdict, effects) = guard.answer_request(now, &host, request, false);
-        self.carry_out(index, effects)?;
-        Ok(verdict.allowed)
+        let stored = self.carry_out(index, effects)?;
+        if !stored {
+            self.persist_failed(index)?;
+        }
+        Ok(verdict.allowed && stored)
     }
 }

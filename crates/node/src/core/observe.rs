@@ -32,7 +32,7 @@ impl Core {
             (self.server_answered_primary, self.server_answered_at) = (None, None);
             if !self.is_witness() {
                 self.journal(Event::ServerEnded, "PostgreSQL has stopped");
-                let on_purpose = now < self.restarting_until || now < self.returning_until;
+                let on_purpose = self.is_restarting(now) || now < self.returning_until;
                 if self.lease.held_term().is_some() && !on_purpose && self.job.is_none() {
                     self.backoff_until = self.backoff_until.max(now + CRASH_BACKOFF);
                     self.failed_at = None;
@@ -43,7 +43,7 @@ impl Core {
         if !has_processes || self.control_state() == Some(DbState::InCrashRecovery) {
             self.shutting_down_since = None;
         }
-        self.restart_ended |= ended;
+        self.notice_restart(now, began, ended);
         (self.had_processes, self.has_observed_host) = (has_processes, true);
     }
 
@@ -83,11 +83,9 @@ impl Core {
             bootstrap: self.bootstrap,
             job: self.job,
             job_since: self.job_since,
-            restarting: now < self.restarting_until,
+            restarting: self.is_restarting(now),
             shutting_down: self.shutting_down_since.is_some_and(|since| now < since + STOP_LIMIT)
-                && self
-                    .server_answered_at
-                    .is_some_and(|at| now <= at + 3 * OBSERVE_INTERVAL + PRIMARY_BELIEVED_AFTER),
+                && self.has_answered_lately(now),
             start_allowed: now < self.start_allowed_until,
             paused: self.host.paused.is_some(),
             diverged_data_kept: self.host.diverged_data_kept,
@@ -97,6 +95,11 @@ impl Core {
             backing_off: now < self.backoff_until && !self.nobody_else_wants_to_lead(now),
             disk_full: self.room.level() == Level::Full,
         }
+    }
+
+    /// Whether the server has said anything in its last few observations.
+    pub(super) fn has_answered_lately(&self, now: Millis) -> bool {
+        self.server_answered_at.is_some_and(|at| now <= at + 3 * OBSERVE_INTERVAL + PRIMARY_BELIEVED_AFTER)
     }
 
     /// Whether nobody has made use of it that this node lets others go first.

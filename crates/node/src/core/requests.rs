@@ -3,7 +3,7 @@
 use cluster_contract::Millis;
 use cluster_contract::request::{Code, Request, Verdict};
 
-use super::{ALLOWED_START_LIMIT, Core, Effect, HostObservation, Job, LeaseEvent, Refusal, STOP_LIMIT};
+use super::{ALLOWED_START_LIMIT, Core, Effect, HostObservation, Job, LeaseEvent, Refusal, Restart};
 use crate::lease::force::CannotForce;
 
 fn yes(why: impl Into<String>) -> Verdict {
@@ -26,6 +26,7 @@ impl Core {
     ) -> (Verdict, Vec<Effect>) {
         host.clone_into(&mut self.host);
         self.notice(now);
+        self.before_force = None;
         let verdict = self.verdict(now, request, first_start);
         (verdict, std::mem::take(&mut self.effects))
     }
@@ -45,12 +46,13 @@ impl Core {
             ),
             Request::HandOver { to } if holds => self.hand_over(now, to),
             Request::Restart if holds || self.bootstrap => {
-                (self.restarting_until, self.restart_ended) = (now + STOP_LIMIT, false);
+                self.restart = Some(Restart::announced(now));
                 yes("the lease is kept during the restart")
             }
             // It has ended and is started again, between two observations maybe.
-            Request::MayStart if holds && now < self.restarting_until => {
-                (self.restart_ended, self.stale_before) = (true, now);
+            Request::MayStart if holds && self.is_restarting(now) => {
+                self.restart = self.restart.map(|restart| restart.ended(now));
+                self.stale_before = now;
                 self.start_allowed_until = now + ALLOWED_START_LIMIT;
                 yes("this node holds the lease")
             }
@@ -83,7 +85,7 @@ impl Core {
             (Some(successor), None) => {
                 self.successor = Some(successor.id);
                 // What a person began before is over: the stop that comes now is not to be waited out.
-                (self.restarting_until, self.restart_ended) = (0, false);
+                self.restart = None;
                 let why = format!("to {}", successor.name);
                 self.begin_job(now, Job::HandOver { to: successor.id }, &why);
                 yes(why)
@@ -111,17 +113,18 @@ impl Core {
         if let Some(job) = self.job {
             return no(Code::Busy, format!("a {} is in progress", job.kind()));
         }
+        let before = self.lease.clone();
         match self.lease.take_by_force(now) {
             Ok(output) => {
                 debug_assert!(
                     output.events.iter().any(|event| matches!(event, LeaseEvent::TakenByForce { .. }))
                 );
-                self.host.diverged_data_kept = false;
-                self.effects.push(Effect::GiveUpDivergedData);
+                // What follows from it is begun by the next tick, once it is known to be on disk.
+                self.before_force = Some(before);
                 self.backoff_until = 0;
                 self.carry_out(now, output);
-                let observed = self.observe(now);
-                self.act(&observed);
+                self.host.diverged_data_kept = false;
+                self.effects.push(Effect::GiveUpDivergedData);
                 yes("this node holds the lease by force")
             }
             Err(CannotForce::NoPosition) => {

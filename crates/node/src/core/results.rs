@@ -33,10 +33,8 @@ impl Core {
         }
         match &server.state {
             ServerState::Primary => {
-                if self.restart_ended {
-                    // It is through: what ends from here on has failed.
-                    self.restarting_until = 0;
-                }
+                // It is through: what ends from here on has failed.
+                self.restart = self.restart.filter(|restart| !restart.has_ended());
                 (self.shutting_down_since, self.returning_until) = (None, 0);
                 if self.job.is_none() {
                     // It was to have the term after a stop that has not ended in a release.

@@ -22,6 +22,7 @@ impl Guard {
         for effect in effects {
             let result = match effect {
                 Effect::KeepDivergedData => store::keep_diverged_data(),
+                Effect::GiveUpDivergedData if stored.is_err() => Ok(()),
                 Effect::GiveUpDivergedData => store::give_up_diverged_data(),
                 Effect::Persist(hard_state) => store::persist(&hard_state).map_err(Into::into),
                 Effect::NoteLease(held) => store::note_held_lease(held),

@@ -120,7 +120,7 @@ impl Lease {
                     if now >= asked_at + self.timing.renew_interval {
                         self.renew(now, output);
                     }
-                } else if self.node_state.cannot_write && !self.is_forced() {
+                } else if self.node_state.cannot_write && !self.is_forced() && self.may_be_taken_up(now) {
                     self.step_down(now, term, self.node_state.successor, output);
                 }
             }
@@ -135,6 +135,16 @@ impl Lease {
                 }
             }
         }
+    }
+
+    /// Whether somebody can have the lease once it is released. Where it would have run out in any case, that is no
+    /// question. Where it ends by its release alone, nobody could give it back without the others.
+    fn may_be_taken_up(&self, now: Millis) -> bool {
+        let is_there =
+            |peer: &NodeId| self.heard.get(peer).is_some_and(|at| now <= at + self.timing.silent_after);
+        self.timing.expires
+            || self.node_state.successor.is_some()
+            || self.peers().filter(is_there).count() + 1 >= self.majority()
     }
 
     /// A release may have been lost, and a voter that has not heard of it may wait for ever: it is sent again.

@@ -147,11 +147,13 @@ impl Place {
 
     /// What stands in it, as far as this user may see.
     fn processes(&self) -> Result<Vec<Pid>> {
+        // The kernel tells of a place by its own name, whatever links lead there.
+        let root = fs::canonicalize(&self.root).unwrap_or_else(|_| self.root.clone());
         let entries = fs::read_dir("/proc").context("cannot read /proc")?;
         let numbers = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
         let stands_here = |pid: &i32| {
             let place = fs::read_link(format!("/proc/{pid}/cwd"));
-            place.is_ok_and(|place| place.starts_with(&self.root))
+            place.is_ok_and(|place| place.starts_with(&root))
         };
         Ok(numbers.filter(stands_here).filter_map(Pid::from_raw).collect())
     }
@@ -260,7 +262,11 @@ mod tests {
 
     #[test]
     fn what_works_there_is_ended_first_and_nothing_else_is() {
-        let (directory, place) = place();
+        let (directory, _) = place();
+        // By another name than the kernel's.
+        let link = directory.path().join("link");
+        std::os::unix::fs::symlink(".", &link).unwrap();
+        let place = Place { root: link.join("cluster-proof") };
         place.make().unwrap();
         let sleeper = |at: &Path| {
             Command::new("sleep").arg("600").current_dir(at).stdin(Stdio::null()).spawn().unwrap()
