@@ -9,6 +9,7 @@ use cluster_node::core::{Core, Effect, HostObservation, Input, JobFailure, Start
 use cluster_node::decision::Job;
 use cluster_node::lease::{HardState, Message};
 use cluster_node::postgres::{ServerObservation, ServerState};
+use cluster_node::store::Pause;
 
 const POSITION: WalPosition = WalPosition { timeline: 1, lsn: 1 << 24 };
 const TICK: Millis = 250;
@@ -245,6 +246,18 @@ fn a_restart_that_was_announced_keeps_the_lease_while_it_goes_on() {
     guard.ends();
     guard.passes(1_000);
     assert!(!guard.holds());
+}
+
+#[test]
+fn what_was_stopped_in_a_short_pause_is_started_again_here() {
+    let mut guard = Guard::primary();
+    guard.host.paused = Some(Pause::default());
+    guard.passes(500);
+    guard.ends();
+    assert!(guard.passes(500).is_empty() && guard.holds());
+    guard.host.paused = None;
+    assert_eq!(guard.passes(1_000).first().map(|(job, _)| *job), Some(Job::Start));
+    assert!(guard.holds(), "a person has stopped it, and nobody else need go first");
 }
 
 #[test]

@@ -32,7 +32,8 @@ impl Core {
             (self.server_answered_primary, self.server_answered_at) = (None, None);
             if !self.is_witness() {
                 self.journal(Event::ServerEnded, "PostgreSQL has stopped");
-                let on_purpose = self.is_restarting(now) || now < self.returning_until;
+                let on_purpose =
+                    self.is_restarting(now) || now < self.returning_until || self.host.paused.is_some();
                 if self.lease.held_term().is_some() && !on_purpose && self.job.is_none() {
                     self.backoff_until = self.backoff_until.max(now + CRASH_BACKOFF);
                     self.failed_at = None;
