@@ -5,6 +5,7 @@ pub mod fit;
 mod table;
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 pub use fit::{Fit, Fitting, Machine, Size};
 pub use table::SETTINGS;
@@ -325,8 +326,7 @@ pub fn refusal(name: &str, value: &str, version: u32, nodes: usize) -> Option<(S
 /// The name that was probably meant.
 fn alike(name: &str, version: u32) -> String {
     let likeness = |known: &str| similar::TextDiff::from_chars(name, known).ratio();
-    let names =
-        NAMES.lines().filter_map(parse).filter(|known| (known.since..=known.until).contains(&version));
+    let names = KNOWN.values().filter(|known| (known.since..=known.until).contains(&version));
     match names.max_by(|a, b| likeness(a.name).total_cmp(&likeness(b.name))) {
         Some(nearest) if likeness(nearest.name) > 0.75 => format!("; did you mean `{}`?", nearest.name),
         _ => String::new(),
@@ -345,9 +345,13 @@ fn parse(line: &'static str) -> Option<Known> {
     Some(Known { name, restart: change == "restart", since: since.parse().ok()?, until: until.parse().ok()? })
 }
 
-/// PostgreSQL takes names in any case.
-fn named(name: &str) -> Option<Known> {
-    NAMES.lines().filter_map(parse).find(|known| known.name.eq_ignore_ascii_case(name))
+/// By their names in lower case: PostgreSQL takes them in any.
+static KNOWN: LazyLock<BTreeMap<String, Known>> = LazyLock::new(|| {
+    NAMES.lines().filter_map(parse).map(|known| (known.name.to_ascii_lowercase(), known)).collect()
+});
+
+fn named(name: &str) -> Option<&'static Known> {
+    KNOWN.get(&name.to_ascii_lowercase())
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Every text that lands on a host, rendered by tera from `templates/`.
 
+use std::sync::LazyLock;
+
 use serde::Serialize;
 use tera::{Context, Tera};
 
@@ -37,11 +39,14 @@ pub enum Template {
 }
 
 impl Template {
-    fn name_and_text(self) -> (&'static str, &'static str) {
+    /// Its name, and itself: read once, for a plan renders it for every node.
+    fn parsed(self) -> (&'static str, &'static Tera) {
         macro_rules! template {
-            ($name:literal) => {
-                ($name, include_str!(concat!("../templates/", $name)))
-            };
+            ($name:literal) => {{
+                static PARSED: LazyLock<Tera> =
+                    LazyLock::new(|| parse($name, include_str!(concat!("../templates/", $name))));
+                ($name, &*PARSED)
+            }};
         }
         match self {
             Template::Postgresql => template!("postgresql.conf.tera"),
@@ -67,11 +72,14 @@ impl Template {
     /// When the template names a value that is not there. Templates are part of the program, and every one of them
     /// is rendered by the tests.
     pub fn render(self, values: &impl Serialize) -> String {
-        let (name, text) = self.name_and_text();
-        let mut tera = Tera::default();
+        let (name, tera) = self.parsed();
         let context = Context::from_serialize(values).expect("values of a template are a map");
-        tera.add_raw_template(name, text)
-            .and_then(|()| tera.render(name, &context))
-            .unwrap_or_else(|error| panic!("template {name}: {error:?}"))
+        tera.render(name, &context).unwrap_or_else(|error| panic!("template {name}: {error:?}"))
     }
+}
+
+fn parse(name: &'static str, text: &'static str) -> Tera {
+    let mut tera = Tera::default();
+    tera.add_raw_template(name, text).unwrap_or_else(|error| panic!("template {name}: {error:?}"));
+    tera
 }
