@@ -99,7 +99,7 @@ impl Stage {
     }
 
     fn set_with(number: u8, third: Third, more: impl FnOnce(&Lab) -> String) -> Stage {
-        let lab = Lab::start(number, PREPARED);
+        let lab = Lab::in_turn(number, PREPARED);
         lab.set(&json!({"times": {"assign": ASSIGN_MILLIS}}));
         let inventory = lab.inventory("demo.yaml", PREPARED, &(more(&lab) + &nodes(third)));
         let begun = Instant::now();

@@ -89,6 +89,11 @@ impl Lab {
         let other = tests.entry(number).or_insert_with(|| test.clone()).clone();
         drop(tests);
         assert_eq!(other, test, "lab {number} is both tests'");
+        Lab::in_turn(number, image)
+    }
+
+    /// The same, of tests that share a number and are played one after the other.
+    pub(crate) fn in_turn(number: u8, image: &str) -> Lab {
         let lab = Lab::new(&format!("test{number}"), 8500 + u16::from(number), 100 + number);
         lab.begin(&["--image", image]);
         lab
