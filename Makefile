@@ -188,4 +188,4 @@ lint:
 	rm -rf target/render
 	cargo run -q --bin cluster -- render target/render
 	shellcheck -e SC2034,SC2317,SC2329 target/render/*.sh
-	shellcheck scripts/*.sh benches/*.sh tests/sweeps/*.sh tests/cloud/*.sh .ci/run
+	shellcheck scripts/*.sh benches/*.sh tests/cloud/*.sh tests/hosts/*.sh tests/sweeps/*.sh .ci/run

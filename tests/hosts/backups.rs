@@ -1,11 +1,15 @@
 //! Backups on hosts: an object storage of the lab's, a failover, a repository that is away, and the loss of everything.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
+use cluster_cloud::Pace;
+use cluster_cloud::spaces::Place;
+use secrecy::ExposeSecret as _;
 use serde_json::Value;
 
-use super::support::{Lab, PREPARED, Run};
+use super::support::{Lab, PREPARED, Run, block_on};
 
 pub(super) fn inventory(lab: &Lab) -> String {
     inventory_with(lab, str::to_owned)
@@ -28,6 +32,31 @@ pub(super) fn repository(lab: &Lab) -> String {
          ca: /var/lib/cluster-lab/{}/spaces_ca.crt\n",
         lab.port + 1000,
         lab.name
+    )
+}
+
+/// The same for hosts that no API has made: a bucket that exists, with a key for it.
+pub(super) fn bucket(lab: &Lab) -> String {
+    let ca = format!("/var/lib/cluster-lab/{}/spaces_ca.crt", lab.name);
+    let place = Place {
+        endpoint: format!("https://spaces.lab:{}", lab.port + 1000),
+        region: "fra1".into(),
+        bucket: "demo-backups".into(),
+        ca: Some(std::fs::read_to_string(&ca).unwrap()),
+        address: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+    };
+    let key = block_on(lab.client().make_repository("bare", &place, Pace::urgent())).unwrap();
+    let credentials = lab.write(
+        "credentials",
+        &format!(
+            "[default]\naws_access_key_id = {}\naws_secret_access_key = {}\n",
+            key.access_key,
+            key.secret_key.expose_secret()
+        ),
+    );
+    format!(
+        "backup:\n  s3: {{endpoint: '{}', region: {}, bucket: {}, path_style: true, ca: {ca}, credentials_file: {credentials}}}\n",
+        place.endpoint, place.region, place.bucket
     )
 }
 

@@ -1,5 +1,8 @@
-//! The PostgreSQL project's apt repository, which tests do not reach: a host of the lab has its names, packages that Debian made
-//! from the same sources, a certificate and a signing key; the other hosts are made to trust both.
+//! The PostgreSQL project's apt repository, which tests do not reach: a host of the lab has its names, packages of the same
+//! sources, a certificate and a signing key; the other hosts are made to trust both.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use super::support::{BareHost, Lab};
 
@@ -41,6 +44,51 @@ pub(super) enum Holder {
     ArchiveAlone,
 }
 
+/// Whose packages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Packages {
+    /// Those of the Debian with this image, and what they need.
+    OfDebian(&'static str),
+    /// All in a directory, made for the Debian that is to have them: a newer one's want a newer libc.
+    Made(PathBuf),
+}
+
+impl Packages {
+    /// Makes those of a version of PostgreSQL for a Debian. The first time takes ten minutes.
+    pub(super) fn made(suite: &str, version: u32) -> Self {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hosts/rebuild.sh");
+        let run = Command::new(script).args([suite, &version.to_string()]).output().unwrap();
+        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+        Packages::Made(String::from_utf8(run.stdout).unwrap().trim_end().into())
+    }
+
+    /// Whether a package has been made.
+    pub(super) fn have(&self, package: &str) -> bool {
+        let Packages::Made(directory) = self else { return false };
+        let mut files = std::fs::read_dir(directory).unwrap().map(|it| it.unwrap().file_name());
+        files.any(|it| it.to_string_lossy().starts_with(&format!("{package}_")))
+    }
+
+    /// The commands by which the host has those of a version where apt keeps what it fetched.
+    fn fetched(&self, lab: &Lab, host: &BareHost, version: u32) -> String {
+        let Packages::Made(directory) = self else {
+            return format!(
+                r#"
+wanted='postgresql-{version} postgresql-{version}-repmgr'
+apt-get -qy --no-install-recommends --download-only install $wanted
+# What this host has and another Debian may not.
+needed=$(apt-cache depends $wanted | sed -n 's/^ *Depends: \([a-z0-9][^ ]*\)$/\1/p' | sort -u)
+(cd /var/cache/apt/archives && apt-get -q download $needed)"#
+            );
+        };
+        let archive = Command::new("tar").args(["-c", "-C"]).arg(directory).arg(".").output().unwrap();
+        assert!(archive.status.success(), "{archive:?}");
+        let run = lab.bare_ssh_with(host, "mkdir /root/made && tar -x -C /root/made", &archive.stdout);
+        assert_eq!(run.code, 0, "{run:?}");
+        "mv /root/made/*.deb /var/cache/apt/archives".to_owned()
+    }
+}
+
 /// Packages, as their host signs and offers them.
 pub(super) struct Repository {
     address: String,
@@ -49,8 +97,16 @@ pub(super) struct Repository {
 }
 
 impl Repository {
-    /// Offers `packages` and what they need, as the host's own Debian has them, to hosts with the Debian of `codename`.
-    pub(super) fn start(lab: &Lab, host: &BareHost, holder: Holder, codename: &str, packages: &str) -> Self {
+    /// Offers packages of a version to hosts with the Debian of `codename`.
+    pub(super) fn start(
+        lab: &Lab,
+        host: &BareHost,
+        holder: Holder,
+        codename: &str,
+        packages: &Packages,
+        version: u32,
+    ) -> Self {
+        let fetched = packages.fetched(lab, host, version);
         let (main, archive) = (format!("{codename}-pgdg"), format!("{codename}-pgdg-archive"));
         let offered = match holder {
             Holder::Repository => format!("offer apt.postgresql.org {main}"),
@@ -65,10 +121,7 @@ export DEBIAN_FRONTEND=noninteractive GNUPGHOME=/root/pgdg.gnupg
 apt-get -q update
 apt-get -qy --no-install-recommends install apt-utils gnupg openssl python3
 apt-get clean
-apt-get -qy --no-install-recommends --download-only install {packages}
-# What this host has and another Debian may not.
-needed=$(apt-cache depends {packages} | sed -n 's/^ *Depends: \([a-z0-9][^ ]*\)$/\1/p' | sort -u)
-(cd /var/cache/apt/archives && apt-get -q download $needed)
+{fetched}
 install -d -m 700 "$GNUPGHOME"
 gpg --batch --passphrase '' --quick-generate-key 'test repository' rsa3072 sign never
 gpg --armor --export >/root/pgdg.asc

@@ -6,9 +6,9 @@ use std::time::Duration;
 use cluster_cloud::droplet::Power;
 use serde_json::Value;
 
-use super::backups::{backups, repository};
+use super::backups::{backups, bucket, repository};
 use super::drill::faults;
-use super::pgdg::{Holder, Repository};
+use super::pgdg::{Holder, Packages, Repository};
 use super::support::Lab;
 use super::{demo, node, the_standby_is_set_as_the_primary_is};
 
@@ -33,13 +33,12 @@ fn whole_way_with(number: u8, image: &str, version: u32) {
     lab.stop();
 }
 
-/// On three hosts whose Debian does not have the version: `up` adds the repository that has it, one of the lab's here. `provider` is
-/// the image of the host whose packages that one offers.
-fn from_the_projects_repository(number: u8, image: &str, version: u32, provider: &str) {
+/// On three hosts whose Debian does not have the version: `up` adds the repository that has it, one of the lab's here.
+fn from_the_projects_repository(number: u8, image: &str, version: u32, packages: &Packages) {
     let lab = Lab::start(number, image);
     let three = [("pg1", "primary"), ("pg2", "standby"), ("pg3", "witness")];
     let (inventory, codename) =
-        with_the_repository(&lab, image, Holder::Repository, version, provider, &three);
+        with_the_repository(&lab, image, Holder::Repository, version, packages, &three);
     let run = lab.cluster(&["up", "-i", &inventory]).ok();
     assert!(run.stderr.contains("add the PostgreSQL apt repository"), "{}", run.stderr);
     let source = format!("https://apt.postgresql.org/pub/repos/apt {codename}-pgdg/main");
@@ -48,8 +47,16 @@ fn from_the_projects_repository(number: u8, image: &str, version: u32, provider:
         assert!(origin.contains(&source), "{origin}");
     }
     survives(&lab, &inventory, version, false);
+    if have_backups(image, packages) {
+        is_backed_up(&lab, &inventory);
+    }
     lab.cluster(&["down", "-i", &inventory, "--yes"]).ok();
     lab.stop();
+}
+
+/// Debian 12's own pgBackRest is too old for what Debian 12 does not have, and not every mirror has the sources of another.
+fn have_backups(image: &str, packages: &Packages) -> bool {
+    matches!(packages, Packages::Made(_)) && (image != "debian-12-x64" || packages.have("pgbackrest"))
 }
 
 /// Bare hosts that trust a repository of the lab's: their inventory, and the codename of their Debian.
@@ -58,15 +65,16 @@ fn with_the_repository(
     image: &str,
     holder: Holder,
     version: u32,
-    provider: &str,
+    packages: &Packages,
     wanted: &[(&str, &str)],
 ) -> (String, String) {
     let public = lab.key();
+    let backup = if have_backups(image, packages) { bucket(lab) } else { String::new() };
+    let provider = if let Packages::OfDebian(other) = packages { other } else { image };
     let server = lab.bare_host("apt", provider, &public);
     let hosts: Vec<_> = wanted.iter().map(|(name, _)| lab.bare_host(name, image, &public)).collect();
     let codename = lab.bare_ssh(&hosts[0], ". /etc/os-release; echo $VERSION_CODENAME");
-    let packages = format!("postgresql-{version} postgresql-{version}-repmgr");
-    let repository = Repository::start(lab, &server, holder, &codename, &packages);
+    let repository = Repository::start(lab, &server, holder, &codename, packages, version);
     let mut nodes = String::new();
     for (index, (host, (name, role))) in hosts.iter().zip(wanted).enumerate() {
         repository.is_trusted_by(lab, host);
@@ -83,7 +91,7 @@ fn with_the_repository(
         "demo.yaml",
         &format!(
             "cluster: demo\nprovider:\n  existing: {{ssh_key: {}}}\npostgresql: {{version: {version}}}\nusers: [{{name: app}}]\n\
-             databases: [{{name: app}}]\nnodes:\n{nodes}",
+             databases: [{{name: app}}]\n{backup}nodes:\n{nodes}",
             key.display()
         ),
     );
@@ -194,19 +202,37 @@ fn postgresql_18_on_sid() {
 #[test]
 #[ignore = "needs root and a lab"]
 fn postgresql_15_on_trixie_from_the_projects_repository() {
-    from_the_projects_repository(50, "debian-13-x64", 15, "debian-12-x64");
+    from_the_projects_repository(50, "debian-13-x64", 15, &Packages::OfDebian("debian-12-x64"));
 }
 
 #[test]
 #[ignore = "needs root and a lab"]
 fn postgresql_15_on_sid_from_the_projects_repository() {
-    from_the_projects_repository(51, "debian-sid-x64", 15, "debian-12-x64");
+    from_the_projects_repository(51, "debian-sid-x64", 15, &Packages::OfDebian("debian-12-x64"));
 }
 
 #[test]
 #[ignore = "needs root and a lab"]
 fn postgresql_17_on_sid_from_the_projects_repository() {
-    from_the_projects_repository(52, "debian-sid-x64", 17, "debian-13-x64");
+    from_the_projects_repository(52, "debian-sid-x64", 17, &Packages::OfDebian("debian-13-x64"));
+}
+
+#[test]
+#[ignore = "needs root and a lab"]
+fn postgresql_18_on_trixie_from_the_projects_repository() {
+    from_the_projects_repository(54, "debian-13-x64", 18, &Packages::made("trixie", 18));
+}
+
+#[test]
+#[ignore = "needs root and a lab"]
+fn postgresql_18_on_bookworm_from_the_projects_repository() {
+    from_the_projects_repository(55, "debian-12-x64", 18, &Packages::made("bookworm", 18));
+}
+
+#[test]
+#[ignore = "needs root and a lab"]
+fn postgresql_17_on_bookworm_from_the_projects_repository() {
+    from_the_projects_repository(56, "debian-12-x64", 17, &Packages::made("bookworm", 17));
 }
 
 /// What PostgreSQL's repository no longer has for a system is in its archive.
@@ -216,7 +242,8 @@ fn a_system_that_the_projects_repository_has_dropped() {
     let image = "debian-13-x64";
     let lab = Lab::start(53, image);
     let one = [("pg1", "primary")];
-    let (inventory, _) = with_the_repository(&lab, image, Holder::ArchiveAlone, 15, "debian-12-x64", &one);
+    let packages = Packages::OfDebian("debian-12-x64");
+    let (inventory, _) = with_the_repository(&lab, image, Holder::ArchiveAlone, 15, &packages, &one);
     lab.cluster(&["up", "-i", &inventory]).ok();
     let origin = lab.ssh("pg1", "apt-cache policy postgresql-15");
     assert!(

@@ -82,7 +82,7 @@ impl Lab {
     }
 
     /// Runs a shell command on a bare host, with something to read.
-    pub(crate) fn bare_ssh_with(&self, host: &BareHost, script: &str, input: &str) -> Run {
+    pub(crate) fn bare_ssh_with(&self, host: &BareHost, script: &str, input: impl AsRef<[u8]>) -> Run {
         let options =
             ["BatchMode=yes", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR"];
         let mut command = Command::new("ssh");
@@ -93,9 +93,9 @@ impl Lab {
         command.arg(format!("root@{}", host.address)).arg(script);
         let mut child =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let (mut pipe, input) = (child.stdin.take().unwrap(), input.to_owned());
+        let (mut pipe, input) = (child.stdin.take().unwrap(), input.as_ref().to_owned());
         // One that ends without having read is seen by its exit code.
-        let feeder = std::thread::spawn(move || pipe.write_all(input.as_bytes()));
+        let feeder = std::thread::spawn(move || pipe.write_all(&input));
         let output = child.wait_with_output().unwrap();
         let _ = feeder.join();
         output.into()
