@@ -26,6 +26,17 @@ pub(crate) fn play(mut stage: Stage) {
     let longest = crate::invariants::gap(&stage.writer.since(cut));
     println!("standby lost: the primary goes on, longest gap {longest} ms");
     assert!(longest < 5_000, "the primary stopped for {longest} ms when the standby was lost");
+
+    // PostgreSQL alone ends meanwhile: nobody could give the lease back, so it is kept.
+    for end in ["systemctl kill -s KILL postgresql@15-main", "systemctl stop postgresql@15-main"] {
+        stage.lab.ssh(&old, end);
+        let ended = clock::now();
+        let first = stage
+            .wait("PostgreSQL to be started again", ended, PROMOTED, |it| it.acknowledged().is_some())
+            .unwrap();
+        assert_eq!(first.acknowledged().unwrap().0, old);
+        println!("standby lost, `{end}`: writable again after {} ms", first.ended - ended);
+    }
     let mended = stage.mend().unwrap();
     stage.streams(&new, mended, Duration::from_secs(30)).unwrap();
     stage.redundant(mended, REDUNDANT).unwrap();
