@@ -15,18 +15,25 @@ if [ "$(timeline_of "$copy")" -le "$now" ]; then
     die "the cluster has begun timeline $now since the copy was made; run this again"
 fi
 sql -d postgres -c checkpoint
+# Nobody starts PostgreSQL in between, however long that takes: its unit looks at this lock.
+install -d -m 755 /run/cluster
+exec 9>/run/cluster/swap.lock
+flock -w 60 9 || die "PostgreSQL is being started on this node; run this again"
 "$node" restart
 timeout 90 systemctl stop "postgresql@$version-main" || die "PostgreSQL has not stopped; nothing was replaced"
 echo swapping >"$restored_note"
 sync "$restored_note"
 # Both at once: at no moment is there no data directory.
 postgres "$node" exchange "$data" "$copy"
+flock -u 9
 if (bring_up); then
     settle_swap
     exit 0
 fi
+flock -w 60 9 || :
 timeout 90 systemctl stop "postgresql@$version-main" || systemctl kill -s KILL "postgresql@$version-main" || :
 postgres "$node" exchange "$data" "$copy"
 rm -f "$restored_note"
+flock -u 9
 (bring_up) || :
 die "PostgreSQL does not start with the restored data; the old data is in its place again"

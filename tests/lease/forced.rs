@@ -152,10 +152,14 @@ fn unwritten(world: &mut World) -> Result<(), String> {
     }
     let time = world.between(12_000, 30_000);
     world.pass(time, true)?;
+    world.nodes[forced].kept = true;
     let full_for = world.between(20, 9_000);
     world.nodes[forced].disk_full_until = world.real + full_for;
     if world.force(forced)? {
         return Err("what could not be written down was answered with a yes".into());
+    }
+    if !world.nodes[forced].kept {
+        return Err("what was kept was given up for it".into());
     }
     world.pass(60_000, true)?;
     if world.primary().is_some() {

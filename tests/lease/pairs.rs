@@ -18,7 +18,7 @@ fn scenario(seed: u64) -> Result<(), Broken> {
 fn play(world: &mut World) -> Result<(), String> {
     world.quiet();
     let mut old = world.settle(15_000)?;
-    let fate = world.between(0, 2);
+    let mut fate = world.between(0, 2);
     match fate {
         0 => world.nodes[1 - old].crash(),
         1 => world.cut(0, 1),
@@ -26,7 +26,14 @@ fn play(world: &mut World) -> Result<(), String> {
     }
     let time = world.between(KNOWN_TO_BE_LOST_AFTER, 20_000);
     world.pass(time, true)?;
-    for _ in 0..3 {
+    for round in 0..3 {
+        if round == 2 && world.between(0, 1) == 0 {
+            // The other is back, or about to be: with it, it may be the other's turn.
+            fate = 2;
+            return_of(world, 1 - old);
+            let time = world.between(0, 6_000);
+            world.pass(time, true)?;
+        }
         world.nodes[old].postgres_ends();
         let ended = world.real;
         world.pass_until(|world| world.primary().is_some(), LEADS_WITHIN, true)?;
@@ -41,15 +48,19 @@ fn play(world: &mut World) -> Result<(), String> {
         old = world.primary().unwrap_or(old);
     }
     // It goes on to be so when the other is back.
-    world.heal();
-    if !world.nodes[1 - old].on {
-        world.nodes[1 - old].back_at = Some(world.real + 1_000);
-    }
+    return_of(world, 1 - old);
     world.pass(LEADS_WITHIN, true)?;
     if world.primary().is_none() {
         return Err("nobody leads when both are there".into());
     }
     Ok(())
+}
+
+fn return_of(world: &mut World, index: usize) {
+    world.heal();
+    if !world.nodes[index].on && world.nodes[index].back_at.is_none() {
+        world.nodes[index].back_at = Some(world.real + 1_000);
+    }
 }
 
 #[test]

@@ -47,6 +47,8 @@ pub const NOT_REWOUND: &str = "/run/cluster/not-rewound";
 pub const PROMOTING: &str = "/run/cluster/promoting";
 /// Written when the repository has not answered a standby, which does without it for a while; belongs to postgres.
 pub const REPOSITORY_AWAY: &str = "/var/lib/cluster-backup/away";
+/// Locked while `cluster restore` exchanges the data directory: PostgreSQL does not start then, whoever asks for it.
+pub const SWAP_LOCK: &str = "/run/cluster/swap.lock";
 /// Settings that the guard has PostgreSQL obey for as long as its disk is full; our settings include it. Not beside
 /// them: a full disk could not take it, a clone would copy it, and it is over with the boot.
 pub const FULL_DISK_CONF: &str = "/run/cluster/full-disk.conf";

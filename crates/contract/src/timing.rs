@@ -137,7 +137,7 @@ impl Timing {
         let fenced_from = timing.holder_window() + WATCH_GRACE + WATCH_INTERVAL;
         let held = fenced_from * 1000 / (1000 - DRIFT_PER_MILLE) + FENCE_LIMIT;
         let waited = timing.voter_wait() * 1000 / (1000 + DRIFT_PER_MILLE);
-        if held > waited {
+        if timing.expires && held > waited {
             return Err(ImpossibleTiming(format!(
                 "a lease of {lease} ms is too long: with clocks off by {DRIFT_PER_MILLE} in a thousand, \
                  the old primary could still write for {} ms after a new one was promoted",
@@ -145,6 +145,16 @@ impl Timing {
             )));
         }
         Ok(timing)
+    }
+
+    /// The same for the longest lease that works and is not longer than this one: a node may always claim less.
+    ///
+    /// # Errors
+    /// When every one is too short.
+    pub fn at_most(lease: Millis, lag_limit_bytes: u64, voters: usize) -> Result<Timing, ImpossibleTiming> {
+        let shorter = (0..lease / 1000).rev().map(|seconds| seconds * 1000);
+        let fits = |lease| Timing::new(lease, lag_limit_bytes, voters);
+        fits(lease).or_else(|error| shorter.into_iter().find_map(|lease| fits(lease).ok()).ok_or(error))
     }
 
     /// How long after its request the holder may take writes.
@@ -216,6 +226,9 @@ mod tests {
 
     #[test]
     fn only_lengths_that_work_are_accepted() {
+        assert_eq!(Timing::at_most(75_000, 0, 3).unwrap(), Timing::new(LONGEST, 0, 3).unwrap());
+        assert!(Timing::at_most(5_000, 0, 3).is_err());
+        assert!(Timing::new(75_000, 0, 2).is_ok(), "where none runs out");
         for (lease, works) in
             [(3_000, false), (5_999, false), (6_000, true), (9_000, true), (LONGEST, true), (120_000, false)]
         {

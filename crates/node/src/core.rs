@@ -237,6 +237,13 @@ struct OtherPrimary {
     claim_term: Term,
 }
 
+/// A term that a person's word has just taken, until it is known whether that could be written down.
+struct Forcing {
+    /// The lease as it was.
+    before: Lease,
+    events: Vec<LeaseEvent>,
+}
+
 /// Something that is done again and again, and not twice at the same time.
 #[derive(Clone, Copy, Debug, Default)]
 struct Periodic {
@@ -348,8 +355,7 @@ pub struct Core {
     last_action: String,
     why: &'static str,
     effects: Vec<Effect>,
-    /// The lease as it was before a person's word, for when that cannot be written down.
-    before_force: Option<Lease>,
+    forcing: Option<Forcing>,
     host: HostObservation,
     started_at: Millis,
 }
@@ -358,11 +364,20 @@ impl Core {
     /// A guard that starts at `now` on `host`.
     ///
     /// # Errors
-    /// When the lease cannot have the length that the configuration gives it.
+    /// When the lease cannot have the length that the configuration gives it, nor a shorter one.
     pub fn new(startup: Startup, host: HostObservation, now: Millis) -> Result<Core, ImpossibleTiming> {
         let (failover, voters) = (startup.config.failover, startup.config.members.len());
-        let timing = Timing::new(failover.lease_ms, failover.lag_limit_bytes, voters)?;
-        Ok(Core::with_timing(startup, host, timing, now))
+        let timing = Timing::at_most(failover.lease_ms, failover.lag_limit_bytes, voters)?;
+        let mut core = Core::with_timing(startup, host, timing, now);
+        if timing.lease != failover.lease_ms {
+            // An older build took it. A guard that did not start would cost the primary.
+            let (written, used) = (failover.lease_ms, timing.lease);
+            core.journal(
+                Event::Trouble,
+                format!("a lease of {written} ms is too long: this guard requests {used} ms until the inventory says less"),
+            );
+        }
+        Ok(core)
     }
 
     /// The same with figures of one's own; a simulation plays with wrong ones.
@@ -438,7 +453,7 @@ impl Core {
             last_action: String::new(),
             why: "",
             effects: Vec::new(),
-            before_force: None,
+            forcing: None,
             host,
             started_at: now,
             config,
@@ -464,7 +479,7 @@ impl Core {
     pub fn handle(&mut self, now: Millis, host: &HostObservation, input: Input) -> Vec<Effect> {
         host.clone_into(&mut self.host);
         self.notice(now);
-        let before_force = self.before_force.take();
+        self.settle_force(now, !matches!(input, Input::PersistFailed(_)));
         match input {
             Input::Tick => self.tick(now),
             Input::Message(from, message) => self.receive(now, from, message),
@@ -484,13 +499,7 @@ impl Core {
             Input::ReserveChanged(result) => self.reserve_changed(now, result),
             Input::RefusalSet { refuses, result } => self.refusal_set(now, refuses, result),
             Input::Relieved(result) => self.relieved(now, result),
-            Input::PersistFailed(why) => {
-                if let Some(lease) = before_force {
-                    // Who asked is told so, and may turn to another node.
-                    self.lease = lease;
-                }
-                self.persist_checked(now, Err(why));
-            }
+            Input::PersistFailed(why) => self.persist_checked(now, Err(why)),
             Input::HostChecked { persist, no_room, runs_old_program } => {
                 (self.host_check.running, self.no_room, self.runs_old_program) =
                     (false, no_room, runs_old_program);

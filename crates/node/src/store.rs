@@ -254,11 +254,10 @@ pub fn keep_diverged_data() -> Result<()> {
 /// When the note cannot be removed.
 pub fn give_up_diverged_data() -> Result<()> {
     match fs::remove_file(DIVERGED_DATA_KEPT) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {DIVERGED_DATA_KEPT}"))
-        }
-        _ => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        removed => removed.and_then(|()| File::open(paths::STATE)?.sync_all()),
     }
+    .with_context(|| format!("cannot remove {DIVERGED_DATA_KEPT}"))
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ impl Core {
         self.notice_room(now);
         let (has_processes, standby_signal) = (self.host.has_processes, self.host.standby_signal);
         let ended = self.had_processes && !has_processes;
+        let restarting = self.is_restarting(now);
         let began = has_processes && !self.had_processes && self.has_observed_host;
         if began {
             (self.server_answered_primary, self.server_answered_at, self.server) = (None, None, None);
@@ -32,8 +33,7 @@ impl Core {
             (self.server_answered_primary, self.server_answered_at) = (None, None);
             if !self.is_witness() {
                 self.journal(Event::ServerEnded, "PostgreSQL has stopped");
-                let on_purpose =
-                    self.is_restarting(now) || now < self.returning_until || self.host.paused.is_some();
+                let on_purpose = restarting || now < self.returning_until || self.host.paused.is_some();
                 if self.lease.held_term().is_some() && !on_purpose && self.job.is_none() {
                     self.backoff_until = self.backoff_until.max(now + CRASH_BACKOFF);
                     self.failed_at = None;
@@ -44,7 +44,9 @@ impl Core {
         if !has_processes || self.control_state() == Some(DbState::InCrashRecovery) {
             self.shutting_down_since = None;
         }
-        self.notice_restart(now, began, ended);
+        if ended {
+            self.restart_ended(now);
+        }
         (self.had_processes, self.has_observed_host) = (has_processes, true);
     }
 

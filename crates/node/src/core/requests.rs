@@ -3,7 +3,7 @@
 use cluster_contract::Millis;
 use cluster_contract::request::{Code, Request, Verdict};
 
-use super::{ALLOWED_START_LIMIT, Core, Effect, HostObservation, Job, LeaseEvent, Refusal, Restart};
+use super::{ALLOWED_START_LIMIT, Core, Effect, Forcing, HostObservation, Job, Output, Refusal, Restart};
 use crate::lease::force::CannotForce;
 
 fn yes(why: impl Into<String>) -> Verdict {
@@ -26,7 +26,7 @@ impl Core {
     ) -> (Verdict, Vec<Effect>) {
         host.clone_into(&mut self.host);
         self.notice(now);
-        self.before_force = None;
+        self.settle_force(now, true);
         let verdict = self.verdict(now, request, first_start);
         (verdict, std::mem::take(&mut self.effects))
     }
@@ -51,7 +51,7 @@ impl Core {
             }
             // It has ended and is started again, between two observations maybe.
             Request::MayStart if holds && self.is_restarting(now) => {
-                self.restart = self.restart.map(|restart| restart.ended(now));
+                self.restart = self.restart.map(|restart| restart.starts(now));
                 self.stale_before = now;
                 self.start_allowed_until = now + ALLOWED_START_LIMIT;
                 yes("this node holds the lease")
@@ -115,13 +115,9 @@ impl Core {
         }
         let before = self.lease.clone();
         match self.lease.take_by_force(now) {
-            Ok(output) => {
-                debug_assert!(
-                    output.events.iter().any(|event| matches!(event, LeaseEvent::TakenByForce { .. }))
-                );
-                // What follows from it is begun by the next tick, once it is known to be on disk.
-                self.before_force = Some(before);
-                self.backoff_until = 0;
+            Ok(mut output) => {
+                // What follows from it, here and in the journal, comes once it is known to be on disk.
+                self.forcing = Some(Forcing { before, events: std::mem::take(&mut output.events) });
                 self.carry_out(now, output);
                 self.host.diverged_data_kept = false;
                 self.effects.push(Effect::GiveUpDivergedData);
@@ -135,6 +131,20 @@ impl Core {
             }
             Err(CannotForce::Refused(refusal)) => no(Code::Refused, refusal.to_string()),
         }
+    }
+
+    /// Whether what was taken by force a moment ago is on disk is known now.
+    pub(super) fn settle_force(&mut self, now: Millis, stored: bool) {
+        let Some(Forcing { before, events }) = self.forcing.take() else { return };
+        if stored {
+            self.backoff_until = 0;
+            events.into_iter().for_each(|event| self.lease_event(now, event));
+            return;
+        }
+        // Who asked is told so, and may turn to another node. Part of it may be on disk, and must not be obeyed later.
+        self.lease = before;
+        self.effects.push(Effect::Persist(self.lease.hard_state().clone()));
+        self.carry_out(now, Output::default());
     }
 
     /// Makes a standby of this node, because a person asks for it.

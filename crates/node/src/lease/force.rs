@@ -31,9 +31,7 @@ impl Lease {
     /// When this node has granted a lease that may still run, or knows too little of its own WAL.
     pub fn take_by_force(&mut self, now: Millis) -> Result<Output, CannotForce> {
         let mut output = Output::default();
-        if self.held_term().is_some() {
-            return Ok(output);
-        }
+        // One that has run out, too, until what it took writes with is seen to have ended.
         if self.claim.is_open() {
             let millis = self.timing.reply_timeout;
             return Err(CannotForce::Refused(Refusal::LeaseActive { by: Some(self.me), millis }));
