@@ -131,10 +131,14 @@ pub(super) fn backups(
         .and_then(|file| file.content.as_deref())
         .and_then(|text| serde_json::from_str::<BackupStatus>(text).ok())
         .filter(|status| status.leads);
+    let not_yet = || format!("backups: {primary} has not looked at the repository yet");
     let Some(status) = status else {
-        problems.push(format!("backups: {primary} has not looked at the repository yet"));
+        problems.push(not_yet());
         return Some(seen);
     };
+    if status.contents.is_none() && status.trouble.is_none() {
+        problems.push(not_yet());
+    }
     judge(backup, primary, &status, problems);
     judge_restores(backup, &status, &seen.restores, problems);
     seen.recovery_point_s = recovery_point(&status);
