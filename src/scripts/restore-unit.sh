@@ -113,7 +113,11 @@ begin() {
 -c listen_addresses= -c hot_standby=off -c recovery_end_command= -c 'archive_command=exit 143' \
 -c max_logical_replication_workers=0 -c log_destination=stderr -c logging_collector=off -c lc_messages=C -c log_min_messages=warning $options" start
 }
-runs() { [ -e "$into/postmaster.pid" ] && kill -0 "$(head -n 1 "$into/postmaster.pid")" 2>/dev/null; }
+# What is there is postgres': it may be anything, one that keeps whoever opens it waiting as well.
+runs() {
+    postmaster=$(postgres timeout 5 head -n 1 "$into/postmaster.pid" 2>/dev/null) || return 1
+    kill -0 "$postmaster" 2>/dev/null
+}
 last_transaction() {
     postgres sed -n 's/.*last completed transaction was at log time \([-+:. 0-9]*\)$/\1/p' "$log" | tail -n 1
 }
