@@ -63,7 +63,7 @@ const JOB_RETRY: Millis = 10_000;
 const PRIMARY_SILENT_AFTER: Millis = 4_000;
 /// A primary is believed when it has been heard of for so long.
 const PRIMARY_BELIEVED_AFTER: Millis = 1_000;
-/// How long an orderly shutdown may take before the lease is let go.
+/// How long a restart on purpose, or an orderly shutdown, may take before the lease is let go.
 const STOP_LIMIT: Millis = 120_000;
 /// For how long the status shows a hand-over that failed, well as everything may be.
 const FAILED_HAND_OVER_SHOWN_FOR: Millis = 30_000;
