@@ -31,6 +31,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Result;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Cli, Command, InventoryCommand};
@@ -172,22 +173,33 @@ where
     })
 }
 
-/// A token cancelled by the first Ctrl-C or SIGTERM; the second one ends the program immediately.
+async fn received(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether this program was begun so that it outlives its terminal (`nohup`).
+fn outlives_its_terminal() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
+}
+
+/// A token cancelled by the first Ctrl-C or SIGTERM, or when the terminal is closed; the second one ends the program
+/// immediately.
 fn interruptible() -> CancellationToken {
     let token = CancellationToken::new();
-    let stop = token.clone();
+    let (stop, outlives) = (token.clone(), outlives_its_terminal());
     tokio::spawn(async move {
-        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).ok();
+        let mut terminate = signal(SignalKind::terminate()).ok();
+        let mut hang_up = signal(SignalKind::hangup()).ok().filter(|_| !outlives);
         for count in 0.. {
-            let terminated = async {
-                match &mut terminate {
-                    Some(terminate) => terminate.recv().await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 _ = tokio::signal::ctrl_c() => {}
-                _ = terminated => {}
+                () = received(&mut terminate) => {}
+                () = received(&mut hang_up) => {}
             }
             if count > 0 {
                 #[expect(

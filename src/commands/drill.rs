@@ -89,6 +89,15 @@ pub(super) async fn run(source: &Source, args: DrillArgs, json: bool) -> Result<
         announce(&world.inventory.cluster, fault, &drill.target);
         confirm("cluster", &world.inventory.cluster, args.yes, "nothing was done")?;
         world.lock_cluster(&facts).await?;
+        // The question may have stood for a while, and the cluster was not this command's.
+        let facts = world.observe().await?;
+        let before = health(&world.inventory, &facts, &world.public_addresses(&facts));
+        let now = Target::choose(&world.inventory, &facts, &before, fault)?;
+        if now.primary != drill.target.primary {
+            let meanwhile = format!("{} takes writes by now; nothing was done", now.primary);
+            return Err(Advice::refused(meanwhile).hint("run the drill again").into());
+        }
+        let drill = Drill::new(&world, fault, now)?;
         let run = drill.run(&interruptible()).await?;
         let report = run.report();
         if json {

@@ -165,6 +165,14 @@ impl Run {
         }
     }
 
+    /// How many writes are lost that another node than the old primary had acknowledged.
+    fn lost_of_others(&self) -> usize {
+        let Some(rows) = &self.rows else { return 0 };
+        let of_others = |it: &&Sample| it.acknowledged_by().is_some_and(|node| node != self.primary);
+        let writes = self.samples.iter().filter(|sample| sample.lane.writes());
+        writes.filter(of_others).filter(|sample| !rows.contains(&sample.number)).count()
+    }
+
     /// The longest time between two successes of a lane, the last of which must not be long before the end.
     fn longest_gap(&self, lane: &Lane) -> f64 {
         let own = self.samples.iter().filter(|sample| sample.lane == *lane);
@@ -240,11 +248,27 @@ impl Run {
             );
         } else if report.seconds.cut_to_writable.is_none() {
             problems.push("no node took writes again during the drill".into());
+        } else if let (Some(writable), Some(healed)) =
+            (report.seconds.cut_to_writable, report.seconds.cut_to_put_back)
+            && writable >= healed
+        {
+            problems.push(format!(
+                "no node took over: writes went on only once the fault was undone, after {healed} s"
+            ));
         } else if report.seconds.cut_to_address.is_none() {
             problems.push(format!("no write through {} succeeded again during the drill", self.address));
         }
         let all = || std::iter::once(&report.writes).chain(report.direct.values());
-        match all().map(|writes| writes.lost).sum::<Option<usize>>() {
+        let lost = all().map(|writes| writes.lost).sum::<Option<usize>>();
+        // What was lost with the old primary, its standby may not have had. What another node took later is another matter.
+        let of_others = self.lost_of_others();
+        if of_others > 0 {
+            problems.push(format!(
+                "lost acknowledged writes: {of_others} that another node than {} had taken",
+                self.primary
+            ));
+        }
+        match lost.map(|lost| lost - of_others) {
             None => problems.push("the rows could not be counted at the end: it is unknown whether any was lost".into()),
             Some(0) => {}
             Some(lost) if self.fault.may_lose() => notes.push(format!(

@@ -116,7 +116,8 @@ begin() {
 # What is there is postgres': it may be anything, one that keeps whoever opens it waiting as well.
 runs() {
     postmaster=$(postgres timeout 5 head -n 1 "$into/postmaster.pid" 2>/dev/null) || return 1
-    kill -0 "$postmaster" 2>/dev/null
+    case $postmaster in '' | *[!0-9]*) return 1 ;; esac
+    [ -e "/proc/$postmaster" ] && [ "/proc/$postmaster/exe" -ef "$bin/postgres" ]
 }
 last_transaction() {
     postgres sed -n 's/.*last completed transaction was at log time \([-+:. 0-9]*\)$/\1/p' "$log" | tail -n 1
