@@ -117,7 +117,7 @@ begin() {
 runs() {
     postmaster=$(postgres timeout 5 head -n 1 "$into/postmaster.pid" 2>/dev/null) || return 1
     case $postmaster in '' | *[!0-9]*) return 1 ;; esac
-    [ -e "/proc/$postmaster" ] && [ "/proc/$postmaster/exe" -ef "$bin/postgres" ]
+    [ "$(readlink "/proc/$postmaster/exe")" = "$bin/postgres" ]
 }
 last_transaction() {
     postgres sed -n 's/.*last completed transaction was at log time \([-+:. 0-9]*\)$/\1/p' "$log" | tail -n 1
