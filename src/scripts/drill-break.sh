@@ -3,6 +3,9 @@ set -eu
 # comes back; the timer is there before the fault. $6 and $7 are the API's host and port.
 fault=$4 seconds=$5
 unit=postgresql@$version-main.service
+# What undoes it comes after it, whoever was interrupted meanwhile.
+exec 9>/run/cluster-drill.lock
+flock -w 15 9 || die "another drill is breaking or mending something on this host"
 mend_by_itself() {
     systemctl stop cluster-drill-mend.timer 2>/dev/null || :
     systemd-run -q --collect --unit=cluster-drill-mend --on-active="$seconds" --timer-property=AccuracySec=1s sh -c "$1"
