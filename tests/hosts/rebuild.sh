@@ -126,9 +126,9 @@ exec 4<"$home"
 flock 4
 if [ ! -e "$home/packages" ]; then
     # What a killed run left.
-    rm -rf "$home/work"
-    mkdir -p "$home/work/packages"
-    log=$home/work/log
+    rm -rf "$home/building"
+    mkdir -p "$home/building/packages"
+    log=$home/building/log
     # The mirrors of this machine's own apt, as for the lab's images, or mmdebstrap's default.
     mirror() {
         # shellcheck disable=SC2016
@@ -151,17 +151,17 @@ if [ ! -e "$home/packages" ]; then
         "--customize-hook=copy-in '$own' /root"
         '--customize-hook=chroot "$1" apt-get -q -o APT::Sandbox::User=root -o Acquire::Languages=none update'
         "--customize-hook=chroot \"\$1\" bash /root/${own##*/} inside $version $suite"
-        "--customize-hook=sync-out /packages '$home/work/packages'"
+        "--customize-hook=sync-out /packages '$home/building/packages'"
     )
     # In namespaces of its own: if this is killed, no process and no mount of it is left.
     made=0
-    printf '%s\n' "${sources[@]}" | TMPDIR=$home/work nice -n 15 unshare --mount --pid --fork --kill-child --mount-proc \
+    printf '%s\n' "${sources[@]}" | TMPDIR=$home/building nice -n 15 unshare --mount --pid --fork --kill-child --mount-proc \
         mmdebstrap --mode=root --variant=buildd --format=null "${hooks[@]}" "$suite" /dev/null ${sources:+-} >"$log" 2>&1 || made=$?
     if [ "$made" != 0 ]; then
         grep '^rebuild.sh: ' "$log" || tail -n 25 "$log"
         fail "PostgreSQL $version cannot be built for $suite: see $log"
     fi
-    mv "$home/work/packages" "$home/packages"
-    rm -r "$home/work"
+    mv "$home/building/packages" "$home/packages"
+    rm -r "$home/building"
 fi
 echo "$home/packages" >&3
