@@ -5,7 +5,7 @@ mod host;
 mod lanes;
 mod provider;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::error::{Advice, Exit};
 use crate::facts::Facts;
 use crate::inventory::Inventory;
-use crate::plan::wish::Wish;
+use crate::plan::wish::Wishes;
 use crate::plan::{Action, Lane, Means, Phase, Plan, Step, Trouble, Waiting, lint, plan};
 use crate::remote::{Command, Output};
 use crate::report::{Event, Number};
@@ -130,7 +130,7 @@ pub async fn converge_by(
 struct Tally {
     count: Arc<Count>,
     /// What is not to be wanted again.
-    wishes: BTreeSet<Wish>,
+    wishes: Wishes,
     /// The phase that was announced last.
     heading: Option<Phase>,
     /// Steps that were handed out.
@@ -152,16 +152,10 @@ impl Tally {
 
     /// Notes that these steps begin, of so many that the plan has left.
     fn begin(&mut self, world: &World, phase: Phase, steps: &[&Step], planned: usize) -> Result<()> {
-        let wishes: Vec<Wish> = steps.iter().flat_map(|step| step.wishes()).collect();
-        if let Some(again) = wishes.iter().find(|wish| self.wishes.contains(*wish)) {
-            return Err(Advice::failed(format!("`{again}` succeeded but had no effect"))
+        self.wishes.begin(steps.iter().copied()).map_err(|again| {
+            Advice::failed(format!("`{again}` succeeded but had no effect"))
                 .hint("the log of this run has the host's output; check the host, then run this again")
-                .into());
-        }
-        // Waiting may have to be done again: a host can reboot in the middle of its first boot.
-        if phase != Phase::Reach {
-            self.wishes.extend(wishes);
-        }
+        })?;
         self.count.planned.store(self.handed_out + planned, Ordering::Relaxed);
         self.handed_out += steps.len();
         // Those that come later to the same phase, or are behind, are told by their steps.

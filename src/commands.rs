@@ -190,6 +190,11 @@ fn outlives_its_terminal() -> bool {
 /// A token cancelled by the first Ctrl-C or SIGTERM, or when the terminal is closed; the second one ends the program
 /// immediately.
 fn interruptible() -> CancellationToken {
+    interruptible_with("stopping after the steps in progress; interrupt again to stop immediately", None)
+}
+
+/// The same, with what is told at the first and at the second one.
+fn interruptible_with(first: &'static str, second: Option<String>) -> CancellationToken {
     let token = CancellationToken::new();
     let (stop, outlives) = (token.clone(), outlives_its_terminal());
     tokio::spawn(async move {
@@ -202,13 +207,16 @@ fn interruptible() -> CancellationToken {
                 () = received(&mut hang_up) => {}
             }
             if count > 0 {
+                if let Some(second) = &second {
+                    tell!("{second}");
+                }
                 #[expect(
                     clippy::disallowed_methods,
                     reason = "whoever asks twice wants nothing to be waited for"
                 )]
                 std::process::exit(Exit::Interrupted as i32);
             }
-            tell!("stopping after the steps in progress; interrupt again to stop immediately");
+            tell!("{first}");
             stop.cancel();
         }
     });

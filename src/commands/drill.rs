@@ -19,7 +19,7 @@ use owo_colors::OwoColorize as _;
 
 use self::course::Drill;
 use super::confirm::confirm;
-use super::{in_world, interruptible, read};
+use super::{in_world, interruptible_with, read};
 use crate::drill::lane::TABLE;
 use crate::drill::restore::WORD;
 use crate::drill::{Fault, Target, picture, preflight, text};
@@ -98,7 +98,12 @@ pub(super) async fn run(source: &Source, args: DrillArgs, json: bool) -> Result<
             return Err(Advice::refused(meanwhile).hint("run the drill again").into());
         }
         let drill = Drill::new(&world, fault, now)?;
-        let run = drill.run(&interruptible()).await?;
+        let left = format!(
+            "stopped at once: {}. Table {TABLE} of database cluster goes with the next drill",
+            fault.left_behind(&drill.target.primary)
+        );
+        let stop = interruptible_with("undoing the fault; interrupt again to leave it as it is", Some(left));
+        let run = drill.run(&stop).await?;
         let report = run.report();
         if json {
             screen::json(&report)?;

@@ -85,4 +85,19 @@ impl Fault {
             Fault::Crash | Fault::Switchover => None,
         }
     }
+
+    /// What becomes of the fault when nobody undoes it.
+    pub fn left_behind(self, primary: &str) -> String {
+        match self {
+            Fault::PowerOff => format!("{primary} may be off, and stays so until `cluster up` powers it on"),
+            Fault::Freeze => {
+                format!("what is frozen on {primary} is released by a timer there, within three minutes")
+            }
+            Fault::Isolate => format!("{primary} is reachable again within three minutes, by a timer there"),
+            Fault::ApiOutage => {
+                "the nodes reach the API again within three minutes, by a timer on each".to_owned()
+            }
+            Fault::Crash | Fault::Switchover => "there is nothing else to undo".to_owned(),
+        }
+    }
 }

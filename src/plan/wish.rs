@@ -1,8 +1,9 @@
 //! When two steps have the same goal: one that is planned again after it was done had no effect.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
-use super::{Action, Step};
+use super::{Action, Phase, Step};
 
 /// One goal of a step on one node. A step that writes three files has three.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,5 +48,38 @@ impl Step {
             _ => vec![String::new()],
         };
         objects.into_iter().map(wish).collect()
+    }
+}
+
+/// How often repmgr's record of a node is written before it counts as something that has no effect: its daemons and the guards
+/// write the same rows when roles change, and a witness copies what may be out of date a moment later.
+const MOST_RECORDS: u32 = 3;
+
+/// What a run has wanted so far.
+#[derive(Default)]
+pub struct Wishes(BTreeMap<Wish, u32>);
+
+impl Wishes {
+    /// Notes that these steps begin.
+    ///
+    /// # Errors
+    /// With the goal of a step that was done before and had no effect.
+    pub fn begin<'a>(&mut self, steps: impl IntoIterator<Item = &'a Step>) -> Result<(), Wish> {
+        for step in steps {
+            let most = match (&step.action, step.phase) {
+                // A host can reboot in the middle of its first boot.
+                (_, Phase::Reach) => continue,
+                (Action::RegisterStandby | Action::RegisterWitness { .. }, _) => MOST_RECORDS,
+                _ => 1,
+            };
+            for wish in step.wishes() {
+                let times = self.0.entry(wish.clone()).or_default();
+                *times += 1;
+                if *times > most {
+                    return Err(wish);
+                }
+            }
+        }
+        Ok(())
     }
 }

@@ -63,7 +63,8 @@ detached() {
     while systemctl -q is-active "$unit"; do sleep 1; done
 }
 
-# Runs SQL as postgres; more arguments of psql may follow.
+# Runs SQL as postgres; more arguments of psql may follow. A server that takes connections and says nothing keeps nobody waiting.
+export PGCONNECT_TIMEOUT=30
 sql() { (cd / && runuser -u postgres -- "$bin/psql" -XAtqw -v ON_ERROR_STOP=1 -p "$port" "$@"); }
 repmgr() { (cd / && runuser -u postgres -- "$bin/repmgr" -f /etc/repmgr.conf "$@"); }
 

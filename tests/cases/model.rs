@@ -46,6 +46,8 @@ pub(crate) struct Model {
     /// With which values each node's server has started, of the settings that a running one does not take up.
     started_with: BTreeMap<String, BTreeMap<String, String>>,
     clock: f64,
+    /// Whether the witness's repmgrd copies the table later than anything here takes: it does so every five seconds.
+    pub(crate) copies_late: bool,
 }
 
 impl Model {
@@ -62,6 +64,7 @@ impl Model {
             dark: BTreeMap::new(),
             started_with: BTreeMap::new(),
             clock: 1_000_000.0,
+            copies_late: false,
         };
         for node in model.inventory.nodes.clone() {
             let host = if servers { Host::Missing } else { Host::Up(Box::new(bare("ssh-ed25519 own"))) };

@@ -1,12 +1,11 @@
 //! Runs in which some hosts are faster than others: every order ends where the one that waits for all of them ends.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use cluster::facts::{Facts, Host};
 use cluster::inventory::{Inventory, Node, Role};
 use cluster::plan::saved::Saved;
-use cluster::plan::wish::Wish;
+use cluster::plan::wish::Wishes;
 use cluster::plan::{Action, Lane, Pace, Phase, Plan, Step, lint, plan};
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -43,7 +42,7 @@ struct Run<'a> {
     seen: Facts,
     pace: Pace,
     working: Vec<Working>,
-    wished: BTreeSet<Wish>,
+    wished: Wishes,
     /// What began, in order.
     begun: Vec<(Lane, Phase)>,
 }
@@ -52,7 +51,7 @@ impl<'a> Run<'a> {
     fn new(model: &'a mut Model) -> Run<'a> {
         let seen = model.facts.clone();
         let pace = Pace::default();
-        Run { model, seen, pace, working: Vec::new(), wished: BTreeSet::new(), begun: Vec::new() }
+        Run { model, seen, pace, working: Vec::new(), wished: Wishes::default(), begun: Vec::new() }
     }
 
     fn plan(&self) -> Plan {
@@ -62,11 +61,8 @@ impl<'a> Run<'a> {
         plan
     }
 
-    fn wish(&mut self, phase: Phase, steps: &[Step]) {
-        for wish in steps.iter().flat_map(Step::wishes) {
-            let is_new = phase == Phase::Reach || self.wished.insert(wish.clone());
-            assert!(is_new, "`{wish}` succeeded but had no effect");
-        }
+    fn wish(&mut self, steps: &[Step]) {
+        self.wished.begin(steps).unwrap_or_else(|again| panic!("`{again}` succeeded but had no effect"));
     }
 
     /// Begins what can begin.
@@ -76,7 +72,7 @@ impl<'a> Run<'a> {
         for batch in self.pace.ready(&plan) {
             self.pace.begin(&batch);
             let steps: Vec<Step> = batch.steps.iter().map(|step| (*step).clone()).collect();
-            self.wish(batch.phase, &steps);
+            self.wish(&steps);
             self.begun.push((batch.lane.clone(), batch.phase));
             self.working.push((batch.lane, batch.phase, steps));
         }
@@ -108,7 +104,7 @@ impl<'a> Run<'a> {
         let Some((phase, steps)) = plan.first_phase() else { return false };
         if !phase.is_apart() {
             let steps: Vec<Step> = steps.into_iter().cloned().collect();
-            self.wish(phase, &steps);
+            self.wish(&steps);
             steps.iter().for_each(|step| self.model.act(step, How::Whole));
             return true;
         }
@@ -235,6 +231,38 @@ fn a_standby_is_cloned_while_another_host_still_installs() {
         let standby = model.host("pg2").postgres.as_ref().expect("it runs");
         assert!(standby.in_recovery);
     }
+}
+
+/// After a switchover repmgr's daemons may write that the old primary is one still; whoever copies that before it is put right
+/// copies it again.
+#[test]
+fn a_witness_copies_again_what_was_put_right_a_moment_later() {
+    let mut model = Model::new(inventory("existing", 1));
+    model.up(|_| false);
+    model.copies_late = true;
+    let records = model.host("pg1").repmgr.as_mut().expect("it is registered");
+    let late = records.iter_mut().find(|row| row.name == "pg2").expect("it is registered");
+    (late.kind, late.upstream) = ("primary".into(), None);
+    let mut run = Run::new(&mut model);
+    let mut copied = 0;
+    while run.stretch(|working| {
+        let witness = working.iter().position(|(lane, ..)| lane.as_deref() == Some("pg3"));
+        copied += usize::from(witness.is_some());
+        Some(witness.unwrap_or(0))
+    }) {}
+    assert_eq!(copied, 2, "{:?}", run.begun);
+}
+
+#[test]
+fn a_record_that_nothing_puts_right_is_an_error() {
+    let mut model = Model::new(inventory("existing", 1));
+    let step = model.plan().steps.into_iter().find(|step| matches!(step.action, Action::RegisterStandby));
+    let step = [step.expect("a new standby is registered")];
+    let mut wishes = Wishes::default();
+    for _ in 0..3 {
+        assert_eq!(wishes.begin(&step), Ok(()));
+    }
+    assert_eq!(wishes.begin(&step).unwrap_err().to_string(), "pg2: register-standby");
 }
 
 #[test]

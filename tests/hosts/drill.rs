@@ -34,8 +34,8 @@ fn nothing_is_left(lab: &Lab, primary: &str) {
     assert_eq!(lab.sql(primary, "cluster", "select to_regclass('cluster_drill') is null"), "t");
 }
 
-/// Runs a drill and sends it a signal when it has ordered its fault.
-fn stopped(lab: &Lab, inventory: &str, fault: &str, signal: Signal) -> Run {
+/// Runs a drill and sends it signals, one as soon as it has been heard, when it has ordered its fault.
+fn stopped(lab: &Lab, inventory: &str, fault: &str, signals: &[Signal]) -> Run {
     let mut child = lab
         .command(&["drill", "-i", inventory, "--fault", fault, "--yes"])
         .stdout(Stdio::piped())
@@ -47,7 +47,12 @@ fn stopped(lab: &Lab, inventory: &str, fault: &str, signal: Signal) -> Run {
     let mut told: Vec<String> = lines.by_ref().take_while(|line| !line.contains("clients write")).collect();
     told.extend(lines.next());
     std::thread::sleep(Duration::from_secs(3));
-    kill_process(Pid::from_child(&child), signal).unwrap();
+    for (after, signal) in signals.iter().enumerate() {
+        if after > 0 {
+            told.extend(lines.by_ref().take_while(|line| !line.contains("interrupt again")));
+        }
+        kill_process(Pid::from_child(&child), *signal).unwrap();
+    }
     told.extend(lines);
     let mut run = Run::from(child.wait_with_output().unwrap());
     run.stderr = told.join("\n");
@@ -108,14 +113,27 @@ fn every_drill_ends_well_and_puts_everything_back() {
 
     // Ctrl-C in the middle of it: nothing is waited for that is not put back.
     let asked = Instant::now();
-    let run = stopped(&lab, &inventory, "isolate", Signal::INT);
+    let run = stopped(&lab, &inventory, "isolate", &[Signal::INT]);
     assert_eq!(run.code, 130, "{}", run.stderr);
     assert!(asked.elapsed() < Duration::from_secs(60), "{:?}", asked.elapsed());
     let primary = healthy(&lab, &inventory)["primary"].as_str().unwrap().to_owned();
     nothing_is_left(&lab, &primary);
 
+    // Twice: it goes at once, and says what it leaves.
+    let run = stopped(&lab, &inventory, "isolate", &[Signal::INT, Signal::INT]);
+    assert_eq!(run.code, 130, "{}", run.stderr);
+    let left =
+        format!("stopped at once: {primary} is reachable again within three minutes, by a timer there");
+    assert!(run.stderr.contains(&left), "{}", run.stderr);
+    // The first one may have undone it in time.
+    lab.ssh(
+        &primary,
+        "systemctl start --wait cluster-drill-mend.service; systemctl stop cluster-drill-mend.timer; :",
+    );
+    let primary = healthy(&lab, &inventory)["primary"].as_str().unwrap().to_owned();
+
     // Killed in the middle of it: what the timer on the host will run mends it.
-    stopped(&lab, &inventory, "isolate", Signal::KILL);
+    stopped(&lab, &inventory, "isolate", &[Signal::KILL]);
     assert_eq!(lab.ssh(&primary, "nft list tables"), "table inet cluster_drill");
     assert_eq!(lab.ssh(&primary, "systemctl is-active cluster-drill-mend.timer"), "active");
     lab.ssh(

@@ -34,6 +34,7 @@ fn postgres_leads_root_nowhere() {
     links_in_the_configuration(&lab, &inventory);
     a_password_file_that_nobody_writes(&lab, &inventory);
     a_wal_file_that_is_made_up(&lab);
+    a_link_in_the_place_of_the_pid_file(&lab, &inventory);
     questions_of_others(&lab);
     locks_that_others_hold(&lab, &inventory);
     a_link_in_the_place_of_a_trial(&lab);
@@ -195,6 +196,18 @@ fn a_wal_file_that_is_made_up(lab: &Lab) {
     let after = position();
     as_postgres(lab, "pg2", &format!("rm {file}"));
     assert!(before["timeline"].is_u64() && before["timeline"] == after["timeline"], "{before} {after}");
+}
+
+/// Where the server writes its number, root looks for it.
+fn a_link_in_the_place_of_the_pid_file(lab: &Lab, inventory: &str) {
+    lab.ssh("pg2", "umask 077; echo a-word-of-root >/root/word");
+    as_postgres(lab, "pg2", "ln -sfn /root/word /run/postgresql/15-main.pid");
+    lab.try_ssh("pg2", "timeout 60 systemctl restart postgresql@15-main");
+    let said = lab.ssh("pg2", "journalctl -q -o cat -u postgresql@15-main");
+    assert!(said.contains("/run/postgresql/15-main.pid"), "it was looked at: {said}");
+    assert!(!said.contains("a-word-of-root"), "{said}");
+    as_postgres(lab, "pg2", "rm -f /run/postgresql/15-main.pid");
+    healthy(lab, inventory);
 }
 
 /// Only root asks what changes something, and whoever reads no further ends nothing.

@@ -178,7 +178,7 @@ impl Model {
             let Some(Host::Up(host)) = self.facts.hosts.get_mut(&node.name) else { continue };
             if node.role == Role::Witness {
                 let runs = host.units.get("repmgrd").is_some_and(|unit| unit.active == "active");
-                if runs && host.repmgr.is_some() {
+                if runs && host.repmgr.is_some() && !self.copies_late {
                     host.repmgr = rows.clone();
                 }
                 continue;

@@ -16,6 +16,7 @@ use cluster_contract::config::{Config, Member};
 use cluster_contract::journal::{Event, LostTransactions};
 use cluster_contract::paths;
 use cluster_contract::position::Lsn;
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 use tokio::time::Instant;
@@ -31,6 +32,8 @@ pub(super) use stop::hand_over;
 const REJOIN_LIMIT: Duration = Duration::from_secs(86_400);
 /// So long one command of repmgr's may take.
 const REPMGR_LIMIT: Duration = Duration::from_secs(60);
+/// A repair runs some of them. One that never ended would be the guard's last.
+const REPAIR_LIMIT: Duration = Duration::from_secs(300);
 /// A rejoin waits for an upgrade of PostgreSQL for so long.
 const REJOIN_PACKAGE_WAIT: Duration = Duration::from_secs(300);
 
@@ -61,14 +64,19 @@ pub(super) async fn rejoin(config: Config, primary: Member, clone: bool) -> Resu
         .stdin(Stdio::piped())
         .stdout(Stdio::inherit())
         .stderr(Stdio::piped())
+        .process_group(0)
         .kill_on_drop(true);
     let mut child = command.spawn().context("cannot run sh")?;
+    let group = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
     let mut input = child.stdin.take().context("no standard input")?;
     input.write_all(REJOIN_SH.as_bytes()).await?;
     drop(input);
-    let output = tokio::time::timeout(REJOIN_LIMIT, child.wait_with_output())
-        .await
-        .context("the rejoin timed out")??;
+    let Ok(output) = tokio::time::timeout(REJOIN_LIMIT, child.wait_with_output()).await else {
+        // With what it has begun, which would go on beside the next one. It may have ended in this moment.
+        let _ = group.map(|group| kill_process_group(group, Signal::KILL));
+        bail!("the rejoin timed out");
+    };
+    let output = output?;
     let said = String::from_utf8_lossy(&output.stderr);
     if let Ok(lost) = std::fs::read_to_string(paths::LOST)
         && let Ok(lost) = serde_json::from_str::<LostTransactions>(&lost)
@@ -121,6 +129,11 @@ pub(super) async fn repair_replication(
     primary: Member,
     wrong_upstream: bool,
 ) -> Result<Replication> {
+    let repair = repair(config, primary, wrong_upstream);
+    tokio::time::timeout(REPAIR_LIMIT, repair).await.context("PostgreSQL did not answer in time")?
+}
+
+async fn repair(config: Config, primary: Member, wrong_upstream: bool) -> Result<Replication> {
     let me = config.me();
     if me.witness {
         // A copy that is made anew only when repmgrd here knows whom to follow: two failovers in a row, or a node that

@@ -20,7 +20,8 @@ kept=/var/lib/cluster/kept
 node=/usr/local/bin/cluster-node
 # There while the data is being rewound: a directory in which that was cut off is good for nothing but a new clone.
 rewinding=/var/lib/cluster/rewinding
-export LC_ALL=C
+# A server that takes connections and says nothing keeps nobody waiting.
+export LC_ALL=C PGCONNECT_TIMEOUT=30
 cd /
 
 control() { postgres "$bin/pg_controldata" -D "$data" | sed -n "s/^$1: *//p"; }
