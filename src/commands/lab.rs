@@ -197,7 +197,7 @@ pub async fn run(args: LabArgs, json: bool) -> Result<ExitCode> {
         LabCommand::Status(lab) => show(&lab.name, json)?,
         LabCommand::List => list(json)?,
         LabCommand::Stop { lab, purge } => {
-            let was_there = lifecycle::stop(&lab.name, purge).await?;
+            let was_there = lifecycle::stop(&lab.name, purge, |note| tell!("{note}")).await?;
             let now = if was_there { "is stopped; nothing of it is left" } else { "does not exist" };
             tell!("lab {} {now}", lab.name);
         }

@@ -9,6 +9,9 @@ use super::sample::{Lane, Millis, Outcome, Sample, spans};
 /// The order is shown as a separate event if it precedes the cut by more than this.
 const WORTH_TELLING: Millis = 300;
 
+/// Reads on the node that takes over go on; a machine may be busy for a moment. In seconds.
+const READS_GO_ON: f64 = 10.0;
+
 /// Everything that a drill recorded.
 #[derive(Clone, Debug)]
 pub struct Run {
@@ -277,6 +280,13 @@ impl Run {
             )),
             Some(lost) => problems.push(format!("lost acknowledged writes: {lost}; a planned switchover must lose none")),
         }
+        let reads = &report.reads;
+        if reads.longest_gap > READS_GO_ON {
+            problems.push(format!(
+                "reads on {} had no answer for {:.1} s, though nothing was done to it",
+                reads.node, reads.longest_gap
+            ));
+        }
         if self.redundant.is_none() {
             problems.push("no standby streamed again during the drill".into());
         }
@@ -286,8 +296,10 @@ impl Run {
                 (report.seconds.cut_to_address, report.seconds.cut_to_put_back)
             && address < healed
         {
-            notes.push(
-                "the address moved although the nodes' access to the API was cut: a node has another route to it".into(),
+            problems.push(
+                "the address moved although the nodes' access to the API was cut: a node has another route to it, and the drill \
+                 proves nothing of an API that is away"
+                    .into(),
             );
         }
         if let Some(new) = report.new_primary.as_ref().filter(|new| **new != self.primary) {

@@ -15,10 +15,7 @@ if [ "$(timeline_of "$copy")" -le "$now" ]; then
     rm -f "$restored_note"
     die "the cluster has begun timeline $now since the copy was made; run this again"
 fi
-(
-    export PGOPTIONS='-c statement_timeout=20min'
-    sql -d postgres -c checkpoint
-)
+sql -d postgres -c "set statement_timeout = '20min'" -c checkpoint
 # Nobody starts PostgreSQL in between, however long that takes: its unit looks at this lock.
 install -d -m 755 /run/cluster
 exec 9>/run/cluster/swap.lock

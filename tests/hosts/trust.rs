@@ -201,12 +201,15 @@ fn a_wal_file_that_is_made_up(lab: &Lab) {
 /// Where the server writes its number, root looks for it.
 fn a_link_in_the_place_of_the_pid_file(lab: &Lab, inventory: &str) {
     lab.ssh("pg2", "umask 077; echo a-word-of-root >/root/word");
+    lab.cluster(&["pause", "-i", inventory]).ok();
+    lab.ssh("pg2", "systemctl stop postgresql@15-main");
     as_postgres(lab, "pg2", "ln -sfn /root/word /run/postgresql/15-main.pid");
-    lab.try_ssh("pg2", "timeout 60 systemctl restart postgresql@15-main");
+    lab.try_ssh("pg2", "timeout 60 systemctl start postgresql@15-main");
     let said = lab.ssh("pg2", "journalctl -q -o cat -u postgresql@15-main");
-    assert!(said.contains("/run/postgresql/15-main.pid"), "it was looked at: {said}");
+    assert!(said.contains("cannot open '/run/postgresql/15-main.pid'"), "it was looked at: {said}");
     assert!(!said.contains("a-word-of-root"), "{said}");
     as_postgres(lab, "pg2", "rm -f /run/postgresql/15-main.pid");
+    lab.cluster(&["resume", "-i", inventory]).ok();
     healthy(lab, inventory);
 }
 

@@ -85,7 +85,7 @@ impl Lab {
     pub(crate) fn bare_ssh_with(&self, host: &BareHost, script: &str, input: impl AsRef<[u8]>) -> Run {
         let options =
             ["BatchMode=yes", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR"];
-        let mut command = Command::new("ssh");
+        let mut command = super::ssh();
         command
             .args(options.iter().flat_map(|option| ["-o", option]))
             .arg("-i")

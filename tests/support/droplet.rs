@@ -252,7 +252,7 @@ pub(crate) fn within<T>(what: &str, ask: impl Fn() -> Option<T>) -> T {
 }
 
 fn ssh(files: &std::path::Path, address: Ipv4Addr) -> Command {
-    let mut ssh = Command::new("ssh");
+    let mut ssh = super::ssh();
     ssh.args([
         "-F",
         "none",

@@ -232,7 +232,7 @@ impl Lab {
     pub(crate) fn try_ssh(&self, node: &str, script: &str) -> Run {
         let config = self.directory.path().join("state/demo/ssh_config");
         let limits = ["-o", "ConnectTimeout=3", "-o", "ServerAliveInterval=2"];
-        Command::new("ssh").args(limits).arg("-F").arg(config).args([node, script]).output().unwrap().into()
+        super::ssh().args(limits).arg("-F").arg(config).args([node, script]).output().unwrap().into()
     }
 
     /// Runs SQL on a node, as postgres.

@@ -7,3 +7,11 @@ mod lab;
 pub(crate) use bare::BareHost;
 pub(crate) use droplet::{Droplet, dial, greeted, is_reset, is_silent, within};
 pub(crate) use lab::{Lab, PREPARED, Run, block_on};
+
+/// An ssh that ends, whatever the host does: a test that waits for ever says nothing.
+fn ssh() -> std::process::Command {
+    let mut ssh = std::process::Command::new("timeout");
+    // Longer than anything that a test has a host do.
+    ssh.args(["-k", "10", "1200", "ssh"]);
+    ssh
+}

@@ -73,7 +73,7 @@ pub async fn start(
     let begun = begin(settings, resume).await;
     if begun.is_err() && !resume {
         clear(name).await?;
-        tidy(name, exclusive).await?;
+        tidy(name, exclusive, &say).await?;
     }
     begun?;
     if let Some(warning) = firewall::warning(name).await? {
@@ -109,7 +109,11 @@ async fn begin(settings: &LabSettings, resume: bool) -> Result<()> {
         }
     }
     let network = Network { lab: &settings.name, subnets: &settings.subnets, port: settings.port };
-    if !(resume && network.is_up()) {
+    if !(resume && network.is_up().await?) {
+        if resume {
+            // After a start of this machine there is nothing of it; one that was killed may have made half of it.
+            network::down(&settings.name).await?;
+        }
         network.up().await?;
     }
     daemon::launch(settings).await
@@ -124,18 +128,18 @@ fn token() -> Result<String> {
 }
 
 /// Stops a lab and takes away everything it made; with `purge`, the images as well. True if there was
-/// anything to stop.
+/// anything to stop. `say` is told what stays as it is.
 ///
 /// # Errors
 /// Something could not be taken away: the error says what, the rest is gone, and a second stop tries again.
-pub async fn stop(name: &LabName, purge: bool) -> Result<bool> {
+pub async fn stop(name: &LabName, purge: bool, say: impl Fn(&str)) -> Result<bool> {
     prerequisites::root()?;
     let exclusive = exclusive().await?;
     let was_there = Home::of(name).path().exists();
     daemon::end(name).await?;
     clear(name).await?;
     let others = others(name)?;
-    tidy(name, exclusive).await?;
+    tidy(name, exclusive, say).await?;
     image::sweep()?;
     if purge {
         if !others.is_empty() {
@@ -194,11 +198,13 @@ fn forget_nspawn(name: &LabName) -> Result<()> {
 }
 
 /// What all labs share goes with the last one.
-async fn tidy(name: &LabName, exclusive: Exclusive) -> Result<()> {
+async fn tidy(name: &LabName, exclusive: Exclusive, say: impl Fn(&str)) -> Result<()> {
     let others = others(name)?;
     network::remove_routes(&others).await?;
     if others.is_empty() {
-        network::restore_forwarding()?;
+        if let Some(note) = network::restore_forwarding().await? {
+            say(&note);
+        }
         wire::tidy().await?;
     }
     exclusive.release();

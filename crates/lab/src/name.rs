@@ -62,9 +62,12 @@ impl LabName {
         format!("02:{a:02x}:{b:02x}:{c:02x}:{:02x}:{low:02x}", (interface << 4) | (high & 0x0f))
     }
 
+    /// What the names of nft tables of all labs begin with.
+    pub(crate) const TABLES: &str = "cluster_lab_";
+
     /// The name of the nft tables, one of family `ip` and one of family `bridge`.
     pub(crate) fn table(&self) -> String {
-        format!("cluster_lab_{}", self.0.replace('-', "_"))
+        format!("{}{}", LabName::TABLES, self.0.replace('-', "_"))
     }
 
     /// The name of a droplet's network namespace, of its machine, and the source of its overlay mount.

@@ -1,10 +1,12 @@
 //! The lab's networks on this machine: two bridges, routes, packet rules, and the switch that lets this
 //! machine forward.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use serde::Deserialize;
 
 use super::{LabName, Subnets, floating, home, overlap, program};
 
@@ -33,12 +35,19 @@ impl Network<'_> {
         program::feed("ip", &["-batch", "-"], &self.commands()).await?;
         program::feed("nft", &["-f", "-"], &self.rules()).await?;
         floating::forget_all(self.subnets.floating()).await?;
-        forward()
+        forward().await
     }
 
-    /// Whether it has been set up since this machine started.
-    pub(crate) fn is_up(&self) -> bool {
-        Path::new("/sys/class/net").join(self.lab.public_bridge()).exists()
+    /// Whether all of it has been set up since this machine started.
+    ///
+    /// # Errors
+    /// `nft` fails.
+    pub(crate) async fn is_up(&self) -> Result<bool> {
+        let bridges = [self.lab.public_bridge(), self.lab.private_bridge()];
+        let bridges = bridges.iter().all(|bridge| Path::new("/sys/class/net").join(bridge).exists());
+        Ok(bridges
+            && has_table("ip", &self.lab.table()).await?
+            && has_table("bridge", &self.lab.table()).await?)
     }
 
     fn commands(&self) -> String {
@@ -129,35 +138,96 @@ async fn has_table(family: &str, table: &str) -> Result<bool> {
     Ok(tables.lines().any(|line| line.split_whitespace().last() == Some(table)))
 }
 
-/// Lets this machine forward, and remembers what it did before.
-fn forward() -> Result<()> {
+/// Lets this machine forward, and remembers what it did before, and for whom.
+async fn forward() -> Result<()> {
     let before = fs::read_to_string(FORWARDING).with_context(|| format!("cannot read {FORWARDING}"))?;
     if before.trim() == "0" {
-        home::write(&home::forwarding_before(), 0o600, before.as_bytes())?;
+        let others = forwarders(&program::run("nft", &["-j", "list", "chains"]).await?)?;
+        let known: String = others.iter().map(|chain| format!("{chain}\n")).collect();
+        home::write(&home::forwarding_before(), 0o600, format!("0\n{known}").as_bytes())?;
         fs::write(FORWARDING, "1").with_context(|| format!("cannot write {FORWARDING}"))?;
     }
     Ok(())
 }
 
-/// Undoes what [`Network::up`] did to this machine's forwarding, when the last lab goes.
+/// The chains, in the words of `nft -j list chains`, of those who are no laboratory and have to do with packets that this machine
+/// forwards: containers, virtual machines, VPNs.
+fn forwarders(chains: &str) -> Result<BTreeSet<String>> {
+    #[derive(Deserialize)]
+    struct Listing {
+        nftables: Vec<Entry>,
+    }
+    #[derive(Deserialize)]
+    struct Entry {
+        chain: Option<Chain>,
+    }
+    #[derive(Deserialize)]
+    struct Chain {
+        family: String,
+        table: String,
+        name: String,
+        hook: Option<String>,
+    }
+    let listing: Listing = serde_json::from_str(chains).context("cannot read nft's list of chains")?;
+    let forwards = |chain: &Chain| {
+        matches!(chain.hook.as_deref(), Some("forward" | "postrouting"))
+            && matches!(chain.family.as_str(), "ip" | "inet")
+            && !chain.table.starts_with(LabName::TABLES)
+    };
+    let chains = listing.nftables.into_iter().filter_map(|entry| entry.chain).filter(forwards);
+    Ok(chains.map(|chain| format!("{} {} {}", chain.family, chain.table, chain.name)).collect())
+}
+
+/// Undoes what [`Network::up`] did to this machine's forwarding, when the last lab goes. Not where somebody else has come to need
+/// it meanwhile: that is said in the answer.
 ///
 /// # Errors
-/// The setting cannot be written.
-pub(crate) fn restore_forwarding() -> Result<()> {
+/// The setting cannot be written, or `nft` fails.
+pub(crate) async fn restore_forwarding() -> Result<Option<String>> {
     let file = home::forwarding_before();
-    match fs::read_to_string(&file) {
-        Ok(before) => {
-            fs::write(FORWARDING, before).with_context(|| format!("cannot write {FORWARDING}"))?;
-            fs::remove_file(&file).with_context(|| format!("cannot remove {}", file.display()))
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+    let before = match fs::read_to_string(&file) {
+        Ok(before) => before,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => bail!("cannot read {}: {error}", file.display()),
+    };
+    let (value, known) = before.split_once('\n').unwrap_or((&before, ""));
+    let others = forwarders(&program::run("nft", &["-j", "list", "chains"]).await?)?;
+    let new: Vec<&str> =
+        others.iter().map(String::as_str).filter(|chain| known.lines().all(|it| it != *chain)).collect();
+    if new.is_empty() {
+        fs::write(FORWARDING, value).with_context(|| format!("cannot write {FORWARDING}"))?;
     }
+    fs::remove_file(&file).with_context(|| format!("cannot remove {}", file.display()))?;
+    Ok((!new.is_empty()).then(|| {
+        format!(
+            "this machine goes on forwarding packets (net.ipv4.ip_forward), which it did not before the first laboratory: \
+             others have come that may need it ({})",
+            new.join(", ")
+        )
+    }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_else_forwards_is_known_by_chains() {
+        let chains = r#"{"nftables": [
+            {"metainfo": {"version": "1.0.6"}},
+            {"chain": {"family": "ip", "table": "cluster_lab_t_1", "name": "forward", "type": "filter", "hook": "forward"}},
+            {"chain": {"family": "ip", "table": "filter", "name": "FORWARD", "type": "filter", "hook": "forward", "prio": 0}},
+            {"chain": {"family": "ip", "table": "filter", "name": "DOCKER"}},
+            {"chain": {"family": "inet", "table": "vpn", "name": "out", "hook": "postrouting"}},
+            {"chain": {"family": "ip6", "table": "nat", "name": "POSTROUTING", "hook": "postrouting"}},
+            {"chain": {"family": "inet", "table": "filter", "name": "input", "hook": "input"}},
+            {"chain": {"family": "bridge", "table": "other", "name": "f", "hook": "forward"}}
+        ]}"#;
+        let others: Vec<String> = forwarders(chains).unwrap().into_iter().collect();
+        assert_eq!(others, ["inet vpn out", "ip filter FORWARD"]);
+        assert!(forwarders(r#"{"nftables": [{"metainfo": {}}]}"#).unwrap().is_empty());
+        assert!(forwarders("").is_err());
+    }
 
     #[test]
     fn no_placeholder_is_left_in_the_rules() {
