@@ -6,6 +6,7 @@
 #[allow(dead_code, unused_imports, reason = "the tests of a cluster use more of it")]
 mod support;
 
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::json;
@@ -61,12 +62,53 @@ fn what_a_killed_daemon_leaves_is_taken_up_or_cleared_away() {
     lab.act(host.id, "power_off");
     assert!(dial(host.address, 22).is_err());
 
+    // Half of a network is none.
+    lab.kill_daemon();
+    nft("delete table bridge cluster_lab_t_kill");
+    lab.begin(&["--resume"]);
+    nft("list table bridge cluster_lab_t_kill");
     lab.act(host.id, "power_on");
+    within("the host to be up again", || host.try_ssh("true").is_ok().then_some(()));
+
     lab.kill_daemon();
     lab.begin(&[]);
     assert_eq!(lab.lab_status()["droplets"], json!([]));
     assert!(!lab.traces().contains("overlay"), "{}", lab.traces());
     lab.stop();
+}
+
+/// Containers, virtual machines and VPNs want this machine to forward as well, and do not say so again when it no longer does.
+#[test]
+#[ignore = "changes this machine's forwarding; needs root"]
+fn forwarding_stays_for_those_who_have_come_since() {
+    const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
+    let forwards = || std::fs::read_to_string(FORWARDING).unwrap().trim() == "1";
+    let before = std::fs::read_to_string(FORWARDING).unwrap();
+    std::fs::write(FORWARDING, "0").unwrap();
+    let lab = Lab::new("t-forward", 8589, 239);
+    lab.begin(&[]);
+    assert!(forwards());
+    lab.stop();
+    assert!(!forwards(), "nobody else needs it");
+
+    nft("add table ip t_here; add chain ip t_here out { type nat hook postrouting priority 100; }");
+    lab.begin(&[]);
+    lab.stop();
+    assert!(!forwards(), "who was there before it did not need it");
+
+    lab.begin(&[]);
+    nft("add table ip t_since; add chain ip t_since forward { type filter hook forward priority 0; }");
+    let stopped = lab.lab(&["stop"]).ok();
+    let kept = forwards();
+    nft("delete table ip t_here; delete table ip t_since");
+    std::fs::write(FORWARDING, before).unwrap();
+    assert!(kept);
+    assert!(stopped.stderr.contains("goes on forwarding packets"), "{}", stopped.stderr);
+    assert!(stopped.stderr.contains("(ip t_since forward)"), "{}", stopped.stderr);
+}
+
+fn nft(commands: &str) {
+    assert!(Command::new("nft").arg(commands).status().unwrap().success(), "{commands}");
 }
 
 #[test]

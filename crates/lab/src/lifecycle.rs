@@ -113,6 +113,7 @@ async fn begin(settings: &LabSettings, resume: bool) -> Result<()> {
         if resume {
             // After a start of this machine there is nothing of it; one that was killed may have made half of it.
             network::down(&settings.name).await?;
+            network::remove_routes(&others(&settings.name)?).await?;
         }
         network.up().await?;
     }
