@@ -108,10 +108,12 @@ async fn in_place(inventory: Inventory, target: RestoreTarget, yes: bool, json: 
             let place = trouble.node.as_ref().map_or(String::new(), |node| format!("{node} "));
             world.report.warning(format!("{place}{} ({})", trouble.message, trouble.hint));
         }
-        // The guard has not looked at the new server yet, or not looked anew.
+        // The guard may not have looked at the new server yet, and tell of the one before: the new timeline is a later one.
+        let replaced = guard.position.map_or(0, |it| it.timeline);
         let timeline = poll_until(POSITION_PATIENCE, Duration::from_millis(500), async || {
             let status = control::status(&world, &primary).await?;
-            Ok::<_, anyhow::Error>(status.position.map(|it| it.timeline))
+            let timeline = status.position.map(|it| it.timeline);
+            Ok::<_, anyhow::Error>(timeline.filter(|timeline| *timeline > replaced))
         });
         let timeline = timeline.await?;
         let redundant = standbys(&world, begun).await;
