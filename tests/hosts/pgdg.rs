@@ -40,6 +40,8 @@ server.serve_forever()
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Holder {
     Repository,
+    /// The repository has the system, and no longer the version.
+    Archive,
     /// The repository has dropped the whole system, which is past its end of life.
     ArchiveAlone,
 }
@@ -60,6 +62,14 @@ impl Packages {
         let run = Command::new(script).args([suite, &version.to_string()]).output().unwrap();
         assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
         Packages::Made(String::from_utf8(run.stdout).unwrap().trim_end().into())
+    }
+
+    /// Those that somebody else has made, in the directory that a variable of the environment names.
+    pub(super) fn named_by(variable: &str) -> Self {
+        let directory = std::env::var_os(variable);
+        Packages::Made(
+            directory.unwrap_or_else(|| panic!("{variable} names no directory of packages")).into(),
+        )
     }
 
     /// Whether a package has been made.
@@ -110,6 +120,9 @@ impl Repository {
         let (main, archive) = (format!("{codename}-pgdg"), format!("{codename}-pgdg-archive"));
         let offered = match holder {
             Holder::Repository => format!("offer apt.postgresql.org {main}"),
+            Holder::Archive => format!(
+                "offer apt.postgresql.org {main} 'postgresql-*{version}*'; offer apt-archive.postgresql.org {archive}"
+            ),
             Holder::ArchiveAlone => format!("offer apt-archive.postgresql.org {archive}"),
         };
         lab.bare_ssh_with(host, "cat >/root/serve.py", SERVER);
@@ -125,10 +138,12 @@ apt-get clean
 install -d -m 700 "$GNUPGHOME"
 gpg --batch --passphrase '' --quick-generate-key 'test repository' rsa3072 sign never
 gpg --armor --export >/root/pgdg.asc
+# NAME SUITE, and the packages that it does not have.
 offer() {{
     install -d "/srv/$1/pub/repos/apt/dists/$2/main/binary-amd64"
     cd "/srv/$1/pub/repos/apt"
     cp -r /var/cache/apt/archives pool
+    if [ $# -gt 2 ]; then find pool -name "$3" -delete; fi
     apt-ftparchive packages pool >"dists/$2/main/binary-amd64/Packages"
     apt-ftparchive -o APT::FTPArchive::Release::Origin="$1" -o APT::FTPArchive::Release::Codename="$2" \
         -o APT::FTPArchive::Release::Architectures=amd64 -o APT::FTPArchive::Release::Components=main release "dists/$2" >/root/Release

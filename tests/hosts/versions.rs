@@ -35,13 +35,21 @@ fn whole_way_with(number: u8, image: &str, version: u32) {
 
 /// On three hosts whose Debian does not have the version: `up` adds the repository that has it, one of the lab's here.
 fn from_the_projects_repository(number: u8, image: &str, version: u32, packages: &Packages) {
+    from_the_project(number, image, Holder::Repository, version, packages);
+}
+
+fn from_the_project(number: u8, image: &str, holder: Holder, version: u32, packages: &Packages) {
     let lab = Lab::start(number, image);
     let three = [("pg1", "primary"), ("pg2", "standby"), ("pg3", "witness")];
-    let (inventory, codename) =
-        with_the_repository(&lab, image, Holder::Repository, version, packages, &three);
+    let (inventory, codename) = with_the_repository(&lab, image, holder, version, packages, &three);
     let run = lab.cluster(&["up", "-i", &inventory]).ok();
     assert!(run.stderr.contains("add the PostgreSQL apt repository"), "{}", run.stderr);
-    let source = format!("https://apt.postgresql.org/pub/repos/apt {codename}-pgdg/main");
+    let source = if holder == Holder::Repository {
+        format!("https://apt.postgresql.org/pub/repos/apt {codename}-pgdg/main")
+    } else {
+        assert!(run.stderr.contains("add the PostgreSQL apt archive"), "{}", run.stderr);
+        format!("https://apt-archive.postgresql.org/pub/repos/apt {codename}-pgdg-archive/main")
+    };
     for (node, _) in three {
         let origin = lab.ssh(node, &format!("apt-cache policy postgresql-{version}"));
         assert!(origin.contains(&source), "{origin}");
@@ -233,6 +241,15 @@ fn postgresql_18_on_bookworm_from_the_projects_repository() {
 #[ignore = "needs root and a lab"]
 fn postgresql_17_on_bookworm_from_the_projects_repository() {
     from_the_projects_repository(56, "debian-12-x64", 17, &Packages::made("bookworm", 17));
+}
+
+/// The tutorial's version, which is in the archive for the systems that the repository still has. No Debian has its source either,
+/// so that the packages are somebody's to name: of 12, with its repmgr, for Debian 12.
+#[test]
+#[ignore = "needs root, a lab and packages"]
+fn postgresql_12_on_bookworm_from_the_projects_repository() {
+    let packages = Packages::named_by("CLUSTER_TEST_POSTGRESQL_12");
+    from_the_project(57, "debian-12-x64", Holder::Archive, 12, &packages);
 }
 
 /// What PostgreSQL's repository no longer has for a system is in its archive.
