@@ -2,14 +2,26 @@
 //! the same command leaves everything as it is.
 
 use super::node;
+use super::pgdg::{Holder, Packages, Repository};
 use super::support::{Lab, PREPARED};
+
+/// Names the packages of the tutorial's own version.
+const PACKAGES: &str = "CLUSTER_TEST_POSTGRESQL_12";
 
 #[test]
 #[ignore = "needs root and a lab"]
 fn the_tutorials_inventory_is_run_as_it_stands() {
-    let lab = Lab::start(47, PREPARED);
+    let tutorials = std::env::var_os(PACKAGES).is_some();
+    let (version, image) = if tutorials { (12, "debian-12-x64") } else { (15, PREPARED) };
+    let lab = Lab::start(47, image);
     let public = lab.key();
-    let hosts = ["pg1", "pg2", "pg3"].map(|name| lab.bare_host(name, PREPARED, &public));
+    let hosts = ["pg1", "pg2", "pg3"].map(|name| lab.bare_host(name, image, &public));
+    if tutorials {
+        let server = lab.bare_host("apt", image, &public);
+        let packages = Packages::named_by(PACKAGES);
+        let repository = Repository::start(&lab, &server, Holder::Archive, "bookworm", &packages, version);
+        hosts.iter().for_each(|host| repository.is_trusted_by(&lab, host));
+    }
     let home = lab.directory.path();
     // Every host's line is broken behind connection_host, and the next one follows at once.
     let mut text = "[all]\n".to_owned();
@@ -23,13 +35,14 @@ fn the_tutorials_inventory_is_run_as_it_stands() {
         ));
     }
     let inventory = lab.write("demo", &text);
-    // What the page has, with the version of this image, and what a test needs: a key, and host keys that are known.
+    // What the page has, with the version of the image where nobody names packages of the page's own, and what a test needs: a key,
+    // and host keys that are known.
     std::fs::create_dir_all(home.join("group_vars")).unwrap();
     std::fs::create_dir_all(home.join("host_vars")).unwrap();
     lab.write(
         "group_vars/all.yaml",
         &format!(
-            "client_ip: \"203.0.113.7\"\nnode1_ip: \"{}\"\nnode2_ip: \"{}\"\nnode3_ip: \"{}\"\npg_version: \"15\"\n\
+            "client_ip: \"203.0.113.7\"\nnode1_ip: \"{}\"\nnode2_ip: \"{}\"\nnode3_ip: \"{}\"\npg_version: \"{version}\"\n\
              ansible_ssh_private_key_file: {}\n",
             hosts[0].address,
             hosts[1].address,
@@ -52,7 +65,7 @@ fn the_tutorials_inventory_is_run_as_it_stands() {
 
     lab.sql("pg1", "postgres", "create table kept as select generate_series(1, 1000) a");
     lab.wait_for_status(&inventory, 30, |status| node(status, "pg2")["lag_bytes"] == 0);
-    lab.ssh("pg1", "systemctl kill -s KILL postgresql@15-main");
+    lab.ssh("pg1", &format!("systemctl kill -s KILL postgresql@{version}-main"));
     lab.wait_for_status(&inventory, 60, |status| status["primary"] == "pg2" && status["healthy"] == true);
     let run = lab.cluster(&up).ok();
     println!("after a failover: {}", run.last_line());
