@@ -186,7 +186,20 @@ pub enum Host {
     Up(Box<HostFacts>),
 }
 
+/// What is said of a host whose answer takes too long.
+const LATE: &str = "no answer within";
+
 impl Host {
+    /// One that let nobody know what it is within so many seconds.
+    pub fn late(seconds: u64) -> Self {
+        Host::Unreachable { why: format!("{LATE} {seconds} s"), young: false }
+    }
+
+    /// Whether it may only have been slow to answer, which the next look shows.
+    pub fn is_late(&self) -> bool {
+        matches!(self, Host::Unreachable { why, .. } if why.starts_with(LATE))
+    }
+
     /// The facts of a host that can be reached.
     pub fn up(&self) -> Option<&HostFacts> {
         match self {

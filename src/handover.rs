@@ -12,7 +12,7 @@ use cluster_contract::status::JobKind;
 
 use crate::control;
 use crate::error::Advice;
-use crate::facts::Facts;
+use crate::facts::{Facts, Host};
 use crate::health::{Health, Node, health};
 use crate::world::World;
 
@@ -101,35 +101,59 @@ pub async fn chosen(world: &Arc<World>, to: Option<&str>) -> Result<(String, Str
         let now = health(&world.inventory, &facts, &world.addresses(facts.cloud.as_ref()));
         // More than this to replay would make the gap in writes long, too.
         let error = match choose(&now, to, world.inventory.failover.lag_limit_bytes) {
-            Ok(pair) if knows_of_the_lease(&facts, &pair) => return Ok(pair),
-            Ok((from, to)) if begun.elapsed() < CATCH_UP_PATIENCE => {
-                let text = format!("its guard has just started, and does not know the lease of {from} yet");
-                world.report.progress(&to, text);
+            Ok(pair) => {
+                let Some(busy) = not_yet(&facts, &pair) else { return Ok(pair) };
+                if begun.elapsed() >= CATCH_UP_PATIENCE {
+                    let hint = "nothing was changed; `cluster status` shows what the guards do and whether they hear of each other";
+                    return Err(Advice::refused(busy.message).hint(hint).into());
+                }
+                world.report.progress(&busy.node, busy.message);
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 continue;
             }
-            Ok((from, to)) => {
-                let message = format!(
-                    "the guard of {to} does not know the lease of {from}, and would not take it over"
-                );
-                let hint = "nothing was changed; `cluster status` shows which guards hear of each other";
-                return Err(Advice::refused(message).hint(hint).into());
-            }
             Err(error) => error,
         };
-        match catching_up(&now, to).filter(|_| begun.elapsed() < CATCH_UP_PATIENCE) {
-            Some(standby) => world.report.progress(standby, "catching up with the primary"),
-            None => return Err(error),
+        if begun.elapsed() >= CATCH_UP_PATIENCE {
+            return Err(error);
+        }
+        match (catching_up(&now, to), late(world, &facts)) {
+            (Some(standby), _) => world.report.progress(standby, "catching up with the primary"),
+            (None, Some(node)) => world.report.progress(node, "took too long to answer, and is asked again"),
+            (None, None) => return Err(error),
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
 
-/// Whether the successor's guard has granted the primary its lease: one that has not, since its guard has just started, takes the
-/// word that the lease is released for nothing, and nobody takes writes for some ten seconds.
-fn knows_of_the_lease(facts: &Facts, (from, to): &(String, String)) -> bool {
-    let guard = facts.hosts.get(to).and_then(|host| host.up()?.guard.as_ref());
-    guard.is_some_and(|guard| guard.holder.as_ref() == Some(from))
+/// What a hand-over waits for.
+struct Busy {
+    node: String,
+    message: String,
+}
+
+/// What keeps one of the two from a hand-over that is soon over.
+fn not_yet(facts: &Facts, (from, to): &(String, String)) -> Option<Busy> {
+    let guard = |node: &String| facts.hosts.get(node).and_then(|host| host.up()?.guard.as_ref());
+    // A successor that is still being made a standby does not request the lease, and nobody takes writes until it is one.
+    for node in [from, to] {
+        if let Some(job) = guard(node).and_then(|guard| guard.job) {
+            let message = format!("the guard of {node} has not ended what it does ({job})");
+            return Some(Busy { node: node.clone(), message });
+        }
+    }
+    // One that has not granted the lease, since its guard has just started, takes the word that it is released for nothing, and
+    // nobody takes writes for some ten seconds.
+    if guard(to).is_some_and(|guard| guard.holder.as_ref() == Some(from)) {
+        return None;
+    }
+    let message = format!("the guard of {to} does not know the lease of {from}, and would not take it over");
+    Some(Busy { node: to.clone(), message })
+}
+
+/// A node with data of which the last look only knows that it took too long.
+fn late<'a>(world: &'a World, facts: &Facts) -> Option<&'a str> {
+    let is_late = |name: &&str| facts.hosts.get(*name).is_some_and(Host::is_late);
+    world.inventory.data_nodes().map(|node| node.name.as_str()).find(is_late)
 }
 
 /// A standby that could be the successor once it has caught up.
@@ -254,24 +278,34 @@ async fn wait_for_redundancy(world: &Arc<World>, from: &str, begun: Instant) -> 
 #[cfg(test)]
 mod tests {
     use cluster_contract::journal::LostTransactions;
+    use cluster_contract::status::Status;
 
     use super::*;
 
     #[test]
-    fn a_guard_that_has_granted_nothing_yet_is_no_successor_yet() {
+    fn a_guard_that_has_granted_nothing_yet_or_is_at_work_hands_over_and_takes_over_later() {
         let pair = ("pg1".to_owned(), "pg2".to_owned());
-        let with = |guard: Option<cluster_contract::status::Status>| {
-            let host = crate::facts::HostFacts { guard, ..Default::default() };
-            let hosts = [("pg2".to_owned(), crate::facts::Host::Up(Box::new(host)))].into();
-            knows_of_the_lease(&Facts { hosts, ..Facts::default() }, &pair)
+        let of = |holder: Option<&str>, job| {
+            Some(Status { holder: holder.map(str::to_owned), job, ..Status::default() })
         };
-        let of = |holder: Option<&str>| {
-            Some(cluster_contract::status::Status { holder: holder.map(str::to_owned), ..Default::default() })
+        let with = |from: Option<Status>, to: Option<Status>| {
+            let hosts = [("pg1", from), ("pg2", to)].map(|(node, guard)| {
+                let host = crate::facts::HostFacts { guard, ..Default::default() };
+                (node.to_owned(), Host::Up(Box::new(host)))
+            });
+            not_yet(&Facts { hosts: hosts.into(), ..Facts::default() }, &pair).map(|busy| busy.node)
         };
-        assert!(with(of(Some("pg1"))));
+        let knows = || of(Some("pg1"), None);
+        assert_eq!(with(knows(), knows()), None);
         // It has just started; it knows of another; it does not answer; the host was not looked at.
-        assert!(!with(of(None)) && !with(of(Some("pg3"))) && !with(None));
-        assert!(!knows_of_the_lease(&Facts::default(), &pair));
+        for to in [of(None, None), of(Some("pg3"), None), None] {
+            assert_eq!(with(knows(), to).as_deref(), Some("pg2"));
+        }
+        assert!(not_yet(&Facts::default(), &pair).is_some());
+        // The last change of roles has not ended.
+        let rejoins = of(Some("pg1"), Some(JobKind::Rejoin));
+        assert_eq!(with(knows(), rejoins).as_deref(), Some("pg2"));
+        assert_eq!(with(of(Some("pg1"), Some(JobKind::Promote)), knows()).as_deref(), Some("pg1"));
     }
 
     fn line(event: Event, text: &str) -> Line {

@@ -13,6 +13,7 @@ use crate::facts::{Cloud, Facts, Host, Local, ServerStatus, probe};
 use crate::inventory::Role;
 use crate::plan::files;
 use crate::plan::packages::{for_probe, packages};
+use crate::plan::roles::{self, Primary};
 use crate::provider::{Patience, why_away};
 use crate::remote::{Command, RemoteError};
 use crate::report::Event;
@@ -128,9 +129,19 @@ impl World {
             }
             hosts.insert(name, host);
         }
+        let mut facts = Facts { cloud, hosts, local: self.local()? };
+        // They are not asked at the same moment, so that while roles change the old primary and the new one may both have been seen
+        // taking writes. Two that do are still there a moment later.
+        if let Primary::Several(names) = roles::primary(&self.inventory, &facts) {
+            for name in names {
+                let young = bootstrap_keys.contains_key(&name);
+                let (host, ..) = self.timed_probe(&name, young, purpose).await;
+                facts.hosts.insert(name, host);
+            }
+        }
         timings::part_of("look at the hosts", begun, slowest);
         self.refuse_another()?;
-        Ok(Facts { cloud, hosts, local: self.local()? })
+        Ok(facts)
     }
 
     /// Looks at one host again.
@@ -223,7 +234,7 @@ impl World {
             let result = match purpose {
                 Purpose::Look => match tokio::time::timeout(LOOK_PATIENCE, probed).await {
                     Ok(result) => result,
-                    Err(_) => return unreachable(format!("no answer within {} s", LOOK_PATIENCE.as_secs())),
+                    Err(_) => return Host::late(LOOK_PATIENCE.as_secs()),
                 },
                 Purpose::Work => probed.await,
             };

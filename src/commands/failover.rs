@@ -44,6 +44,7 @@ pub(super) async fn run(source: &Source, args: FailoverArgs, json: bool) -> Resu
         confirm("node", node, args.yes, "nothing was changed")?;
         world.lock_cluster(&facts).await?;
         let begun = Instant::now();
+        still_silent(&world, &facts, &off).await?;
         switch_off(&world, &off).await?;
         take(&world, node).await?;
         wait_for(&world, node).await?;
@@ -150,6 +151,20 @@ fn servers_to_switch_off(world: &World, facts: &Facts, node: &str, leave: bool) 
         .filter(|it| it.name != node && silent(&it.name))
         .filter_map(|it| Some(Server { node: it.name.clone(), id: cloud.servers.get(&it.name)?.id }))
         .collect()
+}
+
+/// A host that was slow to answer may take writes, and is not switched off for that.
+async fn still_silent(world: &World, facts: &Facts, off: &[Server]) -> Result<()> {
+    for server in off.iter().filter(|server| facts.hosts.get(&server.node).is_some_and(Host::is_late)) {
+        world.report.progress(&server.node, "took too long to answer, and is asked again before it is powered off");
+        if world.look_at(&server.node).await.up().is_some() {
+            let message = format!("{} answers after all, if slowly; nothing was changed", server.node);
+            return Err(Advice::refused(message)
+                .hint("`cluster status` shows what it does; run this again if it must be replaced")
+                .into());
+        }
+    }
+    Ok(())
 }
 
 /// What a forced failover may cost, in words.

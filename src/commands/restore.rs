@@ -111,8 +111,8 @@ async fn in_place(inventory: Inventory, target: RestoreTarget, yes: bool, json: 
         // The guard may not have looked at the new server yet, and tell of the one before: the new timeline is a later one.
         let replaced = guard.position.map_or(0, |it| it.timeline);
         let timeline = poll_until(POSITION_PATIENCE, Duration::from_millis(500), async || {
-            let status = control::status(&world, &primary).await?;
-            let timeline = status.position.map(|it| it.timeline);
+            let position = control::status(&world, &primary).await.ok().and_then(|it| it.position);
+            let timeline = position.map(|it| it.timeline);
             Ok::<_, anyhow::Error>(timeline.filter(|timeline| *timeline > replaced))
         });
         let timeline = timeline.await?;

@@ -257,7 +257,7 @@ impl fmt::Display for Waiting {
                 write!(f, "the guard of {node} to apply membership {generation}")
             }
             Waiting::Guard { node } => {
-                write!(f, "the guard of {node} to answer before the node becomes a voting member")
+                write!(f, "the guard of {node} to answer")
             }
             Waiting::Newcomer { node, primary } => {
                 write!(f, "{node} to follow {primary} before it becomes a voting member")

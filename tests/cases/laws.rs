@@ -19,7 +19,7 @@ use proptest::sample::Index;
 use crate::model::{How, Model};
 use crate::plan::base;
 
-fn inventory(name: &str) -> Inventory {
+pub(crate) fn inventory(name: &str) -> Inventory {
     let text = serde_yaml::to_string(&base(name)).unwrap();
     Inventory::parse(Path::new("inventory.yaml"), &text).unwrap()
 }

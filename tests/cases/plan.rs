@@ -12,11 +12,11 @@ use cluster::commands::status;
 use cluster::drill::{Fault, Target};
 use cluster::health::health;
 use cluster::inventory::Inventory;
-use cluster::plan::{Phase, Plan, Restore, removal};
+use cluster::plan::{Phase, Plan, Restore, Waiting, removal};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::golden;
+use crate::{golden, laws};
 use crate::model::{How, Model};
 
 #[derive(Deserialize)]
@@ -247,6 +247,22 @@ fn removed(model: &mut Model, node: &str) -> String {
         steps.into_iter().for_each(|step| model.act(step, How::Whole));
     }
     panic!("it does not end: {text}");
+}
+
+/// It has just been told of the members before, and starts anew.
+#[test]
+fn a_member_whose_guard_does_not_answer_yet_is_waited_for() {
+    let mut model = Model::new(laws::inventory("existing"));
+    model.up(|_| false);
+    model.power_off("pg2");
+    let node = model.inventory.node("pg2").unwrap().clone();
+    let waits = |model: &Model| removal(&model.inventory, &model.facts, &model.means, &node).waits;
+    assert_eq!(waits(&model), []);
+    model.host("pg3").guard = None;
+    assert_eq!(waits(&model), [Waiting::Guard { node: "pg3".into() }]);
+    // Nothing comes of waiting for one that does not run.
+    model.host("pg3").units.get_mut("cluster-node").unwrap().active = "failed".into();
+    assert_eq!(waits(&model), []);
 }
 
 #[test]

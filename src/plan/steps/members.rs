@@ -102,9 +102,16 @@ impl<'a> Planner<'a> {
         node: &str,
         else_: &str,
     ) -> bool {
+        // One that has just been told starts anew, and may not answer at once. What is there without it may be enough.
+        let silent = |name: &&String| {
+            let host = self.host(name).up();
+            host.is_some_and(|host| self.guard_runs(host) && Configuration::in_use(host).is_none())
+        };
+        let silent: Vec<String> = newest.names.iter().chain(&next.names).filter(silent).cloned().collect();
         let in_use = newest.names.iter().filter(|name| self.goes_by(name).as_ref() == Some(newest));
         let (there, majority) = (in_use.count(), newest.majority());
         if there < majority {
+            silent.into_iter().for_each(|node| self.wait(Waiting::Guard { node }));
             self.trouble(
                 TroubleKind::MembersUnsettled,
                 Some(node),
@@ -121,6 +128,7 @@ impl<'a> Planner<'a> {
             |name: &&String| !newest.names.contains(*name) || self.goes_by(name).as_ref() == Some(newest);
         let (there, majority) = (next.names.iter().filter(can_grant).count(), next.majority());
         if there < majority {
+            silent.into_iter().for_each(|node| self.wait(Waiting::Guard { node }));
             self.trouble(
                 TroubleKind::MembersUnsettled,
                 Some(node),
