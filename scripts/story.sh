@@ -14,8 +14,8 @@ cluster=${STORY_CLUSTER:-target/release/cluster}
 work=$PWD/target/story inventory=$PWD/target/story/inventory.yaml home=/var/lib/cluster-lab/$name
 pictures=
 [ "${1:-}" = --pictures ] && pictures=$(realpath -m "$2")
-# An unanswered query is given up after three seconds, and the next node asked.
-longest_read_gap=3500
+# An unanswered query is given up after three seconds, and the next node asked; two in a row would be too many.
+longest_read_gap=5500
 # What a client may add to the time of the failover itself: it must find out, and dial again.
 longest_extra_gap=3000
 

@@ -145,8 +145,7 @@ fn a_cluster_is_made_kept_lost_and_found_again() {
 
     // From nothing to three hosts; a write through the floating IP, a read on the standby.
     up().ok();
-    let status = lab.status(&inventory);
-    assert_eq!(status["healthy"], true, "{status:#}");
+    let (status, _) = lab.wait_for_status(&inventory, 60, |status| status["healthy"] == true);
     assert_eq!(status["primary"], "pg1");
     assert_eq!(status["floating_ip"], json!({"address": floating(), "node": "pg1"}));
     assert_eq!(node(&status, "pg2")["state"], "streaming");
@@ -158,7 +157,7 @@ fn a_cluster_is_made_kept_lost_and_found_again() {
     };
     assert_eq!(write(5).node, "pg1");
     lab.sql("pg1", "app", "create table t as select 42 as answer");
-    std::thread::sleep(Duration::from_secs(1));
+    lab.wait_for_status(&inventory, 60, |status| node(status, "pg2")["lag_bytes"] == 0);
     assert_eq!(lab.sql("pg2", "app", "select answer from t"), "42");
     for node in ["pg1", "pg2", "pg3"] {
         assert_eq!(

@@ -156,7 +156,9 @@ fn servers_to_switch_off(world: &World, facts: &Facts, node: &str, leave: bool) 
 /// A host that was slow to answer may take writes, and is not switched off for that.
 async fn still_silent(world: &World, facts: &Facts, off: &[Server]) -> Result<()> {
     for server in off.iter().filter(|server| facts.hosts.get(&server.node).is_some_and(Host::is_late)) {
-        world.report.progress(&server.node, "took too long to answer, and is asked again before it is powered off");
+        world
+            .report
+            .progress(&server.node, "took too long to answer, and is asked again before it is powered off");
         if world.look_at(&server.node).await.up().is_some() {
             let message = format!("{} answers after all, if slowly; nothing was changed", server.node);
             return Err(Advice::refused(message)

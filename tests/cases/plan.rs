@@ -16,8 +16,8 @@ use cluster::plan::{Phase, Plan, Restore, Waiting, removal};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{golden, laws};
 use crate::model::{How, Model};
+use crate::{golden, laws};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

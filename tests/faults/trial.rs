@@ -200,7 +200,7 @@ impl<'a> Trial<'a> {
             self.stage.wait(
                 &format!("{old} to take writes at {target}"),
                 now,
-                Duration::from_secs(8),
+                Duration::from_secs(20),
                 |it| &*it.target == target && it.acknowledged().is_some_and(|(node, _)| node == old),
             )?;
         }

@@ -221,7 +221,7 @@ fn a_cluster_of_which_nothing_is_left_is_had_again() {
     lab.sql("pg1", "app", "insert into t select generate_series(2001, 3000)");
     let moved = lab.cluster(&["switchover", "-i", &inventory, "--json"]).ok().json();
     println!("a switchover without the repository: {moved}");
-    assert!(moved["seconds"].as_f64().unwrap() < 15.0, "{moved}");
+    assert!(moved["seconds"].as_f64().unwrap() < 30.0, "{moved}");
     let (status, _) = lab.wait_for_status(&inventory, 60, |status| {
         let problems = status["problems"].as_array().unwrap();
         problems.iter().any(|it| it.as_str().unwrap().starts_with("backups"))

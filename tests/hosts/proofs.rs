@@ -125,11 +125,10 @@ fn a_restore_is_proved_beside_a_standby() {
     assert!(proof["missing_seconds"].as_u64().unwrap() < 360, "{proof}");
     assert!(nothing_is_left(&lab, "pg2"));
     assert_eq!(lab.sql("pg2", "app", "select count(*) from elsewhere"), "1000");
-    let shown = lab.cluster(&["status", "-i", &inventory]).ok();
+    let (status, _) = lab.wait_for_status(&inventory, 60, |status| status["healthy"] == true);
+    let shown = lab.cluster(&["status", "-i", &inventory]);
     println!("{}", shown.stdout);
     assert!(shown.stdout.contains("proved") && shown.stdout.contains("on pg2"), "{}", shown.stdout);
-    let status = lab.status(&inventory);
-    assert_eq!(status["healthy"], true, "{}", status["problems"]);
     assert!(status["backups"]["recovery_point_s"].as_u64().unwrap() < 360, "{}", status["backups"]);
 
     // The standby is switched off in the middle: what is left is gone when it is back, and nothing says that it runs.

@@ -75,7 +75,7 @@ fn what_needs_ssh_alone_works_without_the_api_and_nothing_is_made_twice_or_forgo
         "method": "GET", "path": "/v2/droplets", "fault": "status", "code": 200, "count": 1,
         "body": { "droplets": short, "links": {}, "meta": { "total": 2 } },
     }));
-    says(&lab, &["up", "-i", file], 0, &["nothing to do"]);
+    lab.nothing_to_do(file);
     assert_eq!(known_hosts(), pinned);
 
     // One host lets us in and then hangs, as with a dead disk, and one runs nothing for us: the third is told of all the

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::proofs::until;
 use super::support::{Lab, PREPARED};
 use super::{backups, demo, node};
 
@@ -122,7 +123,7 @@ fn a_full_disk_is_not_a_failover() {
     }
     let (status, _) = lab.wait_for_status(&inventory, 90, |status| status["healthy"] == true);
     assert_eq!((level(&status, "pg1"), &status["primary"]), ("ample".into(), &"pg1".into()));
-    assert!(lab.cluster(&["up", "-i", &inventory]).ok().last_line().contains("nothing to do"));
+    lab.nothing_to_do(&inventory);
     lab.sql("pg1", "app", "create table t (); create table ballast (b text)");
 
     // What has begun to write before: a statement that goes on for long, and a session that waits.
@@ -131,10 +132,10 @@ fn a_full_disk_is_not_a_failover() {
         "cd /; systemd-run -q --unit long sh -c \"cd /; runuser -u postgres -- psql -XAtq -d app \
              -c 'begin; insert into t select; select pg_sleep(900)' >/run/long.log 2>&1\"; \
          systemd-run -q --unit waits sh -c \"cd /; (echo 'begin; insert into t select;'; sleep 900) | \
-             runuser -u postgres -- psql -XAtq -d app >/run/waits.log 2>&1\"; sleep 2",
+             runuser -u postgres -- psql -XAtq -d app >/run/waits.log 2>&1\"",
     );
     let writers = "select count(*) from pg_stat_activity where backend_type = 'client backend' and backend_xid is not null";
-    assert_eq!(lab.sql("pg1", "postgres", writers), "2");
+    until(60, "both to write", || lab.sql("pg1", "postgres", writers) == "2");
 
     // The primary's disk is filled by something else.
     let begun = Instant::now();
@@ -147,8 +148,10 @@ fn a_full_disk_is_not_a_failover() {
     let error = try_write(&lab, "pg1").unwrap_err();
     assert!(error.contains("cannot execute INSERT in a read-only transaction"), "{error}");
     assert_eq!(lab.sql("pg1", "app", "select count(*) from ballast"), "0", "reads go on");
-    assert_eq!(lab.sql("pg1", "postgres", writers), "0");
-    assert!(lab.ssh("pg1", "cat /run/long.log").contains("canceling statement due to user request"));
+    until(60, "both to be ended", || lab.sql("pg1", "postgres", writers) == "0");
+    until(60, "the long one to be told", || {
+        lab.ssh("pg1", "cat /run/long.log").contains("canceling statement due to user request")
+    });
     println!("{:?}", told(&lab, "pg1", "mended"));
     // For longer than a lease, and what would be archived every minute is not.
     std::thread::sleep(Duration::from_secs(30));
@@ -220,7 +223,7 @@ fn a_full_disk_is_not_a_failover() {
     println!("healthy after {:.1} s", took.as_secs_f64());
     assert_eq!(status["primary"], "pg1");
     try_write(&lab, "pg1").unwrap();
-    assert!(lab.cluster(&["up", "-i", &inventory]).ok().last_line().contains("nothing to do"));
+    lab.nothing_to_do(&inventory);
     println!("pg1: {:#?}", told(&lab, "pg1", "room"));
     lab.stop();
 }

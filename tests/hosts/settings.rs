@@ -51,7 +51,7 @@ fn a_setting_is_tried_before_any_node_has_it() {
     let order: Vec<&str> = restarts.iter().filter_map(|line| line.split_whitespace().next()).collect();
     assert_eq!(order, ["pg2", "pg2", "pg3", "pg3", "pg1", "pg1"], "begun and done, one after the other");
     assert_eq!(lab.sql("pg1", "postgres", "show max_connections"), "150");
-    assert!(lab.status(&path)["healthy"].as_bool().unwrap());
+    lab.wait_for_status(&path, 60, |status| status["healthy"] == true);
 
     // What somebody writes by hand is told, and its default does not blind those who look.
     lab.ssh(

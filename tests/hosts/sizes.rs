@@ -57,7 +57,7 @@ fn every_droplet_is_resized_while_an_application_writes() {
     assert_eq!(sizes(&lab), of(larger, larger, tiny));
     // One switchover.
     writer.stop("all data nodes were resized", 1);
-    assert!(lab.cluster(&up).ok().last_line().contains("nothing to do"));
+    lab.nothing_to_do(&inventory);
 
     // With its disk, and back again, which a disk does not do.
     let grown = text.replace("    size: ", "    resize_disk: true\n    size: ");

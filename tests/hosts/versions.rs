@@ -1,8 +1,6 @@
 //! Other versions of PostgreSQL, on the Debian that has them, and on others from the PostgreSQL project's repository: made, failed
 //! over, rewound, handed over, drilled.
 
-use std::time::Duration;
-
 use cluster_cloud::droplet::Power;
 use serde_json::Value;
 
@@ -154,23 +152,27 @@ fn rewinds(lab: &Lab, inventory: &str) {
     lab.wait_for_status(inventory, 30, |status| status["healthy"] == true);
     // A WAL file that is archived after the cut would bring pg1 what was written here; the next is a minute away now.
     lab.sql("pg2", "app", "select pg_switch_wal()");
-    for what in ["pg1", "pg3", "api"] {
+    // Until it fences itself: the loop ends with the first write that is refused.
+    lab.ssh(
+        "pg2",
+        "cd /; systemd-run -q --collect sh -c 'row=100; while [ $row -lt 3000 ] && runuser -u postgres -- psql -XAtqw -d app \
+         -c \"insert into history values ($((row + 1)))\" 2>/dev/null; do row=$((row + 1)); sleep 0.1; done; \
+         echo $row >/root/alone'",
+    );
+    // What it writes reaches the standby until that is cut off.
+    for what in ["api", "pg3", "pg1"] {
         cut(what);
     }
-    // Until it fences itself: the loop ends with the first write that is refused.
-    let alone = lab.ssh(
-        "pg2",
-        "cd /; row=100; while [ $row -lt 1000 ] && runuser -u postgres -- psql -XAtqw -d app \
-         -c \"insert into history values ($((row + 1)))\" 2>/dev/null; do row=$((row + 1)); sleep 0.1; done; echo $row",
-    );
-    let alone: u32 = alone.parse().unwrap();
-    assert!((101..1000).contains(&alone), "{alone}");
     lab.wait_for_status(inventory, 60, |status| status["primary"] == "pg1");
-    assert_eq!(lab.sql("pg1", "app", "select count(*) from history"), "100");
+    let rows = || -> u32 { lab.sql("pg1", "app", "select count(*) from history").parse().unwrap() };
+    let reached = rows();
+    let alone: u32 = lab.ssh("pg2", "cat /root/alone").parse().unwrap();
+    assert!((reached + 1..3000).contains(&alone), "{alone} and {reached}");
     lab.cluster(&["lab", "heal", "--name", &lab.name]).ok();
     let (_, took) = lab.wait_for_status(inventory, 60, |status| status["healthy"] == true);
     assert_eq!(lab.sql("pg2", "app", "select pg_is_in_recovery()"), "t");
-    assert_eq!(lab.sql("pg2", "app", "select count(*) from history"), "100");
+    assert_eq!(rows(), reached);
+    assert_eq!(lab.sql("pg2", "app", "select count(*) from history"), reached.to_string());
     assert_eq!(
         lab.ssh("pg2", "ls -d /var/lib/postgresql/*/main.cluster-old 2>/dev/null || :"),
         "",
@@ -178,15 +180,11 @@ fn rewinds(lab: &Lab, inventory: &str) {
     );
     let lost: Value = serde_json::from_str(&lab.ssh("pg2", "cat /var/lib/cluster/lost.json")).unwrap();
     // Heartbeats are transactions, too.
-    assert!(lost["transactions"].as_u64() >= Some(u64::from(alone - 100)), "{lost} for {} rows", alone - 100);
+    let alone = alone - reached;
+    assert!(lost["transactions"].as_u64() >= Some(u64::from(alone)), "{lost} for {alone} rows");
     let kept = lab.ssh("pg2", &format!("ls {} | wc -l", lost["wal"].as_str().unwrap()));
     assert_ne!(kept, "0");
-    println!(
-        "{} rows that pg2 alone had: {lost}; whole again after {:.1} s",
-        alone - 100,
-        took.as_secs_f64()
-    );
-    assert!(took < Duration::from_secs(45));
+    println!("{alone} rows that pg2 alone had: {lost}; whole again after {:.1} s", took.as_secs_f64());
 }
 
 #[test]

@@ -9,8 +9,8 @@ use cluster::check;
 
 use super::support::{Lab, block_on};
 
-/// A gap in which an application would see an error; what is shorter may be this machine's load.
-const GAP: Duration = Duration::from_secs(2);
+/// What is shorter may be this machine's load; who takes writes is asked with each of them.
+const GAP: Duration = Duration::from_secs(5);
 /// No switchover and no failover is longer, on a machine that does other things as well.
 const LONGEST: Duration = Duration::from_secs(30);
 
@@ -24,8 +24,10 @@ pub(super) struct Writer {
 pub(super) struct Written {
     count: usize,
     longest: Duration,
-    /// The times of two seconds and more in which nothing could be written.
+    /// The long times in which nothing could be written.
     gaps: Vec<Duration>,
+    /// The nodes that took writes, one after the other.
+    nodes: Vec<String>,
 }
 
 impl Written {
@@ -41,11 +43,14 @@ impl Writer {
         let stop = Arc::new(AtomicBool::new(false));
         let (ended, address, password) = (stop.clone(), lab.floating_ip().to_string(), lab.check_password());
         let writes = std::thread::spawn(move || {
-            let mut written = Written { count: 0, longest: Duration::ZERO, gaps: Vec::new() };
+            let mut written =
+                Written { count: 0, longest: Duration::ZERO, gaps: Vec::new(), nodes: Vec::new() };
             let mut last = Instant::now();
             while !ended.load(Ordering::Relaxed) {
-                if block_on(check::write_through(&address, 5432, &password, Duration::from_secs(1))).is_ok() {
+                let wrote = check::write_through(&address, 5432, &password, Duration::from_secs(1));
+                if let Ok(one) = block_on(wrote) {
                     written.nothing_for(last.elapsed());
+                    written.nodes.extend(Some(one.node).filter(|node| written.nodes.last() != Some(node)));
                     (written.count, last) = (written.count + 1, Instant::now());
                 }
                 std::thread::sleep(Duration::from_millis(20));
@@ -57,16 +62,17 @@ impl Writer {
         Writer { stop, writes }
     }
 
-    /// Ends it, and prints what there was while `what` happened: no more gaps than `most`.
+    /// Ends it, and prints what there was while `what` happened: no more gaps, nor changes of roles, than `most`.
     pub(super) fn stop(self, what: &str, most: usize) {
         self.stop.store(true, Ordering::Relaxed);
         let written = self.writes.join().unwrap();
-        let Written { count, longest, gaps } = &written;
+        let Written { count, longest, gaps, nodes } = &written;
         println!(
-            "while {what}: {count} writes, the longest gap {:.2} s, gaps {gaps:.2?}",
+            "while {what}: {count} writes by {nodes:?}, the longest gap {:.2} s, gaps {gaps:.2?}",
             longest.as_secs_f64()
         );
         assert!(*count > 100, "the application has hardly written");
+        assert!(nodes.len() <= most + 1, "at most {most} changes of roles were due");
         assert!(gaps.len() <= most && *longest < LONGEST, "at most {most} gaps were due");
     }
 }

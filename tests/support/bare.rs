@@ -67,7 +67,7 @@ impl Lab {
             .stdout
             .starts_with("up")
         {
-            assert!(begun.elapsed().as_secs() < 60, "{name} does not come up");
+            assert!(begun.elapsed().as_secs() < 300, "{name} does not come up");
             std::thread::sleep(std::time::Duration::from_millis(300));
         }
         // The lab's disks lie open to it, so that the key is not taken from the network on trust.
@@ -83,8 +83,13 @@ impl Lab {
 
     /// Runs a shell command on a bare host, with something to read.
     pub(crate) fn bare_ssh_with(&self, host: &BareHost, script: &str, input: impl AsRef<[u8]>) -> Run {
-        let options =
-            ["BatchMode=yes", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR"];
+        let options = [
+            "ConnectTimeout=5",
+            "BatchMode=yes",
+            "StrictHostKeyChecking=no",
+            "UserKnownHostsFile=/dev/null",
+            "LogLevel=ERROR",
+        ];
         let mut command = super::ssh();
         command
             .args(options.iter().flat_map(|option| ["-o", option]))

@@ -42,7 +42,7 @@ pub(super) fn a_killed_primary_in_a_pause(stage: &Stage) {
     let stands_still = |status: &Value| {
         status["primary"].is_null() && status["holder"] == "pg1" && node(status, "pg2")["role"] == "standby"
     };
-    stage.wait_for(5, stands_still);
+    stage.wait_for(60, stands_still);
     stage.all_the_while(stands_still);
     stage.refuses("failover", 3, &["the cluster is paused", "`cluster resume`"]);
     stage.refuses("failover pg2 --force --yes", 3, &["pg2 is paused and would not promote"]);
