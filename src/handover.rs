@@ -89,16 +89,27 @@ async fn look(world: &Arc<World>) -> Result<Health> {
     Ok(health(&world.inventory, &facts, &world.addresses(facts.cloud.as_ref())))
 }
 
-/// Chooses who hands over and to whom: to `to`, or to the standby that lacks the least. One that has just connected catches up
+/// Chooses who hands over and to whom: `from`, or whoever takes writes; to `to`, or to the standby that lacks the least. One that has just connected catches up
 /// for a moment, and is waited for.
 ///
 /// # Errors
 /// A refusal; nothing was changed.
-pub async fn chosen(world: &Arc<World>, to: Option<&str>) -> Result<(String, String)> {
+pub async fn chosen(world: &Arc<World>, from: Option<&str>, to: Option<&str>) -> Result<(String, String)> {
     let begun = Instant::now();
+    let mut primary = from.map(str::to_owned);
     loop {
         let facts = world.observe_or_remember().await?;
         let now = health(&world.inventory, &facts, &world.addresses(facts.cloud.as_ref()));
+        // What was to hand over is the node of the first look, and no other that takes writes later.
+        if let (Some(first), Some(other)) = (&primary, &now.primary)
+            && first != other
+        {
+            return Err(Advice::refused(format!("{other} takes writes by now, and not {first}"))
+                .hint("nothing was changed; `cluster status` shows the cluster")
+                .into());
+        }
+        let was_there = primary.is_some();
+        primary = primary.or_else(|| now.primary.clone());
         // More than this to replay would make the gap in writes long, too.
         let error = match choose(&now, to, world.inventory.failover.lag_limit_bytes) {
             Ok(pair) => {
@@ -116,9 +127,13 @@ pub async fn chosen(world: &Arc<World>, to: Option<&str>) -> Result<(String, Str
         if begun.elapsed() >= CATCH_UP_PATIENCE {
             return Err(error);
         }
-        match (catching_up(&now, to), late(world, &facts)) {
+        match (catching_up(&now, to), late(&facts, &now, to)) {
             (Some(standby), _) => world.report.progress(standby, "catching up with the primary"),
             (None, Some(node)) => world.report.progress(node, "took too long to answer, and is asked again"),
+            // In the moment of a change that was under way.
+            (None, None) if was_there && now.primary.is_none() => {
+                world.report.progress("cluster", "no node takes writes at the moment");
+            }
             (None, None) => return Err(error),
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -136,7 +151,8 @@ fn not_yet(facts: &Facts, (from, to): &(String, String)) -> Option<Busy> {
     let guard = |node: &String| facts.hosts.get(node).and_then(|host| host.up()?.guard.as_ref());
     // A successor that is still being made a standby does not request the lease, and nobody takes writes until it is one.
     for node in [from, to] {
-        if let Some(job) = guard(node).and_then(|guard| guard.job) {
+        // Another hand-over is for the guard to refuse.
+        if let Some(job) = guard(node).and_then(|guard| guard.job).filter(|job| *job != JobKind::HandOver) {
             let message = format!("the guard of {node} has not ended what it does ({job})");
             return Some(Busy { node: node.clone(), message });
         }
@@ -150,10 +166,15 @@ fn not_yet(facts: &Facts, (from, to): &(String, String)) -> Option<Busy> {
     Some(Busy { node: to.clone(), message })
 }
 
-/// A node with data of which the last look only knows that it took too long.
-fn late<'a>(world: &'a World, facts: &Facts) -> Option<&'a str> {
-    let is_late = |name: &&str| facts.hosts.get(*name).is_some_and(Host::is_late);
-    world.inventory.data_nodes().map(|node| node.name.as_str()).find(is_late)
+/// A node of which the last look only knows that it took too long, and that another look may make the one that hands over or takes
+/// over.
+fn late<'a>(facts: &Facts, now: &'a Health, to: Option<&str>) -> Option<&'a str> {
+    let streams = now.nodes.iter().any(|node| node.role == "standby" && node.state == "streaming");
+    let matters = |name: &str| {
+        now.primary.is_none() || to.map_or(!streams, |to| to == name && now.primary.as_deref() != Some(to))
+    };
+    let is_late = |name: &&str| facts.hosts.get(*name).is_some_and(Host::is_late) && matters(name);
+    now.nodes.iter().map(|node| node.name.as_str()).filter(|_| !now.paused).find(is_late)
 }
 
 /// A standby that could be the successor once it has caught up.

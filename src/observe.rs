@@ -25,6 +25,8 @@ const BOOT_PATIENCE: Duration = Duration::from_secs(300);
 
 /// How long a command that only looks waits for a host that falls silent: connecting takes 5 s at most.
 const LOOK_PATIENCE: Duration = Duration::from_secs(8);
+/// How long one may take before it is switched off for saying nothing.
+const ASK_AGAIN_PATIENCE: Duration = Duration::from_secs(30);
 
 impl World {
     /// Observes the provider and all hosts.
@@ -133,10 +135,16 @@ impl World {
         // They are not asked at the same moment, so that while roles change the old primary and the new one may both have been seen
         // taking writes. Two that do are still there a moment later.
         if let Primary::Several(names) = roles::primary(&self.inventory, &facts) {
+            let mut again = JoinSet::new();
             for name in names {
-                let young = bootstrap_keys.contains_key(&name);
-                let (host, ..) = self.timed_probe(&name, young, purpose).await;
-                facts.hosts.insert(name, host);
+                let (world, young) = (self.clone(), bootstrap_keys.contains_key(&name));
+                again.spawn(async move { (name.clone(), world.timed_probe(&name, young, purpose).await) });
+            }
+            // One that says nothing of its PostgreSQL now takes nothing back.
+            for (name, (host, ..)) in again.join_all().await {
+                if host.up().is_some_and(|it| it.postgres.is_some() || it.postgres_error.is_none()) {
+                    facts.hosts.insert(name, host);
+                }
             }
         }
         timings::part_of("look at the hosts", begun, slowest);
@@ -148,7 +156,13 @@ impl World {
     pub(crate) async fn look_at(&self, node: &str) -> Host {
         let young = self.bootstrap_keys().is_ok_and(|keys| keys.contains_key(node));
         let mut connected = Duration::ZERO;
-        self.probe(node, young, Purpose::Work, &mut connected).await
+        self.probe(node, young, None, &mut connected).await
+    }
+
+    /// Looks at one host again that may be slow, with more patience and without waiting for anybody.
+    pub(crate) async fn ask_again(&self, node: &str) -> Host {
+        let mut connected = Duration::ZERO;
+        self.probe(node, false, Some(ASK_AGAIN_PATIENCE), &mut connected).await
     }
 
     /// Asks the provider again; what was seen of the hosts stays.
@@ -201,12 +215,23 @@ impl World {
     async fn timed_probe(&self, node: &str, young: bool, purpose: Purpose) -> (Host, f64, f64) {
         let begun = Instant::now();
         let mut connected = Duration::ZERO;
-        let host = self.probe(node, young, purpose, &mut connected).await;
+        let limit = match purpose {
+            Purpose::Look => Some(LOOK_PATIENCE),
+            Purpose::Work => None,
+        };
+        let host = self.probe(node, young, limit, &mut connected).await;
         (host, begun.elapsed().as_secs_f64(), connected.as_secs_f64())
     }
 
-    /// What a host is. That one host makes no sense says nothing about the others.
-    async fn probe(&self, node: &str, young: bool, purpose: Purpose, connected: &mut Duration) -> Host {
+    /// What a host is. That one host makes no sense says nothing about the others. Within `limit`, and beside whatever works on it;
+    /// without one, when that has ended.
+    async fn probe(
+        &self,
+        node: &str,
+        young: bool,
+        limit: Option<Duration>,
+        connected: &mut Duration,
+    ) -> Host {
         let version = self.inventory.postgresql.version;
         let node_of = self.inventory.node(node);
         let packages = node_of.map(|node| packages(&self.inventory, node)).unwrap_or_default();
@@ -221,7 +246,7 @@ impl World {
             .args(files::paths(version))
             .looks()
             .limit(30);
-        let command = if purpose == Purpose::Work { command.alone() } else { command };
+        let command = if limit.is_none() { command.alone() } else { command };
         let unreachable = |why: String| Host::Unreachable { why, young };
         // A connection that stood idle may be gone: one more try with a new one.
         for last in [false, true] {
@@ -231,12 +256,12 @@ impl World {
                 *connected += begun.elapsed();
                 self.run(node, &command, &|_| {}).await
             };
-            let result = match purpose {
-                Purpose::Look => match tokio::time::timeout(LOOK_PATIENCE, probed).await {
+            let result = match limit {
+                Some(limit) => match tokio::time::timeout(limit, probed).await {
                     Ok(result) => result,
-                    Err(_) => return Host::late(LOOK_PATIENCE.as_secs()),
+                    Err(_) => return Host::late(limit.as_secs()),
                 },
-                Purpose::Work => probed.await,
+                None => probed.await,
             };
             match result {
                 Ok(output) => {

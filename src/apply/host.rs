@@ -55,7 +55,7 @@ pub(super) async fn run(world: &Arc<World>, facts: &Facts, node: &str, step: &St
 
 /// Hands over to another node: it is over when the old primary is its standby.
 async fn switch_over(world: &Arc<World>, from: &str, to: &str) -> Result<()> {
-    let done = hand_over(world, chosen(world, Some(to)).await?).await?;
+    let done = hand_over(world, chosen(world, Some(from), Some(to)).await?).await?;
     if let Some(trouble) = done.end.trouble {
         return Err(Advice::failed(format!("{to} took over, but not by an orderly hand-over: {trouble}"))
             .hint("`cluster explain` says whether any transactions were lost; run this again once `cluster status` is well")

@@ -44,7 +44,7 @@ pub(super) async fn run(source: &Source, args: FailoverArgs, json: bool) -> Resu
         confirm("node", node, args.yes, "nothing was changed")?;
         world.lock_cluster(&facts).await?;
         let begun = Instant::now();
-        still_silent(&world, &facts, &off).await?;
+        let off = still_silent(&world, off).await?;
         switch_off(&world, &off).await?;
         take(&world, node).await?;
         wait_for(&world, node).await?;
@@ -153,20 +153,34 @@ fn servers_to_switch_off(world: &World, facts: &Facts, node: &str, leave: bool) 
         .collect()
 }
 
-/// A host that was slow to answer may take writes, and is not switched off for that.
-async fn still_silent(world: &World, facts: &Facts, off: &[Server]) -> Result<()> {
-    for server in off.iter().filter(|server| facts.hosts.get(&server.node).is_some_and(Host::is_late)) {
-        world
-            .report
-            .progress(&server.node, "took too long to answer, and is asked again before it is powered off");
-        if world.look_at(&server.node).await.up().is_some() {
-            let message = format!("{} answers after all, if slowly; nothing was changed", server.node);
-            return Err(Advice::refused(message)
-                .hint("`cluster status` shows what it does; run this again if it must be replaced")
-                .into());
+/// Of the servers that are to be switched off, those that still say nothing. A host that was slow to answer, or has come back, may
+/// take writes.
+async fn still_silent(world: &World, off: Vec<Server>) -> Result<Vec<Server>> {
+    let mut silent = Vec::new();
+    for server in off {
+        world.report.progress(&server.node, "is asked once more before it is powered off");
+        let host = world.ask_again(&server.node).await;
+        let Some(up) = host.up() else {
+            silent.push(server);
+            continue;
+        };
+        match &up.postgres {
+            Some(postgres) if !postgres.in_recovery => {
+                let message =
+                    format!("{} answers after all, and takes writes; nothing was changed", server.node);
+                let hint =
+                    "`cluster status` shows the cluster; if the node must be replaced, power it off first";
+                return Err(Advice::refused(message).hint(hint).into());
+            }
+            // It may be a primary that hangs.
+            None if up.postgres_error.is_some() => silent.push(server),
+            _ => world.report.note(format!(
+                "{} answers after all, and takes no writes: it is not powered off",
+                server.node
+            )),
         }
     }
-    Ok(())
+    Ok(silent)
 }
 
 /// What a forced failover may cost, in words.

@@ -16,7 +16,7 @@ pub(super) async fn run(source: &Source, to: Option<String>, json: bool) -> Resu
             declared_with_data(&world.inventory, to)?;
         }
         let _lock = world.begin("switchover")?;
-        let pair = chosen(&world, to.as_deref()).await?;
+        let pair = chosen(&world, None, to.as_deref()).await?;
         world.lock_cluster(&world.observe_or_remember().await?).await?;
         let HandOver { from, to, moved, whole, end } = hand_over(&world, pair).await?;
         if json {

@@ -10,7 +10,7 @@ is_copy_of "$4" "$5" "$6" || die "there is no copy of that moment"
 "$node" marked --system-identifier "$(identifier_of "$copy")" >/dev/null || die "the copy is of another cluster's data"
 # The later timeline wins everywhere: with voters, standbys and in the archive. A failover since the copy was made may
 # have taken the number.
-now=$(sql -d postgres -c "select ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int")
+now=$(sql -d postgres -c "set statement_timeout = '5min'" -c "select ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int")
 if [ "$(timeline_of "$copy")" -le "$now" ]; then
     rm -f "$restored_note"
     die "the cluster has begun timeline $now since the copy was made; run this again"

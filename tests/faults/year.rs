@@ -7,7 +7,7 @@ use cluster_contract::Millis;
 use cluster_node::clock;
 
 use crate::fault::Fault;
-use crate::invariants;
+use crate::invariants::{self, Entry};
 use crate::stage::{Stage, Third, nodes};
 use crate::support::PREPARED;
 use crate::trial::{PROMOTED, REDUNDANT};
@@ -28,10 +28,13 @@ struct Chapter<'a> {
     votes: usize,
     /// Nodes that take over.
     promotions: usize,
+    /// What nodes that went in it had noted before: a vote of theirs counted.
+    gone: Vec<Entry>,
 }
 
 pub(crate) fn play(mut stage: Stage) {
-    let chapter = |what, votes, promotions| Chapter { what, began: clock::now(), votes, promotions };
+    let chapter =
+        |what, votes, promotions| Chapter { what, began: clock::now(), votes, promotions, gone: Vec::new() };
     let three = nodes(Third::Witness);
 
     let now = chapter("three became five", 3, 0);
@@ -43,10 +46,12 @@ pub(crate) fn play(mut stage: Stage) {
     ends(&mut stage, &now, 5).unwrap();
 
     // Its vote is about to go, or has gone.
-    let now = chapter("five became four, and the primary was lost meanwhile", 4, 1);
+    let mut now = chapter("five became four, and the primary was lost meanwhile", 4, 1);
     killed(&stage, &["remove", "pg5", "--yes"], "apply membership", 100);
     let second = lose_the_primary(&stage).unwrap();
     stage.mend().unwrap();
+    now.gone = stage.journals(now.began);
+    now.gone.retain(|entry| entry.node == "pg5");
     done(&stage, &["remove", "pg5", "--yes"]);
     describe(&stage, &format!("{three}{FOURTH}"));
     // The addresses that may replicate are in files.
@@ -118,8 +123,10 @@ fn ends(stage: &mut Stage, chapter: &Chapter<'_>, members: usize) -> Result<(), 
     }
     let attempts = stage.writer.since(chapter.began);
     invariants::one_writer(&attempts, &[]).map_err(|it| format!("G1: {it}"))?;
-    let promotions = invariants::granted(&stage.journals(chapter.began), chapter.votes)
-        .map_err(|it| format!("G2: {it}"))?;
+    let mut journals = stage.journals(chapter.began);
+    journals.extend(chapter.gone.iter().cloned());
+    journals.sort_by_key(|entry| entry.line.clock);
+    let promotions = invariants::granted(&journals, chapter.votes).map_err(|it| format!("G2: {it}"))?;
     let primary = stage.primary();
     let first = attempts.iter().map(|it| it.sequence).min().unwrap_or_default();
     let kept =

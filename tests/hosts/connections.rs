@@ -71,5 +71,5 @@ fn a_silent_host_is_noticed(lab: &Lab, inventory: &str) {
     let begun = Instant::now();
     let status = lab.cluster(&["status", "-i", inventory, "--json"]).json();
     assert_eq!(node(&status, "pg3")["role"], "none", "{status:#}");
-    assert!(begun.elapsed() < Duration::from_secs(40), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
 }

@@ -51,7 +51,7 @@ fn two_nodes_are_added_one_at_a_time_and_two_may_then_be_lost() {
     healthy();
     let five: Vec<String> = all.map(str::to_owned).to_vec();
     assert_eq!(members(&lab, &all), vec![(2, five); 5]);
-    writer.stop("two nodes were added", 0);
+    writer.stop(&lab, "two nodes were added", 0);
     lab.nothing_to_do(&inventory);
 
     // What was told is not untold by an edit.
@@ -90,7 +90,7 @@ fn two_nodes_are_added_one_at_a_time_and_two_may_then_be_lost() {
     println!("{}", lab.cluster(&["remove", other, "-i", &inventory, "--yes"]).ok().stderr);
     lab.power("pg1", Power::Off);
     println!("{}", lab.cluster(&["remove", "pg1", "-i", &inventory, "--yes"]).ok().stderr);
-    writer.stop("two nodes left", 0);
+    writer.stop(&lab, "two nodes left", 0);
     assert_eq!(lab.count(), (3, 1));
     assert_eq!(lab.sql(primary, "repmgr", rows), "3");
     assert_eq!(lab.sql(primary, "postgres", slots), "repmgr_slot_2");

@@ -213,7 +213,8 @@ fn repmgrs_records_are_put_right(lab: &Lab) {
         assert!(begun.elapsed() < Duration::from_secs(90), "{}", lab.sql("pg1", "repmgr", sql));
         std::thread::sleep(Duration::from_millis(500));
     }
-    assert!(!told(lab, "pg1", "mended").is_empty());
+    // Once, or again where a repmgrd has written it anew.
+    assert!((1..=3).contains(&told(lab, "pg1", "mended").len()));
 }
 
 /// A reader would hold it up for as long as it reads, which is a minute here. In seconds.

@@ -61,7 +61,7 @@ fn a_dead_standby_and_a_large_witness_are_made_anew() {
     lab.wait_for_status(&inventory, 60, |status| status["primary"] == "pg1");
     println!("{}", lab.cluster(&replace).ok().stderr);
     let status = healthy();
-    writer.stop("a dead standby was replaced, and PostgreSQL was killed once", 1);
+    writer.stop(&lab, "a dead standby was replaced, and PostgreSQL was killed once", 1);
     assert_eq!(status["primary"], "pg1");
     assert_eq!(node(&status, "pg2")["state"], "streaming");
     let after = droplets(&lab);
@@ -82,7 +82,7 @@ fn a_dead_standby_and_a_large_witness_are_made_anew() {
     let writer = Writer::start(&lab);
     println!("{}", lab.cluster(&["replace", "pg3", "-i", &inventory, "--yes"]).ok().stderr);
     healthy();
-    writer.stop("the witness was replaced", 0);
+    writer.stop(&lab, "the witness was replaced", 0);
     assert_eq!(droplets(&lab)[2].1, "s-1vcpu-512mb-10gb");
     assert_eq!(members(&lab, &all), vec![(known[0].0 + 2, names()); 3]);
     // The new ones are worth what the old ones were.

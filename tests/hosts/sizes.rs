@@ -56,7 +56,7 @@ fn every_droplet_is_resized_while_an_application_writes() {
     let larger = ("s-1vcpu-2gb", 25);
     assert_eq!(sizes(&lab), of(larger, larger, tiny));
     // One switchover.
-    writer.stop("all data nodes were resized", 1);
+    writer.stop(&lab, "all data nodes were resized", 1);
     lab.nothing_to_do(&inventory);
 
     // With its disk, and back again, which a disk does not do.
@@ -77,7 +77,7 @@ fn every_droplet_is_resized_while_an_application_writes() {
     let whole = ("s-1vcpu-2gb", 50);
     assert_eq!(sizes(&lab), of(whole, whole, tiny));
     assert_eq!(healthy()["primary"], "pg1");
-    writer.stop("their disks grew", 1);
+    writer.stop(&lab, "their disks grew", 1);
     lab.write("demo.yaml", &text.replace("size: s-1vcpu-2gb", "size: s-1vcpu-1gb"));
     let run = lab.cluster(&up);
     assert!(run.stderr.contains("a disk cannot shrink"), "{}", run.stderr);

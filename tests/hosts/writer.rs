@@ -16,6 +16,7 @@ const LONGEST: Duration = Duration::from_secs(30);
 
 /// Writes once and again, each time on a connection of its own.
 pub(super) struct Writer {
+    began: Instant,
     stop: Arc<AtomicBool>,
     writes: JoinHandle<Written>,
 }
@@ -59,11 +60,12 @@ impl Writer {
             written.nothing_for(last.elapsed());
             written
         });
-        Writer { stop, writes }
+        Writer { began: Instant::now(), stop, writes }
     }
 
-    /// Ends it, and prints what there was while `what` happened: no more gaps, nor changes of roles, than `most`.
-    pub(super) fn stop(self, what: &str, most: usize) {
+    /// Ends it, and prints what there was while `what` happened: no more gaps, nor changes of roles, than `most`,
+    /// and where none were due no restart either.
+    pub(super) fn stop(self, lab: &Lab, what: &str, most: usize) {
         self.stop.store(true, Ordering::Relaxed);
         let written = self.writes.join().unwrap();
         let Written { count, longest, gaps, nodes } = &written;
@@ -72,6 +74,11 @@ impl Writer {
             longest.as_secs_f64()
         );
         assert!(*count > 100, "the application has hardly written");
+        if most == 0 {
+            let since = self.began.elapsed().as_secs();
+            let sql = format!("select pg_postmaster_start_time() < now() - interval '{since} s'");
+            assert_eq!(lab.sql(&nodes[0], "postgres", &sql), "t", "PostgreSQL was restarted");
+        }
         assert!(nodes.len() <= most + 1, "at most {most} changes of roles were due");
         assert!(gaps.len() <= most && *longest < LONGEST, "at most {most} gaps were due");
     }

@@ -111,6 +111,14 @@ async fn begin(settings: &LabSettings, resume: bool) -> Result<()> {
     let network = Network { lab: &settings.name, subnets: &settings.subnets, port: settings.port };
     if !(resume && network.is_up().await?) {
         if resume {
+            for id in cgroup::droplets(&settings.name)? {
+                if cgroup::Cgroup::of(&settings.name, id)?.is_populated() {
+                    bail!(Wrong::new(
+                        "droplets run, and a part of the laboratory's network is gone (after `nft flush ruleset`, maybe)",
+                        "stop it with `cluster lab stop`, which deletes its droplets, and start it anew"
+                    ));
+                }
+            }
             // After a start of this machine there is nothing of it; one that was killed may have made half of it.
             network::down(&settings.name).await?;
             network::remove_routes(&others(&settings.name)?).await?;

@@ -15,6 +15,8 @@ use super::{LabName, Subnets, floating, home, overlap, program};
 const PROTOCOL: &str = "201";
 /// Worse than any other route's: it counts only while the bridge is gone.
 const LAST_RESORT: &str = "4294967290";
+/// What the chains of others are behind, where it is kept how the machine forwarded.
+const KNOWN: &str = "for";
 /// Whether this machine forwards IPv4 packets.
 const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
 
@@ -142,17 +144,25 @@ async fn has_table(family: &str, table: &str) -> Result<bool> {
 async fn forward() -> Result<()> {
     let before = fs::read_to_string(FORWARDING).with_context(|| format!("cannot read {FORWARDING}"))?;
     if before.trim() == "0" {
-        let others = forwarders(&program::run("nft", &["-j", "list", "chains"]).await?)?;
+        let others = forwarders().await?;
         let known: String = others.iter().map(|chain| format!("{chain}\n")).collect();
-        home::write(&home::forwarding_before(), 0o600, format!("0\n{known}").as_bytes())?;
+        home::write(&home::forwarding_before(), 0o600, format!("0\n{KNOWN}\n{known}").as_bytes())?;
         fs::write(FORWARDING, "1").with_context(|| format!("cannot write {FORWARDING}"))?;
     }
     Ok(())
 }
 
-/// The chains, in the words of `nft -j list chains`, of those who are no laboratory and have to do with packets that this machine
-/// forwards: containers, virtual machines, VPNs.
-fn forwarders(chains: &str) -> Result<BTreeSet<String>> {
+/// Who else has to do with packets that this machine forwards: containers, virtual machines, VPNs.
+async fn forwarders() -> Result<BTreeSet<String>> {
+    let mut others = forwarding_chains(&program::run("nft", &["-j", "list", "chains"]).await?)?;
+    // nft does not see those of the older iptables, whose tables the kernel names where there are any.
+    let older = fs::read_to_string("/proc/net/ip_tables_names").unwrap_or_default();
+    others.extend(older.lines().map(|table| format!("iptables {table}")));
+    Ok(others)
+}
+
+/// The chains, in the words of `nft -j list chains`, that are no laboratory's.
+fn forwarding_chains(chains: &str) -> Result<BTreeSet<String>> {
     #[derive(Deserialize)]
     struct Listing {
         nftables: Vec<Entry>,
@@ -190,10 +200,14 @@ pub(crate) async fn restore_forwarding() -> Result<Option<String>> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => bail!("cannot read {}: {error}", file.display()),
     };
-    let (value, known) = before.split_once('\n').unwrap_or((&before, ""));
-    let others = forwarders(&program::run("nft", &["-j", "list", "chains"]).await?)?;
+    let mut lines = before.lines();
+    let value = lines.next().unwrap_or_default();
+    // An earlier build did not write them down.
+    let knows = lines.next() == Some(KNOWN);
+    let known: BTreeSet<&str> = lines.collect();
+    let others = forwarders().await?;
     let new: Vec<&str> =
-        others.iter().map(String::as_str).filter(|chain| known.lines().all(|it| it != *chain)).collect();
+        others.iter().map(String::as_str).filter(|chain| knows && !known.contains(chain)).collect();
     if new.is_empty() {
         fs::write(FORWARDING, value).with_context(|| format!("cannot write {FORWARDING}"))?;
     }
@@ -223,10 +237,10 @@ mod tests {
             {"chain": {"family": "inet", "table": "filter", "name": "input", "hook": "input"}},
             {"chain": {"family": "bridge", "table": "other", "name": "f", "hook": "forward"}}
         ]}"#;
-        let others: Vec<String> = forwarders(chains).unwrap().into_iter().collect();
+        let others: Vec<String> = forwarding_chains(chains).unwrap().into_iter().collect();
         assert_eq!(others, ["inet vpn out", "ip filter FORWARD"]);
-        assert!(forwarders(r#"{"nftables": [{"metainfo": {}}]}"#).unwrap().is_empty());
-        assert!(forwarders("").is_err());
+        assert!(forwarding_chains(r#"{"nftables": [{"metainfo": {}}]}"#).unwrap().is_empty());
+        assert!(forwarding_chains("").is_err());
     }
 
     #[test]
