@@ -18,7 +18,9 @@ pub(super) fn force_where_a_majority_is_there(stage: &Stage) {
     stage.refuses("failover pg3 --force --yes", 3, &["pg3 is the witness and holds no data"]);
     stage.refuses("failover pg2 --force --yes", 3, &["pg1 takes writes", "`cluster switchover`"]);
     // One that is slow takes them all the same, and is not powered off for it.
-    stage.lab.ssh("pg1", "touch /root/.bashrc; cp -p /root/.bashrc /root/kept; echo 'sleep 12' >/root/.bashrc");
+    stage
+        .lab
+        .ssh("pg1", "touch /root/.bashrc; cp -p /root/.bashrc /root/kept; echo 'sleep 12' >/root/.bashrc");
     stage.refuses("failover pg2 --force --yes", 3, &["pg1 answers after all, and takes writes"]);
     stage.lab.ssh("pg1", "mv /root/kept /root/.bashrc");
     assert_eq!(stage.healthy()["primary"], "pg1");
