@@ -227,6 +227,8 @@ pub enum Waiting {
     },
     /// A guard answers.
     Guard { node: String },
+    /// A guard that has started a while ago grants the primary its lease.
+    Grant { node: String, primary: String },
     /// A newcomer streams.
     Newcomer { node: String, primary: String },
     /// A standby that was away streams.
@@ -256,6 +258,7 @@ impl fmt::Display for Waiting {
             Waiting::Members { node, generation } => {
                 write!(f, "the guard of {node} to apply membership {generation}")
             }
+            Waiting::Grant { node, primary } => write!(f, "the guard of {node} to grant {primary} its lease"),
             Waiting::Guard { node } => {
                 write!(f, "the guard of {node} to answer")
             }

@@ -249,6 +249,21 @@ fn removed(model: &mut Model, node: &str) -> String {
     panic!("it does not end: {text}");
 }
 
+/// One that has just booted grants nothing for a while, and for as long again if it is told of other members meanwhile: with it and
+/// the newcomer nobody could renew the lease.
+#[test]
+fn a_member_that_has_granted_nothing_yet_is_waited_for() {
+    let mut model = Model::new(laws::inventory("existing"));
+    model.up(|_| false);
+    let node = model.inventory.node("pg2").unwrap().clone();
+    let removal = |model: &Model| removal(&model.inventory, &model.facts, &model.means, &node);
+    assert_eq!(removal(&model).first_phase().map(|(phase, _)| phase), Some(Phase::Members));
+    model.host("pg3").guard.as_mut().unwrap().holder = None;
+    let plan = removal(&model);
+    assert_eq!(plan.waits, [Waiting::Grant { node: "pg3".into(), primary: "pg1".into() }]);
+    assert!(plan.first_phase().is_none(), "{plan:?}");
+}
+
 /// It has just been told of the members before, and starts anew.
 #[test]
 fn a_member_whose_guard_does_not_answer_yet_is_waited_for() {

@@ -92,6 +92,9 @@ fn words<'a>(stage: &'a Stage, words: &[&'a str]) -> Vec<&'a str> {
 /// The command is killed so many milliseconds after it has printed this.
 fn killed(stage: &Stage, command: &[&str], mark: &str, after: u64) {
     let is_killed = stage.lab.cluster_killed_at(&words(stage, command), mark, Duration::from_millis(after));
+    if !is_killed {
+        tell_journals(stage, clock::now().saturating_sub(90_000));
+    }
     assert!(is_killed, "`{}` never came to `{mark}`, or had ended {after} ms later", command.join(" "));
     println!("  {:?} killed {after} ms after `{mark}`", command.join(" "));
 }
@@ -115,6 +118,17 @@ fn lose_the_primary(stage: &Stage) -> Result<String, String> {
 
 /// The cluster is whole with so many nodes, there is nothing to do, and what must hold in every fault has held.
 fn ends(stage: &mut Stage, chapter: &Chapter<'_>, members: usize) -> Result<(), String> {
+    ended(stage, chapter, members).inspect_err(|_| tell_journals(stage, chapter.began))
+}
+
+/// For whoever wants to know why.
+fn tell_journals(stage: &Stage, since: Millis) {
+    for entry in stage.journals(since) {
+        println!("{:>10} {:4} {}", entry.line.clock, entry.node, entry.line.text);
+    }
+}
+
+fn ended(stage: &mut Stage, chapter: &Chapter<'_>, members: usize) -> Result<(), String> {
     stage.look();
     stage.redundant(clock::now(), REDUNDANT)?;
     let again = stage.lab.cluster(&["up", "-i", &stage.inventory]).ok();
@@ -146,8 +160,11 @@ fn ends(stage: &mut Stage, chapter: &Chapter<'_>, members: usize) -> Result<(), 
     if chapter.promotions == 0 && !kept.lost.is_empty() {
         return Err(format!("acknowledged rows are gone, and nobody was lost: {:?}", kept.lost));
     }
-    if stage.holder().as_deref() != Some(&primary) || stage.guard(&primary)?["holds"] != true {
-        return Err(format!("the address leads to {:?}, and {primary} is primary", stage.holder()));
+    let (holder, guard) = (stage.holder(), stage.guard(&primary)?);
+    if holder.as_deref() != Some(&primary) || guard["holds"] != true {
+        return Err(format!(
+            "the address leads to {holder:?}, {primary} is primary, and its guard says {guard:#}"
+        ));
     }
     Ok(())
 }

@@ -163,8 +163,15 @@ impl Lab {
             .spawn()
             .unwrap();
         let mut lines = std::io::BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
-        let is_marked = |line: String| line.split_whitespace().collect::<Vec<_>>().join(" ").contains(mark);
-        let marked = lines.any(is_marked);
+        let is_marked = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ").contains(mark);
+        let mut told = Vec::new();
+        let marked = lines.any(|line| {
+            told.push(line);
+            is_marked(&told[told.len() - 1])
+        });
+        if !marked {
+            println!("`{mark}` did not come:\n{}", told.join("\n"));
+        }
         std::thread::sleep(wait);
         let killed = marked && child.try_wait().unwrap().is_none();
         // It may have ended at this very moment.

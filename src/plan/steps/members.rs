@@ -102,6 +102,22 @@ impl<'a> Planner<'a> {
         node: &str,
         else_: &str,
     ) -> bool {
+        // A guard that is told of other members starts anew, and grants nothing for longer than a lease unless it had granted this one
+        // before. With too many of those, nobody could renew.
+        let abstains = |name: &&String| {
+            let guard = self.host(name).up().and_then(|host| host.guard.as_ref());
+            guard.is_some_and(|guard| guard.holder.as_deref() != Some(primary))
+        };
+        if let Some(name) = newest.names.iter().find(abstains).cloned() {
+            self.wait(Waiting::Grant { node: name.clone(), primary: primary.to_owned() });
+            self.trouble(
+                TroubleKind::MembersUnsettled,
+                Some(node),
+                format!("{else_}: the guard of {name} has not granted {primary} its lease yet"),
+                "run this again once it has; `cluster status` shows which guards hear of each other",
+            );
+            return false;
+        }
         // One that has just been told starts anew, and may not answer at once. What is there without it may be enough.
         let silent = |name: &&String| {
             let host = self.host(name).up();

@@ -204,6 +204,7 @@ impl Model {
             let Some(Host::Up(host)) = self.facts.hosts.get_mut(&node.name) else { continue };
             let Some(guard) = &mut host.guard else { continue };
             guard.holds = writers.contains(&node.name);
+            guard.holder = writers.first().cloned();
             guard.automatic_failover = failover;
         }
     }
