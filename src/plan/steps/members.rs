@@ -104,11 +104,15 @@ impl<'a> Planner<'a> {
     ) -> bool {
         // A guard that is told of other members starts anew, and grants nothing for longer than a lease unless it had granted this one
         // before. With too many of those, nobody could renew.
-        let abstains = |name: &&String| {
+        let stays = |name: &&String| next.names.contains(*name);
+        let grants = |name: &&String| {
             let guard = self.host(name).up().and_then(|host| host.guard.as_ref());
-            guard.is_some_and(|guard| guard.holder.as_deref() != Some(primary))
+            guard.map(|guard| guard.holder.as_deref() == Some(primary))
         };
-        if let Some(name) = newest.names.iter().find(abstains).cloned() {
+        let (granting, abstaining): (Vec<_>, Vec<_>) =
+            newest.names.iter().filter(stays).partition(|name| grants(name) == Some(true));
+        let abstaining = abstaining.into_iter().find(|name| grants(name) == Some(false)).cloned();
+        if let Some(name) = abstaining.filter(|_| granting.len() < next.majority()) {
             self.wait(Waiting::Grant { node: name.clone(), primary: primary.to_owned() });
             self.trouble(
                 TroubleKind::MembersUnsettled,
