@@ -191,8 +191,8 @@ const LATE: &str = "no answer within";
 
 impl Host {
     /// One that let nobody know what it is within so many seconds.
-    pub fn late(seconds: u64) -> Self {
-        Host::Unreachable { why: format!("{LATE} {seconds} s"), young: false }
+    pub fn late(seconds: u64, young: bool) -> Self {
+        Host::Unreachable { why: format!("{LATE} {seconds} s"), young }
     }
 
     /// Whether it may only have been slow to answer, which the next look shows.

@@ -89,8 +89,9 @@ async fn look(world: &Arc<World>) -> Result<Health> {
     Ok(health(&world.inventory, &facts, &world.addresses(facts.cloud.as_ref())))
 }
 
-/// Chooses who hands over and to whom: `from`, or whoever takes writes; to `to`, or to the standby that lacks the least. One that has just connected catches up
-/// for a moment, and is waited for.
+/// Chooses who hands over and to whom: `from`, or whoever takes writes; to `to`, or to the standby that lacks the least. What is soon
+/// over is waited for: a standby that has just connected and catches up, a host that was slow to answer, a guard that still works on
+/// the last change of roles.
 ///
 /// # Errors
 /// A refusal; nothing was changed.

@@ -259,7 +259,7 @@ impl World {
             let result = match limit {
                 Some(limit) => match tokio::time::timeout(limit, probed).await {
                     Ok(result) => result,
-                    Err(_) => return Host::late(limit.as_secs()),
+                    Err(_) => return Host::late(limit.as_secs(), young),
                 },
                 None => probed.await,
             };

@@ -2,23 +2,20 @@
 //! the same command leaves everything as it is.
 
 use super::node;
-use super::pgdg::{Holder, Packages, Repository};
+use super::pgdg::{Holder, POSTGRESQL_12, Packages, Repository};
 use super::support::{Lab, PREPARED};
-
-/// Names the packages of the tutorial's own version.
-const PACKAGES: &str = "CLUSTER_TEST_POSTGRESQL_12";
 
 #[test]
 #[ignore = "needs root and a lab"]
 fn the_tutorials_inventory_is_run_as_it_stands() {
-    let tutorials = std::env::var_os(PACKAGES).is_some();
+    let tutorials = std::env::var_os(POSTGRESQL_12).is_some();
     let (version, image) = if tutorials { (12, "debian-12-x64") } else { (15, PREPARED) };
     let lab = Lab::start(47, image);
     let public = lab.key();
     let hosts = ["pg1", "pg2", "pg3"].map(|name| lab.bare_host(name, image, &public));
     if tutorials {
         let server = lab.bare_host("apt", image, &public);
-        let packages = Packages::named_by(PACKAGES);
+        let packages = Packages::named_by(POSTGRESQL_12);
         let repository = Repository::start(&lab, &server, Holder::Archive, "bookworm", &packages, version);
         hosts.iter().for_each(|host| repository.is_trusted_by(&lab, host));
     }

@@ -9,6 +9,9 @@ use super::support::{BareHost, Lab};
 /// Where postgresql-common has the repository's signing key.
 const KEY: &str = "/usr/share/postgresql-common/pgdg/apt.postgresql.org.asc";
 
+/// Names a directory with packages of the tutorial's own version for Debian 12, and of its repmgr: no Debian has the source of them.
+pub(super) const POSTGRESQL_12: &str = "CLUSTER_TEST_POSTGRESQL_12";
+
 /// Each name is a directory of its own, as each is a repository of its own.
 const SERVER: &str = r#"
 import http.server, ssl

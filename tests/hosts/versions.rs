@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::backups::{backups, bucket, repository};
 use super::drill::faults;
-use super::pgdg::{Holder, Packages, Repository};
+use super::pgdg::{Holder, POSTGRESQL_12, Packages, Repository};
 use super::support::Lab;
 use super::{demo, node, the_standby_is_set_as_the_primary_is};
 
@@ -241,12 +241,11 @@ fn postgresql_17_on_bookworm_from_the_projects_repository() {
     from_the_projects_repository(56, "debian-12-x64", 17, &Packages::made("bookworm", 17));
 }
 
-/// The tutorial's version, which is in the archive for the systems that the repository still has. No Debian has its source either,
-/// so that the packages are somebody's to name: of 12, with its repmgr, for Debian 12.
+/// The tutorial's version, which is in the archive for the systems that the repository still has.
 #[test]
 #[ignore = "needs root, a lab and packages"]
 fn postgresql_12_on_bookworm_from_the_projects_repository() {
-    let packages = Packages::named_by("CLUSTER_TEST_POSTGRESQL_12");
+    let packages = Packages::named_by(POSTGRESQL_12);
     from_the_project(57, "debian-12-x64", Holder::Archive, 12, &packages);
 }
 
