@@ -116,6 +116,23 @@ pub(crate) fn forwarding_before() -> PathBuf {
     Path::new(ROOT).join("ip_forward.before")
 }
 
+/// Locks a directory itself, which is made if it is not there: no lock file is left behind. Waits for whoever has locked it.
+///
+/// # Errors
+/// The directory cannot be made or locked.
+pub(crate) fn lock_directory(path: &str) -> Result<File> {
+    loop {
+        fs::create_dir_all(path).with_context(|| format!("cannot create {path}"))?;
+        let directory = File::open(path).with_context(|| format!("cannot open {path}"))?;
+        directory.lock().with_context(|| format!("cannot lock {path}"))?;
+        // The one who held the lock may have removed the directory: then this lock is worth nothing.
+        let ours = directory.metadata().with_context(|| format!("cannot check {path}"))?;
+        if fs::metadata(path).is_ok_and(|now| now.ino() == ours.ino()) {
+            return Ok(directory);
+        }
+    }
+}
+
 /// Keeps other starts and stops on this machine out until it is dropped.
 pub(crate) struct Exclusive(File);
 
@@ -125,16 +142,7 @@ impl Exclusive {
     /// # Errors
     /// The directory cannot be made or locked.
     pub(crate) fn acquire() -> Result<Self> {
-        loop {
-            fs::create_dir_all(ROOT).with_context(|| format!("cannot create {ROOT}"))?;
-            let directory = File::open(ROOT).with_context(|| format!("cannot open {ROOT}"))?;
-            directory.lock().with_context(|| format!("cannot lock {ROOT}"))?;
-            // The one who held the lock may have removed the directory: then this lock is worth nothing.
-            let ours = directory.metadata().with_context(|| format!("cannot check {ROOT}"))?;
-            if fs::metadata(ROOT).is_ok_and(|now| now.ino() == ours.ino()) {
-                return Ok(Self(directory));
-            }
-        }
+        lock_directory(ROOT).map(Self)
     }
 
     /// Lets go, and takes the directory away if no lab is left in it.

@@ -4,7 +4,7 @@ mod recipe;
 mod sources;
 
 use std::fs::{self, File};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -46,7 +46,7 @@ pub(crate) async fn ensure(slug: &str) -> Result<PathBuf> {
     if image.exists() {
         return Ok(image);
     }
-    let _lock = tokio::task::spawn_blocking(lock).await??;
+    let _lock = tokio::task::spawn_blocking(|| home::lock_directory(CACHE)).await??;
     if image.exists() {
         return Ok(image);
     }
@@ -79,26 +79,12 @@ pub(crate) fn sweep() -> Result<()> {
 /// A file cannot be deleted.
 pub(crate) fn purge() -> Result<()> {
     // Another may be building one.
-    let _lock = lock()?;
+    let _lock = home::lock_directory(CACHE)?;
     match fs::remove_dir_all(CACHE) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("cannot remove {CACHE}"))
         }
         _ => Ok(()),
-    }
-}
-
-/// Locks the cache's directory itself: no lock file is left behind.
-fn lock() -> Result<File> {
-    loop {
-        fs::create_dir_all(CACHE).with_context(|| format!("cannot create {CACHE}"))?;
-        let cache = File::open(CACHE).with_context(|| format!("cannot open {CACHE}"))?;
-        cache.lock().with_context(|| format!("cannot lock {CACHE}"))?;
-        // The one who held the lock may have removed the directory: then this lock is worth nothing.
-        let ours = cache.metadata().with_context(|| format!("cannot check {CACHE}"))?;
-        if fs::metadata(CACHE).is_ok_and(|now| now.ino() == ours.ino()) {
-            return Ok(cache);
-        }
     }
 }
 
