@@ -113,6 +113,7 @@ impl Leases {
             cannot_write: !holds || node.stopped,
             successor: None,
             sound_standby: false,
+            may_lead_first: true,
             stream_ended: false,
         }
     }

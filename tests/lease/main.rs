@@ -5,6 +5,7 @@ mod laws;
 mod lengths;
 mod members;
 mod memory;
+mod newcomers;
 mod node;
 mod pairs;
 mod provider;

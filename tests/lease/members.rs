@@ -5,7 +5,7 @@ use crate::world::{World, run_in};
 
 /// What an operator does to a cluster of three or more: one configuration after the other, each brought to the nodes one
 /// by one, the primary first, the next only when a majority of the last and of the new know it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Edit {
     /// Two nodes are added.
     Grow,
@@ -13,13 +13,17 @@ enum Edit {
     Shrink,
     /// Two take the place of two.
     Replace,
+    /// The same as `Grow`, and the third of the three is a witness: of the old ones but two could lead.
+    GrowBesideWitness,
 }
 
 fn scenario(seed: u64, edit: Edit, mistake: Option<Mistake>) -> Result<(), Broken> {
-    let mut world = World::new(seed, 5, false, mistake, false);
-    // Five hosts; three of them are the cluster, or all.
+    let has_witness = edit == Edit::GrowBesideWitness;
+    let mut world = World::new(seed, 5 - u32::from(has_witness), has_witness, mistake, false);
+    // Five hosts; three of them are the cluster, or all. A witness is the last of them.
     let (before, after): (&[u32], &[u32]) = match edit {
         Edit::Grow => (&[1, 2, 3], &[1, 2, 3, 4, 5]),
+        Edit::GrowBesideWitness => (&[1, 2, 5], &[1, 2, 5, 3, 4]),
         Edit::Shrink => (&[1, 2, 3, 4, 5], &[1, 2, 3]),
         Edit::Replace => (&[1, 2, 3], &[1, 4, 5]),
     };
@@ -60,6 +64,11 @@ fn is_caught(edit: Edit, mistake: Mistake, seeds: u64) {
 #[test]
 fn two_nodes_can_be_added() {
     all_hold(Edit::Grow, 60);
+}
+
+#[test]
+fn two_standbys_can_be_added_to_two_data_nodes_and_a_witness() {
+    all_hold(Edit::GrowBesideWitness, 60);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use cluster_contract::timing::{DEFAULT_LEASE, Timing};
 use cluster_contract::{HolderReport, Millis, WalPosition};
+use cluster_node::lease::force::CannotForce;
 use cluster_node::lease::{HardState, Lease, Message, NodeState, Output, Refusal};
 
 const START: Millis = 100_000;
@@ -56,6 +57,7 @@ fn stopped_primary() -> NodeState {
         cannot_write: true,
         successor: None,
         sound_standby: false,
+        may_lead_first: true,
         stream_ended: false,
     }
 }
@@ -247,4 +249,18 @@ fn a_holder_that_has_let_go_and_has_more_is_waited_for() {
     assert!(matches!(asks(stays_away - 10, 5_500), Some(Refusal::MissingWal { .. })));
     assert_eq!(asks(stays_away, 5_500), None, "it did not come back");
     assert_eq!(asks(stays_away + 10, 6_000), None, "whoever has everything need not wait");
+}
+
+#[test]
+fn what_has_granted_nothing_yet_is_forced_no_sooner_than_another() {
+    for hard_state in [HardState::default(), held_by_one(false)] {
+        let mut lease = guard(3, hard_state.clone());
+        lease.tick(START, NodeState { cannot_write: true, ..stopped_primary() });
+        let refusal = lease.take_by_force(START + 9_000).err();
+        assert!(
+            matches!(refusal, Some(CannotForce::Refused(Refusal::LeaseActive { .. }))),
+            "whoever holds may have renewed before this guard started: {refusal:?}, {hard_state:?}"
+        );
+        assert!(lease.take_by_force(START + 11_000).is_ok(), "{hard_state:?}");
+    }
 }

@@ -4,7 +4,7 @@
 //! control file, and nothing that it says contradicts it. A file that anybody may put into the directory proves nothing.
 
 use cluster_contract::status::JobKind;
-use cluster_contract::{Millis, NodeId, Term, WalPosition};
+use cluster_contract::{Millis, NodeId, WalPosition};
 
 use super::control_file::DbState;
 use super::lease::NodeState;
@@ -25,6 +25,8 @@ pub(super) const PROMOTION_LIMIT: Millis = 120_000;
 
 /// Why a guard that is paused does nothing. It fences all the same, and its voter votes.
 const WHY_PAUSED: &str = "paused: PostgreSQL is not started, promoted or rejoined";
+/// Why a guard whose data could lead does nothing yet.
+const WHY_LEADERLESS: &str = "waiting for a majority to grant the lease, or for another primary";
 
 /// What a guard observes of its node and of the cluster.
 #[derive(Clone, Debug)]
@@ -54,9 +56,7 @@ pub struct Observation {
     /// The last WAL position that was seen here, whatever has become of the server since.
     pub last_position: Option<WalPosition>,
     pub holds_lease: bool,
-    /// The highest term granted here. Before the first, the cluster is new.
-    pub term: Term,
-    /// Whether this node was made primary by `cluster up` and waits for the first lease of all.
+    /// Whether the cluster is a new one that waits for the first lease of all, as far as is known here.
     pub bootstrap: bool,
     /// The job that is under way.
     pub job: Option<Job>,
@@ -183,6 +183,7 @@ impl Observation {
                 && (!self.has_processes || self.is_proved_standby()),
             successor: None,
             sound_standby: self.is_sound_standby(),
+            may_lead_first: !matches!(self.state(), Some(ServerState::Standby { .. })),
             stream_ended: matches!(self.state(), Some(ServerState::Standby { upstream: None })),
         }
     }
@@ -228,8 +229,13 @@ impl Observation {
             && !self.disk_full
             && self.data_ready
             && !self.diverged
-            && self.term > 0
+            && !self.bootstrap
             && matches!(self.state(), Some(ServerState::Standby { .. }))
+    }
+
+    /// Whether this is a standby of nobody, as far as is known here.
+    fn is_leaderless(&self) -> bool {
+        self.other_primary.is_none() && self.state() == Some(&ServerState::Standby { upstream: None })
     }
 
     /// Whether this node should have the lease if nobody else has.
@@ -241,11 +247,10 @@ impl Observation {
             return self.bootstrap;
         }
         match self.state() {
-            // What still streams has a primary. And in a cluster that never had a lease, the first one is for the
-            // primary that `cluster up` started. A standby with a full disk would refuse writes like the primary that it
+            // What still streams has a primary. A standby with a full disk would refuse writes like the primary that it
             // takes the place of; it serves its readers as it is.
             Some(ServerState::Standby { upstream }) => {
-                self.holds_lease || (upstream.is_none() && self.term > 0 && !self.disk_full)
+                self.holds_lease || (upstream.is_none() && !self.disk_full)
             }
             Some(_) => false,
             None => {
@@ -312,7 +317,7 @@ impl Observation {
             ),
             (false, false, false) => match self.other_primary {
                 Some(primary) => (Act::Rejoin(primary), "another node is primary"),
-                None => (Act::Rest, "waiting for a majority to grant the lease, or for another primary"),
+                None => (Act::Rest, WHY_LEADERLESS),
             },
             (false, true, _) => {
                 match self.other_primary.filter(|_| self.diverged && !self.diverged_data_kept) {
@@ -320,6 +325,7 @@ impl Observation {
                         (Act::Rejoin(primary), "it has WAL that is not in the primary's history")
                     }
                     None if self.disk_full => (Act::Rest, "its disk is full: it would not take over"),
+                    None if self.is_leaderless() => (Act::Rest, WHY_LEADERLESS),
                     None => (Act::Rest, "nothing to do"),
                 }
             }
@@ -353,7 +359,6 @@ mod tests {
             stopped_at: None,
             last_position: position,
             holds_lease: false,
-            term: 3,
             bootstrap: false,
             job: None,
             job_since: 10_000,
@@ -605,10 +610,8 @@ mod tests {
         let mut streams = standby();
         streams.server.as_mut().unwrap().state = ServerState::Standby { upstream: Some("10.0.0.1".into()) };
         assert!(!streams.node_state().candidate);
-        assert!(
-            !Observation { term: 0, ..standby() }.node_state().candidate,
-            "the first lease is the first primary's"
-        );
+        assert!(!standby().node_state().may_lead_first, "the first lease is the first primary's");
+        assert!(primary().node_state().may_lead_first && stopped().node_state().may_lead_first);
         assert!(!Observation { paused: true, ..standby() }.node_state().candidate);
         assert!(!Observation { now: 20_000, ..standby() }.node_state().candidate, "seen too long ago");
         let full = Observation { disk_full: true, ..standby() };

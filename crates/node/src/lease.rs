@@ -104,6 +104,9 @@ pub struct NodeState {
     /// Whether a sound standby is here, which could become primary if it had to: what it has is compared with what a
     /// candidate has, whether this node is a candidate yet or not.
     pub sound_standby: bool,
+    /// Whether it may have the first term of all. A standby may not: the primary that it was cloned from waits for that
+    /// term, and takes writes before it has it.
+    pub may_lead_first: bool,
     /// Whether that standby streams from nobody any more, so that what it has is all that it will have.
     pub stream_ended: bool,
 }
@@ -118,6 +121,7 @@ impl NodeState {
         cannot_write: false,
         successor: None,
         sound_standby: false,
+        may_lead_first: false,
         stream_ended: false,
     };
 }

@@ -25,7 +25,8 @@ impl World {
         self.steps = steps.into();
     }
 
-    fn bring(&mut self, ids: &[u32], generation: u64) {
+    /// Every node's file names these members; a guard that runs goes by it when it is started again.
+    pub(crate) fn bring(&mut self, ids: &[u32], generation: u64) {
         for index in 0..self.nodes.len() {
             self.configure(index, ids, generation);
         }
@@ -36,7 +37,7 @@ impl World {
         (self.nodes[index].members, self.nodes[index].generation) = (members, generation);
     }
 
-    fn start_again(&mut self, index: usize) {
+    pub(crate) fn start_again(&mut self, index: usize) {
         let (real, mistake) = (self.real, self.mistake);
         if self.nodes[index].on && self.nodes[index].guard.is_some() {
             self.nodes[index].start_guard(real, mistake);

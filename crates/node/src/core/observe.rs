@@ -82,7 +82,6 @@ impl Core {
             stopped_at: self.stopped_position(),
             last_position: self.last_position,
             holds_lease: self.lease.holds(now),
-            term: self.lease.hard_state().term,
             bootstrap: self.bootstrap,
             job: self.job,
             job_since: self.job_since,

@@ -6,6 +6,9 @@ use cluster_contract::{Millis, NodeId, Term, WalPosition};
 
 use super::{HardState, Lease, LeaseEvent, Message, Output, Refusal};
 
+/// The first term of a cluster.
+const FIRST_TERM: Term = 1;
+
 /// How far a node's claim to the lease has come.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Claim {
@@ -240,6 +243,12 @@ impl Lease {
             self.claim = retry;
             return;
         };
+        // Where nobody of a majority has granted any, there was none. A node that knows of none itself, since it has
+        // granted nothing yet, learns from the replies to its pre-vote.
+        if term == FIRST_TERM && !self.node_state.may_lead_first {
+            self.claim = retry;
+            return;
+        }
         // It may have granted to another since the pre-vote was sent.
         let generation = self.configuration.generation;
         if self.consider(now, self.me, (term, generation), position).is_err() {

@@ -113,12 +113,16 @@ impl Voter {
             && !(self.hard_state.released && self.hard_state.successor == Some(from))
     }
 
-    /// Why nobody but `but` can say that the last holder is lost: it renewed a moment ago, as this voter knows.
+    /// Why nobody but `but` can say that the last holder is lost: it renewed a moment ago, as this voter knows. One that
+    /// has granted nothing yet knows nothing of it, and waits for as long as it abstains.
     pub(super) fn renewed_lately(&self, but: NodeId, now: Millis) -> Option<Refusal> {
-        let holder = self.hard_state.holder.filter(|holder| *holder != but && !self.hard_state.released)?;
-        let lease = self.hard_state.granted_for.filter(|lease| *lease != ENDLESS).unwrap_or_default();
+        let HardState { holder, released, granted_for, .. } = self.hard_state;
+        if released || holder == Some(but) {
+            return None;
+        }
+        let lease = granted_for.filter(|lease| *lease != ENDLESS).unwrap_or_default();
         let until = self.granted_at + self.timing.voter_wait_of(lease);
-        (now < until).then(|| Refusal::LeaseActive { by: Some(holder), millis: until - now })
+        (now < until).then(|| Refusal::LeaseActive { by: holder, millis: until - now })
     }
 
     /// From when on a new term may be granted to anybody; none for a lease that does not end by itself.

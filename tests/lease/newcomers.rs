@@ -1,0 +1,133 @@
+//! Nodes whose guards have granted nothing yet: in a cluster that has had a primary they can lead like any other; in a
+//! new one the first term is for the primary that was made first.
+
+use cluster_contract::Millis;
+use cluster_node::lease::HardState;
+
+use crate::laws::Broken;
+use crate::node::Postgres;
+use crate::world::World;
+
+/// The abstention of a voter that starts, the old lease, a promotion.
+const PROMOTED_WITHIN: Millis = 45_000;
+
+const NEW: HardState = HardState {
+    term: 0,
+    holder: None,
+    released: true,
+    successor: None,
+    granted_for: None,
+    forced: false,
+    last_held: None,
+    report: None,
+};
+
+/// Two data nodes and a witness of a cluster that was just made: nothing was ever granted, and PostgreSQL takes writes on
+/// the first.
+fn scenario(seed: u64, play: fn(&mut World) -> Result<(), String>) -> Result<(), Broken> {
+    World::new(seed, 2, true, None, false).play(|world| {
+        world.calm();
+        for node in &mut world.nodes {
+            node.disk = NEW;
+        }
+        world.nodes[0].postgres = Postgres::Primary;
+        play(world)
+    })
+}
+
+/// Whether the first node holds the lease.
+fn leads(world: &World) -> bool {
+    world.nodes[0].guard.as_ref().is_some_and(|guard| guard.lease().until().is_some())
+}
+
+fn start_guards(world: &mut World, some: &[usize]) {
+    let real = world.real;
+    some.iter().for_each(|index| world.nodes[*index].start_guard(real, None));
+}
+
+/// The first lease was granted by the witness. The standby's guard starts late, and its primary is gone by then.
+fn the_first_primary_is_lost_at_once(world: &mut World) -> Result<(), String> {
+    world.nodes[1].guard = None;
+    start_guards(world, &[0, 2]);
+    world.pass_until(leads, PROMOTED_WITHIN, false)?;
+    world.nodes[0].crash();
+    start_guards(world, &[1]);
+    world.pass_until(|world| world.primary() == Some(1), PROMOTED_WITHIN, false)
+}
+
+/// The same with a standby that was added a moment ago, or whose disk was lost.
+fn the_primary_of_a_newcomer_is_lost_at_once(world: &mut World) -> Result<(), String> {
+    world.nodes[1].disk = HardState::default();
+    the_first_primary_is_lost_at_once(world)
+}
+
+/// The first primary waits for its first lease, and takes writes meanwhile: nothing fences it yet. The others lose sight of
+/// it, and of the standby's guard nobody knows whether it has forgotten anything.
+fn the_first_primary_is_cut_off(world: &mut World) -> Result<(), String> {
+    if world.between(0, 1) == 0 {
+        world.nodes[1].disk = HardState::default();
+    }
+    world.cut(0, 1);
+    world.cut(0, 2);
+    start_guards(world, &[0, 1, 2]);
+    let until = world.real + PROMOTED_WITHIN;
+    while world.real < until {
+        world.pass(100, false)?;
+        if world.primary_among(&[1]).is_some() {
+            return Err("two nodes take writes, and no lease was ever granted to the first".into());
+        }
+    }
+    world.heal();
+    world.pass_until(leads, PROMOTED_WITHIN, false)
+}
+
+/// Three become five, and the two that could lead before are lost while the guards of the others have only just been
+/// told. A majority is left, and in it nothing but newcomers that could lead.
+fn three_become_five_and_two_are_lost(seed: u64) -> Result<(), Broken> {
+    World::new(seed, 4, true, None, false).play(|world| {
+        world.calm();
+        world.set_members(&[1, 2, 5]);
+        world.settle(15_000)?;
+        for (generation, members) in [(1, vec![1, 2, 5, 3]), (2, vec![1, 2, 5, 3, 4])] {
+            world.bring(&members, generation);
+            for index in [3, 2, 0, 1, 4] {
+                world.start_again(index);
+                let time = world.between(100, 1_000);
+                world.pass(time, true)?;
+            }
+        }
+        let time = world.between(0, 8_000);
+        world.pass(time, true)?;
+        world.nodes[0].crash();
+        world.nodes[1].crash();
+        world.pass_until(|world| world.primary_among(&[2, 3]).is_some(), PROMOTED_WITHIN, true)
+    })
+}
+
+fn all_hold(play: impl Fn(u64) -> Result<(), Broken>) {
+    for seed in 0..60 {
+        if let Err(broken) = play(seed) {
+            panic!("seed {seed}: {broken}");
+        }
+    }
+}
+
+#[test]
+fn newcomers_alone_can_lead_in_the_first_seconds_of_their_votes() {
+    all_hold(three_become_five_and_two_are_lost);
+}
+
+#[test]
+fn a_standby_leads_whose_guard_starts_when_the_first_primary_is_gone() {
+    all_hold(|seed| scenario(seed, the_first_primary_is_lost_at_once));
+}
+
+#[test]
+fn a_newcomer_leads_that_has_granted_nothing_yet() {
+    all_hold(|seed| scenario(seed, the_primary_of_a_newcomer_is_lost_at_once));
+}
+
+#[test]
+fn the_first_term_is_the_first_primarys() {
+    all_hold(|seed| scenario(seed, the_first_primary_is_cut_off));
+}
