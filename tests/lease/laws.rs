@@ -4,6 +4,7 @@ use std::fmt;
 
 use cluster_contract::timing::{FENCE_LIMIT, WATCH_GRACE, WATCH_INTERVAL};
 use cluster_contract::{Millis, WalPosition};
+use cluster_node::core::Core;
 
 use crate::node::{Node, Postgres};
 use crate::world::World;
@@ -101,7 +102,10 @@ fn exempt(world: &World, node: &Node) -> Millis {
     let told = others > world.nodes.len() / 2
         || (0..world.nodes.len())
             .any(|other| hears(other) && world.nodes[other].postgres == Postgres::Primary);
-    let asks = if told && world.is_quick() { ASKED_WITHIN } else { node.timing.holder_window() };
+    // From when it could be told: the links may have been mended since.
+    let told_after = world.last_fault.saturating_sub(node.frozen_until) + ASKED_WITHIN;
+    let window = node.timing.holder_window();
+    let asks = if told && world.is_quick() { told_after.min(window) } else { window };
     FENCED_WITHIN + asks
 }
 
@@ -163,8 +167,14 @@ pub(crate) fn may_rise(
 /// How long a guard may take until more room counts.
 const ROOM_COUNTS_WITHIN: Millis = 8_000;
 
-/// What has no room of its own takes the place of nobody. A lease that was won just before is used all the same.
+/// What has no room of its own takes the place of nobody. A lease that was won just before is used all the same, and one
+/// in which this node took writes already.
 pub(crate) fn has_room_to_rise(node: &Node, real: Millis) -> Result<(), String> {
+    let own =
+        |guard: &Core| guard.lease().held_term().is_some_and(|term| guard.lease().last_held() == Some(term));
+    if node.guard.as_ref().is_some_and(own) {
+        return Ok(());
+    }
     if !node.has_room(real) && real > node.no_room.0 + ROOM_COUNTS_WITHIN {
         return Err(format!(
             "node {} was promoted, and has had no room since {} ms",

@@ -112,6 +112,7 @@ impl World {
     }
 
     pub(super) fn mend(&mut self) {
+        self.last_fault = self.real;
         self.cuts.clear();
         self.provider.away = false;
         self.loss = 0;
