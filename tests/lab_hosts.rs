@@ -6,7 +6,9 @@
 #[allow(dead_code, unused_imports, reason = "the tests of a cluster use more of it")]
 mod support;
 
+use std::fs::File;
 use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
 use serde_json::json;
@@ -181,7 +183,19 @@ fn two_labs_stand_side_by_side() {
     assert!(refused.code != 0 && refused.stderr.contains("port 8585 is not free"), "{refused:?}");
     assert_eq!(two.traces(), "");
 
-    two.begin(&[]);
+    // As another start or stop does it: this one waits, and says so.
+    let busy = File::open("/var/lib/cluster-lab").unwrap();
+    busy.lock().unwrap();
+    let starts = thread::scope(|scope| {
+        let start =
+            scope.spawn(|| two.lab(&["start", "--port", "8586", "--subnet", "10.236.0.0/16", "--no-delays"]));
+        thread::sleep(Duration::from_secs(2));
+        assert!(!start.is_finished(), "it did not wait");
+        drop(busy);
+        start.join().unwrap()
+    });
+    let said = starts.ok().stderr;
+    assert!(said.contains("waiting for another `cluster lab start` or `stop`"), "{said}");
     let other = two.boot(IMAGE, &["pg1"]).remove(0);
     assert_ne!(host.dial(other.address, 22), "ok", "no way leads from one into the other");
     two.stop();

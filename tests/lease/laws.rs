@@ -109,6 +109,12 @@ fn exempt(world: &World, node: &Node) -> Millis {
     FENCED_WITHIN + asks
 }
 
+/// Whether a node's clock has stood still, and a majority had no time to tell it what has happened meanwhile. What it was
+/// granted before counts until then: it may even be promoted by it.
+pub(crate) fn knows_no_better(world: &World, node: &Node) -> bool {
+    world.stands_still && node.frozen_until > 0 && world.real < node.frozen_until + exempt(world, node)
+}
+
 /// Never two holders, never two that take writes, never one that does without a lease.
 pub(crate) fn safety(world: &World) -> Result<(), String> {
     let real = world.real;
@@ -127,7 +133,7 @@ pub(crate) fn safety(world: &World) -> Result<(), String> {
     }
     // What is frozen does nothing; and a clock that stood still says that it holds until a majority has said otherwise.
     let holds = |node: &&Node| {
-        !(world.stands_still && node.frozen_until > 0 && real < node.frozen_until + exempt(world, node))
+        !knows_no_better(world, node)
             && node.on
             && node.guard.as_ref().is_some_and(|guard| guard.lease().holds(node.clock(real)))
     };

@@ -1,6 +1,6 @@
 //! Where a lab keeps its files: `/var/lib/cluster-lab/NAME`, gone when it is stopped.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -116,15 +116,27 @@ pub(crate) fn forwarding_before() -> PathBuf {
     Path::new(ROOT).join("ip_forward.before")
 }
 
-/// Locks a directory itself, which is made if it is not there: no lock file is left behind. Waits for whoever has locked it.
+/// Locks a directory itself, which is made if it is not there: no lock file is left behind. Waits for whoever has locked
+/// it, once `waits` was told so.
 ///
 /// # Errors
 /// The directory cannot be made or locked.
-pub(crate) fn lock_directory(path: &str) -> Result<File> {
+pub(crate) async fn lock_directory(path: &'static str, waits: impl Fn()) -> Result<File> {
     loop {
         fs::create_dir_all(path).with_context(|| format!("cannot create {path}"))?;
-        let directory = File::open(path).with_context(|| format!("cannot open {path}"))?;
-        directory.lock().with_context(|| format!("cannot lock {path}"))?;
+        let mut directory = File::open(path).with_context(|| format!("cannot open {path}"))?;
+        match directory.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("cannot lock {path}"));
+            }
+            Err(TryLockError::WouldBlock) => {
+                waits();
+                let locked =
+                    tokio::task::spawn_blocking(move || directory.lock().map(|()| directory)).await?;
+                directory = locked.with_context(|| format!("cannot lock {path}"))?;
+            }
+        }
         // The one who held the lock may have removed the directory: then this lock is worth nothing.
         let ours = directory.metadata().with_context(|| format!("cannot check {path}"))?;
         if fs::metadata(path).is_ok_and(|now| now.ino() == ours.ino()) {
@@ -137,12 +149,13 @@ pub(crate) fn lock_directory(path: &str) -> Result<File> {
 pub(crate) struct Exclusive(File);
 
 impl Exclusive {
-    /// Waits until no other start or stop is under way.
+    /// Waits until no other start or stop is under way; `say` is told if there is one.
     ///
     /// # Errors
     /// The directory cannot be made or locked.
-    pub(crate) fn acquire() -> Result<Self> {
-        lock_directory(ROOT).map(Self)
+    pub(crate) async fn acquire(say: impl Fn(&str)) -> Result<Self> {
+        let waits = || say("waiting for another `cluster lab start` or `stop` on this machine");
+        lock_directory(ROOT, waits).await.map(Self)
     }
 
     /// Lets go, and takes the directory away if no lab is left in it.

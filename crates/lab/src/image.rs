@@ -29,12 +29,12 @@ pub(crate) fn is_cached(slug: &str) -> bool {
 }
 
 /// The image's root directory; it is made if it is not there, which takes half a minute and needs a Debian
-/// mirror. Another process that wants one at the same time waits.
+/// mirror. Another process that wants one at the same time waits, and `say` is told so.
 ///
 /// # Errors
 /// There is no such image, the mirror cannot be reached, or the disk is full. Nothing half made is left in the
 /// image's place.
-pub(crate) async fn ensure(slug: &str) -> Result<PathBuf> {
+pub(crate) async fn ensure(slug: &str, say: impl Fn(&str)) -> Result<PathBuf> {
     let Some(recipe) = Recipe::of(slug) else {
         let known: Vec<_> = IMAGES.iter().map(|(slug, _)| *slug).collect();
         bail!(Wrong::new(
@@ -46,7 +46,8 @@ pub(crate) async fn ensure(slug: &str) -> Result<PathBuf> {
     if image.exists() {
         return Ok(image);
     }
-    let _lock = tokio::task::spawn_blocking(|| home::lock_directory(CACHE)).await??;
+    let waits = || say("waiting for another command that makes images on this machine");
+    let _lock = home::lock_directory(CACHE, waits).await?;
     if image.exists() {
         return Ok(image);
     }
@@ -73,13 +74,13 @@ pub(crate) fn sweep() -> Result<()> {
     }
 }
 
-/// Deletes all images.
+/// Deletes all images, once nobody makes one any more; `say` is told if somebody does.
 ///
 /// # Errors
 /// A file cannot be deleted.
-pub(crate) fn purge() -> Result<()> {
-    // Another may be building one.
-    let _lock = home::lock_directory(CACHE)?;
+pub(crate) async fn purge(say: impl Fn(&str)) -> Result<()> {
+    let waits = || say("waiting for another command that makes images on this machine");
+    let _lock = home::lock_directory(CACHE, waits).await?;
     match fs::remove_dir_all(CACHE) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("cannot remove {CACHE}"))

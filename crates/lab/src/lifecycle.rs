@@ -45,9 +45,9 @@ pub async fn start(
         if !image::is_cached(slug) {
             say(&format!("building the image {slug}: half a minute, once"));
         }
-        image::ensure(slug).await?;
+        image::ensure(slug, &say).await?;
     }
-    let exclusive = exclusive().await?;
+    let exclusive = Exclusive::acquire(&say).await?;
     let name = &settings.name;
     if daemon::running(name)?.is_some() {
         let running = LabSettings::load(name)?.context("the lab is running, but its settings are missing")?;
@@ -143,18 +143,18 @@ fn token() -> Result<String> {
 /// Something could not be taken away: the error says what, the rest is gone, and a second stop tries again.
 pub async fn stop(name: &LabName, purge: bool, say: impl Fn(&str)) -> Result<bool> {
     prerequisites::root()?;
-    let exclusive = exclusive().await?;
+    let exclusive = Exclusive::acquire(&say).await?;
     let was_there = Home::of(name).path().exists();
     daemon::end(name).await?;
     clear(name).await?;
     let others = others(name)?;
-    tidy(name, exclusive, say).await?;
+    tidy(name, exclusive, &say).await?;
     image::sweep()?;
     if purge {
         if !others.is_empty() {
             bail!("the images are kept: another lab uses them");
         }
-        image::purge()?;
+        image::purge(&say).await?;
     }
     Ok(was_there)
 }
@@ -224,10 +224,6 @@ async fn tidy(name: &LabName, exclusive: Exclusive, say: impl Fn(&str)) -> Resul
 fn others(name: &LabName) -> Result<Vec<super::Subnets>> {
     let all = LabSettings::all()?;
     Ok(all.into_iter().filter(|other| other.name != *name).map(|other| other.subnets).collect())
-}
-
-async fn exclusive() -> Result<Exclusive> {
-    tokio::task::spawn_blocking(Exclusive::acquire).await?
 }
 
 fn remove(directory: &Path) -> Result<()> {

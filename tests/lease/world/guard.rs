@@ -260,7 +260,7 @@ impl World {
     fn may_promote(&mut self, index: usize) -> Result<(), String> {
         let node = &self.nodes[index];
         let is_forced = node.guard.as_ref().is_some_and(|guard| guard.lease().is_forced());
-        if is_forced {
+        if is_forced || laws::knows_no_better(self, node) {
             return Ok(());
         }
         laws::has_room_to_rise(node, self.real)?;

@@ -111,7 +111,7 @@ impl Machines for Containers {
         let disk = Disk::of(&self.lab, spec.id);
         if !disk.is_complete() {
             let image = tokio::select! {
-                image = image::ensure(&spec.image) => image?,
+                image = image::ensure(&spec.image, |_| {}) => image?,
                 () = self.stop.cancelled() => bail!("the lab is being stopped"),
             };
             disk.create(&image).await?;
