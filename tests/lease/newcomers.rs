@@ -81,6 +81,31 @@ fn the_first_primary_is_cut_off(world: &mut World) -> Result<(), String> {
     world.pass_until(leads, PROMOTED_WITHIN, false)
 }
 
+/// The witness has granted the first term, and its answer is lost with every link to the first primary. The others go on.
+fn the_answer_to_the_first_request_is_lost(world: &mut World) -> Result<(), String> {
+    world.quiet();
+    if world.between(0, 1) == 0 {
+        world.nodes[1].disk = HardState::default();
+    }
+    start_guards(world, &[0, 1, 2]);
+    // Its request is on the way by then.
+    world.pass_until(|world| world.nodes[0].disk.term > 0, PROMOTED_WITHIN, false)?;
+    world.cut(0, 1);
+    world.cut(0, 2);
+    let until = world.real + PROMOTED_WITHIN;
+    while world.real < until {
+        world.pass(100, false)?;
+        if world.primary_among(&[0]).is_some() && world.primary_among(&[1]).is_some() {
+            return Err("two nodes take writes, since the first primary waits for its first lease".into());
+        }
+    }
+    if world.primary() != Some(1) {
+        return Err("a majority knows that there was a term, and nobody leads".into());
+    }
+    world.heal();
+    world.pass_until(|world| world.nodes[0].postgres == Postgres::Standby, PROMOTED_WITHIN, false)
+}
+
 /// Three become five, and the two that could lead before are lost while the guards of the others have only just been
 /// told. A majority is left, and in it nothing but newcomers that could lead.
 fn three_become_five_and_two_are_lost(seed: u64) -> Result<(), Broken> {
@@ -125,6 +150,11 @@ fn a_standby_leads_whose_guard_starts_when_the_first_primary_is_gone() {
 #[test]
 fn a_newcomer_leads_that_has_granted_nothing_yet() {
     all_hold(|seed| scenario(seed, the_primary_of_a_newcomer_is_lost_at_once));
+}
+
+#[test]
+fn the_first_primary_ends_what_others_may_have_granted_it_and_it_never_heard_of() {
+    all_hold(|seed| scenario(seed, the_answer_to_the_first_request_is_lost));
 }
 
 #[test]

@@ -32,6 +32,8 @@ impl Core {
                 self.other_primary = None;
                 (self.bootstrap, self.address.next) = (false, now);
             }
+            // Others may have granted what this node never heard of, and may grant the next term after that.
+            LeaseEvent::NoMajority { .. } => self.bootstrap = false,
             LeaseEvent::TakenByForce { .. } => (self.bootstrap, self.address.next) = (false, now),
             LeaseEvent::Refused { why: Refusal::LeaseActive { by: Some(other), .. }, .. }
                 if *other != self.config.my_id() =>

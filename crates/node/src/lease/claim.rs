@@ -105,7 +105,13 @@ impl Lease {
                 if now >= since + self.timing.reply_timeout {
                     let term = *term;
                     output.events.push(LeaseEvent::NoMajority { term });
-                    self.step_down(now, term, None, output);
+                    if self.node_state.cannot_write {
+                        self.step_down(now, term, None, output);
+                    } else {
+                        // The first primary of a new cluster takes writes before it holds. What others may have granted is
+                        // given back when that has ended.
+                        self.claim = Claim::Ending { term };
+                    }
                 } else if self.node_state.candidate && now >= asked_at + self.timing.pre_vote_interval {
                     // Where messages are lost a majority may need every one of its members' replies.
                     self.request(now, output);
