@@ -6,7 +6,7 @@ use cluster_node::lease::HardState;
 
 use crate::laws::Broken;
 use crate::node::Postgres;
-use crate::world::World;
+use crate::world::{World, run_in};
 
 /// The abstention of a voter that starts, the old lease, a promotion.
 const PROMOTED_WITHIN: Millis = 45_000;
@@ -25,14 +25,31 @@ const NEW: HardState = HardState {
 /// Two data nodes and a witness of a cluster that was just made: nothing was ever granted, and PostgreSQL takes writes on
 /// the first.
 fn scenario(seed: u64, play: fn(&mut World) -> Result<(), String>) -> Result<(), Broken> {
-    World::new(seed, 2, true, None, false).play(|world| {
-        world.calm();
-        for node in &mut world.nodes {
-            node.disk = NEW;
-        }
-        world.nodes[0].postgres = Postgres::Primary;
-        play(world)
-    })
+    let mut world = just_made(seed, 2, true);
+    world.calm();
+    world.play(play)
+}
+
+fn just_made(seed: u64, data: u32, witness: bool) -> World {
+    let mut world = World::new(seed, data, witness, None, false);
+    for node in &mut world.nodes {
+        node.disk = NEW;
+    }
+    world.nodes[0].postgres = Postgres::Primary;
+    world
+}
+
+/// The same while anything happens, with guards that start one after the other.
+fn anything_happens(seed: u64, data: u32, witness: bool) -> Result<(), Broken> {
+    let mut world = just_made(seed, data, witness);
+    for index in 0..world.nodes.len() {
+        let starts = world.between(0, 20_000);
+        world.nodes[index].guard = None;
+        world.nodes[index].guard_back_at = Some(starts);
+    }
+    // It takes writes before its first lease.
+    world.nodes[0].last_until = Millis::MAX / 2;
+    run_in(world)
 }
 
 /// Whether the first node holds the lease.
@@ -130,7 +147,8 @@ fn three_become_five_and_two_are_lost(seed: u64) -> Result<(), Broken> {
 }
 
 fn all_hold(play: impl Fn(u64) -> Result<(), Broken>) {
-    for seed in 0..60 {
+    let times: u64 = std::env::var("LEASE_TIMES").map_or(1, |times| times.parse().unwrap());
+    for seed in 0..60 * times {
         if let Err(broken) = play(seed) {
             panic!("seed {seed}: {broken}");
         }
@@ -155,6 +173,13 @@ fn a_newcomer_leads_that_has_granted_nothing_yet() {
 #[test]
 fn the_first_primary_ends_what_others_may_have_granted_it_and_it_never_heard_of() {
     all_hold(|seed| scenario(seed, the_answer_to_the_first_request_is_lost));
+}
+
+#[test]
+fn a_new_cluster_keeps_the_laws() {
+    for (data, witness) in [(2, true), (3, false), (4, true)] {
+        all_hold(|seed| anything_happens(seed, data, witness));
+    }
 }
 
 #[test]

@@ -183,7 +183,10 @@ impl World {
             laws::safety(self)?;
             self.liveness()?;
         }
-        if !self.nodes.iter().any(|node| node.postgres == Postgres::Primary) {
+        // Whoever makes the first primary of all a standby has to force one.
+        let is_undone =
+            self.nodes.iter().all(|node| node.disk.term == 0 && (node.standby_signal || !node.data));
+        if !is_undone && !self.nodes.iter().any(|node| node.postgres == Postgres::Primary) {
             return Err("a minute after everything was mended there is no primary".into());
         }
         Ok(())
@@ -202,8 +205,9 @@ impl World {
                 && node.guard_runs(self.real)
                 && node.guard.as_ref().is_some_and(|guard| guard.lease().holds(node.clock(self.real)))
         });
-        // Where a lease ends by its release alone, there is no failover to wait for.
-        let is_awaited = !primary && !is_kept && self.nodes.len() > 2;
+        // Where a lease ends by its release alone, there is no failover to wait for; nor before the first lease of all.
+        let has_led = self.nodes.iter().filter(|node| node.disk.term > 0).count() > self.members.len() / 2;
+        let is_awaited = !primary && !is_kept && has_led && self.nodes.len() > 2;
         let majority = is_awaited.then(|| laws::healthy_majority(self)).flatten();
         self.leaderless = match (majority, self.leaderless) {
             (Some(now), Some((before, since))) if now == before => Some((before, since)),
