@@ -208,6 +208,32 @@ pub(crate) fn nothing_planned_is_lost(world: &World, index: usize) -> Result<(),
     Ok(())
 }
 
+/// A voter that starts abstains, and grants the next request.
+const GRANTS_WITHIN: Millis = 15_000;
+
+/// Whoever votes has granted the primary its lease, once nothing has broken for a while: one that does not is missing when
+/// another is lost.
+pub(crate) fn all_stand_behind_the_primary(world: &World) -> Result<(), String> {
+    let Some(primary) = world.nodes.iter().find(|node| node.postgres == Postgres::Primary) else {
+        return Ok(());
+    };
+    let votes = |node: &&Node| {
+        node.is_member()
+            && node.generation == primary.generation
+            && world.real > node.guard_began + GRANTS_WITHIN + world.longer()
+    };
+    for node in world.nodes.iter().filter(votes) {
+        let holder = node.guard.as_ref().and_then(|guard| guard.lease().holder(node.clock(world.real)));
+        if holder != Some(primary.id) {
+            return Err(format!(
+                "node {} leads, and the voter of {} has granted to {holder:?}",
+                primary.id, node.id
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// A trouble is gone when its cause is: the floating IP is no matter of a node that does not lead.
 pub(crate) fn troubles(world: &World) -> Result<(), String> {
     for node in &world.nodes {

@@ -4,7 +4,7 @@ use crate::laws::{Broken, Mistake};
 use crate::world::{World, run_in};
 
 /// What an operator does to a cluster of three or more: one configuration after the other, each brought to the nodes one
-/// by one, the primary first, the next only when a majority of the last and of the new know it.
+/// by one (who comes, the primary, the others, who leaves), the next only when a majority of the last and of the new know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Edit {
     /// Two nodes are added.

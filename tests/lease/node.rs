@@ -103,6 +103,8 @@ pub(crate) struct Node {
     /// PostgreSQL has no room from then until then; what the guard keeps has space of its own.
     pub(crate) no_room: (Millis, Millis),
     pub(crate) run: Option<HeldLease>,
+    /// When its guard began.
+    pub(crate) guard_began: Millis,
     /// The end of the last lease that this node had proof of, kept for the laws.
     pub(crate) last_until: Millis,
 }
@@ -148,6 +150,7 @@ impl Node {
             disk_full_until: 0,
             no_room: (0, 0),
             run: None,
+            guard_began: 0,
             last_until: 0,
         }
     }
@@ -242,6 +245,7 @@ impl Node {
         let startup = Startup { config: self.config(), hard_state, held_lease: held, disk_restored };
         self.guard = Some(Core::with_timing(startup, self.host(real, mistake), timing, abstains_from));
         self.runs += 1;
+        self.guard_began = real;
         (self.guard_frozen_since, self.guard_back_at, self.work) = (None, None, None);
         self.mail.clear();
         self.next_tick = real;

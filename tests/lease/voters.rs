@@ -264,3 +264,59 @@ fn what_has_granted_nothing_yet_is_forced_no_sooner_than_another() {
         assert!(lease.take_by_force(START + 11_000).is_ok(), "{hard_state:?}");
     }
 }
+
+#[test]
+fn what_one_voter_alone_has_heard_bars_nobody_who_leads_since() {
+    // It took writes on a timeline of which nobody else has heard, and is a standby of another by now.
+    let report = Some(HolderReport { term: 7, position: WalPosition { timeline: 2, lsn: 9_000 } });
+    let answer = |confirmed_term| {
+        let mut voter = guard(2, HardState { holder: Some(2), report, ..held_by_one(true) });
+        let request = Message::RequestLease {
+            term: 8,
+            asked_at: START,
+            position: at(8_000),
+            writable: true,
+            lease: DEFAULT_LEASE,
+            forced: false,
+            claim_term: 8,
+            generation: 0,
+            confirmed_term: Some(confirmed_term),
+        };
+        let output = voter.receive(START + 20_000, 1, request);
+        output.send.into_iter().find_map(|(_, message)| match message {
+            Message::LeaseReply { refusal, .. } => Some(refusal),
+            _ => None,
+        })
+    };
+    assert_eq!(answer(0), Some(Some(Refusal::StaleTimeline { needed: 2 })), "it may lack what was written");
+    assert_eq!(answer(7), Some(Some(Refusal::StaleTimeline { needed: 2 })), "that was before");
+    assert_eq!(answer(8), Some(None), "a majority stands behind it");
+}
+
+#[test]
+fn a_holder_whose_very_term_was_given_to_another_takes_a_later_one() {
+    let mut holder = guard(1, held_by_one(false));
+    holder.resume(7, START + 5_000, START);
+    let runs = NodeState {
+        should_renew: true,
+        writable: true,
+        cannot_write: false,
+        candidate: false,
+        ..stopped_primary()
+    };
+    let asks_for = |output: &Output| {
+        output.send.iter().find_map(|(_, message)| match message {
+            Message::RequestLease { term, .. } => Some(*term),
+            _ => None,
+        })
+    };
+    assert_eq!(asks_for(&holder.tick(START, runs)), Some(7));
+    let refusal = Some(Refusal::StaleTerm);
+    holder.receive(
+        START + 10,
+        3,
+        Message::LeaseReply { term: 7, asked_at: START, refusal, highest_term: 7, lease: DEFAULT_LEASE },
+    );
+    let asked = asks_for(&holder.tick(START + 2_000, runs));
+    assert!(asked.is_some_and(|term| term > 7), "its voter would refuse it for ever: {asked:?}");
+}

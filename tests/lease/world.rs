@@ -189,7 +189,7 @@ impl World {
         if !is_undone && !self.nodes.iter().any(|node| node.postgres == Postgres::Primary) {
             return Err("a minute after everything was mended there is no primary".into());
         }
-        Ok(())
+        laws::all_stand_behind_the_primary(self).inspect_err(|_| self.describe())
     }
 
     fn liveness(&mut self) -> Result<(), String> {

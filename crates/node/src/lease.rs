@@ -141,6 +141,18 @@ impl From<Vec<NodeId>> for Configuration {
     }
 }
 
+/// What a node asks for a term with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bid {
+    term: Term,
+    /// Of the configuration that it knows.
+    generation: Generation,
+    /// The WAL that it has.
+    position: WalPosition,
+    /// The highest term that a majority has granted to it; 0 before that.
+    confirmed: Term,
+}
+
 /// What is to be done, in this order: persist, then send and report.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Output {
@@ -389,7 +401,8 @@ impl Lease {
         match message {
             Message::PreVote { term, position, generation } => {
                 self.voter.note_candidate(from, position, now);
-                let mut refusal = self.consider(now, from, (term, generation), position).err();
+                let bid = Bid { term, generation, position, confirmed: 0 };
+                let mut refusal = self.consider(now, from, bid).err();
                 if matches!(refusal, None | Some(Refusal::BetterCandidate { .. }))
                     && self.may_have_more_wal(now)
                 {
@@ -410,7 +423,7 @@ impl Lease {
                 forced,
                 claim_term,
                 generation,
-                ..
+                confirmed_term,
             } => {
                 if writable && self.configuration.members.contains(&from) {
                     self.hear_of_writer(now, from, term, forced, &mut output);
@@ -418,7 +431,8 @@ impl Lease {
                         self.superseded(from, claim_term, &mut output);
                     }
                 }
-                let refusal = self.consider(now, from, (term, generation), position).err();
+                let confirmed = confirmed_term.filter(|_| !forced).unwrap_or_default();
+                let refusal = self.consider(now, from, Bid { term, generation, position, confirmed }).err();
                 if refusal.is_none() {
                     (self.pre_vote_heard_at, self.deferring_since) = (None, None);
                     let persist =
@@ -460,17 +474,11 @@ impl Lease {
     }
 
     /// Whether this voter would grant.
-    fn consider(
-        &self,
-        now: Millis,
-        from: NodeId,
-        (term, generation): (Term, Generation),
-        position: WalPosition,
-    ) -> Result<(), Refusal> {
+    fn consider(&self, now: Millis, from: NodeId, bid: Bid) -> Result<(), Refusal> {
         if !self.configuration.members.contains(&from) || !self.is_member() {
             return Err(Refusal::NotMember);
         }
-        if generation < self.configuration.generation {
+        if bid.generation < self.configuration.generation {
             return Err(Refusal::StaleConfiguration { generation: self.configuration.generation });
         }
         if !self.can_persist {
@@ -480,7 +488,7 @@ impl Lease {
         if from != self.me && self.claim.is_open() {
             return Err(Refusal::LeaseActive { by: Some(self.me), millis: self.timing.holder_window() });
         }
-        if term > self.voter.hard_state().term
+        if bid.term > self.voter.hard_state().term
             && now < self.started_at + self.timing.listen_window
             && self.voter.should_listen(from)
         {
@@ -489,6 +497,6 @@ impl Lease {
         }
         let compares = self.node_state.candidate || self.node_state.sound_standby;
         let mine = self.node_state.position.filter(|_| compares && from != self.me);
-        self.voter.consider(now, from, term, position, mine.map(|position| (self.me, position)))
+        self.voter.consider(now, from, bid, mine.map(|position| (self.me, position)))
     }
 }

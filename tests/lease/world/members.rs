@@ -10,6 +10,7 @@ impl World {
     /// The cluster has these members from the beginning.
     pub(crate) fn set_members(&mut self, ids: &[u32]) {
         self.bring(ids, 0);
+        self.members = ids.to_vec();
         for index in 0..self.nodes.len() {
             let member = ids.contains(&self.nodes[index].id);
             let node = &mut self.nodes[index];
@@ -44,8 +45,8 @@ impl World {
         }
     }
 
-    /// The operator's run goes on: one node at a time, the primary first; a node that cannot be reached is left out. Runs
-    /// are cut off, and begun again.
+    /// The operator's run goes on: one node at a time, who comes first, then the primary, who leaves last; a node that cannot
+    /// be reached is left out. Runs are cut off, and begun again.
     pub(super) fn operate(&mut self) {
         if self.steps.is_empty() || self.real < self.next_step {
             return;
@@ -60,7 +61,15 @@ impl World {
         let generation = self.generation + 1;
         let knows = |world: &World, index: usize| world.nodes[index].generation >= generation;
         let mut order: Vec<usize> = (0..self.nodes.len()).collect();
-        order.sort_by_key(|index| self.nodes[*index].postgres != Postgres::Primary);
+        order.sort_by_key(|index| {
+            let node = &self.nodes[*index];
+            match (self.members.contains(&node.id), ids.contains(&node.id)) {
+                (false, true) => 0,
+                (true, false) | (false, false) => 3,
+                (true, true) if node.postgres == Postgres::Primary => 1,
+                (true, true) => 2,
+            }
+        });
         let next = order.into_iter().find(|index| {
             let node = &self.nodes[*index];
             // A node that leaves is told as well; the primary itself is never taken out.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cluster_contract::{Millis, NodeId, Term, WalPosition};
 
-use super::{HardState, Lease, LeaseEvent, Message, Output, Refusal};
+use super::{Bid, HardState, Lease, LeaseEvent, Message, Output, Refusal};
 
 /// The first term of a cluster.
 const FIRST_TERM: Term = 1;
@@ -184,7 +184,7 @@ impl Lease {
             self.deferring_since = if deferred { self.deferring_since.or(Some(now)) } else { None };
         }
         let mut votes = BTreeSet::new();
-        match self.consider(now, self.me, (term, generation), position) {
+        match self.consider(now, self.me, Bid { term, generation, position, confirmed: 0 }) {
             Ok(()) => drop(votes.insert(self.me)),
             // Sent a moment before it can be granted, so that voters know whom to prefer when it can.
             Err(Refusal::LeaseActive { millis, .. }) if millis <= self.timing.renew_interval => {}
@@ -257,7 +257,7 @@ impl Lease {
         }
         // It may have granted to another since the pre-vote was sent.
         let generation = self.configuration.generation;
-        if self.consider(now, self.me, (term, generation), position).is_err() {
+        if self.consider(now, self.me, Bid { term, generation, position, confirmed: 0 }).is_err() {
             self.claim = retry;
             return;
         }
@@ -357,6 +357,10 @@ impl Lease {
                 && asked_then == *asked_at
             {
                 contradicted_by.insert(from, by);
+            }
+            // It has given this very term to another, who came to nothing with it. It grants a later one.
+            if until.is_some() && matches!(why, Refusal::StaleTerm) {
+                self.highest_term_seen = self.highest_term_seen.max(of + 1);
             }
             let superseded = until.is_some() && !forced && contradicted_by.len() >= majority;
             let by = contradicted_by.values().next().copied();

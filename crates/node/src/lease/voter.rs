@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use cluster_contract::timing::{DEFAULT_LEASE, ENDLESS, Timing};
 use cluster_contract::{HolderReport, Millis, NodeId, Term, WalPosition};
 
-use super::{HardState, Refusal};
+use super::{Bid, HardState, Refusal};
 
 /// What one guard has granted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -137,13 +137,12 @@ impl Voter {
         }
     }
 
-    /// Whether `from` may have `term`. `mine` is this node's own candidacy.
+    /// Whether `from` may have the term that it bids for. `mine` is this node's own candidacy.
     pub(super) fn consider(
         &self,
         now: Millis,
         from: NodeId,
-        term: Term,
-        position: WalPosition,
+        Bid { term, position, confirmed, .. }: Bid,
         mine: Option<(NodeId, WalPosition)>,
     ) -> Result<(), Refusal> {
         let same = self.hard_state.holder == Some(from);
@@ -190,7 +189,10 @@ impl Voter {
         if is_forced {
             return Ok(());
         }
-        if let Some(HolderReport { position: reported, .. }) = self.report {
+        // What this voter alone has heard of is no matter any more once a majority has granted a later term without it: to
+        // refuse that one would only take a vote from whoever leads.
+        let counts = |report: &HolderReport| confirmed <= report.term;
+        if let Some(HolderReport { position: reported, .. }) = self.report.filter(counts) {
             if position.timeline < reported.timeline {
                 return Err(Refusal::StaleTimeline { needed: reported.timeline });
             }
