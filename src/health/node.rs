@@ -190,9 +190,21 @@ pub(super) fn look_at(
     let unit = |name: &str| host.units.get(name).map(|unit| unit.active.clone());
     seen.paused = host.paused();
     seen.kept = host.kept.clone();
-    seen.votes = Configuration::in_use(host).map(|members| members.names.contains(&node.name));
+    let members = Configuration::in_use(host);
+    seen.votes = members.as_ref().map(|members| members.names.contains(&node.name));
     if let Some(guard) = &host.guard {
         complaints(facts, guard, seen.votes).into_iter().for_each(&mut wrong);
+        let newest = Configuration::newest(inventory, facts);
+        if let (Some(own), Some(newest)) = (members, newest)
+            && seen.votes == Some(true)
+            && own != newest
+        {
+            wrong(format!(
+                "its guard goes by an older list of members ({}) than the others ({}): `cluster up` tells it the new one",
+                own.list(),
+                newest.list()
+            ));
+        }
         room::problem(guard, node.role, primary == Some(node.name.as_str())).into_iter().for_each(&mut wrong);
         seen.disk = guard.space.clone();
         // From a guard that does not say it, it is 0.
