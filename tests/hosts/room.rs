@@ -271,7 +271,11 @@ fn a_repository_that_is_away_costs_no_primary() {
     println!("writes are back after {:.1} s", written_again(&lab, &inventory, Duration::from_secs(300)));
     lab.ssh("pg1", "systemctl stop writer");
     assert_ne!(lab.sql("pg1", "postgres", "show archive_timeout"), "0");
-    let (status, took) = lab.wait_for_status(&inventory, 120, |status| level(status, "pg1") == "ample");
+    // PostgreSQL keeps some of the WAL's files for what it may write next: the disk of the WAL may stay low.
+    let (status, took) = lab.wait_for_status(&inventory, 120, |status| {
+        let disk = &node(status, "pg1")["disk"];
+        disk["level"] == "ample" || (disk["level"] == "low" && disk["size"].as_u64() < Some(1 << 30))
+    });
     println!("room after {:.0} s: {}", took.as_secs_f64(), problems(&status));
     assert_eq!(status["primary"], "pg1");
     nothing_broke(&lab);

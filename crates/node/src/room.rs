@@ -91,22 +91,6 @@ fn again(below: u64) -> u64 {
     below + below / 4
 }
 
-impl Space {
-    /// The file system on which PostgreSQL is closest to its end, and whether it is that of the WAL.
-    pub fn tightest(&self) -> (FileSystem, bool) {
-        let rank = |it: FileSystem| {
-            (
-                std::cmp::Reverse(it.level(Level::Ample)),
-                u128::from(it.available()) * 1_000 / u128::from(it.size.max(1)),
-            )
-        };
-        match self.data {
-            Some(data) if rank(data) < rank(self.wal) => (data, false),
-            _ => (self.wal, true),
-        }
-    }
-}
-
 /// What is remembered of it between two looks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Room {
@@ -130,6 +114,17 @@ impl Room {
     /// Since when it is at that level.
     pub fn since(&self) -> Millis {
         self.since
+    }
+
+    /// The file system on which PostgreSQL is closest to its end, by what is remembered of both, and whether it is that of
+    /// the WAL.
+    pub fn tightest(&self, space: &Space) -> (FileSystem, bool) {
+        let share = |it: FileSystem| u128::from(it.available()) * 1_000 / u128::from(it.size.max(1));
+        let rank = |level: Level, it: FileSystem| (std::cmp::Reverse(level), share(it));
+        match space.data {
+            Some(data) if rank(self.data, data) < rank(self.wal, space.wal) => (data, false),
+            _ => (space.wal, true),
+        }
     }
 
     /// Takes a look into account. What gets worse counts at once. Whether the level has changed.
@@ -243,7 +238,18 @@ mod tests {
         let mut room = Room::new(0);
         let space = Space { wal: of(100 * GIB, 50 * GIB), data: Some(of(200 * GIB, 10 * MIB)) };
         assert!(room.observe(1, &space));
-        assert_eq!((room.level(), space.tightest().1), (Level::Full, false));
+        assert_eq!((room.level(), room.tightest(&space).1), (Level::Full, false));
+    }
+
+    #[test]
+    fn the_one_that_has_not_got_enough_better_is_named() {
+        let mut room = Room::new(0);
+        let at = |free| Space { wal: of(512 * MIB, free), data: Some(of(250 * GIB, 50 * GIB)) };
+        room.observe(1, &at(150 * MIB));
+        // More than what it was low below, and not by a quarter; by its share it has more than the other.
+        let space = at(220 * MIB);
+        room.observe(60_000, &space);
+        assert_eq!((room.level(), room.tightest(&space).1), (Level::Low, true));
     }
 
     #[test]

@@ -32,7 +32,8 @@ impl Core {
         }
         let level = self.room.level();
         // Where both have room, the WAL's is told.
-        let (tightest, is_wal) = if level == Level::Ample { (space.wal, true) } else { space.tightest() };
+        let (tightest, is_wal) =
+            if level == Level::Ample { (space.wal, true) } else { self.room.tightest(space) };
         let text = format!(
             "{} for PostgreSQL's {}: {} of {} are free{}",
             match level {
@@ -172,7 +173,7 @@ impl Core {
 
     /// The room as the status has it.
     pub(super) fn space(&self, now: Millis) -> Option<Space> {
-        let (tightest, is_wal) = self.host.space.as_ref()?.tightest();
+        let (tightest, is_wal) = self.room.tightest(self.host.space.as_ref()?);
         let data = self.config.data_directory();
         Some(Space {
             level: self.room.level(),
