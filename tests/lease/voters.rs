@@ -62,6 +62,16 @@ fn stopped_primary() -> NodeState {
     }
 }
 
+fn running_primary() -> NodeState {
+    NodeState {
+        should_renew: true,
+        writable: true,
+        cannot_write: false,
+        candidate: false,
+        ..stopped_primary()
+    }
+}
+
 #[test]
 fn a_voter_that_starts_waits_for_the_node_that_let_go_last() {
     let mut voter = guard(3, held_by_one(true));
@@ -145,13 +155,7 @@ fn a_holder_that_stops_for_another_names_it() {
 fn a_guard_that_has_just_started_asks_again_when_the_others_have_not_understood() {
     let mut holder = guard(1, held_by_one(false));
     holder.resume(7, START + 200, START);
-    let runs = NodeState {
-        should_renew: true,
-        writable: true,
-        cannot_write: false,
-        candidate: false,
-        ..stopped_primary()
-    };
+    let runs = running_primary();
     let asks = |output: &Output| {
         output.send.iter().filter(|it| matches!(it.1, Message::RequestLease { .. })).count()
     };
@@ -297,13 +301,7 @@ fn what_one_voter_alone_has_heard_bars_nobody_who_leads_since() {
 fn a_holder_whose_very_term_was_given_to_another_takes_a_later_one() {
     let mut holder = guard(1, held_by_one(false));
     holder.resume(7, START + 5_000, START);
-    let runs = NodeState {
-        should_renew: true,
-        writable: true,
-        cannot_write: false,
-        candidate: false,
-        ..stopped_primary()
-    };
+    let runs = running_primary();
     let asks_for = |output: &Output| {
         output.send.iter().find_map(|(_, message)| match message {
             Message::RequestLease { term, .. } => Some(*term),
