@@ -42,6 +42,9 @@ impl World {
             None => None,
         };
         self.timed_cloud(begun);
+        if let Some(cloud) = &cloud {
+            self.refuse_while_another_makes_it(cloud).await?;
+        }
         let mut facts = self.observe_hosts(cloud, self.purpose).await?;
         self.find_peers(&mut facts).await?;
         Ok(facts)

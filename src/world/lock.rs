@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::World;
+use super::{Purpose, World};
 use crate::error::{Advice, Exit};
-use crate::facts::{Facts, Host};
+use crate::facts::{Cloud, Facts, Host};
 use crate::holder::Holder;
 use crate::poll::poll_until;
 use crate::provider::{Api, Patience, ProviderLock, why_away};
@@ -196,6 +196,28 @@ impl World {
         match &self.provider {
             Some(api) => self.refuse_tags(api).await,
             None => Ok(()),
+        }
+    }
+
+    /// Refuses to work on servers that another machine is just making: they let nobody else in who could see its lock there,
+    /// and by the time that all of them have been tried it is no longer at the provider.
+    ///
+    /// # Errors
+    /// [`Advice`] that says who that is.
+    pub(crate) async fn refuse_while_another_makes_it(&self, cloud: &Cloud) -> Result<()> {
+        let is_new_here = || -> Result<bool> {
+            Ok(self.state.memory()?.system_identifier.is_none() && self.bootstrap_keys()?.is_empty())
+        };
+        match &self.provider {
+            Some(api)
+                if self.purpose == Purpose::Work
+                    && !cloud.servers.is_empty()
+                    && is_new_here()?
+                    && self.held.lock().await.holder.is_none() =>
+            {
+                self.refuse_tags(api).await
+            }
+            _ => Ok(()),
         }
     }
 

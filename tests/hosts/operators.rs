@@ -1,6 +1,8 @@
 //! Two operators: a cluster is taken over by a machine that never saw it, also through a jump host and with a key that only an
 //! SSH agent has; and two that work on it at the same time.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -53,6 +55,41 @@ impl<'a> Operator<'a> {
 
     fn log(&self) -> String {
         std::fs::read_to_string(self.home.join("log")).unwrap()
+    }
+}
+
+/// An `ssh` for one operator that waits until it is told to go on, as one does whose host does not answer yet.
+struct SlowSsh<'a> {
+    operator: &'a Operator<'a>,
+    directory: PathBuf,
+}
+
+impl SlowSsh<'_> {
+    fn new<'a>(operator: &'a Operator<'a>) -> SlowSsh<'a> {
+        let directory = operator.home.join("slow");
+        std::fs::create_dir(&directory).unwrap();
+        let place = directory.display();
+        let script = format!(
+            "#!/bin/sh\n: >{place}/called\nwhile [ -d {place} ] && ! [ -e {place}/go-on ]; do sleep 0.1; done\n\
+             PATH=${{PATH#*:}}\nexec ssh \"$@\"\n"
+        );
+        std::fs::write(directory.join("ssh"), script).unwrap();
+        std::fs::set_permissions(directory.join("ssh"), Permissions::from_mode(0o755)).unwrap();
+        SlowSsh { operator, directory }
+    }
+
+    fn begin(&self, words: &[&str]) -> Child {
+        let path = format!("{}:{}", self.directory.display(), std::env::var("PATH").unwrap());
+        let mut command = self.operator.command(words);
+        command.env("PATH", path).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    fn was_called(&self) -> bool {
+        self.directory.join("called").exists()
+    }
+
+    fn go_on(&self) {
+        std::fs::write(self.directory.join("go-on"), "").unwrap();
     }
 }
 
@@ -380,7 +417,23 @@ fn the_first_up_is_locked_at_the_provider(lab: &Lab) {
         || lab.tags().into_iter().filter(|tag| tag.starts_with("cluster-lock:other:")).collect::<Vec<_>>();
     let mut first = max.begin(&["up", "-i", &inventory], "== create");
     assert_eq!(locks().len(), 1);
-    let second = eva.run(&["up", "-i", &inventory]);
+    // The second sees droplets that let nobody in but the first, and gets no further before the lock has moved to them.
+    while lab.running_droplets("other") < 3 {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    signal(first.id(), "STOP");
+    let slow = SlowSsh::new(&eva);
+    let mut second = slow.begin(&["up", "-i", &inventory]);
+    while !slow.was_called() && second.try_wait().unwrap().is_none() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    signal(first.id(), "CONT");
+    while !locks().is_empty() {
+        assert!(first.try_wait().unwrap().is_none(), "{}", max.log());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    slow.go_on();
+    let second = Run::from(second.wait_with_output().unwrap());
     assert_eq!(second.code, 5, "{second:?}");
     assert!(second.stderr.contains("`cluster up` of max@"), "{second:?}");
     assert!(first.wait().unwrap().success(), "{}", max.log());

@@ -303,6 +303,13 @@ impl Lab {
         })
     }
 
+    /// Droplets of a cluster that can be reached, as the API has it.
+    pub(crate) fn running_droplets(&self, cluster: &str) -> usize {
+        let droplets =
+            block_on(async { self.client().droplets(&format!("cluster:{cluster}")).await.unwrap() });
+        droplets.iter().filter(|droplet| droplet.public_ipv4().is_some()).count()
+    }
+
     /// Orders a fault of the API.
     pub(crate) fn fault(&self, rule: &Value) {
         self.control("POST", "faults", Some(rule));
