@@ -36,6 +36,10 @@ fn just_made(seed: u64, data: u32, witness: bool) -> World {
         node.disk = NEW;
     }
     world.nodes[0].postgres = Postgres::Primary;
+    // It takes writes before its first lease.
+    world.nodes[0].last_until = Millis::MAX / 2;
+    // `wal_retrieve_retry_interval` may be up to 5 s.
+    world.stream_retry = [10, 1_000, 5_000][seed as usize % 3];
     world
 }
 
@@ -47,8 +51,6 @@ fn anything_happens(seed: u64, data: u32, witness: bool) -> Result<(), Broken> {
         world.nodes[index].guard = None;
         world.nodes[index].guard_back_at = Some(starts);
     }
-    // It takes writes before its first lease.
-    world.nodes[0].last_until = Millis::MAX / 2;
     run_in(world)
 }
 
@@ -123,6 +125,47 @@ fn the_answer_to_the_first_request_is_lost(world: &mut World) -> Result<(), Stri
     world.pass_until(|world| world.nodes[0].postgres == Postgres::Standby, PROMOTED_WITHIN, false)
 }
 
+/// The first primary's request is lost, and its own voter tells the standby of the term. Then it is cut off.
+fn the_first_request_is_lost_and_heard_of(world: &mut World) -> Result<(), String> {
+    world.quiet();
+    world.cut(0, 1);
+    world.cut(0, 2);
+    start_guards(world, &[0, 1, 2]);
+    // By then the others ask each other, and whoever comes back late finds its standby without a stream.
+    let time = world.between(12_000, 18_000);
+    world.pass(time, true)?;
+    world.heal();
+    world.pass_until(|world| world.nodes[0].disk.term > 0, PROMOTED_WITHIN, true)?;
+    for _ in 0..100 {
+        world.lose_requests_of(0);
+        world.pass(10, true)?;
+    }
+    world.cut(0, 1);
+    world.cut(0, 2);
+    world.pass(PROMOTED_WITHIN, true)?;
+    world.heal();
+    world.pass(PROMOTED_WITHIN, true)
+}
+
+/// The first primary's disk takes nothing from about the time on at which it asks first, and its guard starts anew.
+fn the_first_request_is_not_on_record(world: &mut World) -> Result<(), String> {
+    world.nodes[2].guard = None;
+    start_guards(world, &[0, 1]);
+    let time = world.between(0, 3_000);
+    world.pass(time, true)?;
+    world.nodes[0].disk_full_until = world.real + 20_000;
+    start_guards(world, &[2]);
+    let time = world.between(100, 5_000);
+    world.pass(time, true)?;
+    start_guards(world, &[0]);
+    world.pass(500, true)?;
+    world.cut(0, 1);
+    world.cut(0, 2);
+    world.pass(PROMOTED_WITHIN, true)?;
+    world.heal();
+    world.pass(PROMOTED_WITHIN, true)
+}
+
 /// Three become five, and the two that could lead before are lost while the guards of the others have only just been
 /// told. A majority is left, and in it nothing but newcomers that could lead.
 fn three_become_five_and_two_are_lost(seed: u64) -> Result<(), Broken> {
@@ -173,6 +216,16 @@ fn a_newcomer_leads_that_has_granted_nothing_yet() {
 #[test]
 fn the_first_primary_ends_what_others_may_have_granted_it_and_it_never_heard_of() {
     all_hold(|seed| scenario(seed, the_answer_to_the_first_request_is_lost));
+}
+
+#[test]
+fn the_first_primary_may_write_for_a_while_after_its_request_whoever_has_heard_of_it() {
+    all_hold(|seed| scenario(seed, the_first_request_is_lost_and_heard_of));
+}
+
+#[test]
+fn the_first_primary_asks_for_nothing_that_is_not_on_its_disk() {
+    all_hold(|seed| scenario(seed, the_first_request_is_not_on_record));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What voters grant, told by hand: after a start, to a successor, on the word of the provider.
 
 use cluster_contract::timing::{DEFAULT_LEASE, Timing};
-use cluster_contract::{HolderReport, Millis, WalPosition};
+use cluster_contract::{HolderReport, Millis, Term, WalPosition};
 use cluster_node::lease::force::CannotForce;
 use cluster_node::lease::{HardState, Lease, Message, NodeState, Output, Refusal};
 
@@ -44,7 +44,11 @@ fn refusal_of(output: &Output) -> Option<Refusal> {
 }
 
 fn pre_vote(voter: &mut Lease, now: Millis, from: u32) -> Option<Refusal> {
-    refusal_of(&voter.receive(now, from, Message::PreVote { term: 8, position: at(5_000), generation: 0 }))
+    pre_vote_for(8, voter, now, from)
+}
+
+fn pre_vote_for(term: Term, voter: &mut Lease, now: Millis, from: u32) -> Option<Refusal> {
+    refusal_of(&voter.receive(now, from, Message::PreVote { term, position: at(5_000), generation: 0 }))
 }
 
 /// What was off with all others and could be started.
@@ -169,7 +173,15 @@ fn a_guard_that_has_just_started_asks_again_when_the_others_have_not_understood(
 #[test]
 fn the_first_lease_of_a_new_cluster_is_granted_at_once() {
     let new = HardState { released: true, ..HardState::default() };
-    assert_eq!(pre_vote(&mut guard(3, new), START, 1), None);
+    let mut voter = guard(3, new);
+    let mut wants = |now, term| pre_vote_for(term, &mut voter, now, 1);
+    assert_eq!(wants(START, 1), None);
+    // Who wants a later one has heard of the first: whoever asked for that may write for a lease, granted here or not.
+    let waits = |refusal| matches!(refusal, Some(Refusal::LeaseActive { by: None, .. }));
+    assert!(waits(wants(START + 100, 2)));
+    let waited = START + 100 + timing().voter_wait();
+    assert!(waits(wants(waited - 1, 3)));
+    assert_eq!(wants(waited, 3), None, "the wait is not begun anew");
     let unknown = pre_vote(&mut guard(3, HardState::default()), START, 1);
     assert!(
         matches!(unknown, Some(Refusal::LeaseActive { by: None, .. })),

@@ -56,6 +56,8 @@ pub(crate) struct World {
     next_step: Millis,
     /// Whether the clock of a host that is frozen stands still.
     pub(crate) stands_still: bool,
+    /// How long a standby without a primary waits before it tries again to stream.
+    pub(crate) stream_retry: Millis,
     /// Since when the same majority is healthy, connected, and without a primary.
     leaderless: Option<(u32, Millis)>,
     log: VecDeque<String>,
@@ -133,6 +135,7 @@ impl World {
             steps: VecDeque::new(),
             next_step: 10_000,
             stands_still: false,
+            stream_retry: STEP,
             leaderless: None,
             log: VecDeque::new(),
         };

@@ -608,7 +608,7 @@ impl Core {
                 Some(HeldLease { term, until: now })
             }
             (Some(_), None) => self.noted_lease,
-            (None, _) => None,
+            (None, _) => self.lease.first_claim().map(|(term, until)| HeldLease { term, until }),
         };
         if held != self.noted_lease {
             self.effects.push(Effect::NoteLease(held));

@@ -19,6 +19,11 @@
 //! [`Timing::new`] refuses figures for which drifting clocks could turn the order round. A voter that lost its memory
 //! of *when* it granted waits from its start instead; *what* it granted is on its disk.
 //!
+//! The first primary of a new cluster takes writes before it holds. Nobody else requests the first term; from its request on, with
+//! the term on its disk, it may write for a holder's window whoever answers. Every voter of a majority that grants a later one
+//! has let its wait pass since: it granted the first term, or was one of the new cluster's, and has waited since it heard that
+//! a later one was wanted ([`Voter`]'s `note_bid`), which nobody wants before the first has been requested.
+//!
 //! Nodes need not agree on the length of a lease: while `cluster up` changes it, or where a node was not reached, some
 //! have the old one. So a request says for how long, a voter waits by the longest that it has granted (or by its own,
 //! if that is longer) and keeps that length on its disk, and the holder counts no more than what was granted. Whichever
@@ -45,6 +50,9 @@ use serde::{Deserialize, Serialize};
 use claim::Claim;
 pub use message::{Message, Refusal};
 use voter::Voter;
+
+/// The first term of a cluster. Its first primary takes writes before it has it, and nobody else asks for it.
+pub(crate) const FIRST_TERM: Term = 1;
 
 /// What a guard must never forget: on its disk, and synced, before anybody hears of it.
 ///
@@ -273,6 +281,20 @@ impl Lease {
         self.claim.until()
     }
 
+    /// Until when the first primary of a new cluster may take writes for which it has requested the first term, before a
+    /// majority has granted it: nobody grants a later term before that. None where that is not so.
+    pub fn first_claim(&self) -> Option<(Term, Millis)> {
+        match self.claim {
+            Claim::Requested { term: FIRST_TERM, since, until: None, .. }
+                if !self.node_state.cannot_write =>
+            {
+                let window = self.timing.holder_window_of(self.timing.requested_lease());
+                Some((FIRST_TERM, since.saturating_add(window)))
+            }
+            _ => None,
+        }
+    }
+
     /// Whether this node holds the lease at `now`.
     pub fn holds(&self, now: Millis) -> bool {
         self.until().is_some_and(|until| now < until)
@@ -401,6 +423,7 @@ impl Lease {
         match message {
             Message::PreVote { term, position, generation } => {
                 self.voter.note_candidate(from, position, now);
+                self.voter.note_bid(now, term);
                 let bid = Bid { term, generation, position, confirmed: 0 };
                 let mut refusal = self.consider(now, from, bid).err();
                 if matches!(refusal, None | Some(Refusal::BetterCandidate { .. }))
@@ -408,7 +431,7 @@ impl Lease {
                 {
                     refusal = Some(Refusal::InspectingOwnWal);
                 }
-                let highest_term = self.voter.hard_state().term;
+                let highest_term = self.highest_term_granted();
                 let sound_standby = self.node_state.sound_standby;
                 output
                     .send
@@ -431,6 +454,7 @@ impl Lease {
                         self.superseded(from, claim_term, &mut output);
                     }
                 }
+                self.voter.note_bid(now, term);
                 let confirmed = confirmed_term.filter(|_| !forced).unwrap_or_default();
                 let refusal = self.consider(now, from, Bid { term, generation, position, confirmed }).err();
                 if refusal.is_none() {
@@ -439,7 +463,7 @@ impl Lease {
                         self.voter.grant(now, (self.me, from), term, writable.then_some(position), lease);
                     output.persist = persist.or(output.persist);
                 }
-                let highest_term = self.voter.hard_state().term;
+                let highest_term = self.highest_term_granted();
                 output
                     .send
                     .push((from, Message::LeaseReply { term, asked_at, refusal, highest_term, lease }));
@@ -457,6 +481,12 @@ impl Lease {
             }
         }
         output
+    }
+
+    /// The highest term that this voter has granted, for others. What may never have got to the disk is no word for them: it
+    /// may be forgotten, and whoever has heard of it would go on from there.
+    fn highest_term_granted(&self) -> Term {
+        if self.can_persist { self.voter.hard_state().term } else { 0 }
     }
 
     /// Whether this node, a sound standby, still receives WAL while the lease is free and wanted: it may have more than

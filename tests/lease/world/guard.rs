@@ -190,7 +190,8 @@ impl World {
             }
             Effect::NoteLease(held) => {
                 self.nodes[index].run = held;
-                if let Some(held) = held {
+                // A first term that is not on the disk was not requested of anybody.
+                if let Some(held) = held.filter(|_| !self.nodes[index].disk.is_of_a_new_cluster()) {
                     self.nodes[index].last_until = held.until;
                 }
             }

@@ -43,6 +43,11 @@ impl World {
         self.cuts.contains(&(from, to))
     }
 
+    /// What a node has requested of others, and is still on its way, does not arrive.
+    pub(crate) fn lose_requests_of(&mut self, from: usize) {
+        self.flights.retain(|it| it.from != from || !matches!(it.message, Message::RequestLease { .. }));
+    }
+
     pub(super) fn send(&mut self, from: usize, messages: Vec<(NodeId, Message)>) {
         for (to, message) in messages {
             let to = to as usize - 1;

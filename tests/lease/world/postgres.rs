@@ -118,6 +118,10 @@ impl World {
             }
         }
         if self.nodes[index].upstream.is_none() {
+            // Not all standbys at the same moment.
+            if !(real + 700 * index as Millis).is_multiple_of(self.stream_retry) {
+                return;
+            }
             let upstream = (0..self.nodes.len()).find(|other| {
                 *other != index
                     && self.nodes[*other].postgres == Postgres::Primary

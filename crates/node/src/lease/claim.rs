@@ -4,10 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cluster_contract::{Millis, NodeId, Term, WalPosition};
 
-use super::{Bid, HardState, Lease, LeaseEvent, Message, Output, Refusal};
-
-/// The first term of a cluster.
-const FIRST_TERM: Term = 1;
+use super::{Bid, FIRST_TERM, HardState, Lease, LeaseEvent, Message, Output, Refusal};
 
 /// How far a node's claim to the lease has come.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -102,7 +99,8 @@ impl Lease {
             }
             Claim::PreVote { .. } => {}
             Claim::Requested { term, since, asked_at, until: None, .. } => {
-                if now >= since + self.timing.reply_timeout {
+                let patience = self.first_claim().map(|(_, until)| until);
+                if now >= patience.unwrap_or(since + self.timing.reply_timeout) {
                     let term = *term;
                     output.events.push(LeaseEvent::NoMajority { term });
                     if self.node_state.cannot_write {
@@ -171,6 +169,7 @@ impl Lease {
         let Some(position) = self.node_state.position.filter(|_| self.node_state.candidate) else { return };
         let (term, generation) =
             (self.highest_term_seen.max(self.voter.hard_state().term) + 1, self.configuration.generation);
+        self.voter.note_bid(now, term);
         if let Claim::PreVote { votes, deferred, .. } = &self.claim {
             // The time of a pre-vote was for those that have more: they are preferred for a moment, and no longer.
             let deferred = *deferred;
@@ -287,11 +286,16 @@ impl Lease {
             asked_at,
             granted_until,
             contradicted_by,
+            until,
             ..
         } = &mut self.claim
         else {
             return;
         };
+        if until.is_none() && !can_persist {
+            // It may never have been written down: whoever starts here anew would know nothing of what others grant to it.
+            return;
+        }
         // A holder that cannot tell its position is as much the holder: what it reported stands.
         let own = self.node_state.position.or(self.voter.report().map(|report| report.position));
         let position = own.unwrap_or(WalPosition { timeline: 0, lsn: 0 });

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use cluster_contract::timing::{DEFAULT_LEASE, ENDLESS, Timing};
 use cluster_contract::{HolderReport, Millis, NodeId, Term, WalPosition};
 
-use super::{Bid, HardState, Refusal};
+use super::{Bid, FIRST_TERM, HardState, Refusal};
 
 /// What one guard has granted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -27,6 +27,8 @@ pub struct Voter {
     /// From when on anybody may have a grant that is known to be released: that moment, or the end of the abstention
     /// of a voter that started after it.
     released_at: Option<Millis>,
+    /// Whether somebody is known to have requested the first term of all, of which this voter has granted none.
+    first_term_requested: bool,
     /// When the last holder itself has stepped down, as far as this run of the guard has heard.
     holder_released_at: Option<Millis>,
     /// The nodes that want the next term, with the WAL that they have, and when that was heard.
@@ -50,6 +52,7 @@ impl Voter {
             granted_in_this_run: false,
             forced_peer: None,
             released_at,
+            first_term_requested: false,
             holder_released_at: None,
             candidates: BTreeMap::new(),
         }
@@ -71,6 +74,15 @@ impl Voter {
 
     pub(super) fn note_candidate(&mut self, node: NodeId, position: WalPosition, now: Millis) {
         self.candidates.insert(node, (position, now));
+    }
+
+    /// Somebody wants `term`. In a new cluster a later one than the first says that the first was requested: its first
+    /// primary may take writes for a lease from then on, and this voter waits as if it had granted it.
+    pub(super) fn note_bid(&mut self, now: Millis, term: Term) {
+        if term > FIRST_TERM && self.hard_state.is_of_a_new_cluster() && !self.first_term_requested {
+            self.first_term_requested = true;
+            self.released_at = Some(now.saturating_add(self.timing.voter_wait()));
+        }
     }
 
     /// Whether a candidate other than `me` was heard of since.
