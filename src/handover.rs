@@ -71,11 +71,18 @@ fn end(journal: &[Line]) -> End {
     let job = Some(JobKind::HandOver);
     let began = journal.iter().rposition(|line| line.event == Event::JobBegun { job });
     let since = &journal[began.unwrap_or(journal.len())..];
-    let mut end = End { trouble: Some("its guard has recorded no end of it".to_owned()), lost: 0 };
+    let (mut end, mut is_recorded) = (End::default(), false);
+    end.trouble = Some("its guard has recorded no end of it".to_owned());
     for line in since {
         match &line.event {
-            Event::JobDone { job: done } if *done == job => end.trouble = None,
-            Event::JobFailed { job: failed } if *failed == job => end.trouble = Some(line.text.clone()),
+            Event::JobDone { job: done } if *done == job => (end.trouble, is_recorded) = (None, true),
+            Event::JobFailed { job: failed } if *failed == job => {
+                (end.trouble, is_recorded) = (Some(line.text.clone()), true);
+            }
+            // The work goes with it; what was not stopped by then goes on.
+            Event::Started if !is_recorded => {
+                end.trouble = Some("its guard was started anew meanwhile".to_owned());
+            }
             Event::TransactionsLost { lost } => end.lost += lost.transactions,
             _ => {}
         }
@@ -253,7 +260,10 @@ async fn wait_for(world: &World, from: &str, to: &str, begun: Instant) -> Result
         }
         if let Ok(old) = control::status(world, from).await {
             if old.leads() && old.job.is_none() {
-                let why = old.trouble.as_deref().unwrap_or("its guard gives no reason");
+                let why = match old.trouble {
+                    Some(trouble) => trouble,
+                    None => why_not(world, from).await,
+                };
                 return Err(Advice::failed(format!("{from} is still primary: {why}"))
                     .hint("nothing is lost; fix the cause, then run this again")
                     .into());
@@ -282,6 +292,16 @@ async fn wait_for(world: &World, from: &str, to: &str, begun: Instant) -> Result
     Err(Advice::failed(format!("{to} has not taken over within {} s", PATIENCE.as_secs()))
         .hint("the guards continue by themselves; follow them with `cluster status`")
         .into())
+}
+
+/// Why a node that was to hand over leads, as its journal has it.
+async fn why_not(world: &World, from: &str) -> String {
+    match control::journal(world, from, JOURNAL_LINES).await {
+        Ok(lines) => {
+            end(&lines).trouble.unwrap_or_else(|| "it has handed over, and has the lease again".into())
+        }
+        Err(error) => format!("its guard gives no reason, and its journal cannot be read: {error}"),
+    }
 }
 
 /// Waits until the old primary streams from the new one; `None` if it does not in time.
@@ -355,6 +375,11 @@ mod tests {
         let failure = end(&[begun(), done(), begun(), failed(), lost()]);
         assert_eq!((failure.trouble, failure.lost), (Some(failed().text), 3));
         assert_eq!(end(&[lost(), begun(), done()]).lost, 0, "that was before");
+        let started = || line(Event::Started, "the guard of pg1 has started");
+        let trouble = |lines: &[Line]| end(lines).trouble;
+        assert!(trouble(&[begun(), started()]).unwrap().contains("started anew"));
+        assert_eq!(trouble(&[begun(), failed(), started()]), Some(failed().text));
+        assert_eq!(trouble(&[begun(), done(), started()]), None);
         for silent in [vec![], vec![begun()], vec![done()]] {
             assert!(end(&silent).trouble.is_some(), "{silent:?}");
         }

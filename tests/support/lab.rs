@@ -415,8 +415,33 @@ impl Lab {
     }
 }
 
+/// How much of each node's journal a test that fails shows.
+const LAST_ENTRIES: usize = 40;
+
+impl Lab {
+    /// What the nodes' guards have done last, for whoever reads why a test has failed: the lab is gone then.
+    fn tell_journals(&self) {
+        let droplets = format!("/var/lib/cluster-lab/{}/droplets", self.name);
+        for droplet in std::fs::read_dir(droplets).into_iter().flatten().flatten() {
+            // Below the merged root, which is not there while a droplet is off.
+            let path = droplet.path().join("upper/var/lib/cluster/journal.jsonl");
+            let Ok(text) = std::fs::read_to_string(path) else { continue };
+            let entries: Vec<Value> =
+                text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+            eprintln!("the last entries of droplet {}'s journal:", droplet.file_name().display());
+            for entry in &entries[entries.len().saturating_sub(LAST_ENTRIES)..] {
+                let word = |key| entry[key].as_str().unwrap_or_default();
+                eprintln!("    {} {}", word("at").get(11..23).unwrap_or_default(), word("text"));
+            }
+        }
+    }
+}
+
 impl Drop for Lab {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.tell_journals();
+        }
         if std::env::var_os("CLUSTER_TEST_KEEP").is_some() {
             eprintln!("kept: lab {}, {}", self.name, self.directory.path().display());
             self.directory.disable_cleanup(true);

@@ -262,6 +262,25 @@ fn a_restart_that_was_announced_keeps_the_lease_while_it_goes_on() {
 }
 
 #[test]
+fn why_a_hand_over_failed_is_shown_when_postgresql_runs_here_again() {
+    let mut guard = Guard::primary();
+    assert!(guard.asks(&Request::HandOver { to: "pg3".into() }));
+    guard.passes(1_000);
+    guard.ends();
+    let failed = Input::JobEnded(Job::HandOver { to: 3 }, Err("pg3 did not receive the end".into()));
+    assert_eq!(guard.takes(failed), [Job::Start], "here, with the lease that it has");
+    guard.begins();
+    guard.takes(Input::JobEnded(Job::Start, Ok("started".into())));
+    guard.passes(2_000);
+    let status = guard.core.status(guard.now);
+    assert!(status.leads() && status.job.is_none(), "{status:?}");
+    let trouble = status.trouble.unwrap_or_default();
+    assert!(trouble.contains("pg3 did not receive the end"), "{trouble}");
+    guard.passes(30_000);
+    assert_eq!(guard.core.status(guard.now).trouble, None, "nothing is wrong any more");
+}
+
+#[test]
 fn what_was_stopped_in_a_short_pause_is_started_again_here() {
     let mut guard = Guard::primary();
     guard.host.paused = Some(Pause::default());

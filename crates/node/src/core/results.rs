@@ -84,7 +84,10 @@ impl Core {
             Ok(text) => {
                 self.journal(Event::JobDone { job: Some(job.kind()) }, text.clone());
                 self.last_action = text;
-                self.job_trouble = None;
+                // Whoever asked for a hand-over looks for what came of it, also where PostgreSQL was started again here since.
+                if now >= self.failed_hand_over_shown_until || matches!(job, Job::HandOver { .. }) {
+                    self.job_trouble = None;
+                }
                 match job {
                     Job::Rejoin { .. } => {
                         // Whatever failed here before, this is a sound standby now, and what it had is another's.
