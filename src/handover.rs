@@ -185,12 +185,12 @@ fn late<'a>(facts: &Facts, now: &'a Health, to: Option<&str>) -> Option<&'a str>
     now.nodes.iter().map(|node| node.name.as_str()).filter(|_| !now.paused).find(is_late)
 }
 
-/// A standby that could be the successor once it has caught up.
+/// A standby that could be the successor once it has caught up, or has connected again: a stall of a few seconds ends a stream.
 fn catching_up<'a>(health: &'a Health, to: Option<&str>) -> Option<&'a str> {
     let standby = |node: &&Node| {
-        node.role == "standby" && node.state == "catchup" && to.is_none_or(|to| node.name == to)
+        node.role == "standby" && node.state != "streaming" && to.is_none_or(|to| node.name == to)
     };
-    health.nodes.iter().find(standby).map(|node| node.name.as_str())
+    health.nodes.iter().filter(|_| !health.paused).find(standby).map(|node| node.name.as_str())
 }
 
 /// The primary that hands over, and its successor.

@@ -27,6 +27,10 @@ const BOOT_PATIENCE: Duration = Duration::from_secs(300);
 const LOOK_PATIENCE: Duration = Duration::from_secs(8);
 /// How long one may take before it is switched off for saying nothing.
 const ASK_AGAIN_PATIENCE: Duration = Duration::from_secs(30);
+/// How long one that is late is looked at again, where what is done next depends on it.
+const LATE_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a command that works on hosts connects again to one that is there and slow.
+const WORK_PATIENCE: Duration = Duration::from_secs(60);
 
 impl World {
     /// Observes the provider and all hosts.
@@ -62,6 +66,21 @@ impl World {
         self.timed_cloud(begun);
         // Who asks this changes no host: the guards do. A host that hangs holds up no failover.
         self.observe_hosts(cloud, Purpose::Look).await
+    }
+
+    /// The same, and looks again, for half a minute, while a host only took too long to answer.
+    ///
+    /// # Errors
+    /// As [`World::observe_or_remember`].
+    pub async fn observe_or_wait(self: &Arc<Self>) -> Result<Facts> {
+        let begun = Instant::now();
+        loop {
+            let facts = self.observe_or_remember().await?;
+            let late = facts.hosts.iter().find(|(_, host)| host.is_late()).map(|(name, _)| name);
+            let Some(late) = late.filter(|_| begun.elapsed() < LATE_PATIENCE) else { return Ok(facts) };
+            self.report.progress(late, "took too long to answer, and is asked again");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
     }
 
     fn timed_cloud(&self, begun: Instant) {
@@ -251,8 +270,9 @@ impl World {
             .limit(30);
         let command = if limit.is_none() { command.alone() } else { command };
         let unreachable = |why: String| Host::Unreachable { why, young };
-        // A connection that stood idle may be gone: one more try with a new one.
-        for last in [false, true] {
+        let (begun, patience) = (Instant::now(), limit.unwrap_or(WORK_PATIENCE));
+        let mut last = false;
+        loop {
             let probed = async {
                 let begun = Instant::now();
                 self.connection(node).await?;
@@ -273,7 +293,13 @@ impl World {
                         Err(error) => unreachable(format!("its answer cannot be read: {error}")),
                     };
                 }
-                Err(RemoteError::Lost { .. }) if !last => {}
+                // A connection that stood idle may be gone: one more try with a new one.
+                Err(RemoteError::Lost { .. }) if !last => last = true,
+                Err(error) if error.is_slow() => {
+                    if begun.elapsed() >= patience {
+                        return Host::late(patience.as_secs(), young);
+                    }
+                }
                 Err(RemoteError::Connect { message, .. } | RemoteError::Lost { message, .. }) => {
                     return unreachable(message);
                 }
@@ -285,7 +311,6 @@ impl World {
                 Err(error) => return unreachable(first_line_and_last(&error.to_string())),
             }
         }
-        unreachable!("the second round returns")
     }
 }
 

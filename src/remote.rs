@@ -10,6 +10,9 @@ pub use command::{Command, Output};
 /// How the reason of a refused connection begins where the host's key is another one: a plan hints at what to do.
 pub const ANOTHER_KEY: &str = "the host presents another key than the pinned one";
 
+/// How ssh says that a host has taken the connection, and its sshd has not spoken in time: it is there, and slow.
+const NO_BANNER: &str = "timed out during banner exchange";
+
 /// Why a command did not succeed.
 #[derive(Debug, thiserror::Error)]
 pub enum RemoteError {
@@ -43,6 +46,13 @@ pub enum RemoteError {
         /// The last lines that it printed.
         output: String,
     },
+}
+
+impl RemoteError {
+    /// Whether the host is there and was only slow to answer.
+    pub fn is_slow(&self) -> bool {
+        matches!(self, RemoteError::Connect { message, .. } if message.contains(NO_BANNER))
+    }
 }
 
 fn tail(output: &str) -> String {

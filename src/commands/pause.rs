@@ -54,6 +54,8 @@ pub(super) async fn run(source: &Source, wish: Wish, json: bool) -> Result<Exit>
         for node in &world.inventory.nodes {
             let (world, name) = (world.clone(), node.name.clone());
             let there = match facts.hosts.get(&name) {
+                // It is asked all the same.
+                Some(host) if host.is_late() => None,
                 Some(host) => host.absence(),
                 None => Some("the host does not exist".into()),
             };

@@ -70,7 +70,7 @@ async fn prepare(world: &Arc<World>, node: &str, how: How) -> Result<Prepared> {
             .hint("`cluster up` takes care of the witness")
             .into());
     }
-    let facts = world.observe_or_remember().await?;
+    let facts = world.observe_or_wait().await?;
     if let Some(why) = facts.hosts.get(node).and_then(crate::facts::Host::absence) {
         return Err(Advice::refused(format!("{node}: {why}")).hint("bring the node back first").into());
     }

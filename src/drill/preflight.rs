@@ -66,8 +66,11 @@ impl Target {
             return Err(Advice::refused(format!("no standby streams from {primary}"))
                 .hint("`cluster status` shows which standbys stream"));
         };
-        if fault != Fault::Switchover && guard(facts, &primary).is_none_or(|guard| !guard.automatic_failover)
-        {
+        let Some(its_guard) = guard(facts, &primary) else {
+            return Err(Advice::refused(format!("the guard of {primary} did not answer"))
+                .hint("run this again; `cluster status` shows what is wrong if it does not help"));
+        };
+        if fault != Fault::Switchover && !its_guard.automatic_failover {
             return Err(Advice::refused(
                 "no node would take over: two nodes have no majority when one is lost",
             )

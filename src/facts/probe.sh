@@ -341,5 +341,5 @@ lock=/run/cluster-operator.lock
 if [ -s "$lock" ] && ! flock -s -n "$lock" true; then say operator "$(head -c 1000 "$lock" | tr -d '\n\t')"; fi
 # Who has PostgreSQL's port, unless it is ours.
 [ -e "$data/postmaster.pid" ] || ss -Hltnp "sport = :$port" 2>/dev/null | sed -n "s/.*users:((\"\([^\"]*\)\".*/listener\t$port \1/p" | sort -u | head -n 1
-if [ -e /run/cluster/guard.sock ]; then say guard "$(timeout 2 /usr/local/bin/cluster-node status --json 2>/dev/null | tr -d '\n')"; fi
+if [ -e /run/cluster/guard.sock ]; then say guard "$(timeout 5 /usr/local/bin/cluster-node status --json 2>/dev/null | tr -d '\n')"; fi
 say end ok

@@ -297,7 +297,28 @@ pub async fn keygen(path: &Path, comment: &str) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{BEGIN, ours};
+    use std::time::Duration;
+
+    use super::{BEGIN, Kept, Ssh, ours};
+
+    #[tokio::test]
+    async fn a_host_whose_sshd_does_not_speak_in_time_is_slow_and_one_that_refuses_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = |listener: &std::net::TcpListener| listener.local_addr().unwrap().port();
+        let refuses = port(&std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+        let config = directory.path().join("ssh_config");
+        let hosts = [("silent", port(&silent)), ("refuses", refuses)]
+            .map(|(name, port)| format!("Host {name}\n  HostName 127.0.0.1\n  Port {port}\n"));
+        std::fs::write(&config, hosts.concat()).unwrap();
+        let kept = Kept::new(directory.path().to_owned());
+        let ssh = Ssh { config, kept, sudo: Default::default() };
+        let error = |name| ssh.connect(name, Duration::from_secs(1));
+        let silent = error("silent").await.err().unwrap();
+        assert!(silent.is_slow(), "{silent}");
+        let refuses = error("refuses").await.err().unwrap();
+        assert!(!refuses.is_slow(), "{refuses}");
+    }
 
     #[test]
     fn what_a_login_shell_prints_is_not_the_scripts() {

@@ -21,6 +21,7 @@ use cluster_contract::journal::Event;
 use cluster_contract::paths;
 use cluster_contract::request::{Code, Request, Verdict};
 use tokio::net::UdpSocket;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::core::{Core, Input, Startup};
@@ -68,6 +69,7 @@ pub async fn run(config: Config) -> Result<()> {
         journal::note(Event::LeaseResumed { term }, &format!("still holds the lease, term {term}"));
     }
 
+    let mut ends = signal(SignalKind::terminate()).context("cannot wait for the signal to end")?;
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut buffer = [0; 2048];
@@ -77,6 +79,11 @@ pub async fn run(config: Config) -> Result<()> {
             _ = tick.tick() => {
                 notify(&[sd_notify::NotifyState::Watchdog]);
                 guard.handle(Input::Tick).await;
+            }
+            _ = ends.recv() => {
+                // Where the host goes down, PostgreSQL has just ended, and nobody else would say so.
+                guard.handle(Input::Tick).await;
+                return Ok(());
             }
             Some(input) = results.recv() => guard.handle(input).await,
             received = guard.udp.recv_from(&mut buffer) => {

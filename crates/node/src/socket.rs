@@ -16,8 +16,10 @@ use tokio::time::Instant;
 
 /// How long a client may take to send its request, and to read the answer.
 const CLIENT_LIMIT: Duration = Duration::from_millis(500);
-/// How long the guard's loop may take to answer. No client waits longer.
+/// How long the guard's loop may take to answer. No client waits longer: what was granted by then would come too late.
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
+/// The same for what it only tells. A disk may hold it up for some seconds.
+const STATUS_LIMIT: Duration = Duration::from_secs(4);
 /// How many may be connected at once, of root's and of all others each.
 const CONNECTIONS: usize = 128;
 /// How long [`verdict_in_time`] asks again: a guard that is started anew is there by then.
@@ -26,7 +28,7 @@ const RETRY_FOR: Duration = Duration::from_secs(5);
 /// Asks the guard.
 ///
 /// # Errors
-/// When it does not run, or does not answer within two seconds.
+/// When it does not run, or does not answer within two seconds; within four for its status.
 pub async fn ask(request: &Request) -> Result<String> {
     let talk = async {
         let mut stream = UnixStream::connect(paths::SOCKET).await.context("the guard is not running")?;
@@ -39,7 +41,11 @@ pub async fn ask(request: &Request) -> Result<String> {
         }
         Ok(answer.trim().to_owned())
     };
-    tokio::time::timeout(ANSWER_LIMIT, talk).await.context("the guard does not answer")?
+    tokio::time::timeout(limit(request), talk).await.context("the guard does not answer")?
+}
+
+fn limit(request: &Request) -> Duration {
+    if *request == Request::Status { STATUS_LIMIT } else { ANSWER_LIMIT }
 }
 
 /// Asks for a yes or a no.
@@ -133,13 +139,13 @@ async fn answer(mut stream: UnixStream, root: bool, sender: &mpsc::Sender<Pendin
             serde_json::to_string(&verdict).unwrap_or_default()
         }
         Some(request) => {
-            let (reply, answer) = oneshot::channel();
+            let (limit, (reply, answer)) = (limit(&request), oneshot::channel());
             let ask = async {
                 sender.send(PendingRequest { request, root, reply }).await.ok()?;
                 answer.await.ok()
             };
             // Without an answer the connection ends, and who asked knows that there was none.
-            let Ok(Some(text)) = tokio::time::timeout(ANSWER_LIMIT, ask).await else { return };
+            let Ok(Some(text)) = tokio::time::timeout(limit, ask).await else { return };
             text
         }
     };

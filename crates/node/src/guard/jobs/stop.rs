@@ -26,6 +26,8 @@ const STOP_LIMIT: Duration = Duration::from_secs(60);
 /// The shutdown itself waits for the successor's walsender; a successor that lacks something after that has vanished,
 /// and the primary goes on.
 const END_LIMIT: Duration = Duration::from_secs(5);
+/// One that says nothing may only be slow. Nobody takes writes meanwhile.
+const SAY_LIMIT: Duration = Duration::from_secs(12);
 /// For so long the successor may catch up before anything is stopped.
 const CATCH_UP_LIMIT: Duration = Duration::from_secs(10);
 /// How often its progress is polled.
@@ -69,8 +71,11 @@ pub(in crate::guard) async fn hand_over(config: Config, successor: Member) -> Re
         let has = psql::query(&config, &successor, sql).await.and_then(|text| Ok(text.parse::<Lsn>()?.0));
         match has {
             Ok(has) if has > end.lsn => break,
-            _ if stopped.elapsed() > END_LIMIT => {
+            Ok(_) if stopped.elapsed() > END_LIMIT => {
                 bail!("{} did not receive the end of the WAL, {end}", successor.name)
+            }
+            Err(error) if stopped.elapsed() > SAY_LIMIT => {
+                bail!("{} does not say whether it has the end of the WAL, {end}: {error:#}", successor.name)
             }
             _ => tokio::time::sleep(Duration::from_millis(50)).await,
         }
