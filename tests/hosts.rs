@@ -84,6 +84,33 @@ fn node<'a>(status: &'a Value, name: &str) -> &'a Value {
     status["nodes"].as_array().unwrap().iter().find(|node| node["name"] == name).unwrap()
 }
 
+/// Kills PostgreSQL on `old`, the primary, until `new` is primary. The standby has all of the WAL just before; but it may lack
+/// what comes last, or its guard may stand still on a busy machine, and then the old primary rightly comes back by itself.
+#[track_caller]
+fn killed_until_another_is_primary(lab: &Lab, inventory: &str, version: u32, old: &str, new: &str) {
+    let has_all = "select count(*) from pg_stat_replication where flush_lsn >= pg_current_wal_flush_lsn()";
+    let started = "select pg_postmaster_start_time()";
+    // None while it does not run.
+    let ask = |sql: &str| {
+        let psql = format!("cd /; runuser -u postgres -- psql -XAtqw -d postgres -c '{sql}'");
+        Some(lab.run_on(old, &psql).stdout.trim().to_owned()).filter(|answer| !answer.is_empty())
+    };
+    for _ in 0..3 {
+        let before = lab.sql(old, "postgres", started);
+        proofs::until(120, "the standby to have all of the WAL", || ask(has_all).as_deref() == Some("1"));
+        lab.ssh(old, &format!("systemctl kill -s KILL postgresql@{version}-main"));
+        let is_back =
+            |status: &Value| status["primary"] == old && ask(started).is_some_and(|since| since != before);
+        let (status, _) =
+            lab.wait_for_status(inventory, 60, |status| status["primary"] == new || is_back(status));
+        if status["primary"] == new {
+            return;
+        }
+        println!("{old} came back by itself, and is killed again");
+    }
+    panic!("{old} came back by itself three times");
+}
+
 /// `cluster user` and `cluster db`: each does what it says, twice if it is run twice, and a new password takes the place
 /// of the old one.
 fn roles_and_databases_come_and_go(lab: &Lab, inventory: &str) {

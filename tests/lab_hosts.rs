@@ -7,12 +7,13 @@
 mod support;
 
 use std::fs::File;
-use std::process::Command;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use serde_json::json;
-use support::{Droplet, Lab, dial, greeted, is_reset, is_silent, within};
+use support::{Droplet, Lab, dial, greeted, is_reset, is_silent, is_unreachable, within};
 
 const IMAGE: &str = "debian-12-x64";
 
@@ -62,7 +63,7 @@ fn what_a_killed_daemon_leaves_is_taken_up_or_cleared_away() {
     assert_eq!(listed()["running"], true);
     assert_eq!(host.ssh("cat /proc/sys/kernel/random/boot_id"), boot);
     lab.act(host.id, "power_off");
-    assert!(dial(host.address, 22).is_err());
+    assert!(is_unreachable(host.address, 22));
 
     // Half of a network is none.
     lab.kill_daemon();
@@ -124,7 +125,7 @@ fn a_power_cut_is_silent_and_keeps_the_disk() {
     lab.act(host.id, "power_off");
     assert_eq!(lab.lab_status()["droplets"][0]["state"], "off");
     assert!(is_silent(&connection, Duration::from_secs(2)), "no farewell leaves a host without power");
-    assert!(dial(host.address, 22).is_err());
+    assert!(is_unreachable(host.address, 22));
 
     lab.act(host.id, "power_on");
     host.wait();
@@ -132,13 +133,13 @@ fn a_power_cut_is_silent_and_keeps_the_disk() {
 
     // From inside: reboot comes back, poweroff does not, and the API notices.
     let boot = host.ssh("cat /proc/sys/kernel/random/boot_id");
-    let _ = host.try_ssh("systemctl reboot");
+    let _ = host.run("systemctl reboot");
     within("a reboot from inside", || {
         host.try_ssh("cat /proc/sys/kernel/random/boot_id").is_ok_and(|id| id != boot).then_some(())
     });
-    let _ = host.try_ssh("systemctl poweroff");
+    let _ = host.run("systemctl poweroff");
     within("off by itself", || (lab.lab_status()["droplets"][0]["state"] == "off").then_some(()));
-    assert!(dial(host.address, 22).is_err());
+    assert!(is_unreachable(host.address, 22));
 }
 
 #[test]
@@ -186,16 +187,22 @@ fn two_labs_stand_side_by_side() {
     // As another start or stop does it: this one waits, and says so.
     let busy = File::open("/var/lib/cluster-lab").unwrap();
     busy.lock().unwrap();
-    let starts = thread::scope(|scope| {
-        let start =
-            scope.spawn(|| two.lab(&["start", "--port", "8586", "--subnet", "10.236.0.0/16", "--no-delays"]));
-        thread::sleep(Duration::from_secs(2));
-        assert!(!start.is_finished(), "it did not wait");
-        drop(busy);
-        start.join().unwrap()
+    let words =
+        ["lab", "start", "--port", "8586", "--subnet", "10.236.0.0/16", "--no-delays", "--name", "t-two"];
+    let mut start = two.command(&words).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(start.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let mut said = Vec::new();
+    let waits = lines.any(|line| {
+        said.push(line);
+        said[said.len() - 1].contains("waiting for another `cluster lab start` or `stop`")
     });
-    let said = starts.ok().stderr;
-    assert!(said.contains("waiting for another `cluster lab start` or `stop`"), "{said}");
+    assert!(waits, "it did not wait: {said:?}");
+    // It still does.
+    thread::sleep(Duration::from_secs(2));
+    assert!(start.try_wait().unwrap().is_none(), "it did not wait: {said:?}");
+    drop(busy);
+    said.extend(lines);
+    assert!(start.wait().unwrap().success(), "{said:?}");
     let other = two.boot(IMAGE, &["pg1"]).remove(0);
     assert_ne!(host.dial(other.address, 22), "ok", "no way leads from one into the other");
     two.stop();
@@ -218,7 +225,7 @@ fn every_image_boots_with_what_its_user_data_says() {
         );
         assert!(host.ssh("cat /etc/debian_version").starts_with(version));
         assert_eq!(host.ssh("systemctl is-system-running --wait"), "running");
-        assert!(host.try_ssh("command -v postgres psql").is_err(), "no PostgreSQL");
+        assert!(host.run("command -v postgres psql").is_err(), "no PostgreSQL");
         // A unit's processes can be found and killed as a group.
         let group = "/sys/fs/cgroup/system.slice/victim.service";
         host.ssh("systemd-run -q --unit=victim sh -c 'setsid sleep 99 & setsid sleep 98 & wait'");
@@ -269,14 +276,14 @@ fn cuts_and_frozen_hosts() {
     assert_eq!(one.dial(lab.gateway(), 8588), "ok");
 
     lab.lab(&["cut", "pg1"]).ok();
-    assert!(dial(one.address, 22).is_err());
+    assert!(is_unreachable(one.address, 22));
     assert_eq!(reach(two, one), lost);
     lab.lab(&["heal"]).ok();
     assert_eq!(reach(two, one), ok);
 
     lab.lab(&["freeze", "pg1"]).ok();
     assert_eq!(lab.lab_status()["droplets"][0]["state"], "frozen");
-    assert!(dial(one.address, 22).is_err());
+    assert!(is_unreachable(one.address, 22));
     lab.lab(&["thaw", "pg1"]).ok();
     assert!(dial(one.address, 22).is_ok());
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use cluster_node::clock;
 
 use crate::fault::Fault;
-use crate::stage::{Stage, Third, nodes};
+use crate::stage::{BOOTED, Stage, Third, nodes};
 use crate::support::PREPARED;
 use crate::trial::{PROMOTED, REDUNDANT};
 
@@ -38,16 +38,17 @@ pub(crate) fn play(mut stage: Stage) {
         println!("standby lost, `{end}`: writable again after {} ms", first.ended - ended);
     }
     let mended = stage.mend().unwrap();
-    stage.streams(&new, mended, Duration::from_secs(30)).unwrap();
+    stage.streams(&new, mended, BOOTED).unwrap();
     stage.redundant(mended, REDUNDANT).unwrap();
 
     // The primary is lost: nobody promotes, and it goes on when it is back.
-    let cut = stage.inject(&Fault::PowerOff(old.clone())).unwrap();
+    stage.inject(&Fault::PowerOff(old.clone())).unwrap();
+    let off = stage.is_off(&old).unwrap();
     std::thread::sleep(Duration::from_secs(30));
-    assert!(stage.writer.first(cut + 2_000, |it| it.acknowledged().is_some()).is_none(), "somebody promoted");
+    assert!(stage.writer.first(off, |it| it.acknowledged().is_some()).is_none(), "somebody promoted");
     let mended = stage.mend().unwrap();
     let first =
-        stage.wait("the primary to come back", mended, PROMOTED, |it| it.acknowledged().is_some()).unwrap();
+        stage.wait("the primary to come back", mended, BOOTED, |it| it.acknowledged().is_some()).unwrap();
     assert_eq!(first.acknowledged().unwrap().0, old);
     println!("primary lost: nobody promotes; back as primary after {} ms", first.ended - mended);
     stage.redundant(mended, REDUNDANT).unwrap();
@@ -66,7 +67,7 @@ pub(crate) fn play(mut stage: Stage) {
         .unwrap();
     println!("with a witness: failover in {} ms", first.ended - cut);
     let mended = stage.mend().unwrap();
-    stage.streams(&old, mended, Duration::from_secs(30)).unwrap();
+    stage.streams(&old, mended, BOOTED).unwrap();
     stage.redundant(mended, REDUNDANT).unwrap();
     crate::invariants::one_writer(&stage.writer.since(0), &[]).unwrap();
 }

@@ -11,13 +11,15 @@ use cluster_node::clock;
 use serde_json::{Value, json};
 
 use crate::bucket;
-use crate::fault::Fault;
+use crate::fault::{Fault, From};
 use crate::invariants::Entry;
 use crate::support::{Lab, PREPARED, block_on};
 use crate::writer::{ADDRESS, Attempt, Outcome, Pace, Target, Writer};
 
 /// The delay of the lab's API when an address is moved.
 const ASSIGN_MILLIS: u64 = 2_000;
+/// For a host that has to boot, and for what comes after: on two slow cores that alone may take a minute.
+pub(crate) const BOOTED: Duration = Duration::from_secs(120);
 /// A line of a journal says when, on the clock of all hosts.
 const JOURNAL: &str =
     "tail -qn 600 /var/lib/cluster/journal.jsonl.1 /var/lib/cluster/journal.jsonl 2>/dev/null";
@@ -177,9 +179,19 @@ impl Stage {
         recent.iter().rev().find_map(|it| Some(it.acknowledged()?.0.to_owned())).expect("nobody takes writes")
     }
 
+    /// Whether a node is off, frozen or cut off: who asks it waits in vain, and what is to happen next would come late.
+    fn is_away(&self, node: &str) -> bool {
+        self.broken.borrow().iter().any(|fault| match fault {
+            Fault::PowerOff(away) | Fault::FreezeHost(away) => away == node,
+            Fault::Cut { node: away, from, .. } => away == node && *from == From::Everything,
+            _ => false,
+        })
+    }
+
     /// Runs a script on a node.
     pub(crate) fn on(&self, node: &str, script: &str) -> Result<String, String> {
-        let run = self.lab.try_ssh(node, script);
+        let lab = &self.lab;
+        let run = if self.is_away(node) { lab.try_ssh(node, script) } else { lab.run_on(node, script) };
         match run.code {
             0 => Ok(run.stdout.trim().to_owned()),
             code => {
@@ -195,6 +207,31 @@ impl Stage {
             .on(node, &format!("read up rest </proc/uptime; {script} >&2; code=$?; echo $up; exit $code"))?;
         let seconds: f64 = out.parse().map_err(|_| format!("{node}: `{out}` is no time"))?;
         Ok((seconds * 1000.0) as Millis)
+    }
+
+    /// Waits until the lab reports a node's power off, which is only asked for. Returns when.
+    pub(crate) fn is_off(&self, node: &str) -> Result<Millis, String> {
+        let id = self.node(node).droplet;
+        let is_it = |droplet: &Value| droplet["id"] == id && droplet["state"] == "off";
+        self.until(&format!("{node} to be off"), || {
+            self.lab.lab_status()["droplets"].as_array().is_some_and(|all| all.iter().any(is_it))
+        })
+    }
+
+    /// Waits until a node that was powered on lets us in. Returns when.
+    pub(crate) fn lets_in(&self, node: &str) -> Result<Millis, String> {
+        self.until(&format!("{node} to boot"), || self.lab.try_ssh(node, "true").code == 0)
+    }
+
+    fn until(&self, what: &str, is: impl Fn() -> bool) -> Result<Millis, String> {
+        let begun = Instant::now();
+        while !is() {
+            if begun.elapsed() > BOOTED {
+                return Err(format!("waited {} s in vain for {what}", BOOTED.as_secs()));
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        Ok(clock::now())
     }
 
     /// `cluster lab …`.

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::fault::Fault;
 use crate::invariants::{self, Entry};
-use crate::stage::Stage;
+use crate::stage::{BOOTED, Stage};
 use crate::writer::{ADDRESS, Attempt, Writer};
 
 /// A promotion has happened by then, whatever broke: the aims are in the documentation, this is for G6.
@@ -19,6 +19,8 @@ pub(crate) const PROMOTED: Duration = Duration::from_secs(45);
 pub(crate) const BACK: Duration = Duration::from_secs(30);
 /// Everything is as it should be within this, with nobody's help.
 pub(crate) const REDUNDANT: Duration = Duration::from_secs(90);
+/// How often a primary is killed that comes back by itself.
+const KILLS: usize = 3;
 /// What a load writes at least while it lasts, in rows.
 const LOAD: usize = 500;
 /// The inventory's default limit of what a new primary may lack, in bytes.
@@ -73,6 +75,8 @@ pub(crate) struct Trial<'a> {
     /// Since when something has been broken.
     cut: Option<Millis>,
     mended: Option<Millis>,
+    /// Hosts have been powered on.
+    boots: bool,
     /// How many promotions there must be; any number if nobody can say.
     promotions: Option<usize>,
     lossless: bool,
@@ -99,6 +103,7 @@ impl<'a> Trial<'a> {
             new,
             cut: None,
             mended: None,
+            boots: false,
             promotions: Some(0),
             lossless: false,
             load: None,
@@ -111,6 +116,25 @@ impl<'a> Trial<'a> {
         let at = self.stage.inject(fault)?;
         self.cut.get_or_insert(at);
         Ok(at)
+    }
+
+    /// Kills PostgreSQL on `node`, which takes writes, until `heir` does. The heir may lack the last bytes, or its guard may
+    /// stand still on a busy machine: then the old primary rightly comes back by itself. Returns when it was killed last.
+    pub(crate) fn kills(&mut self, node: &str, heir: &str) -> Result<Millis, String> {
+        for _ in 0..KILLS {
+            let at = self.breaks(&Fault::KillPostgres(node.to_owned()))?;
+            let first = self
+                .stage
+                .wait("a write after the kill", clock::now(), PROMOTED, |it| it.acknowledged().is_some())?;
+            if first.acknowledged().is_some_and(|(by, _)| by == heir) {
+                return Ok(at);
+            }
+            self.note(format!("{node} came back by itself, and was killed again"));
+            if self.seen.writable.is_none() {
+                self.restart_clock();
+            }
+        }
+        Err(format!("{node} came back by itself {KILLS} times"))
     }
 
     /// Breaks something and mends it after `seconds`, counted from when it was surely broken.
@@ -169,7 +193,7 @@ impl<'a> Trial<'a> {
     pub(crate) fn promoted(&mut self) -> Result<(), String> {
         let (cut, new) = (self.cut(), self.new.clone());
         self.promotions = Some(1);
-        let first = self.stage.wait(&format!("{new} to take writes"), cut, PROMOTED, |it| {
+        let first = self.stage.wait(&format!("{new} to take writes"), cut, self.limit(PROMOTED), |it| {
             it.acknowledged().is_some_and(|(node, _)| node == new)
         })?;
         self.seen.writable = Some(first.ended - cut);
@@ -179,7 +203,7 @@ impl<'a> Trial<'a> {
     /// Waits until writes through the address reach the other node.
     pub(crate) fn address_follows(&mut self) -> Result<(), String> {
         let (cut, new) = (self.cut(), self.new.clone());
-        let through = self.stage.wait("a write through the address", cut, PROMOTED, |it| {
+        let through = self.stage.wait("a write through the address", cut, self.limit(PROMOTED), |it| {
             &*it.target == ADDRESS && it.acknowledged().is_some_and(|(node, _)| node == new)
         })?;
         self.seen.address = Some(through.ended - cut);
@@ -235,8 +259,20 @@ impl<'a> Trial<'a> {
         }
     }
 
+    /// How long something may take.
+    fn limit(&self, of: Duration) -> Duration {
+        if self.boots { BOOTED } else { of }
+    }
+
+    /// Asks for a host's power, before everything else is mended.
+    pub(crate) fn powers_on(&mut self, node: &str) {
+        self.boots = true;
+        self.stage.lab.ask_power(self.stage.node(node).droplet, "power_on");
+    }
+
     /// Mends everything.
     pub(crate) fn mends(&mut self) -> Result<(), String> {
+        self.boots |= self.stage.broken().iter().any(|it| matches!(it, Fault::PowerOff(_)));
         self.mended = Some(self.stage.mend()?);
         Ok(())
     }
@@ -251,7 +287,7 @@ impl<'a> Trial<'a> {
     pub(crate) fn node_is_back(&mut self, node: &str) -> Result<(), String> {
         let since = self.mended.unwrap_or(self.cut());
         let first = self.seen.writable.filter(|_| self.mended.is_none()).map_or(since, |it| since + it);
-        let at = self.stage.streams(node, first, BACK)?;
+        let at = self.stage.streams(node, first, self.limit(BACK))?;
         self.seen.back = Some(at - since);
         Ok(())
     }
@@ -259,20 +295,20 @@ impl<'a> Trial<'a> {
     /// Waits until a node streams that has to be made anew first.
     pub(crate) fn node_is_back_slowly(&mut self, node: &str) -> Result<(), String> {
         let since = self.mended.unwrap_or(self.cut());
-        let at = self.stage.streams(node, since, REDUNDANT)?;
+        let at = self.stage.streams(node, since, self.limit(REDUNDANT))?;
         self.seen.back = Some(at - since);
         Ok(())
     }
 
     /// Waits until a node streams what is written now.
     pub(crate) fn node_streams_now(&self, node: &str) -> Result<(), String> {
-        self.stage.streams(node, clock::now(), BACK).map(drop)
+        self.stage.streams(node, clock::now(), self.limit(BACK)).map(drop)
     }
 
     /// Waits for full redundancy, and checks everything that must hold.
     pub(crate) fn end(mut self) -> Result<Seen, String> {
         let since = self.mended.unwrap_or(self.cut());
-        self.stage.redundant(since, REDUNDANT)?;
+        self.stage.redundant(since, self.limit(REDUNDANT))?;
         self.check()?;
         Ok(self.seen)
     }

@@ -15,10 +15,11 @@ use crate::trial::{PROMOTED, REDUNDANT};
 const FOURTH: &str = "  - {name: pg4, id: 4, role: standby}\n";
 const FIFTH: &str = "  - {name: pg5, id: 5, role: standby}\n";
 
-/// What a switchover costs, and a failover: the machine of a test is busy with the clones and droplets of the same run.
-const GAP: Millis = 15_000;
-/// Without either. A restart of nothing, only the machine's load.
-const NO_GAP: Millis = 2_000;
+/// What a switchover costs, and a failover: a lease that runs out, the promotion, the address, and a client that dials again.
+const GAP: Millis = PROMOTED.as_millis() as Millis;
+/// Without either. That nothing is restarted and nobody takes over is asked by itself: this is only the load of a machine that
+/// is busy with the clones and droplets of the same run.
+const NO_GAP: Millis = 15_000;
 
 /// What happens between two looks at everything.
 struct Chapter<'a> {
@@ -49,7 +50,7 @@ pub(crate) fn play(mut stage: Stage) {
     let mut now = chapter("five became four, and the primary was lost meanwhile", 4, 1);
     killed(&stage, &["remove", "pg5", "--yes"], "apply membership", 100);
     let second = lose_the_primary(&stage).unwrap();
-    stage.mend().unwrap();
+    power_on(&stage).unwrap();
     now.gone = stage.journals(now.began);
     now.gone.retain(|entry| entry.node == "pg5");
     done(&stage, &["remove", "pg5", "--yes"]);
@@ -65,7 +66,7 @@ pub(crate) fn play(mut stage: Stage) {
     killed(&stage, &replace, &format!("{other}.new wait for SSH"), 0);
     killed(&stage, &replace, &format!("{other} clone {second}"), 100);
     let third = lose_the_primary(&stage).unwrap();
-    stage.mend().unwrap();
+    power_on(&stage).unwrap();
     done(&stage, &replace);
     ends(&mut stage, &now, 4).unwrap();
 
@@ -116,6 +117,18 @@ fn lose_the_primary(stage: &Stage) -> Result<String, String> {
     Ok(new.to_owned())
 }
 
+/// Switches on again what was lost, and waits until it lets us in: `up` and `remove` do not wait for a host that boots.
+fn power_on(stage: &Stage) -> Result<(), String> {
+    let lost = stage.broken();
+    stage.mend()?;
+    for fault in lost {
+        if let Fault::PowerOff(node) = fault {
+            stage.lets_in(&node)?;
+        }
+    }
+    Ok(())
+}
+
 /// The cluster is whole with so many nodes, there is nothing to do, and what must hold in every fault has held.
 fn ends(stage: &mut Stage, chapter: &Chapter<'_>, members: usize) -> Result<(), String> {
     ended(stage, chapter, members).inspect_err(|_| tell_journals(stage, chapter.began))
@@ -159,6 +172,13 @@ fn ended(stage: &mut Stage, chapter: &Chapter<'_>, members: usize) -> Result<(),
     }
     if chapter.promotions == 0 && !kept.lost.is_empty() {
         return Err(format!("acknowledged rows are gone, and nobody was lost: {:?}", kept.lost));
+    }
+    if chapter.promotions == 0 {
+        let seconds = (clock::now() - chapter.began) / 1000;
+        let sql = format!("select pg_postmaster_start_time() < now() - interval '{seconds} s'");
+        if stage.sql(&primary, "postgres", &sql)? != "t" {
+            return Err(format!("{}: PostgreSQL was restarted on {primary}", chapter.what));
+        }
     }
     let (holder, guard) = (stage.holder(), stage.guard(&primary)?);
     if holder.as_deref() != Some(&primary) || guard["holds"] != true {

@@ -1,9 +1,9 @@
 //! The files of the tutorial of 2020, as its page prints them: three hosts that exist become a cluster, and after a failover
 //! the same command leaves everything as it is.
 
-use super::node;
 use super::pgdg::{Holder, POSTGRESQL_12, Packages, Repository};
 use super::support::{Lab, PREPARED};
+use super::{killed_until_another_is_primary, node};
 
 #[test]
 #[ignore = "needs root and a lab"]
@@ -62,7 +62,7 @@ fn the_tutorials_inventory_is_run_as_it_stands() {
 
     lab.sql("pg1", "postgres", "create table kept as select generate_series(1, 1000) a");
     lab.wait_for_status(&inventory, 30, |status| node(status, "pg2")["lag_bytes"] == 0);
-    lab.ssh("pg1", &format!("systemctl kill -s KILL postgresql@{version}-main"));
+    killed_until_another_is_primary(&lab, &inventory, version, "pg1", "pg2");
     lab.wait_for_status(&inventory, 60, |status| status["primary"] == "pg2" && status["healthy"] == true);
     let run = lab.cluster(&up).ok();
     println!("after a failover: {}", run.last_line());

@@ -2,12 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use super::support::{Lab, PREPARED, Run};
+use super::proofs::until;
+use super::support::{Lab, PREPARED, Run, is_unreachable};
 use super::{demo, node};
 
 /// How many logins the SSH server of a node has accepted, and those of this test's own questions with them.
 fn logins(lab: &Lab, node: &str) -> usize {
-    lab.ssh(node, "journalctl -q --no-pager -o cat -t sshd | grep -c '^Accepted '").parse().unwrap()
+    lab.ssh(node, "journalctl -q --sync; journalctl -q --no-pager -o cat -t sshd | grep -c '^Accepted '")
+        .parse()
+        .unwrap()
 }
 
 /// `cluster status` with another time for which connections are kept.
@@ -62,12 +65,12 @@ fn a_pin_counts_at_once(lab: &Lab, inventory: &str) {
 
 /// A connection whose host has fallen silent is not waited for.
 fn a_silent_host_is_noticed(lab: &Lab, inventory: &str) {
-    lab.cluster(&["status", "-i", inventory]);
+    let address = node(&lab.status(inventory), "pg3")["address"].as_str().unwrap().parse().unwrap();
     // From now on, and until it is well again by itself.
     let cut = "nft add table inet silent; nft add chain inet silent in { type filter hook input priority -200 \\; }; \
                nft add rule inet silent in tcp dport 22 drop; sleep 60; nft delete table inet silent";
     lab.ssh("pg3", &format!("systemd-run -q --collect sh -c \"{cut}\""));
-    std::thread::sleep(Duration::from_secs(1));
+    until(30, "pg3 to be silent", || is_unreachable(address, 22));
     let begun = Instant::now();
     let status = lab.cluster(&["status", "-i", inventory, "--json"]).json();
     assert_eq!(node(&status, "pg3")["role"], "none", "{status:#}");

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+use super::proofs::until;
 use super::support::{Lab, PREPARED, Run};
 use super::{demo, existing_inventory, node};
 
@@ -34,10 +35,10 @@ fn nothing_is_left(lab: &Lab, primary: &str) {
     assert_eq!(lab.sql(primary, "cluster", "select to_regclass('cluster_drill') is null"), "t");
 }
 
-/// Runs a drill and sends it signals, one as soon as it has been heard, when it has ordered its fault.
-fn stopped(lab: &Lab, inventory: &str, fault: &str, signals: &[Signal]) -> Run {
+/// Runs a drill that cuts the primary off and sends it signals, one as soon as it has been heard, when that has happened.
+fn stopped(lab: &Lab, inventory: &str, primary: &str, signals: &[Signal]) -> Run {
     let mut child = lab
-        .command(&["drill", "-i", inventory, "--fault", fault, "--yes"])
+        .command(&["drill", "-i", inventory, "--fault", "isolate", "--yes"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -46,7 +47,11 @@ fn stopped(lab: &Lab, inventory: &str, fault: &str, signals: &[Signal]) -> Run {
     // Clients first, then the fault.
     let mut told: Vec<String> = lines.by_ref().take_while(|line| !line.contains("clients write")).collect();
     told.extend(lines.next());
-    std::thread::sleep(Duration::from_secs(3));
+    until(60, "the primary to be cut off", || {
+        lab.run_on(primary, "nft list tables").stdout.contains("cluster_drill")
+    });
+    // It has heard so, and waits for what becomes of it.
+    std::thread::sleep(Duration::from_secs(2));
     for (after, signal) in signals.iter().enumerate() {
         if after > 0 {
             told.extend(lines.by_ref().take_while(|line| !line.contains("interrupt again")));
@@ -113,14 +118,14 @@ fn every_drill_ends_well_and_puts_everything_back() {
 
     // Ctrl-C in the middle of it: nothing is waited for that is not put back.
     let asked = Instant::now();
-    let run = stopped(&lab, &inventory, "isolate", &[Signal::INT]);
+    let run = stopped(&lab, &inventory, status["primary"].as_str().unwrap(), &[Signal::INT]);
     assert_eq!(run.code, 130, "{}", run.stderr);
     assert!(asked.elapsed() < Duration::from_secs(60), "{:?}", asked.elapsed());
     let primary = healthy(&lab, &inventory)["primary"].as_str().unwrap().to_owned();
     nothing_is_left(&lab, &primary);
 
     // Twice: it goes at once, and says what it leaves.
-    let run = stopped(&lab, &inventory, "isolate", &[Signal::INT, Signal::INT]);
+    let run = stopped(&lab, &inventory, &primary, &[Signal::INT, Signal::INT]);
     assert_eq!(run.code, 130, "{}", run.stderr);
     let left =
         format!("stopped at once: {primary} is reachable again within three minutes, by a timer there");
@@ -133,7 +138,7 @@ fn every_drill_ends_well_and_puts_everything_back() {
     let primary = healthy(&lab, &inventory)["primary"].as_str().unwrap().to_owned();
 
     // Killed in the middle of it: what the timer on the host will run mends it.
-    stopped(&lab, &inventory, "isolate", &[Signal::KILL]);
+    stopped(&lab, &inventory, &primary, &[Signal::KILL]);
     assert_eq!(lab.ssh(&primary, "nft list tables"), "table inet cluster_drill");
     assert_eq!(lab.ssh(&primary, "systemctl is-active cluster-drill-mend.timer"), "active");
     lab.ssh(
@@ -149,12 +154,15 @@ fn every_drill_ends_well_and_puts_everything_back() {
     assert_eq!(refused.code, 3, "{}", refused.stderr);
     let run = lab.cluster(&["drill", "-i", &existing, "--fault", "switchover", "--yes", "--json"]);
     assert_eq!(run.code, 0, "{}\n{}", run.stdout, run.stderr);
-    nothing_is_left(&lab, run.json()["new_primary"].as_str().unwrap());
+    let (report, nodes) = (run.json(), ["pg1", "pg2"]);
+    let primary = report["new_primary"].as_str().unwrap();
+    nothing_is_left(&lab, primary);
 
     // A cluster that has lost a node is not drilled.
-    lab.ssh("pg2", "systemctl stop cluster-node");
+    let standby = nodes.into_iter().find(|node| *node != primary).unwrap();
+    lab.ssh(standby, "systemctl stop cluster-node");
     let refused = lab.cluster(&["drill", "-i", &inventory, "--fault", "crash", "--yes"]);
     assert_eq!(refused.code, 3, "{}", refused.stderr);
-    assert!(refused.stderr.contains("pg2: cluster-node is"), "{}", refused.stderr);
+    assert!(refused.stderr.contains(&format!("{standby}: cluster-node is")), "{}", refused.stderr);
     lab.stop();
 }

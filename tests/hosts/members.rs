@@ -41,7 +41,7 @@ fn two_nodes_are_added_one_at_a_time_and_two_may_then_be_lost() {
 
     let writer = Writer::start(&lab);
     lab.inventory("demo.yaml", PREPARED, &format!("{THREE}{TWO_MORE}"));
-    let plan = lab.cluster(&["plan", "-i", &inventory]).stdout;
+    let plan = lab.look(&["plan", "-i", &inventory]).stdout;
     assert!(plan.contains("enable voting, one node at a time, on pg4, pg5"), "{plan}");
     // Killed when the first newcomer and the primary know of each other, and the next is about to be told.
     let up = ["up", "-i", &inventory];
@@ -98,7 +98,7 @@ fn two_nodes_are_added_one_at_a_time_and_two_may_then_be_lost() {
     assert_eq!(members(&lab, &["pg2", "pg3", primary]), vec![(4, left); 3]);
     // A run that was killed is finished by the next; and the file follows.
     assert_eq!(lab.cluster(&["remove", "pg1", "-i", &inventory, "--yes"]).code, 0);
-    let plan = lab.cluster(&["plan", "-i", &inventory]).stdout;
+    let plan = lab.look(&["plan", "-i", &inventory]).stdout;
     assert!(plan.contains("enable voting, one node at a time, on pg1"), "{plan}");
     let three = format!("{THREE}  - {{name: {primary}, id: {}, role: standby}}\n", &primary[2..])
         .replace("  - {name: pg1, id: 1, role: primary}\n", "")

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::support::{Lab, PREPARED, Run};
+use super::support::{Lab, PREPARED, Run, look_again};
 use super::{demo, fingerprint};
 
 /// An operator at a machine of his own: a state directory and a home.
@@ -90,6 +90,44 @@ impl SlowSsh<'_> {
 
     fn go_on(&self) {
         std::fs::write(self.directory.join("go-on"), "").unwrap();
+    }
+}
+
+/// The program of PostgreSQL that every trial of settings begins with.
+const INITDB: &str = "/usr/lib/postgresql/15/bin/initdb";
+
+/// Trials of settings on pg2 that can be held up: the run stays in that step and goes on saying that it is there.
+struct SlowTrials<'a> {
+    lab: &'a Lab,
+}
+
+impl SlowTrials<'_> {
+    fn new(lab: &Lab) -> SlowTrials<'_> {
+        // Shorter than a step may take.
+        let wrapper = format!(
+            "#!/bin/sh\nend=$(($(date +%s) + 90))\n\
+             while [ -e /run/hold-trials ] && [ \"$(date +%s)\" -lt $end ]; do sleep 0.1; done\nexec {INITDB}.kept \"$@\"\n"
+        );
+        lab.ssh(
+            "pg2",
+            &format!(
+                "set -e; mv {INITDB} {INITDB}.kept; cat >{INITDB} <<'END'\n{wrapper}END\nchmod 755 {INITDB}"
+            ),
+        );
+        SlowTrials { lab }
+    }
+
+    fn hold(&self) {
+        self.lab.ssh("pg2", "touch /run/hold-trials");
+    }
+
+    fn go_on(&self) {
+        self.lab.ssh("pg2", "rm /run/hold-trials");
+    }
+
+    /// Puts the program back; no trial may be under way.
+    fn end(self) {
+        self.lab.ssh("pg2", &format!("mv -f {INITDB}.kept {INITDB}"));
     }
 }
 
@@ -270,7 +308,7 @@ fn it_is_taken_over(lab: &Lab, inventory: &str) {
     let up = eva.run(&["up", "-i", inventory]).ok();
     assert!(up.last_line().contains("nothing to do"), "{}", up.stderr);
     assert!(up.stderr.contains("`app` is not stored on this machine; it is left unchanged"), "{}", up.stderr);
-    eva.run(&["status", "-i", inventory]).ok();
+    look_again(|| eva.run(&["status", "-i", inventory]), |_| false).ok();
     assert_eq!(fingerprint(lab), before);
     // Again, with nothing to ask: everything is known.
     let again = eva.run(&["adopt", "-i", inventory]).ok();
@@ -351,16 +389,20 @@ fn two_at_once(lab: &Lab, inventory: &str, more: &str) {
     let up = ["up", "-i", inventory];
     // One is told who holds it, by `up`, by `status`, and by what changes something else.
     edit(120);
+    // So that it is not over before the others have looked.
+    let trials = SlowTrials::new(lab);
+    trials.hold();
     let mut first = max.begin(&up, "== try settings");
-    // So that it is not over before the others have looked. Its connections go on, and it is believed to work for some seconds.
-    signal(first.id(), "STOP");
+    let look = || eva.run(&["status", "-i", inventory]);
+    let told = |run: &Run| run.says("`cluster up` of max@");
     let (second, status, third) = std::thread::scope(|scope| {
         let second = scope.spawn(|| eva.run(&up));
-        let status = scope.spawn(|| eva.run(&["status", "-i", inventory]));
+        let status = scope.spawn(|| look_again(look, told));
         let third = ida.run(&["pause", "-i", inventory]);
         (second.join().unwrap(), status.join().unwrap(), third)
     });
-    signal(first.id(), "CONT");
+    assert!(first.try_wait().unwrap().is_none(), "the run was over: {}", max.log());
+    trials.go_on();
     assert_eq!(second.code, 5, "{second:?}");
     assert!(second.stderr.contains("`cluster up` of max@"), "{second:?}");
     assert!(status.stdout.contains("`cluster up` of max@"), "{status:?}");
@@ -394,15 +436,18 @@ fn two_at_once(lab: &Lab, inventory: &str, more: &str) {
 
     // A lock is taken away with a word, and its run stops before the next step.
     edit(123);
+    trials.hold();
     let mut hangs = max.begin(&up, "== try settings");
-    signal(hangs.id(), "STOP");
     assert_eq!(eva.run(&["unlock", "-i", inventory]).code, 3, "nobody to ask");
     let broken = eva.run(&["unlock", "-i", inventory, "--yes"]).ok();
     assert!(broken.stderr.contains("`cluster up` of max@"), "{broken:?}");
-    signal(hangs.id(), "CONT");
+    // What it has made sure of less than five seconds ago, it believes.
+    std::thread::sleep(Duration::from_secs(6));
+    trials.go_on();
     assert_eq!(hangs.wait().unwrap().code(), Some(5), "{}", max.log());
     assert!(max.log().contains("was taken away by `cluster unlock` of eva@"), "{}", max.log());
     eva.run(&up).ok();
+    trials.end();
     assert!(eva.run(&["unlock", "-i", inventory]).ok().stdout.contains("no run holds the lock"));
     lab.inventory("demo.yaml", PREPARED, more);
     eva.run(&up).ok();

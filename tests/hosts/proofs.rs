@@ -126,7 +126,7 @@ fn a_restore_is_proved_beside_a_standby() {
     assert!(nothing_is_left(&lab, "pg2"));
     assert_eq!(lab.sql("pg2", "app", "select count(*) from elsewhere"), "1000");
     let (status, _) = lab.wait_for_status(&inventory, 60, |status| status["healthy"] == true);
-    let shown = lab.cluster(&["status", "-i", &inventory]);
+    let shown = lab.look(&["status", "-i", &inventory]);
     println!("{}", shown.stdout);
     assert!(shown.stdout.contains("proved") && shown.stdout.contains("on pg2"), "{}", shown.stdout);
     assert!(status["backups"]["recovery_point_s"].as_u64().unwrap() < 360, "{}", status["backups"]);
@@ -170,7 +170,7 @@ fn a_restore_is_proved_beside_a_standby() {
     assert!(why.starts_with("not possible: needs ") && why.contains("has "), "{why}");
     assert_eq!(result["proof"]["impossible"], true);
     assert!(nothing_is_left(&lab, "pg1"));
-    let shown = lab.cluster(&["status", "-i", &inventory]).ok();
+    let shown = lab.look(&["status", "-i", &inventory]).ok();
     assert!(shown.stdout.contains("on pg1 not possible: needs "), "{}", shown.stdout);
     lab.ssh("pg1", &format!("rm {sparse}"));
 

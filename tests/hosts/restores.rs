@@ -181,7 +181,7 @@ fn a_cluster_goes_back_in_its_place_or_as_another() {
     assert_eq!(done["primary"], "pg2");
     let kept = done["kept"].as_str().unwrap();
     lab.ssh("pg2", &format!("test -d {kept}/base"));
-    let status = lab.cluster(&["status", "-i", &inventory]).ok().stdout;
+    let status = lab.look(&["status", "-i", &inventory]).ok().stdout;
     assert!(status.contains("pg2 keeps the data of before a restore in "), "{status}");
     let refused = lab.cluster(&["restore", "-i", &inventory, "--to", &moment, "--yes"]);
     assert!(refused.code == 1 && refused.stderr.contains("is still there"), "{}", refused.stderr);

@@ -22,7 +22,7 @@ const EMPTY: &str = "rm -f /var/lib/postgresql/15/main/pg_wal/filler";
 
 /// A session as an application has it, of the role app.
 fn try_write(lab: &Lab, node: &str) -> Result<(), String> {
-    let run = lab.try_ssh(
+    let run = lab.run_on(
         node,
         "cd /; runuser -u postgres -- psql -XAtqw -v ON_ERROR_STOP=1 -d app -c 'insert into t select' 2>&1",
     );
@@ -114,8 +114,10 @@ fn a_full_disk_is_not_a_failover() {
     );
 
     small_disks(&lab, &inventory, &["pg2", "pg1"]);
-    let reserve = "for n in $(seq 60); do [ -e /var/lib/postgresql/15/main/pg_wal/cluster-reserve ] && break; sleep 0.5; done; \
-        stat -c '%U %s' /var/lib/postgresql/15/main/pg_wal/cluster-reserve; ls /var/lib/cluster";
+    // It is there before it has its size.
+    let reserve = "file=/var/lib/postgresql/15/main/pg_wal/cluster-reserve; \
+        for n in $(seq 120); do [ \"$(stat -c %s $file 2>/dev/null)\" = 50331648 ] && break; sleep 0.5; done; \
+        stat -c '%U %s' $file; ls /var/lib/cluster";
     for node in ["pg1", "pg2"] {
         let made = lab.ssh(node, reserve);
         println!("{node}: {made}");

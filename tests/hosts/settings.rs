@@ -39,7 +39,7 @@ fn a_setting_is_tried_before_any_node_has_it() {
     }
 
     inventory("max_connections: 150");
-    let plan = lab.cluster(&["plan", "-i", &path]).ok();
+    let plan = lab.look(&["plan", "-i", &path]).ok();
     assert!(
         plan.stdout.contains("restart PostgreSQL for max_connections on pg2, then pg3, then pg1"),
         "{}",

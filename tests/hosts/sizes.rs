@@ -40,7 +40,7 @@ fn every_droplet_is_resized_while_an_application_writes() {
     // Another size for those that name none: the witness has its own.
     let text = std::fs::read_to_string(&inventory).unwrap().replace("size: s-1vcpu-1gb", "size: s-1vcpu-2gb");
     lab.write("demo.yaml", &text);
-    let plan: Value = lab.cluster(&["plan", "-i", &inventory, "--json"]).ok().json();
+    let plan: Value = lab.look(&["plan", "-i", &inventory, "--json"]).ok().json();
     println!("{}", lab.cluster(&["plan", "-i", &inventory]).stdout);
     assert_eq!(plan["steps"].as_array().unwrap().len(), 1, "{plan:#}");
     assert_eq!(plan["monthly_cost"], serde_json::json!({"now": 16.0, "then": 28.0}));
@@ -65,10 +65,11 @@ fn every_droplet_is_resized_while_an_application_writes() {
     let writer = Writer::start(&lab);
     // Looked at, and carried out as it was.
     let file = lab.directory.path().join("plan.json");
-    let plan = |name: &str| lab.cluster(&["plan", "-i", &inventory, "--exit-code", "--out", name]).code;
+    let plan = |name: &str| lab.look(&["plan", "-i", &inventory, "--exit-code", "--out", name]).code;
     let saved = ["up", "-i", &inventory, "--plan", file.to_str().unwrap()];
     assert_eq!(plan(file.to_str().unwrap()), 2);
     println!("{}", lab.cluster(&saved).ok().stderr);
+    lab.nothing_to_do(&inventory);
     assert_eq!(plan("/dev/null/none"), 1, "what cannot be written is an error");
     assert_eq!(plan(lab.directory.path().join("none.json").to_str().unwrap()), 0);
     let refused = lab.cluster(&saved);

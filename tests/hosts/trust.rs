@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::proofs::until;
 use super::support::{Lab, PREPARED};
 use super::{demo, node};
 
@@ -89,11 +90,12 @@ fn a_link_of_a_tablespace(lab: &Lab, inventory: &str) {
              sudo -n /bin/systemctl stop postgresql@15-main"
         ),
     );
-    lab.wait_for_status(inventory, 30, |status| status["healthy"] == false);
+    // The clone is made, and the old data is beside it, links and all.
+    let link = format!("readlink {DATA}.cluster-old/pg_tblspc/66666");
+    until(240, "the old data to be put aside", || lab.run_on("pg2", &link).stdout.trim() == "/usr/local/bin");
     healthy(lab, inventory);
     assert_eq!(lab.ssh("pg2", look), before);
-    // The clone was made, and the old data is beside it, links and all.
-    assert_eq!(lab.ssh("pg2", &format!("readlink {DATA}.cluster-old/pg_tblspc/66666")), "/usr/local/bin");
+    assert_eq!(lab.ssh("pg2", &link), "/usr/local/bin");
 }
 
 /// Where a tablespace lies is read from a link on the primary: its word does not make directories elsewhere.
@@ -130,7 +132,7 @@ fn links_in_the_configuration(lab: &Lab, inventory: &str) {
         ),
     );
     let before = lab.ssh("pg2", "ls -la /etc/apt/apt.conf.d /etc/cluster");
-    let plan = lab.cluster(&["plan", "-i", inventory]);
+    let plan = lab.look(&["plan", "-i", inventory]);
     assert!(!plan.stdout.contains(&secret) && !plan.stderr.contains(&secret), "the token is in the plan");
     assert!(plan.stdout.contains("pg_hba.conf"), "{}", plan.stdout);
     // A name with answers in it, and a link that is as long as what it leads to.
@@ -144,7 +146,7 @@ fn links_in_the_configuration(lab: &Lab, inventory: &str) {
              if [ ${{#token}} -lt $size ]; then token=/etc//${{token#/etc/}}; fi; ln -sf $token pg_hba.conf"
         ),
     );
-    let plan = lab.cluster(&["plan", "-i", inventory]);
+    let plan = lab.look(&["plan", "-i", inventory]);
     assert!(!plan.stdout.contains(&secret) && !plan.stderr.contains(&secret), "the token is in the plan");
     as_postgres(
         lab,
@@ -204,7 +206,7 @@ fn a_link_in_the_place_of_the_pid_file(lab: &Lab, inventory: &str) {
     lab.cluster(&["pause", "-i", inventory]).ok();
     lab.ssh("pg2", "systemctl stop postgresql@15-main");
     as_postgres(lab, "pg2", "ln -sfn /root/word /run/postgresql/15-main.pid");
-    lab.try_ssh("pg2", "timeout 60 systemctl start postgresql@15-main");
+    lab.run_on("pg2", "timeout 60 systemctl start postgresql@15-main");
     let said = lab.ssh("pg2", "journalctl -q -o cat -u postgresql@15-main");
     assert!(said.contains("cannot open '/run/postgresql/15-main.pid'"), "it was looked at: {said}");
     assert!(!said.contains("a-word-of-root"), "{said}");
@@ -216,12 +218,12 @@ fn a_link_in_the_place_of_the_pid_file(lab: &Lab, inventory: &str) {
 /// Only root asks what changes something, and whoever reads no further ends nothing.
 fn questions_of_others(lab: &Lab) {
     for question in ["start-check", "restart", "take", "hand-over pg2"] {
-        let run = lab.try_ssh("pg1", &format!("cd /; runuser -u postgres -- cluster-node {question}"));
+        let run = lab.run_on("pg1", &format!("cd /; runuser -u postgres -- cluster-node {question}"));
         assert_eq!(run.code, 1, "{question}: {}", run.stdout);
         assert!(run.stdout.contains("only root may ask for that"), "{question}: {}", run.stdout);
     }
     let run =
-        lab.try_ssh("pg1", "cd /; setpriv --reuid nobody --regid nogroup --clear-groups cluster-node status");
+        lab.run_on("pg1", "cd /; setpriv --reuid nobody --regid nogroup --clear-groups cluster-node status");
     assert!(run.code != 0 && run.stderr.contains("Permission denied"), "{}{}", run.stdout, run.stderr);
     let cut = lab.ssh("pg1", "{ sleep 0.5; cluster-node status 2>/run/said; } | true; cat /run/said");
     assert_eq!(cut, "");

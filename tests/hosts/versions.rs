@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::backups::{backups, bucket, repository};
 use super::drill::faults;
 use super::pgdg::{Holder, POSTGRESQL_12, Packages, Repository};
+use super::proofs::until;
 use super::support::Lab;
 use super::{demo, node, the_standby_is_set_as_the_primary_is};
 
@@ -166,6 +167,7 @@ fn rewinds(lab: &Lab, inventory: &str) {
     lab.wait_for_status(inventory, 60, |status| status["primary"] == "pg1");
     let rows = || -> u32 { lab.sql("pg1", "app", "select count(*) from history").parse().unwrap() };
     let reached = rows();
+    until(60, "the loop to end", || lab.run_on("pg2", "test -s /root/alone").code == 0);
     let alone: u32 = lab.ssh("pg2", "cat /root/alone").parse().unwrap();
     assert!((reached + 1..3000).contains(&alone), "{alone} and {reached}");
     lab.cluster(&["lab", "heal", "--name", &lab.name]).ok();

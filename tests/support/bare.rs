@@ -84,7 +84,8 @@ impl Lab {
     /// Runs a shell command on a bare host, with something to read.
     pub(crate) fn bare_ssh_with(&self, host: &BareHost, script: &str, input: impl AsRef<[u8]>) -> Run {
         let options = [
-            "ConnectTimeout=5",
+            // For the greeting and the keys as well: a machine that does too much takes its time.
+            "ConnectTimeout=30",
             "BatchMode=yes",
             "StrictHostKeyChecking=no",
             "UserKnownHostsFile=/dev/null",

@@ -12,8 +12,14 @@ use super::Lab;
 
 /// How long anything may take; a first image is made in half a minute.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// How long a connection may take.
-const DIAL: Duration = Duration::from_secs(2);
+/// How long a connection may take, and a greeting: a machine that does too much takes its time.
+const DIAL: Duration = Duration::from_secs(30);
+/// How long nothing must come of a connection to where nobody is.
+const NOBODY: Duration = Duration::from_secs(2);
+/// The same as `DIAL`, for ssh, in seconds.
+const PATIENTLY: u32 = 30;
+/// The same where the host may not be there, and whoever waits for it tries again.
+const SHORTLY: u32 = 5;
 
 /// A droplet with the host key and the login key of its lab's test.
 pub(crate) struct Droplet {
@@ -170,7 +176,7 @@ impl Lab {
 
     /// The name of the host that answers at an address.
     pub(crate) fn name_behind(&self, address: Ipv4Addr) -> String {
-        let output = ssh(self.directory.path(), address).arg("hostname").output().unwrap();
+        let output = ssh(self.directory.path(), address, PATIENTLY).arg("hostname").output().unwrap();
         text("hostname", output).unwrap_or_else(|error| panic!("{error}"))
     }
 }
@@ -182,12 +188,21 @@ impl Droplet {
     }
 
     pub(crate) fn ssh(&self, script: &str) -> String {
-        self.try_ssh(script).unwrap_or_else(|error| panic!("{error}"))
+        self.run(script).unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// Runs a script as root, with the host key checked.
+    /// Runs a script that may fail as root, with the host key checked.
+    pub(crate) fn run(&self, script: &str) -> Result<String, String> {
+        self.ssh_within(PATIENTLY, script)
+    }
+
+    /// The same on a host that may not be there.
     pub(crate) fn try_ssh(&self, script: &str) -> Result<String, String> {
-        text(script, ssh(&self.files, self.address).arg(script).output().unwrap())
+        self.ssh_within(SHORTLY, script)
+    }
+
+    fn ssh_within(&self, seconds: u32, script: &str) -> Result<String, String> {
+        text(script, ssh(&self.files, self.address, seconds).arg(script).output().unwrap())
     }
 
     /// What comes of dialling from this host: `ok`, or the name of Python's exception.
@@ -196,7 +211,7 @@ impl Droplet {
             "python3 -c '
 import socket
 try:
-    socket.create_connection((\"{address}\", {port}), 2).close()
+    socket.create_connection((\"{address}\", {port}), 5).close()
     print(\"ok\")
 except Exception as error:
     print(\"TimeoutError\" if isinstance(error, socket.timeout) else type(error).__name__)'"
@@ -207,6 +222,11 @@ except Exception as error:
 /// Dials from this machine.
 pub(crate) fn dial(address: Ipv4Addr, port: u16) -> io::Result<TcpStream> {
     TcpStream::connect_timeout(&SocketAddr::from((address, port)), DIAL)
+}
+
+/// Whether nobody answers this machine.
+pub(crate) fn is_unreachable(address: Ipv4Addr, port: u16) -> bool {
+    TcpStream::connect_timeout(&SocketAddr::from((address, port)), NOBODY).is_err()
 }
 
 /// A connection that has been greeted by the other side.
@@ -251,7 +271,7 @@ pub(crate) fn within<T>(what: &str, ask: impl Fn() -> Option<T>) -> T {
     }
 }
 
-fn ssh(files: &std::path::Path, address: Ipv4Addr) -> Command {
+fn ssh(files: &std::path::Path, address: Ipv4Addr, seconds: u32) -> Command {
     let mut ssh = super::ssh();
     ssh.args([
         "-F",
@@ -261,7 +281,7 @@ fn ssh(files: &std::path::Path, address: Ipv4Addr) -> Command {
         "-o",
         "StrictHostKeyChecking=yes",
         "-o",
-        "ConnectTimeout=2",
+        &format!("ConnectTimeout={seconds}"),
     ]);
     ssh.arg("-i").arg(files.join("login"));
     ssh.arg("-o").arg(format!("UserKnownHostsFile={}", files.join("known_hosts").display()));

@@ -5,8 +5,8 @@ mod droplet;
 mod lab;
 
 pub(crate) use bare::BareHost;
-pub(crate) use droplet::{Droplet, dial, greeted, is_reset, is_silent, within};
-pub(crate) use lab::{Lab, PREPARED, Run, block_on};
+pub(crate) use droplet::{Droplet, dial, greeted, is_reset, is_silent, is_unreachable, within};
+pub(crate) use lab::{Lab, PREPARED, Run, block_on, look_again};
 
 /// An ssh that ends, whatever the host does: a test that waits for ever says nothing.
 fn ssh() -> std::process::Command {

@@ -130,7 +130,7 @@ pub(crate) fn restored(
     rows: &[Row],
 ) -> Result<String, String> {
     let Moment { kind, target, least, most } = moment;
-    let run = lab.try_ssh(node, &format!("sh /root/moment.sh /root/restore-unit.sh {kind} '{target}' {end}"));
+    let run = lab.run_on(node, &format!("sh /root/moment.sh /root/restore-unit.sh {kind} '{target}' {end}"));
     let got = run.stdout.trim().to_owned();
     let (has, last) = got
         .split_once('|')

@@ -37,7 +37,8 @@ pub(crate) const ROWS: &[Row] = &[
         play: |trial| {
             trial.breaks(&Fault::Api(json!({"path": "/v2/*", "fault": "delay", "ms": 5000})))?;
             trial.restart_clock();
-            trial.breaks(&Fault::KillPostgres(trial.old.clone()))?;
+            let (old, new) = (trial.old.clone(), trial.new.clone());
+            trial.kills(&old, &new)?;
             trial.failover()?;
             trial.mends()?;
             trial.back()
@@ -66,7 +67,8 @@ fn api(trial: &mut Trial<'_>, rule: &Value, seconds: f64) -> Result<(), String> 
     rule["path"] = json!("/v2/reserved_ips/*");
     trial.breaks(&Fault::Api(rule))?;
     trial.restart_clock();
-    trial.breaks(&Fault::KillPostgres(trial.old.clone()))?;
+    let (old, new) = (trial.old.clone(), trial.new.clone());
+    trial.kills(&old, &new)?;
     trial.promoted()?;
     trial.sleep(seconds);
     trial.mends()?;

@@ -5,7 +5,7 @@ use cluster_node::clock;
 use crate::crowd::{ALL_WITHIN, Crowd, Pool};
 use crate::fault::Fault;
 use crate::matrix::Row;
-use crate::stage::Stage;
+use crate::stage::{BOOTED, Stage};
 use crate::trial::{PROMOTED, REDUNDANT, Trial};
 
 /// Applications that reconnect.
@@ -23,7 +23,8 @@ pub(crate) const ROWS: &[Row] = &[
         fault: "PostgreSQL on the primary killed (SIGKILL)",
         expected: "the standby takes over; the old primary rejoins by itself",
         play: |trial| {
-            trial.breaks(&Fault::KillPostgres(trial.old.clone()))?;
+            let (old, new) = (trial.old.clone(), trial.new.clone());
+            trial.kills(&old, &new)?;
             trial.failover()?;
             trial.back()
         },
@@ -135,7 +136,8 @@ pub(crate) const ROWS: &[Row] = &[
             let stage = trial.stage;
             let password = stage.lab.check_password();
             let pool = Pool::connect(&stage.floating.to_string(), &password, CLIENTS)?;
-            trial.breaks(&Fault::KillPostgres(trial.old.clone()))?;
+            let (old, new) = (trial.old.clone(), trial.new.clone());
+            trial.kills(&old, &new)?;
             trial.failover()?;
             let seconds = pool.all_within(CLIENTS, ALL_WITHIN)?;
             trial.note(format!("all {CLIENTS} clients connected {seconds:.1} s after the failover"));
@@ -173,9 +175,10 @@ pub(crate) const ROWS: &[Row] = &[
             for node in &nodes {
                 stage.on(node, "systemctl stop repmgrd")?;
             }
-            trial.breaks(&Fault::KillPostgres(trial.old.clone()))?;
+            let (old, new) = (trial.old.clone(), trial.new.clone());
+            let killed = trial.kills(&old, &new).and_then(|_| trial.failover());
             // The witness's copy of the records twice: of the new primary, and of the old one as its standby.
-            let seen = trial.failover().and_then(|()| trial.back()).and_then(|()| stage.recorded(REDUNDANT));
+            let seen = killed.and_then(|()| trial.back()).and_then(|()| stage.recorded(REDUNDANT));
             for node in &nodes {
                 stage.on(node, "systemctl start repmgrd")?;
             }
@@ -189,10 +192,10 @@ pub(crate) const ROWS: &[Row] = &[
         expected: "two failovers, and the first primary is primary again",
         play: |trial| {
             let (old, new) = (trial.old.clone(), trial.new.clone());
-            trial.breaks(&Fault::KillPostgres(old.clone()))?;
+            trial.kills(&old, &new)?;
             trial.failover()?;
             trial.back()?;
-            let again = trial.breaks(&Fault::KillPostgres(new))?;
+            let again = trial.kills(&new, &old)?;
             let stage = trial.stage;
             let first = stage.wait("the second failover", again, PROMOTED, |it| {
                 it.acknowledged().is_some_and(|(node, _)| node == old)
@@ -218,12 +221,13 @@ pub(crate) const ROWS: &[Row] = &[
             )?;
             trial.sleep(3.0);
             trial.restart_clock();
-            let off = trial.breaks(&Fault::PowerOff(old.clone()))?;
-            trial.nobody(off + 1_500, 25.0)?;
+            trial.breaks(&Fault::PowerOff(old.clone()))?;
+            let off = stage.is_off(&old)?;
+            trial.nobody(off, 25.0)?;
             trial.mends()?;
             trial.lossless();
             let since = clock::now();
-            stage.wait("any write", since, PROMOTED, |it| it.acknowledged().is_some())?;
+            stage.wait("any write", since, BOOTED, |it| it.acknowledged().is_some())?;
             trial.nobody_but(&old)?;
             stage.sql(&old, "postgres", "drop table ballast").map(drop)
         },

@@ -113,7 +113,8 @@ pub(crate) const ROWS: &[Row] = &[
         expected: "the standby takes over; the backup fails, and one of the new timeline follows",
         play: |trial| {
             let mut backup = begins(trial.stage, &["backup", "--full"], &trial.old)?;
-            trial.breaks(&Fault::KillPostgres(trial.old.clone()))?;
+            let (old, new) = (trial.old.clone(), trial.new.clone());
+            trial.kills(&old, &new)?;
             trial.failover()?;
             let failed = !backup.wait().map_err(|error| error.to_string())?.success();
             trial.stage.lab_does(&["spaces", "heal"])?;

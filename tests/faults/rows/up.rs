@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::fault::Fault;
 use crate::matrix::Row;
-use crate::trial::{BACK, Trial};
+use crate::stage::BOOTED;
+use crate::trial::Trial;
 
 /// The rows.
 pub(crate) const ROWS: &[Row] = &[
@@ -19,7 +20,8 @@ pub(crate) const ROWS: &[Row] = &[
                 let (lab, inventory) = (&stage.lab, &stage.inventory);
                 let up = scope.spawn(move || lab.cluster(&["up", "-i", inventory]));
                 trial.sleep(0.8);
-                trial.breaks(&Fault::KillPostgres(trial.old.clone()))?;
+                let (old, new) = (trial.old.clone(), trial.new.clone());
+                trial.kills(&old, &new)?;
                 trial.failover()?;
                 let run = up.join().map_err(|_| "`up` panicked")?;
                 trial.note(format!("`up`: exit {}: {}", run.code, run.last_line()));
@@ -73,9 +75,9 @@ pub(crate) const ROWS: &[Row] = &[
             trial.failover()?;
             let droplet = stage.node(&old).droplet;
             let mark = stage.lab.file(droplet, "/var/lib/cluster/rewinding");
-            stage.lab.ask_power(droplet, "power_on");
+            trial.powers_on(&old);
             let begun = Instant::now();
-            while !mark.exists() && begun.elapsed() < BACK {
+            while !mark.exists() && begun.elapsed() < BOOTED {
                 std::thread::sleep(Duration::from_millis(5));
             }
             std::thread::sleep(Duration::from_millis(150));

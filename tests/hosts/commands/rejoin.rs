@@ -26,7 +26,7 @@ pub(super) fn a_stop_while_it_starts_ends(stage: &Stage) {
         "cluster-node pause; unit=postgresql@15-main; \
          for n in $(seq 20); do \
              systemctl stop $unit && systemctl start --no-block $unit && sleep 1.$((n % 10)) && \
-             timeout 20 systemctl stop $unit || { systemctl kill -s KILL $unit; exit 1; }; \
+             timeout 120 systemctl stop $unit || { systemctl kill -s KILL $unit; exit 1; }; \
          done; cluster-node resume",
     );
     stage.wait_for(60, |status| node(status, "pg2")["state"] == "streaming");

@@ -6,7 +6,7 @@ use cluster::check;
 use serde_json::Value;
 
 use crate::demo;
-use crate::support::{Lab, PREPARED, Run, block_on};
+use crate::support::{Lab, PREPARED, Run, block_on, look_again};
 
 /// Twice what a failover takes at most: what has not happened by then does not happen.
 const NOTHING_HAPPENS: Duration = Duration::from_secs(20);
@@ -38,16 +38,24 @@ impl Stage {
         self.lab.cluster(&args)
     }
 
-    /// Runs a command that must end with `code` and print all of `wanted`, in whichever stream.
+    /// A command that only looks; a host that is late is looked at again.
+    pub(super) fn look(&self, words: &str) -> Run {
+        look_again(|| self.run(words), |_| false)
+    }
+
+    /// Runs a command that must end with `code` and print all of `wanted`, in whichever stream. Where it only looks, a host
+    /// that is late is looked at again.
     #[track_caller]
     pub(super) fn says(&self, words: &str, code: i32, wanted: &[&str]) -> Run {
         let begun = Instant::now();
-        let run = self.run(words);
+        let is_as_wanted = |run: &Run| run.code == code && wanted.iter().all(|what| run.says(what));
+        let looks = words.split(' ').next().is_some_and(|it| ["status", "plan", "explain"].contains(&it));
+        let run = if looks { look_again(|| self.run(words), is_as_wanted) } else { self.run(words) };
         let (out, error) = (run.stdout.trim_end(), run.stderr.trim_end());
         println!("$ cluster {words}  # {}, {:.1} s\n{out}\n{error}", run.code, begun.elapsed().as_secs_f64());
         assert_eq!(run.code, code, "{words}");
         for what in wanted {
-            assert!(out.contains(what) || error.contains(what), "`cluster {words}` does not say `{what}`");
+            assert!(run.says(what), "`cluster {words}` does not say `{what}`");
         }
         run
     }
@@ -88,7 +96,7 @@ impl Stage {
     /// What a node's own PostgreSQL says of itself; empty if it does not run.
     pub(super) fn recovers(&self, node: &str) -> String {
         let ask = "cd / && runuser -u postgres -- psql -XAtqw -d postgres -c 'select pg_is_in_recovery()'";
-        self.lab.try_ssh(node, ask).stdout.trim().to_owned()
+        self.lab.run_on(node, ask).stdout.trim().to_owned()
     }
 
     /// Writes a word through the floating IP's node, and says what all words are there.
