@@ -2,6 +2,8 @@
 //! new one the first term is for the primary that was made first.
 
 use cluster_contract::Millis;
+use cluster_contract::request::Request;
+use cluster_contract::timing::Timing;
 use cluster_node::lease::HardState;
 
 use crate::laws::Broken;
@@ -130,21 +132,60 @@ fn the_first_request_is_lost_and_heard_of(world: &mut World) -> Result<(), Strin
     world.quiet();
     world.cut(0, 1);
     world.cut(0, 2);
-    start_guards(world, &[0, 1, 2]);
     // By then the others ask each other, and whoever comes back late finds its standby without a stream.
-    let time = world.between(12_000, 18_000);
+    for node in 0..3 {
+        // Not all have the same leases: the inventory was edited between two runs.
+        let lease = [6_000, 9_000, 20_000, 42_000][world.between(0, 3) as usize];
+        world.nodes[node].timing = Timing::new(lease, world.nodes[node].timing.lag_limit_bytes, 3).unwrap();
+    }
+    start_guards(world, &[0, 1, 2]);
+    let time = world.between(45_000, 50_000);
     world.pass(time, true)?;
     world.heal();
     world.pass_until(|world| world.nodes[0].disk.term > 0, PROMOTED_WITHIN, true)?;
     for _ in 0..100 {
-        world.lose_requests_of(0);
+        world.lose_requests(0, &[1, 2]);
         world.pass(10, true)?;
+    }
+    if world.between(0, 1) == 0 {
+        // Nothing but the watch is left of its guard.
+        world.nodes[0].guard = None;
+        world.nodes[0].guard_back_at = Some(Millis::MAX);
     }
     world.cut(0, 1);
     world.cut(0, 2);
-    world.pass(PROMOTED_WITHIN, true)?;
+    // Long enough for the longest of the leases.
+    world.pass(2 * PROMOTED_WITHIN, true)?;
+    if world.nodes[0].guard.is_none() {
+        start_guards(world, &[0]);
+    }
     world.heal();
     world.pass(PROMOTED_WITHIN, true)
+}
+
+/// The same, and nothing else is ever lost: the others have heard that there is a first term, and grant it.
+fn the_first_request_is_heard_late(seed: u64) -> Result<(), Broken> {
+    just_made(seed, 3, false).play(|world| {
+        world.quiet();
+        (1..3).for_each(|other| world.cut(0, other));
+        start_guards(world, &[0, 1, 2]);
+        let time = world.between(12_000, 18_000);
+        world.pass(time, true)?;
+        world.heal();
+        world.pass_until(|world| world.nodes[0].disk.term > 0, PROMOTED_WITHIN, true)?;
+        for _ in 0..200 {
+            world.lose_requests(0, &[1, 2]);
+            world.pass(10, true)?;
+        }
+        let until = world.real + PROMOTED_WITHIN;
+        while world.real < until {
+            world.pass(100, true)?;
+            if world.primary() != Some(0) {
+                return Err("the first primary is fenced, and all links are well".into());
+            }
+        }
+        Ok(())
+    })
 }
 
 /// The first primary's disk takes nothing from about the time on at which it asks first, and its guard starts anew.
@@ -164,6 +205,72 @@ fn the_first_request_is_not_on_record(world: &mut World) -> Result<(), String> {
     world.pass(PROMOTED_WITHIN, true)?;
     world.heal();
     world.pass(PROMOTED_WITHIN, true)
+}
+
+/// The same, while nobody else is there yet: nothing of it is known anywhere, and it is asked for anew.
+fn the_first_primarys_disk_is_full_for_a_while(world: &mut World) -> Result<(), String> {
+    world.quiet();
+    let (full_for, others_start) = (world.between(1_000, 12_000), world.between(0, 3_000));
+    (world.nodes[1].guard, world.nodes[2].guard) = (None, None);
+    start_guards(world, &[0]);
+    world.pass(300, true)?;
+    world.nodes[0].disk_full_until = world.real + full_for;
+    world.pass(others_start, true)?;
+    start_guards(world, &[1, 2]);
+    let until = world.real + PROMOTED_WITHIN;
+    while world.real < until {
+        world.pass(100, true)?;
+        if world.primary() != Some(0) {
+            return Err("the first primary is fenced for its disk, and nobody had heard of a request".into());
+        }
+    }
+    if leads(world) { Ok(()) } else { Err("the first primary has no lease".into()) }
+}
+
+/// The one that has granted the first term has a full disk since, and the first primary is gone.
+fn who_knows_of_the_first_term_has_a_full_disk(seed: u64) -> Result<(), Broken> {
+    just_made(seed, 4, true).play(|world| {
+        world.quiet();
+        start_guards(world, &[0, 1, 2, 3, 4]);
+        world.pass_until(|world| world.nodes[0].disk.term > 0, PROMOTED_WITHIN, true)?;
+        world.lose_requests(0, &[1, 2, 3]);
+        (1..4).for_each(|other| world.cut(0, other));
+        world.pass_until(|world| world.nodes[4].disk.term > 0, PROMOTED_WITHIN, true)?;
+        world.nodes[4].disk_full_until = Millis::MAX;
+        world.nodes[0].crash();
+        world.heal();
+        world.pass_until(|world| world.primary_among(&[1, 2, 3]).is_some(), PROMOTED_WITHIN, true)
+    })
+}
+
+/// The third guard starts when the second term is given, and another voter is lost a moment later.
+fn a_voter_starts_late(seed: u64) -> Result<(), Broken> {
+    just_made(seed, 3, false).play(|world| {
+        world.quiet();
+        world.nodes[2].guard = None;
+        start_guards(world, &[0, 1]);
+        world.pass_until(leads, PROMOTED_WITHIN, true)?;
+        let to_second = Request::HandOver { to: "n2".into() };
+        // Once it streams.
+        while world.primary() != Some(1) {
+            world.request(0, &to_second)?;
+            world.pass(2_000, true)?;
+        }
+        world.pass_until(|world| world.nodes[0].postgres == Postgres::Standby, PROMOTED_WITHIN, true)?;
+        world.pass(3_000, true)?;
+        start_guards(world, &[2]);
+        let time = world.between(1_500, 8_000);
+        world.pass(time, true)?;
+        world.nodes[0].crash();
+        let until = world.real + PROMOTED_WITHIN;
+        while world.real < until {
+            world.pass(100, true)?;
+            if world.primary() != Some(1) {
+                return Err("the primary is fenced, and a majority is there".into());
+            }
+        }
+        Ok(())
+    })
 }
 
 /// Three become five, and the two that could lead before are lost while the guards of the others have only just been
@@ -224,8 +331,28 @@ fn the_first_primary_may_write_for_a_while_after_its_request_whoever_has_heard_o
 }
 
 #[test]
+fn who_has_heard_of_the_first_term_grants_it_all_the_same() {
+    all_hold(the_first_request_is_heard_late);
+}
+
+#[test]
 fn the_first_primary_asks_for_nothing_that_is_not_on_its_disk() {
     all_hold(|seed| scenario(seed, the_first_request_is_not_on_record));
+}
+
+#[test]
+fn what_never_got_to_the_first_primarys_disk_costs_it_nothing() {
+    all_hold(|seed| scenario(seed, the_first_primarys_disk_is_full_for_a_while));
+}
+
+#[test]
+fn a_voter_whose_disk_is_full_still_tells_of_the_first_term() {
+    all_hold(who_knows_of_the_first_term_has_a_full_disk);
+}
+
+#[test]
+fn a_voter_that_has_granted_nothing_grants_what_a_majority_has() {
+    all_hold(a_voter_starts_late);
 }
 
 #[test]

@@ -24,6 +24,8 @@ const _: () = assert!(WATCH_GRACE + WATCH_INTERVAL + FENCE_LIMIT < FENCE_MARGIN 
 pub const HEARTBEAT_TIMEOUT: Millis = 3_000;
 /// How often the holder requests its lease anew.
 const RENEW_INTERVAL: Millis = 1_000;
+/// A heartbeat that takes as long as it may, and a renewal after it, before the primary stops.
+const SHORTEST_LEASE: Millis = FENCE_MARGIN + HEARTBEAT_TIMEOUT + RENEW_INTERVAL;
 /// For how long a node whose PostgreSQL has just ended lets a standby go first.
 pub const CRASH_BACKOFF: Millis = 5_000;
 /// How often a candidate sends its pre-vote.
@@ -125,7 +127,7 @@ impl Timing {
             lag_limit_bytes,
             expires: voters > 2,
         };
-        if timing.lease < FENCE_MARGIN + HEARTBEAT_TIMEOUT + timing.renew_interval {
+        if timing.lease < SHORTEST_LEASE {
             return Err(ImpossibleTiming(format!(
                 "a lease of {lease} ms is too short: a heartbeat may take {HEARTBEAT_TIMEOUT} ms, the next renewal follows {} \
                  ms later, and the primary stops {FENCE_MARGIN} ms before the lease ends",
@@ -160,6 +162,12 @@ impl Timing {
     /// How long after its request the holder may take writes.
     pub fn holder_window(&self) -> Millis {
         self.lease - self.fence_margin
+    }
+
+    /// How long after its first request of all the first primary of a new cluster may take writes though no majority has
+    /// granted it: as long as a voter with the shortest of leases lets pass, for they need not have its own.
+    pub fn first_claim_window(&self) -> Millis {
+        if self.expires { SHORTEST_LEASE - self.fence_margin } else { ENDLESS }
     }
 
     /// How long a guard may stand still before systemd starts a new one, of a lease of `lease` milliseconds: longer

@@ -356,6 +356,8 @@ pub struct Core {
     why: &'static str,
     effects: Vec<Effect>,
     forcing: Option<Forcing>,
+    /// The lease as it was before the last input, of a node of a new cluster that had granted nothing.
+    before_first_term: Option<Lease>,
     host: HostObservation,
     started_at: Millis,
 }
@@ -454,6 +456,7 @@ impl Core {
             why: "",
             effects: Vec::new(),
             forcing: None,
+            before_first_term: None,
             host,
             started_at: now,
             config,
@@ -479,7 +482,9 @@ impl Core {
     pub fn handle(&mut self, now: Millis, host: &HostObservation, input: Input) -> Vec<Effect> {
         host.clone_into(&mut self.host);
         self.notice(now);
-        self.settle_force(now, !matches!(input, Input::PersistFailed(_)));
+        let stored = !matches!(input, Input::PersistFailed(_));
+        self.settle_force(now, stored);
+        self.settle_first_term(stored);
         match input {
             Input::Tick => self.tick(now),
             Input::Message(from, message) => self.receive(now, from, message),

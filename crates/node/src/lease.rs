@@ -20,9 +20,9 @@
 //! of *when* it granted waits from its start instead; *what* it granted is on its disk.
 //!
 //! The first primary of a new cluster takes writes before it holds. Nobody else requests the first term; from its request on, with
-//! the term on its disk, it may write for a holder's window whoever answers. Every voter of a majority that grants a later one
-//! has let its wait pass since: it granted the first term, or was one of the new cluster's, and has waited since it heard that
-//! a later one was wanted ([`Voter`]'s `note_bid`), which nobody wants before the first has been requested.
+//! the term on its disk, it may write for [`Timing::first_claim_window`] whoever answers. Every voter of a majority that grants a
+//! later one has let its wait pass since: it granted the first term, or was one of the new cluster's, and has waited since it
+//! heard that a later one was wanted ([`Voter`]'s `note_bid`), which nobody wants before the first has been requested.
 //!
 //! Nodes need not agree on the length of a lease: while `cluster up` changes it, or where a node was not reached, some
 //! have the old one. So a request says for how long, a voter waits by the longest that it has granted (or by its own,
@@ -89,7 +89,12 @@ impl HardState {
     /// Whether this is what `cluster up` wrote for a new cluster, and nothing was granted since. An empty hard state is
     /// not: it may have been lost.
     pub fn is_of_a_new_cluster(&self) -> bool {
-        self.term == 0 && self.released && self.holder.is_none()
+        self.has_granted_nothing() && self.released
+    }
+
+    /// Whether nothing was granted here, as far as this says: in a new cluster, or by a newcomer, or it was lost.
+    pub fn has_granted_nothing(&self) -> bool {
+        self.term == 0 && self.holder.is_none()
     }
 }
 
@@ -288,8 +293,7 @@ impl Lease {
             Claim::Requested { term: FIRST_TERM, since, until: None, .. }
                 if !self.node_state.cannot_write =>
             {
-                let window = self.timing.holder_window_of(self.timing.requested_lease());
-                Some((FIRST_TERM, since.saturating_add(window)))
+                Some((FIRST_TERM, since.saturating_add(self.timing.first_claim_window())))
             }
             _ => None,
         }
@@ -423,7 +427,7 @@ impl Lease {
         match message {
             Message::PreVote { term, position, generation } => {
                 self.voter.note_candidate(from, position, now);
-                self.voter.note_bid(now, term);
+                self.voter.note_bid(now, term, 0);
                 let bid = Bid { term, generation, position, confirmed: 0 };
                 let mut refusal = self.consider(now, from, bid).err();
                 if matches!(refusal, None | Some(Refusal::BetterCandidate { .. }))
@@ -431,7 +435,7 @@ impl Lease {
                 {
                     refusal = Some(Refusal::InspectingOwnWal);
                 }
-                let highest_term = self.highest_term_granted();
+                let highest_term = self.voter.hard_state().term;
                 let sound_standby = self.node_state.sound_standby;
                 output
                     .send
@@ -454,8 +458,8 @@ impl Lease {
                         self.superseded(from, claim_term, &mut output);
                     }
                 }
-                self.voter.note_bid(now, term);
                 let confirmed = confirmed_term.filter(|_| !forced).unwrap_or_default();
+                self.voter.note_bid(now, term, confirmed);
                 let refusal = self.consider(now, from, Bid { term, generation, position, confirmed }).err();
                 if refusal.is_none() {
                     (self.pre_vote_heard_at, self.deferring_since) = (None, None);
@@ -463,7 +467,7 @@ impl Lease {
                         self.voter.grant(now, (self.me, from), term, writable.then_some(position), lease);
                     output.persist = persist.or(output.persist);
                 }
-                let highest_term = self.highest_term_granted();
+                let highest_term = self.voter.hard_state().term;
                 output
                     .send
                     .push((from, Message::LeaseReply { term, asked_at, refusal, highest_term, lease }));
@@ -481,12 +485,6 @@ impl Lease {
             }
         }
         output
-    }
-
-    /// The highest term that this voter has granted, for others. What may never have got to the disk is no word for them: it
-    /// may be forgotten, and whoever has heard of it would go on from there.
-    fn highest_term_granted(&self) -> Term {
-        if self.can_persist { self.voter.hard_state().term } else { 0 }
     }
 
     /// Whether this node, a sound standby, still receives WAL while the lease is free and wanted: it may have more than

@@ -160,8 +160,10 @@ impl World {
             }
         }
         let node = &self.nodes[index];
-        // What a majority has heard, as the holder itself can tell.
+        // What a majority has heard, as the holder itself can tell; a first claim that was taken up again says nothing of others.
+        let have_granted = self.nodes.iter().filter(|node| node.disk.term > 0).count();
         if !self.changes
+            && 2 * have_granted > self.nodes.len()
             && let Some(guard) = &node.guard
             && let Some(until) = guard.lease().until().filter(|it| *it != Millis::MAX)
             && let Some(position) = self.said.get(&(index, until - node.timing.holder_window()))

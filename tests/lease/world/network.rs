@@ -43,9 +43,10 @@ impl World {
         self.cuts.contains(&(from, to))
     }
 
-    /// What a node has requested of others, and is still on its way, does not arrive.
-    pub(crate) fn lose_requests_of(&mut self, from: usize) {
-        self.flights.retain(|it| it.from != from || !matches!(it.message, Message::RequestLease { .. }));
+    /// What a node has requested of some others, and is still on its way, does not arrive.
+    pub(crate) fn lose_requests(&mut self, from: usize, to: &[usize]) {
+        let is_one = |message: &Message| matches!(message, Message::RequestLease { .. });
+        self.flights.retain(|it| it.from != from || !to.contains(&it.to) || !is_one(&it.message));
     }
 
     pub(super) fn send(&mut self, from: usize, messages: Vec<(NodeId, Message)>) {

@@ -27,6 +27,7 @@ impl Core {
         host.clone_into(&mut self.host);
         self.notice(now);
         self.settle_force(now, true);
+        self.settle_first_term(true);
         let verdict = self.verdict(now, request, first_start);
         (verdict, std::mem::take(&mut self.effects))
     }
@@ -145,6 +146,18 @@ impl Core {
         self.lease = before;
         self.effects.push(Effect::Persist(self.lease.hard_state().clone()));
         self.carry_out(now, Output::default());
+    }
+
+    /// What a node of a new cluster could not write down of its first term has not happened, and nobody was sent it: a guard that
+    /// starts here anew would know nothing of it, and the first primary would take writes as if it had requested nothing.
+    pub(super) fn settle_first_term(&mut self, stored: bool) {
+        match self.before_first_term.take() {
+            Some(before) if !stored => self.lease = before,
+            _ => {
+                let is_new = stored && self.lease.hard_state().is_of_a_new_cluster();
+                self.before_first_term = is_new.then(|| self.lease.clone());
+            }
+        }
     }
 
     /// Makes a standby of this node, because a person asks for it.

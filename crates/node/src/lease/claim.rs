@@ -169,7 +169,7 @@ impl Lease {
         let Some(position) = self.node_state.position.filter(|_| self.node_state.candidate) else { return };
         let (term, generation) =
             (self.highest_term_seen.max(self.voter.hard_state().term) + 1, self.configuration.generation);
-        self.voter.note_bid(now, term);
+        self.voter.note_bid(now, term, 0);
         if let Claim::PreVote { votes, deferred, .. } = &self.claim {
             // The time of a pre-vote was for those that have more: they are preferred for a moment, and no longer.
             let deferred = *deferred;
@@ -187,6 +187,8 @@ impl Lease {
             Ok(()) => drop(votes.insert(self.me)),
             // Sent a moment before it can be granted, so that voters know whom to prefer when it can.
             Err(Refusal::LeaseActive { millis, .. }) if millis <= self.timing.renew_interval => {}
+            // The others' waits begin with this one's.
+            Err(Refusal::LeaseActive { .. }) if self.voter.waits_for_first_term(now) => {}
             Err(why) => {
                 self.claim = Claim::Idle { retry_at: now };
                 if !matches!(why, Refusal::LeaseActive { .. }) {
@@ -286,16 +288,11 @@ impl Lease {
             asked_at,
             granted_until,
             contradicted_by,
-            until,
             ..
         } = &mut self.claim
         else {
             return;
         };
-        if until.is_none() && !can_persist {
-            // It may never have been written down: whoever starts here anew would know nothing of what others grant to it.
-            return;
-        }
         // A holder that cannot tell its position is as much the holder: what it reported stands.
         let own = self.node_state.position.or(self.voter.report().map(|report| report.position));
         let position = own.unwrap_or(WalPosition { timeline: 0, lsn: 0 });

@@ -39,6 +39,7 @@ impl Lease {
         if !self.can_persist {
             return Err(CannotForce::Refused(Refusal::CannotPersist));
         }
+        self.voter.note_bid(now, self.highest_term_seen + 1, 0);
         if let Some(refusal) = self.voter.renewed_lately(self.me, now) {
             return Err(CannotForce::Refused(refusal));
         }
@@ -112,6 +113,8 @@ impl Lease {
 
     fn yield_to(&mut self, now: Millis, to: NodeId, output: &mut Output) {
         self.voter.force(None);
+        // What was written here by force is given up, and bars nobody.
+        self.voter.forget_report();
         let term = self.voter.hard_state().term;
         output.events.push(LeaseEvent::Yielded { to });
         match self.claim {

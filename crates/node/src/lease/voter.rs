@@ -27,8 +27,9 @@ pub struct Voter {
     /// From when on anybody may have a grant that is known to be released: that moment, or the end of the abstention
     /// of a voter that started after it.
     released_at: Option<Millis>,
-    /// Whether somebody is known to have requested the first term of all, of which this voter has granted none.
-    first_term_requested: bool,
+    /// Until when the first primary of a new cluster may take writes, as far as a voter can tell that has granted nothing and
+    /// has heard that the first term was requested.
+    first_term_until: Option<Millis>,
     /// When the last holder itself has stepped down, as far as this run of the guard has heard.
     holder_released_at: Option<Millis>,
     /// The nodes that want the next term, with the WAL that they have, and when that was heard.
@@ -52,7 +53,7 @@ impl Voter {
             granted_in_this_run: false,
             forced_peer: None,
             released_at,
-            first_term_requested: false,
+            first_term_until: None,
             holder_released_at: None,
             candidates: BTreeMap::new(),
         }
@@ -76,13 +77,24 @@ impl Voter {
         self.candidates.insert(node, (position, now));
     }
 
-    /// Somebody wants `term`. In a new cluster a later one than the first says that the first was requested: its first
-    /// primary may take writes for a lease from then on, and this voter waits as if it had granted it.
-    pub(super) fn note_bid(&mut self, now: Millis, term: Term) {
-        if term > FIRST_TERM && self.hard_state.is_of_a_new_cluster() && !self.first_term_requested {
-            self.first_term_requested = true;
-            self.released_at = Some(now.saturating_add(self.timing.voter_wait()));
+    /// Somebody wants `term`, who has a majority's grant of `confirmed`, or of none: 0. A later term than the first says that
+    /// the first was requested. For all that a voter knows that has granted nothing, this was a moment ago, and the first
+    /// primary takes writes since, for a while: it waits as if it had granted that. A majority has let it pass.
+    pub(super) fn note_bid(&mut self, now: Millis, term: Term, confirmed: Term) {
+        if self.hard_state.has_granted_nothing() && term > FIRST_TERM {
+            let until = if confirmed > 0 { now } else { now.saturating_add(self.timing.voter_wait()) };
+            self.first_term_until = Some(self.first_term_until.map_or(until, |before| before.min(until)));
         }
+    }
+
+    /// Whether a later term than the first is wanted of this voter, and it waits with that.
+    pub(super) fn waits_for_first_term(&self, now: Millis) -> bool {
+        self.hard_state.has_granted_nothing() && self.first_term_until.is_some_and(|until| now < until)
+    }
+
+    /// What the last holder that took writes reported counts for nothing.
+    pub(super) fn forget_report(&mut self) {
+        (self.report, self.hard_state.report) = (None, None);
     }
 
     /// Whether a candidate other than `me` was heard of since.
@@ -129,6 +141,9 @@ impl Voter {
     /// has granted nothing yet knows nothing of it, and waits for as long as it abstains.
     pub(super) fn renewed_lately(&self, but: NodeId, now: Millis) -> Option<Refusal> {
         let HardState { holder, released, granted_for, .. } = self.hard_state;
+        if let Some(until) = self.first_term_until.filter(|_| self.waits_for_first_term(now)) {
+            return Some(Refusal::LeaseActive { by: None, millis: until - now });
+        }
         if released || holder == Some(but) {
             return None;
         }
@@ -188,7 +203,12 @@ impl Voter {
             return Ok(());
         }
         let is_successor = self.hard_state.released && self.hard_state.successor == Some(from);
-        let free = match self.free_since() {
+        // The first term is the first primary's whenever it asks.
+        let first = self
+            .first_term_until
+            .filter(|_| term > FIRST_TERM && self.hard_state.has_granted_nothing())
+            .unwrap_or_default();
+        let free = match self.free_since().map(|free| free.max(first)) {
             // From the release on, and not from now on: what is preferred to it is preferred for a while only.
             Some(free) if is_successor => free.min(now),
             Some(free) if now >= free => free,
@@ -336,6 +356,10 @@ impl Voter {
         term: Term,
         (successor, end): (Option<NodeId>, Option<WalPosition>),
     ) -> Option<HardState> {
+        if self.hard_state.has_granted_nothing() && term == FIRST_TERM {
+            // The first primary: it takes no writes any more.
+            self.first_term_until = Some(now);
+        }
         let known = self.report.filter(|report| report.term == term);
         let released = self.release(now, from, term, successor)?;
         self.holder_released_at = Some(now);
