@@ -296,9 +296,12 @@ impl World {
                 // A connection that stood idle may be gone: one more try with a new one.
                 Err(RemoteError::Lost { .. }) if !last => last = true,
                 Err(error) if error.is_slow() => {
-                    if begun.elapsed() >= patience {
+                    let waited = begun.elapsed();
+                    if waited >= patience {
                         return Host::late(patience.as_secs(), young);
                     }
+                    let waited = waited.as_secs();
+                    self.report.progress(node, format!("waiting for its sshd to answer ({waited} s)"));
                 }
                 Err(RemoteError::Connect { message, .. } | RemoteError::Lost { message, .. }) => {
                     return unreachable(message);
