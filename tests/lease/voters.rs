@@ -189,6 +189,30 @@ fn the_first_lease_of_a_new_cluster_is_granted_at_once() {
     );
 }
 
+#[test]
+fn a_newcomer_that_has_heard_a_holder_once_does_not_wait_for_the_first_primary() {
+    for hears in [true, false] {
+        let mut newcomer = guard(3, HardState::default());
+        if hears {
+            let renewal = Message::RequestLease {
+                term: 1,
+                asked_at: START,
+                position: at(5_000),
+                writable: true,
+                lease: DEFAULT_LEASE,
+                forced: false,
+                claim_term: 1,
+                generation: 0,
+                confirmed_term: Some(1),
+            };
+            newcomer.receive(START + 100, 1, renewal);
+            assert_eq!(newcomer.hard_state().term, 0, "it abstains");
+        }
+        let later = START + timing().voter_wait();
+        assert_eq!(pre_vote_for(2, &mut newcomer, later, 2).is_none(), hears);
+    }
+}
+
 fn grants_one(voter: &mut Lease, now: Millis) {
     let request = Message::RequestLease {
         term: 8,

@@ -79,9 +79,9 @@ impl Voter {
 
     /// Somebody wants `term`, who has a majority's grant of `confirmed`, or of none: 0. A later term than the first says that
     /// the first was requested. For all that a voter knows that has granted nothing, this was a moment ago, and the first
-    /// primary takes writes since, for a while: it waits as if it had granted that. A majority has let it pass.
+    /// primary takes writes since, for a while: it waits as if it had granted that. Where a majority has granted any, the wait of one of its voters counts.
     pub(super) fn note_bid(&mut self, now: Millis, term: Term, confirmed: Term) {
-        if self.hard_state.has_granted_nothing() && term > FIRST_TERM {
+        if self.hard_state.has_granted_nothing() && (term > FIRST_TERM || confirmed > 0) {
             let until = if confirmed > 0 { now } else { now.saturating_add(self.timing.voter_wait()) };
             self.first_term_until = Some(self.first_term_until.map_or(until, |before| before.min(until)));
         }
