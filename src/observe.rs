@@ -271,7 +271,7 @@ impl World {
         let command = if limit.is_none() { command.alone() } else { command };
         let unreachable = |why: String| Host::Unreachable { why, young };
         let (begun, patience) = (Instant::now(), limit.unwrap_or(WORK_PATIENCE));
-        let mut last = false;
+        let mut was_lost = false;
         loop {
             let probed = async {
                 let begun = Instant::now();
@@ -294,7 +294,7 @@ impl World {
                     };
                 }
                 // A connection that stood idle may be gone: one more try with a new one.
-                Err(RemoteError::Lost { .. }) if !last => last = true,
+                Err(RemoteError::Lost { .. }) if !was_lost => was_lost = true,
                 Err(error) if error.is_slow() => {
                     let waited = begun.elapsed();
                     if waited >= patience {

@@ -21,8 +21,8 @@
 //!
 //! The first primary of a new cluster takes writes before it holds. Nobody else requests the first term; from its request on, with
 //! the term on its disk, it may write for [`Timing::first_claim_window`] whoever answers. Every voter of a majority that grants a
-//! later one has let its wait pass since: it granted the first term, or was one of the new cluster's, and has waited since it
-//! heard that a later one was wanted ([`Voter`]'s `note_bid`), which nobody wants before the first has been requested.
+//! later one has let its wait pass since: it granted the first term, or had granted nothing, and has waited since it heard
+//! that a later one was wanted ([`Voter`]'s `note_bid`), which nobody wants before the first has been requested.
 //!
 //! Nodes need not agree on the length of a lease: while `cluster up` changes it, or where a node was not reached, some
 //! have the old one. So a request says for how long, a voter waits by the longest that it has granted (or by its own,
