@@ -74,6 +74,8 @@ pub(crate) struct Node {
     pub(crate) next_tick: Millis,
     pub(crate) mail: Vec<Mail>,
     pub(crate) work: Option<Work>,
+    /// The last one, and whether it came to what it was for.
+    pub(crate) worked: Option<(Job, bool)>,
     pub(crate) postgres: Postgres,
     pub(crate) control: DbState,
     pub(crate) checkpoint: WalPosition,
@@ -131,6 +133,7 @@ impl Node {
             next_tick: 0,
             mail: Vec::new(),
             work: None,
+            worked: None,
             postgres: if id == 1 || !data { Postgres::Off } else { Postgres::Standby },
             control: if id == 1 { DbState::InProduction } else { DbState::InArchiveRecovery },
             checkpoint: position,

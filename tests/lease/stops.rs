@@ -15,6 +15,64 @@ fn scenario(seed: u64, data: u32, witness: bool, mistake: Option<Mistake>) -> Re
     World::new(seed, data, witness, mistake, false).play(play)
 }
 
+/// A hand-over at any moment after a restart: what the successor has all of becomes the successor's.
+fn soon_handed_over(seed: u64, data: u32, witness: bool) -> Result<bool, Broken> {
+    let mut is_handed_over = false;
+    World::new(seed, data, witness, None, false).play(|world| {
+        world.calm();
+        let old = world.settle(40_000)?;
+        if !world.request(old, &Request::Restart)? {
+            return Err("the guard does not keep the lease for a restart".into());
+        }
+        (world.nodes[old].postgres, world.nodes[old].control) = (Postgres::Stopping, DbState::ShuttingDown);
+        world.pass_until(|world| world.nodes[old].postgres == Postgres::Off, SETTLES_WITHIN, true)?;
+        if !world.request(old, &Request::MayStart)? {
+            return Err("it may not start again".into());
+        }
+        let takes = world.between(200, 2_500);
+        world.nodes[old].postgres = Postgres::Starting(world.real + takes);
+        let successor = (0..world.nodes.len()).find(|it| *it != old && world.nodes[*it].data);
+        let successor = successor.unwrap_or_default();
+        let streams = |world: &World| world.nodes[successor].upstream.is_some_and(|(from, _)| from == old);
+        world.pass_until(
+            |world| world.nodes[old].postgres == Postgres::Primary && streams(world),
+            SETTLES_WITHIN,
+            true,
+        )?;
+        let time = world.between(0, 4_000);
+        world.pass(time, true)?;
+        let to = Request::HandOver { to: format!("n{}", world.nodes[successor].id) };
+        if !world.request(old, &to)? {
+            return Err("the guard does not hand over".into());
+        }
+        world.pass(500, true)?;
+        world.pass_until(|world| world.nodes[old].work.is_none(), SETTLES_WITHIN, true)?;
+        is_handed_over = world.nodes[old].worked.is_some_and(|(_, is_done)| is_done);
+        world.pass_until(|world| world.primary().is_some(), SETTLES_WITHIN, true)?;
+        let primary = world.primary();
+        if is_handed_over && primary != Some(successor) {
+            return Err(format!("handed over to {successor}, and {primary:?} takes writes"));
+        }
+        Ok(())
+    })?;
+    Ok(is_handed_over)
+}
+
+#[test]
+fn what_is_handed_over_is_the_successors_however_soon_after_a_restart() {
+    let times: u64 = std::env::var("LEASE_TIMES").map_or(1, |times| times.parse().unwrap());
+    let mut handed_over = 0;
+    for seed in 0..100 * times {
+        for (data, witness) in [(2, true), (3, false), (3, true)] {
+            match soon_handed_over(seed, data, witness) {
+                Ok(is_handed_over) => handed_over += u64::from(is_handed_over),
+                Err(broken) => panic!("seed {seed}, {data} data nodes, witness {witness}: {broken}"),
+            }
+        }
+    }
+    assert!(handed_over > 250 * times, "{handed_over}");
+}
+
 fn play(world: &mut World) -> Result<(), String> {
     world.calm();
     let old = world.settle(40_000)?;

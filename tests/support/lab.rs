@@ -172,6 +172,18 @@ impl Lab {
     /// aligned. Says whether it was killed: a mark that is never printed is no kill.
     #[must_use]
     pub(crate) fn cluster_killed_at(&self, args: &[&str], mark: &str, wait: Duration) -> bool {
+        let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        self.cluster_killed_when(args, |line| words(line).contains(mark), wait)
+    }
+
+    /// The same, at the first line that is wanted.
+    #[must_use]
+    pub(crate) fn cluster_killed_when(
+        &self,
+        args: &[&str],
+        is_mark: impl Fn(&str) -> bool,
+        wait: Duration,
+    ) -> bool {
         use std::io::BufRead as _;
         let mut child = self
             .command(args)
@@ -180,14 +192,13 @@ impl Lab {
             .spawn()
             .unwrap();
         let mut lines = std::io::BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
-        let is_marked = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ").contains(mark);
         let mut told = Vec::new();
         let marked = lines.any(|line| {
             told.push(line);
-            is_marked(&told[told.len() - 1])
+            is_mark(&told[told.len() - 1])
         });
         if !marked {
-            println!("`{mark}` did not come:\n{}", told.join("\n"));
+            println!("the mark did not come:\n{}", told.join("\n"));
         }
         std::thread::sleep(wait);
         let killed = marked && child.try_wait().unwrap().is_none();

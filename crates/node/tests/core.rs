@@ -280,6 +280,52 @@ fn why_a_hand_over_failed_is_shown_when_postgresql_runs_here_again() {
     assert_eq!(guard.core.status(guard.now).trouble, None, "nothing is wrong any more");
 }
 
+/// PostgreSQL was started by somebody, with the guard's leave, and takes writes.
+fn just_started() -> Guard {
+    let mut guard = Guard::primary();
+    assert!(guard.asks(&Request::Restart));
+    guard.ends();
+    guard.passes(500);
+    assert!(guard.asks(&Request::MayStart));
+    guard.begins();
+    guard.passes(1_000);
+    assert!(guard.holds());
+    guard
+}
+
+#[test]
+fn what_has_just_been_started_is_handed_over_all_the_same() {
+    let mut guard = just_started();
+    assert!(guard.asks(&Request::HandOver { to: "pg3".into() }));
+    guard.passes(250);
+    guard.ends();
+    guard.passes(250);
+    let ended = Input::JobEnded(Job::HandOver { to: 3 }, Ok("pg3 has everything".into()));
+    assert_eq!(guard.takes(ended), [], "it is the other's to start");
+    assert!(!guard.holds());
+}
+
+#[test]
+fn what_ends_just_after_its_start_is_another_nodes() {
+    let mut guard = just_started();
+    guard.ends();
+    assert_eq!(guard.passes(500), [], "it would end again");
+    assert!(!guard.holds());
+}
+
+#[test]
+fn nothing_is_started_or_restarted_beside_a_hand_over() {
+    let mut guard = Guard::primary();
+    assert!(guard.asks(&Request::HandOver { to: "pg3".into() }));
+    guard.passes(500);
+    assert!(!guard.asks(&Request::Restart));
+    guard.ends();
+    assert!(!guard.asks(&Request::MayStart));
+    let ended = Input::JobEnded(Job::HandOver { to: 3 }, Ok("pg3 has everything".into()));
+    assert_eq!(guard.takes(ended), []);
+    assert!(!guard.holds());
+}
+
 #[test]
 fn what_was_stopped_in_a_short_pause_is_started_again_here() {
     let mut guard = Guard::primary();

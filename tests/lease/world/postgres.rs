@@ -145,7 +145,7 @@ impl World {
     }
 
     fn ended(&mut self, index: usize, job: Job, result: Result<&str, &str>) {
-        self.nodes[index].work = None;
+        (self.nodes[index].work, self.nodes[index].worked) = (None, Some((job, result.is_ok())));
         let result = result.map(str::to_owned).map_err(Into::into);
         self.mail(index, self.real, Letter::Is(Input::JobEnded(job, result)));
     }

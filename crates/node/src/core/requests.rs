@@ -46,6 +46,10 @@ impl Core {
                 "this node holds the lease by force; a majority must be back before it can hand over",
             ),
             Request::HandOver { to } if holds => self.hand_over(now, to),
+            // What would run again beside it keeps the lease that is to go.
+            Request::Restart | Request::MayStart if matches!(self.job, Some(Job::HandOver { .. })) => {
+                no(Code::Busy, "a hand-over is in progress")
+            }
             Request::Restart if holds || self.bootstrap => {
                 self.restart = Some(Restart::announced(now));
                 yes("the lease is kept during the restart")
@@ -53,8 +57,7 @@ impl Core {
             // It has ended and is started again, between two observations maybe.
             Request::MayStart if holds && self.is_restarting(now) => {
                 self.restart = self.restart.map(|restart| restart.starts(now));
-                self.stale_before = now;
-                self.start_allowed_until = now + ALLOWED_START_LIMIT;
+                self.allow_start(now);
                 yes("this node holds the lease")
             }
             Request::MayStart if self.host.half_rewound => {
@@ -66,8 +69,7 @@ impl Core {
                 }
             }
             Request::MayStart if holds => {
-                // Its processes are there in a moment; until then it must not count as gone.
-                self.start_allowed_until = now + ALLOWED_START_LIMIT;
+                self.allow_start(now);
                 yes("this node holds the lease")
             }
             Request::MayStart if self.bootstrap && first_start => {
@@ -76,6 +78,11 @@ impl Core {
             _ if holds => yes("this node holds the lease"),
             _ => no(Code::NotHolder, format!("this node does not hold the lease; {}", self.why)),
         }
+    }
+
+    /// Its processes are there in a moment; until then it must not count as gone. What was seen before says nothing of it.
+    fn allow_start(&mut self, now: Millis) {
+        (self.start_allowed_until, self.stale_before) = (now + ALLOWED_START_LIMIT, now);
     }
 
     fn hand_over(&mut self, now: Millis, to: &str) -> Verdict {

@@ -35,6 +35,7 @@ impl Core {
             ServerState::Primary => {
                 // It is through: what ends from here on has failed.
                 self.restart = self.restart.filter(|restart| !restart.has_ended());
+                self.start_allowed_until = 0;
                 (self.shutting_down_since, self.returning_until) = (None, 0);
                 if self.job.is_none() {
                     // It was to have the term after a stop that has not ended in a release.
@@ -102,6 +103,8 @@ impl Core {
                     }
                     Job::HandOver { .. } => {
                         (self.backoff_until, self.failed_at) = (now + HAND_OVER_BACKOFF, None);
+                        // Whatever was allowed to start before it has ended with it.
+                        self.start_allowed_until = 0;
                     }
                     Job::Start | Job::Promote => {}
                 }
