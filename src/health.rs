@@ -67,6 +67,8 @@ pub struct FloatingIp {
     pub address: String,
     /// The node that it points to.
     pub node: Option<String>,
+    /// Whether anybody knows where it points to: the API, or the primary's guard.
+    pub known: bool,
 }
 
 /// Evaluates the facts.
@@ -324,13 +326,13 @@ fn floating_ip(
         // No API is asked: the guard of the primary knows.
         let address = existing.floating_ip.as_ref()?.address.to_string();
         let node = primary.filter(|name| has_address(facts, name)).map(str::to_owned);
-        return Some(FloatingIp { address, node });
+        return Some(FloatingIp { address, known: node.is_some(), node });
     }
     let cloud = facts.cloud.as_ref()?;
     let found = cloud.floating_ip.as_ref();
     if cloud.remembered.is_some() {
         let node = primary.filter(|name| has_address(facts, name)).map(str::to_owned);
-        return Some(FloatingIp { address: found?.address.to_string(), node });
+        return Some(FloatingIp { address: found?.address.to_string(), known: node.is_some(), node });
     }
     let wanted = matches!(&inventory.provider, Provider::DigitalOcean(it) if it.floating_ip);
     if let Some(taken) = cloud.taken.as_ref().filter(|_| wanted) {
@@ -354,5 +356,5 @@ fn floating_ip(
         let where_to = holder.as_deref().unwrap_or("nowhere");
         problems.push(format!("the floating IP {} points to {where_to}, not to {primary}", found.address));
     }
-    Some(FloatingIp { address: found.address.to_string(), node: holder })
+    Some(FloatingIp { address: found.address.to_string(), node: holder, known: true })
 }

@@ -41,12 +41,12 @@ fn write_text(health: &Health, out: &mut String) -> std::fmt::Result {
     let primary = health.primary.as_deref().unwrap_or("none");
     writeln!(out, "{}  primary {}", health.cluster.bold(), primary.bold())?;
     if let Some(floating_ip) = &health.floating_ip {
-        writeln!(
-            out,
-            "floating IP {} points to {}",
-            floating_ip.address,
-            visible(floating_ip.node.as_deref().unwrap_or("nowhere"))
-        )?;
+        let address = &floating_ip.address;
+        match &floating_ip.node {
+            Some(node) => writeln!(out, "floating IP {address} points to {}", visible(node))?,
+            None if floating_ip.known => writeln!(out, "floating IP {address} points to nowhere")?,
+            None => writeln!(out, "floating IP {address}: nobody who answers knows where it points to")?,
+        }
     }
     if let Some(cost) = health.monthly_cost.filter(|cost| *cost > 0.0) {
         writeln!(out, "droplets: ${cost:.2} a month")?;

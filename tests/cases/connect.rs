@@ -68,7 +68,11 @@ fn health(floating_ip: Option<&str>, nodes: [(&str, &str); 4]) -> Health {
         cluster: "demo".into(),
         healthy: true,
         primary: None,
-        floating_ip: floating_ip.map(|address| FloatingIp { address: address.into(), node: None }),
+        floating_ip: floating_ip.map(|address| FloatingIp {
+            address: address.into(),
+            node: None,
+            known: true,
+        }),
         holder: None,
         holder_confirmed: true,
         lease_ms: 9_000,

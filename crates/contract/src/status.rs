@@ -47,7 +47,8 @@ pub struct Status {
     pub paused: bool,
     /// When the pause began, in RFC 3339; none where the file was made by hand.
     pub paused_since: Option<String>,
-    /// Whether the floating IP led here at the last look; none before the first, and on other nodes.
+    /// Whether the floating IP led here when that was last known; none before the first look that was answered, and on other
+    /// nodes. Earlier builds said no where the API had not answered.
     pub has_address: Option<bool>,
     /// The job that is under way.
     #[serde(rename = "doing")]

@@ -1,6 +1,6 @@
 //! The guard's core, led by hand: an input and a time in, effects out.
 
-use cluster_contract::config::{Config, Failover, Member};
+use cluster_contract::config::{Config, Failover, FloatingIp, Member};
 use cluster_contract::request::Request;
 use cluster_contract::timing::{DEFAULT_LAG_LIMIT_BYTES, DEFAULT_LEASE};
 use cluster_contract::{Millis, WalPosition};
@@ -45,7 +45,10 @@ impl Guard {
             generation: 1,
             members: vec![member(1), member(2), member(3)],
             observer: None,
-            floating_ip: None,
+            floating_ip: Some(FloatingIp {
+                address: std::net::Ipv4Addr::new(198, 51, 100, 1).into(),
+                api_url: "http://127.0.0.1:9".into(),
+            }),
             failover: Failover { lease_ms, lag_limit_bytes: DEFAULT_LAG_LIMIT_BYTES },
         };
         let host = HostObservation {
@@ -324,6 +327,17 @@ fn nothing_is_started_or_restarted_beside_a_hand_over() {
     let ended = Input::JobEnded(Job::HandOver { to: 3 }, Ok("pg3 has everything".into()));
     assert_eq!(guard.takes(ended), []);
     assert!(!guard.holds());
+}
+
+#[test]
+fn an_api_that_is_away_moves_no_address() {
+    let mut guard = Guard::primary();
+    guard.takes(Input::AddressMoved(Ok(true)));
+    assert_eq!(guard.core.status(guard.now).has_address, Some(true));
+    guard.takes(Input::AddressMoved(Err("connection refused".into())));
+    let status = guard.core.status(guard.now);
+    assert_eq!(status.has_address, Some(true));
+    assert!(status.trouble.is_some_and(|it| it.contains("connection refused")));
 }
 
 #[test]

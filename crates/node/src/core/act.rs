@@ -73,7 +73,7 @@ impl Core {
             return;
         }
         self.address.begin();
-        self.effects.push(Effect::MoveAddress { patient: self.has_address == Some(false) });
+        self.effects.push(Effect::MoveAddress { patient: self.address_trouble.is_some() });
     }
 
     /// Asks the provider whether a holder that has fallen silent is off. The lease ends by itself a few seconds later,

@@ -154,7 +154,8 @@ impl Core {
                 if self.address_trouble.as_ref() != Some(&text) {
                     self.journal(Event::Trouble, text.clone());
                 }
-                (self.has_address, self.address_trouble) = (Some(false), Some(text));
+                // Where it leads is as it was seen last: an API that is away moves nothing.
+                self.address_trouble = Some(text);
             }
         }
     }
