@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use cluster_contract::journal::{Event, Line};
-use cluster_contract::status::JobKind;
+use cluster_contract::status::{JobKind, Status};
 
 use crate::control;
 use crate::error::Advice;
 use crate::facts::{Facts, Host};
 use crate::health::{Health, Node, health};
+use crate::inventory::Role;
 use crate::world::World;
 
 /// The successor promotes within seconds of the shutdown; anything longer is a failure.
@@ -97,8 +98,8 @@ async fn look(world: &Arc<World>) -> Result<Health> {
 }
 
 /// Chooses who hands over and to whom: `from`, or whoever takes writes; to `to`, or to the standby that lacks the least. What is soon
-/// over is waited for: a standby that has just connected and catches up, a host that was slow to answer, a guard that still works on
-/// the last change of roles.
+/// over is waited for: a standby that has just connected and catches up, an old primary that its guard makes a standby, a host that was
+/// slow to answer, a guard that still works on the last change of roles.
 ///
 /// # Errors
 /// A refusal; nothing was changed.
@@ -135,14 +136,17 @@ pub async fn chosen(world: &Arc<World>, from: Option<&str>, to: Option<&str>) ->
         if begun.elapsed() >= CATCH_UP_PATIENCE {
             return Err(error);
         }
-        match (catching_up(&now, to), late(&facts, &now, to)) {
-            (Some(standby), _) => world.report.progress(standby, "catching up with the primary"),
-            (None, Some(node)) => world.report.progress(node, "took too long to answer, and is asked again"),
+        if let Some(standby) = catching_up(&now, to) {
+            world.report.progress(standby, "catching up with the primary");
+        } else if let Some(node) = late(&facts, &now, to) {
+            world.report.progress(node, "took too long to answer, and is asked again");
+        } else if let Some(node) = comes_back(&facts, &now, to) {
+            world.report.progress(node, "its guard makes it a standby");
+        } else if was_there && now.primary.is_none() {
             // In the moment of a change that was under way.
-            (None, None) if was_there && now.primary.is_none() => {
-                world.report.progress("cluster", "no node takes writes at the moment");
-            }
-            (None, None) => return Err(error),
+            world.report.progress("cluster", "no node takes writes at the moment");
+        } else {
+            return Err(error);
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
@@ -191,6 +195,21 @@ fn catching_up<'a>(health: &'a Health, to: Option<&str>) -> Option<&'a str> {
         node.role == "standby" && node.state != "streaming" && to.is_none_or(|to| node.name == to)
     };
     health.nodes.iter().filter(|_| !health.paused).find(standby).map(|node| node.name.as_str())
+}
+
+/// A node whose data its guard makes a standby's, or starts: after a failover that takes the old primary some seconds.
+fn comes_back<'a>(facts: &Facts, health: &'a Health, to: Option<&str>) -> Option<&'a str> {
+    let comes = |node: &&Node| {
+        let guard = facts.hosts.get(&node.name).and_then(|host| host.up()?.guard.as_ref());
+        let is_wanted = node.inventory_role != Role::Witness && to.is_none_or(|to| node.name == to);
+        is_wanted && node.role == "none" && guard.is_some_and(is_unhindered)
+    };
+    health.nodes.iter().filter(|_| health.primary.is_some()).find(comes).map(|node| node.name.as_str())
+}
+
+/// Whether nothing keeps a guard from making a standby of its node, as far as it says.
+fn is_unhindered(guard: &Status) -> bool {
+    guard.trouble.is_none() && !guard.paused && !guard.diverged_data_kept
 }
 
 /// The primary that hands over, and its successor.
@@ -320,7 +339,6 @@ async fn wait_for_redundancy(world: &Arc<World>, from: &str, begun: Instant) -> 
 #[cfg(test)]
 mod tests {
     use cluster_contract::journal::LostTransactions;
-    use cluster_contract::status::Status;
 
     use super::*;
 
@@ -348,6 +366,20 @@ mod tests {
         let rejoins = of(Some("pg1"), Some(JobKind::Rejoin));
         assert_eq!(with(knows(), rejoins).as_deref(), Some("pg2"));
         assert_eq!(with(of(Some("pg1"), Some(JobKind::Promote)), knows()).as_deref(), Some("pg1"));
+    }
+
+    #[test]
+    fn an_old_primary_is_waited_for_unless_something_keeps_its_guard() {
+        let rejoins = Status { job: Some(JobKind::Rejoin), ..Status::default() };
+        assert!(is_unhindered(&rejoins) && is_unhindered(&Status::default()));
+        let trouble = Some("the rejoin failed: no space left on device".to_owned());
+        for hindered in [
+            Status { trouble, ..Status::default() },
+            Status { paused: true, ..Status::default() },
+            Status { diverged_data_kept: true, ..Status::default() },
+        ] {
+            assert!(!is_unhindered(&hindered), "{hindered:?}");
+        }
     }
 
     fn line(event: Event, text: &str) -> Line {
