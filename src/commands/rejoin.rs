@@ -11,7 +11,7 @@ use super::confirm::confirm;
 use super::{declared, in_world, read};
 use crate::control;
 use crate::error::{Advice, Exit};
-use crate::health::health;
+use crate::health::{Health, Node, health};
 use crate::inventory::{Role, Source};
 use crate::poll::poll_until;
 use crate::report::Format;
@@ -21,6 +21,12 @@ use crate::{data, screen, tell};
 
 /// How long a rewound or cloned node may take to catch up; longer ones continue without the command.
 const CATCH_UP: Duration = Duration::from_secs(300);
+
+/// A standby that has just started, or whose primary is new, streams by then.
+const STREAMS_WITHIN: Duration = Duration::from_secs(15);
+/// A guard has heard of a primary by then.
+const HEARS_WITHIN: Duration = Duration::from_secs(15);
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// The options of a rejoin.
 #[derive(Clone, Copy)]
@@ -85,7 +91,6 @@ async fn prepare(world: &Arc<World>, node: &str, how: How) -> Result<Prepared> {
             .hint("`cluster switchover` turns it into a standby")
             .into());
     }
-    let streams = health.nodes.iter().any(|it| it.name == node && it.state == "streaming");
     if facts.hosts.get(node).and_then(|host| host.up()).is_some_and(|host| host.keeps_data()) {
         tell!(
             "{node} took writes while {primary} was primary, and {primary} does not have them: they will be given up.\n\
@@ -93,15 +98,45 @@ async fn prepare(world: &Arc<World>, node: &str, how: How) -> Result<Prepared> {
         );
         confirm("node", node, how.yes, "its data is unchanged")?;
     }
-    if streams && !how.clone {
+    if !how.clone && comes_to_stream(world, node, health).await? {
         return Ok(Prepared::Streams(primary));
     }
     world.lock_cluster(&facts).await?;
     Ok(Prepared::Ask(primary))
 }
 
+fn streams(health: &Health, node: &str) -> bool {
+    health.nodes.iter().any(|it| it.name == node && it.state == "streaming")
+}
+
+/// Whether a node streams, or is a standby that does in a moment: its guard would say that nothing is left but a clone.
+async fn comes_to_stream(world: &Arc<World>, node: &str, mut health: Health) -> Result<bool> {
+    let begun = Instant::now();
+    let is_standby = |it: &Node| it.name == node && it.role == "standby";
+    while !streams(&health, node) && health.nodes.iter().any(is_standby) && begun.elapsed() < STREAMS_WITHIN {
+        world.report.progress(node, "it is a standby, and does not stream yet");
+        tokio::time::sleep(PAUSE).await;
+        health = look(world).await?;
+    }
+    Ok(streams(&health, node))
+}
+
+async fn look(world: &Arc<World>) -> Result<Health> {
+    let facts = world.observe_or_remember().await?;
+    Ok(health(&world.inventory, &facts, &world.public_addresses(&facts)))
+}
+
 async fn ask(world: &World, node: &str, clone: bool) -> Result<()> {
-    let verdict = control::rejoin(world, node, clone).await?;
+    let begun = Instant::now();
+    let verdict = loop {
+        let verdict = control::rejoin(world, node, clone).await?;
+        // One that has taken over a moment ago is not believed yet.
+        if verdict.code != Code::NoPrimary || begun.elapsed() >= HEARS_WITHIN {
+            break verdict;
+        }
+        world.report.progress(node, "its guard has not heard of the primary yet");
+        tokio::time::sleep(PAUSE).await;
+    };
     if verdict.allowed {
         return Ok(());
     }
@@ -116,10 +151,9 @@ async fn ask(world: &World, node: &str, clone: bool) -> Result<()> {
 
 /// Waits until the node streams, and reports its progress.
 async fn watch(world: &Arc<World>, node: &str, begun: Instant) -> Result<()> {
-    let pause = Duration::from_secs(1);
     let mut ended = None;
     // The guard's own time-out ends it.
-    let streams = poll_until(Duration::MAX, pause, async || {
+    let watched = poll_until(Duration::MAX, PAUSE, async || {
         let seconds = begun.elapsed().as_secs();
         // A guard that does not answer for a moment goes on all the same.
         let Ok(says) = control::status(world, node).await else { return Ok(None) };
@@ -134,14 +168,12 @@ async fn watch(world: &Arc<World>, node: &str, begun: Instant) -> Result<()> {
                 .into());
         }
         world.report.progress(node, format!("catching up ({seconds} s)"));
-        let facts = world.observe_or_remember().await?;
-        let health = health(&world.inventory, &facts, &world.public_addresses(&facts));
-        if health.nodes.iter().any(|it| it.name == node && it.state == "streaming") {
+        if streams(&look(world).await?, node) {
             return Ok(Some(true));
         }
         Ok((ended.get_or_insert_with(Instant::now).elapsed() > CATCH_UP).then_some(false))
     });
-    match streams.await {
+    match watched.await {
         Ok(Some(true)) => Ok(()),
         Ok(_) => Err(Advice::failed(format!("{node} has rejoined but does not stream yet"))
             .hint("it continues by itself; follow it with `cluster status`")
