@@ -21,8 +21,8 @@ use crate::world::World;
 const PATIENCE: Duration = Duration::from_secs(120);
 /// With the checkpoint before it, for which the guard allows ten minutes, and what the successor still lacks.
 const LONGEST: Duration = Duration::from_secs(900);
-/// How long a standby that has just connected may need for what it lacks.
-const CATCH_UP_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a standby that has just connected may need for what it lacks, and an old primary to become one.
+const CATCH_UP_PATIENCE: Duration = Duration::from_secs(60);
 /// How long to wait for the old primary to rejoin, to report restored redundancy.
 const REJOIN_PATIENCE: Duration = Duration::from_secs(120);
 /// More than a guard writes down during one.

@@ -18,13 +18,14 @@ use rejoin::{
     a_stop_while_it_starts_ends,
 };
 use stage::Stage;
-use switchover::a_switchover_and_back;
+use switchover::{a_switchover_and_back, one_right_after_another};
 
 #[test]
 #[ignore = "needs root and a lab"]
 fn a_pause_holds_a_switchover_moves_and_a_failover_is_told() {
     let stage = Stage::set(8);
     a_switchover_and_back(&stage);
+    one_right_after_another(&stage);
     a_killed_primary_in_a_pause(&stage);
     a_failover_is_explained(&stage);
     a_primary_that_is_lost_in_a_pause(&stage);

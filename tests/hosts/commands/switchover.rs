@@ -1,6 +1,6 @@
 //! `cluster switchover`.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::stage::Stage;
 
@@ -25,4 +25,37 @@ pub(super) fn a_switchover_and_back(stage: &Stage) {
     assert!(0.0 < moved && moved < whole && whole < 60.0, "{told}");
     assert_eq!(stage.healthy()["primary"], "pg1");
     assert_eq!(stage.words("pg1"), "a b", "nothing acknowledged is lost");
+}
+
+/// PostgreSQL is stopped where it takes writes, by somebody who does not pause, and the other node takes over. Says what it was.
+fn stopped(stage: &Stage) -> [&'static str; 2] {
+    let of = |status: &Value| if status["primary"] == "pg1" { ["pg1", "pg2"] } else { ["pg2", "pg1"] };
+    let [old, new] = of(&stage.healthy());
+    // Where nobody is quick enough, it comes back by itself, and rightly.
+    for _ in 0..3 {
+        stage.lab.ssh(old, "systemctl stop postgresql@15-main");
+        let (status, _) = stage.wait_for(60, |status| status["primary"].is_string());
+        if status["primary"] == new {
+            return [old, new];
+        }
+    }
+    panic!("{new} does not take over");
+}
+
+/// Each command comes while the cluster still settles from what was before, and nobody waits for it to be whole.
+pub(super) fn one_right_after_another(stage: &Stage) {
+    // A second after PostgreSQL was allowed to start, that still counted as one that runs.
+    stage.lab.ssh("pg1", "cluster-node restart && systemctl restart postgresql@15-main");
+    stage.says("switchover", 0, &["pg2 takes writes (", "pg1 streams from it ("]);
+    stage.says("switchover", 0, &["pg1 takes writes (", "pg2 streams from it ("]);
+    // The old primary is only about to become a standby.
+    let [old, new] = stopped(stage);
+    stage.says("switchover", 0, &[&format!("{old} takes writes ("), &format!("{new} streams from it (")]);
+    let [old, new] = stopped(stage);
+    stage.says(&format!("rejoin {old}"), 0, &[&format!("{old} streams from {new} (")]);
+    if new == "pg2" {
+        stage.says("switchover", 0, &["pg1 takes writes ("]);
+    }
+    assert_eq!(stage.healthy()["primary"], "pg1");
+    assert_eq!(stage.words("pg2"), "a b", "nothing acknowledged is lost");
 }
