@@ -45,6 +45,8 @@ pub struct HostFacts {
     pub loaded: BTreeMap<String, bool>,
     /// This program's marker of the data directory.
     pub marker: Option<Marker>,
+    /// Whether its guard has begun to rewind or replace the data, and not ended: it finishes that, and nobody else does.
+    pub half_rewound: bool,
     /// The data that a restore has replaced.
     pub kept: Option<String>,
     /// PostgreSQL clusters that Debian's tools know: version, name, port, status, data directory.
@@ -80,9 +82,12 @@ impl HostFacts {
         self.guard.as_ref().map(|guard| guard.paused)
     }
 
-    /// Whether its guard is rejoining or cloning it.
+    /// Whether its guard is rejoining or cloning it, or was cut off while it did and begins again: after a boot it may not
+    /// have said so yet.
     pub fn rejoins(&self) -> bool {
-        self.guard.as_ref().is_some_and(|guard| guard.job == Some(JobKind::Rejoin))
+        let begins_again =
+            || self.half_rewound && self.marker.as_ref().is_some_and(|marker| marker.stage.is_finished());
+        self.guard.as_ref().is_some_and(|guard| guard.job == Some(JobKind::Rejoin)) || begins_again()
     }
 
     /// Whether this node took writes while another was primary, and keeps its data for inspection.

@@ -22,7 +22,10 @@ impl<'a> Planner<'a> {
             self.addresses.hosts.get(&primary).map(|host| self.conninfo(*host)).unwrap_or_default();
         let theirs = self.system_identifier(&primary);
         let mut starts = false;
+        let is_the_guards = host.postgres.is_none() && host.rejoins();
         match data {
+            // It has been moved, and what takes its place has not.
+            Data::None if is_the_guards => return self.leave_to_its_guard(node, &primary),
             Data::None | Data::HalfMade | Data::Initialized => {
                 let why = match data {
                     Data::HalfMade if self.is_clone_under_way(host) => Reason::CloneUnderWay,
@@ -45,16 +48,8 @@ impl<'a> Planner<'a> {
                         "the hosts hold data of two different clusters; nothing is changed: correct the addresses in the inventory",
                     );
                 }
-                if host.postgres.is_none() && host.rejoins() {
-                    // What is there now is what is being replaced: to start it would be in the way.
-                    self.wait(Waiting::Rejoin { node: node.name.clone() });
-                    return self.trouble(
-                        TroubleKind::Rejoining,
-                        Some(&node.name),
-                        format!("is being made a standby of {primary}"),
-                        "its guard is working on it, and nothing else is started on it; `cluster-node status` on the node \
-                         shows the progress",
-                    );
+                if is_the_guards {
+                    return self.leave_to_its_guard(node, &primary);
                 }
                 let follows = host.data.as_ref().is_some_and(|data| data.standby_signal);
                 if host.postgres.is_none() && !follows && host.keeps_data() {
@@ -105,6 +100,17 @@ impl<'a> Planner<'a> {
         if !registered {
             self.step(Phase::Follow, Some(node), Action::RegisterStandby, Reason::RegistrationDiffers);
         }
+    }
+
+    /// What is there now is being replaced: to start it, or to make another, would be in the way.
+    fn leave_to_its_guard(&mut self, node: &Node, primary: &str) {
+        self.wait(Waiting::Rejoin { node: node.name.clone() });
+        self.trouble(
+            TroubleKind::Rejoining,
+            Some(&node.name),
+            format!("is being made a standby of {primary}"),
+            "its guard is working on it, and nothing else is started on it; `cluster-node status` on the node shows the progress",
+        );
     }
 
     pub(super) fn is_clone_under_way(&self, host: &HostFacts) -> bool {
