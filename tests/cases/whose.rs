@@ -7,16 +7,16 @@ use std::process::Command;
 
 use cluster_contract::WHOSE_SH;
 
-/// In place of the disk's: what has `pg` in its path is postgres', what has `free` is everybody's, and the rest is root's.
-/// A path with `gone` in it has just vanished.
+/// In place of the disk's: what is `pg`, or below it, is postgres', what is `free` is everybody's, and the rest is root's. What is
+/// `gone` has just vanished. Whole names, since a temporary directory's own is made up and may have any letters in it.
 const STAT: &str = r#"
 stat() {
     shift 3
     for path; do
         case $path in
-            *gone*) ;;
-            *free*) printf 'root root drwxrwxrwt %s\n' "$path" ;;
-            *pg*) printf 'postgres postgres drwx------ %s\n' "$path" ;;
+            */gone | */gone/*) ;;
+            */free | */free/*) printf 'root root drwxrwxrwt %s\n' "$path" ;;
+            */pg | */pg/*) printf 'postgres postgres drwx------ %s\n' "$path" ;;
             *) printf 'root root drwxr-xr-x %s\n' "$path" ;;
         esac
     done
