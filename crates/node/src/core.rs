@@ -396,8 +396,13 @@ impl Core {
         // A hard state that is gone is no new cluster: what runs here without a lease is fenced.
         let bootstrap = hard_state.is_of_a_new_cluster();
         let mut lease = Lease::new(config.my_id(), configuration, timing, hard_state, now);
+        let mut start_allowed_until = 0;
         if let Some(held) = held_lease {
             lease.resume(held.term, held.until, now);
+            if host.has_processes && !host.standby_signal {
+                // The guard before may have been starting it, or stopping it for another.
+                start_allowed_until = now + ALLOWED_START_LIMIT;
+            }
         }
         let last_heard = config.peers().map(|peer| (peer.id, now)).collect();
         Core {
@@ -418,7 +423,7 @@ impl Core {
             shutting_down_since: None,
             returning_until: 0,
             failed_hand_over_shown_until: 0,
-            start_allowed_until: 0,
+            start_allowed_until,
             backoff_until: 0,
             failed_at: None,
             retry_at: 0,
@@ -597,11 +602,13 @@ impl Core {
             // What was written here is nowhere else, and rewinding would lose it. Before the term that says so is gone.
             self.keep_diverged_data();
         }
-        let is_lost =
-            |event: &LeaseEvent| matches!(event, LeaseEvent::Expired { .. } | LeaseEvent::Superseded { .. });
+        let is_lost = |event: &LeaseEvent| {
+            use LeaseEvent::{Expired, Released, Superseded};
+            matches!(event, Expired { .. } | Released { .. } | Superseded { .. })
+        };
         if output.events.iter().any(is_lost) {
             // Whoever restarts PostgreSQL cannot start it without the lease. If it comes back, the guard does.
-            self.restart = None;
+            (self.restart, self.successor) = (None, None);
         }
         if let Some(hard_state) = output.persist {
             self.effects.push(Effect::Persist(hard_state));

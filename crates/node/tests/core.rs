@@ -9,7 +9,7 @@ use cluster_node::core::{Core, Effect, HostObservation, Input, JobFailure, Start
 use cluster_node::decision::Job;
 use cluster_node::lease::{HardState, Message};
 use cluster_node::postgres::{ServerObservation, ServerState};
-use cluster_node::store::Pause;
+use cluster_node::store::{HeldLease, Pause};
 
 const POSITION: WalPosition = WalPosition { timeline: 1, lsn: 1 << 24 };
 const TICK: Millis = 250;
@@ -29,7 +29,7 @@ impl Guard {
         Guard::of_lease(was, DEFAULT_LEASE)
     }
 
-    fn of_lease(was: DbState, lease_ms: Millis) -> Guard {
+    fn config(lease_ms: Millis) -> Config {
         let member = |id: u32| Member {
             name: format!("pg{id}"),
             id,
@@ -37,7 +37,7 @@ impl Guard {
             host: std::net::Ipv4Addr::new(10, 0, 0, u8::try_from(id).unwrap()).into(),
             droplet_id: None,
         };
-        let config = Config {
+        Config {
             cluster: "demo".into(),
             node: "pg1".into(),
             version: 15,
@@ -50,7 +50,11 @@ impl Guard {
                 api_url: "http://127.0.0.1:9".into(),
             }),
             failover: Failover { lease_ms, lag_limit_bytes: DEFAULT_LAG_LIMIT_BYTES },
-        };
+        }
+    }
+
+    fn of_lease(was: DbState, lease_ms: Millis) -> Guard {
+        let config = Guard::config(lease_ms);
         let host = HostObservation {
             has_processes: false,
             control_file: Some(ControlFile { state: was, checkpoint: POSITION }),
@@ -65,6 +69,22 @@ impl Guard {
         let startup = Startup { config, hard_state, held_lease: None, disk_restored: false };
         let core = Core::new(startup, host.clone(), 1_000).unwrap();
         Guard { core, host, state: ServerState::Silent("no such file".into()), now: 1_000 }
+    }
+
+    /// A guard that is started where another was, with what that one held.
+    fn resumed(held: HeldLease, before: &Guard) -> Guard {
+        let mut guard = Guard::of(DbState::InProduction);
+        let hard_state = HardState { term: held.term, holder: Some(1), ..HardState::default() };
+        guard.host = HostObservation { has_processes: true, ..before.host.clone() };
+        let startup = Startup {
+            config: Guard::config(DEFAULT_LEASE),
+            hard_state,
+            held_lease: Some(held),
+            disk_restored: false,
+        };
+        guard.now = before.now;
+        guard.core = Core::new(startup, guard.host.clone(), guard.now).unwrap();
+        guard
     }
 
     /// Hands the core an input, answers what it asks, and returns the jobs that it begins.
@@ -209,10 +229,22 @@ impl Guard {
     /// PostgreSQL begins, and takes writes at once.
     fn begins(&mut self) {
         (self.host.has_processes, self.state) = (true, ServerState::Primary);
+        self.writes_down(DbState::InProduction);
     }
 
+    /// It ends in order.
     fn ends(&mut self) {
+        self.crashes();
+        self.writes_down(DbState::ShutDown);
+    }
+
+    /// It ends with no word about it in its control file.
+    fn crashes(&mut self) {
         (self.host.has_processes, self.state) = (false, ServerState::Silent("no such file".into()));
+    }
+
+    fn writes_down(&mut self, state: DbState) {
+        self.host.control_file = Some(ControlFile { state, checkpoint: POSITION });
     }
 
     /// Lets time pass, and returns the jobs that begin with when they do.
@@ -311,7 +343,7 @@ fn what_has_just_been_started_is_handed_over_all_the_same() {
 #[test]
 fn what_ends_just_after_its_start_is_another_nodes() {
     let mut guard = just_started();
-    guard.ends();
+    guard.crashes();
     assert_eq!(guard.passes(500), [], "it would end again");
     assert!(!guard.holds());
 }
@@ -327,6 +359,142 @@ fn nothing_is_started_or_restarted_beside_a_hand_over() {
     let ended = Input::JobEnded(Job::HandOver { to: 3 }, Ok("pg3 has everything".into()));
     assert_eq!(guard.takes(ended), []);
     assert!(!guard.holds());
+}
+
+#[test]
+fn a_person_who_starts_it_just_after_a_hand_over_is_refused() {
+    let mut guard = Guard::primary();
+    assert!(guard.asks(&Request::HandOver { to: "pg3".into() }));
+    guard.passes(250);
+    guard.ends();
+    guard.passes(250);
+    // What systemd runs before it starts is in the same unit, and may be there at this very moment.
+    (guard.host.has_processes, guard.state) = (true, ServerState::Silent("no such file".into()));
+    guard.takes(Input::JobEnded(Job::HandOver { to: 3 }, Ok("pg3 has everything".into())));
+    assert!(!guard.asks(&Request::MayStart));
+    guard.ends();
+    assert_eq!(guard.passes(500), []);
+    assert!(!guard.holds());
+}
+
+#[test]
+fn a_server_that_is_killed_while_it_hands_over_is_another_nodes() {
+    let mut guard = Guard::primary();
+    assert!(guard.asks(&Request::HandOver { to: "pg3".into() }));
+    guard.passes(250);
+    guard.crashes();
+    let failed = Input::JobEnded(Job::HandOver { to: 3 }, Err("PostgreSQL does not answer".into()));
+    assert_eq!(guard.takes(failed), [], "it has crashed, and the other has everything");
+    guard.passes(500);
+    assert!(!guard.holds());
+}
+
+#[test]
+fn a_restart_that_came_to_nothing_holds_up_no_promotion_later() {
+    let mut guard = Guard::primary();
+    assert!(guard.asks(&Request::Restart));
+    guard.passes(1_000);
+    guard.ends();
+    guard.passes(500);
+    assert!(guard.asks(&Request::MayStart));
+    let jobs = guard.passes(12_000);
+    assert_eq!(jobs.first().map(|(job, _)| *job), Some(Job::Start), "{jobs:?}");
+    guard.start_fails();
+    guard.passes(1_000);
+    assert!(!guard.holds());
+    // It follows another for a while, and is wanted again when that one has gone.
+    guard.host.standby_signal = true;
+    (guard.host.has_processes, guard.state) = (true, ServerState::Standby { upstream: None });
+    guard.writes_down(DbState::InArchiveRecovery);
+    let jobs = guard.passes(40_000);
+    assert!(guard.holds() && jobs.iter().any(|(job, _)| *job == Job::Promote), "{jobs:?}");
+}
+
+#[test]
+fn an_announcement_that_nothing_followed_holds_up_no_failover() {
+    for later in [500, 40_000] {
+        let mut guard = Guard::primary();
+        assert!(guard.asks(&Request::Restart));
+        guard.passes(later);
+        // Killed: its control file still says that it takes writes.
+        guard.crashes();
+        assert_eq!(guard.passes(1_000), [], "after {later} ms");
+        assert!(!guard.holds(), "after {later} ms");
+    }
+}
+
+#[test]
+fn a_recovery_keeps_the_lease_as_long_as_somebody_has_just_been_allowed_to_start_it() {
+    let mut guard = Guard::primary();
+    guard.host.paused = Some(Pause::default());
+    guard.passes(500);
+    guard.ends();
+    guard.passes(5_000);
+    assert!(guard.asks(&Request::MayStart) && guard.holds());
+    guard.writes_down(DbState::InCrashRecovery);
+    (guard.host.has_processes, guard.state) =
+        (true, ServerState::Busy("the database system is starting up".into()));
+    guard.passes(60_000);
+    assert!(guard.holds());
+    // What says nothing any more is not waited for.
+    guard.state = ServerState::Silent("no answer within 3 s".into());
+    guard.passes(3_000 + DEFAULT_LEASE);
+    assert!(!guard.holds());
+}
+
+#[test]
+fn what_the_postmaster_replays_after_a_crash_keeps_no_lease() {
+    let mut guard = Guard::primary();
+    guard.writes_down(DbState::InCrashRecovery);
+    guard.state = ServerState::Busy("the database system is in recovery mode".into());
+    guard.passes(2 * DEFAULT_LEASE);
+    assert!(!guard.holds());
+}
+
+#[test]
+fn a_guard_that_starts_anew_waits_for_what_starts_or_stops_as_the_last_one_did() {
+    let mut before = Guard::primary();
+    before.writes_down(DbState::InCrashRecovery);
+    let (term, until) = (before.core.lease().held_term().unwrap(), before.core.lease().until().unwrap());
+    let mut guard = Guard::resumed(HeldLease { term, until }, &before);
+    guard.state = ServerState::Busy("the database system is starting up".into());
+    guard.passes(60_000);
+    assert!(guard.holds());
+    guard.begins();
+    guard.passes(2_000);
+    assert!(guard.holds());
+}
+
+#[test]
+fn a_rejoin_that_ended_well_ends_the_trouble_of_a_hand_over() {
+    let mut guard = Guard::primary();
+    assert!(guard.asks(&Request::HandOver { to: "pg3".into() }));
+    guard.passes(1_000);
+    guard.ends();
+    guard.takes(Input::JobEnded(Job::HandOver { to: 3 }, Err("pg3 did not receive the end".into())));
+    guard.takes(Input::JobEnded(Job::Start, Err("no space left on device".into())));
+    let heard = |guard: &mut Guard| {
+        let primary = Message::RequestLease {
+            term: 9,
+            asked_at: guard.now,
+            position: POSITION,
+            writable: true,
+            lease: DEFAULT_LEASE,
+            forced: false,
+            claim_term: 9,
+            generation: 1,
+            confirmed_term: Some(9),
+        };
+        guard.takes(Input::Message(2, primary));
+    };
+    let rejoin = Job::Rejoin { of: 2, clone: false };
+    let begun = (0..60).any(|_| {
+        heard(&mut guard);
+        guard.passes(250).iter().any(|(job, _)| *job == rejoin)
+    });
+    assert!(begun, "{:?}", guard.core.status(guard.now));
+    guard.takes(Input::JobEnded(rejoin, Ok("rewound".into())));
+    assert_eq!(guard.core.status(guard.now).trouble, None);
 }
 
 #[test]

@@ -17,6 +17,11 @@ impl Core {
         self.notice_room(now);
         let (has_processes, standby_signal) = (self.host.has_processes, self.host.standby_signal);
         let ended = self.had_processes && !has_processes;
+        if ended {
+            self.forget_restart_unless_it_goes_on(now);
+            // An answer that is on its way is the old server's.
+            self.stale_before = now;
+        }
         let restarting = self.is_restarting(now);
         let began = has_processes && !self.had_processes && self.has_observed_host;
         if began {
@@ -50,7 +55,7 @@ impl Core {
         (self.had_processes, self.has_observed_host) = (has_processes, true);
     }
 
-    fn control_state(&self) -> Option<DbState> {
+    pub(super) fn control_state(&self) -> Option<DbState> {
         self.host.control_file.map(|file| file.state)
     }
 

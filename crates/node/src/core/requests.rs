@@ -46,8 +46,7 @@ impl Core {
                 "this node holds the lease by force; a majority must be back before it can hand over",
             ),
             Request::HandOver { to } if holds => self.hand_over(now, to),
-            // What would run again beside it keeps the lease that is to go.
-            Request::Restart | Request::MayStart if matches!(self.job, Some(Job::HandOver { .. })) => {
+            Request::Restart | Request::MayStart if self.is_handing_over() => {
                 no(Code::Busy, "a hand-over is in progress")
             }
             Request::Restart if holds || self.bootstrap => {
@@ -78,6 +77,13 @@ impl Core {
             _ if holds => yes("this node holds the lease"),
             _ => no(Code::NotHolder, format!("this node does not hold the lease; {}", self.why)),
         }
+    }
+
+    /// Whether the lease is to go to another in a moment: what would run again here would keep it. Where a pause has begun
+    /// meanwhile, nobody gives it away, and a person may start what has stopped.
+    fn is_handing_over(&self) -> bool {
+        matches!(self.job, Some(Job::HandOver { .. }))
+            || (self.successor.is_some() && self.job.is_none() && self.host.paused.is_none())
     }
 
     /// Its processes are there in a moment; until then it must not count as gone. What was seen before says nothing of it.

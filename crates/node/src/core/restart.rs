@@ -7,6 +7,7 @@
 use cluster_contract::Millis;
 
 use super::{Core, STOP_LIMIT};
+use crate::control_file::DbState;
 
 /// By when a server that does not answer must have begun to stop.
 const BEGINS_WITHIN: Millis = 20_000;
@@ -64,6 +65,14 @@ impl Core {
             };
             goes_on && now < restart.announced + STOP_LIMIT
         })
+    }
+
+    /// PostgreSQL has ended. That is no part of a restart which nothing had followed for too long, nor of one that was only
+    /// announced where it has crashed.
+    pub(super) fn forget_restart_unless_it_goes_on(&mut self, now: Millis) {
+        let goes_on = self.is_restarting(now);
+        let has_crashed = self.control_state() == Some(DbState::InProduction);
+        self.restart = self.restart.filter(|restart| goes_on && (restart.has_ended() || !has_crashed));
     }
 
     /// Takes down that PostgreSQL was seen to end.

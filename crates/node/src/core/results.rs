@@ -5,10 +5,11 @@ use cluster_contract::status::Server;
 use cluster_contract::{Millis, NodeId};
 
 use super::{
-    ADDRESS_POLL, ADDRESS_RETRY, Core, Effect, FAILED_HAND_OVER_SHOWN_FOR, FAILURE_BACKOFF, FailedClones,
-    HAND_OVER_BACKOFF, JOB_RETRY, JobFailure, OBSERVE_INTERVAL, PROVIDER_POLL, REPAIR_INTERVAL, REPAIR_RETRY,
-    Replication, STOP_LIMIT,
+    ADDRESS_POLL, ADDRESS_RETRY, ALLOWED_START_LIMIT, CRASH_BACKOFF, Core, Effect,
+    FAILED_HAND_OVER_SHOWN_FOR, FAILURE_BACKOFF, FailedClones, HAND_OVER_BACKOFF, JOB_RETRY, JobFailure,
+    OBSERVE_INTERVAL, PROVIDER_POLL, REPAIR_INTERVAL, REPAIR_RETRY, Replication, STOP_LIMIT,
 };
+use crate::control_file::DbState;
 use crate::decision::Job;
 use crate::postgres::{ServerObservation, ServerState};
 
@@ -44,8 +45,17 @@ impl Core {
                 self.is_well(now);
             }
             ServerState::Standby { .. } => self.is_well(now),
-            ServerState::Busy(_) if self.server_answered_primary == Some(true) && self.host.has_processes => {
+            // What is replayed after a crash is no orderly shutdown: another has it all and need not wait.
+            ServerState::Busy(_)
+                if self.server_answered_primary == Some(true)
+                    && self.host.has_processes
+                    && self.control_state() != Some(DbState::InCrashRecovery) =>
+            {
                 self.shutting_down_since = self.shutting_down_since.or(Some(now));
+            }
+            // A start goes on for as long as it says so.
+            ServerState::Busy(_) if self.host.has_processes && now < self.start_allowed_until => {
+                self.start_allowed_until = now + ALLOWED_START_LIMIT;
             }
             ServerState::Busy(_) | ServerState::Silent(_) => {}
         }
@@ -86,7 +96,9 @@ impl Core {
                 self.journal(Event::JobDone { job: Some(job.kind()) }, text.clone());
                 self.last_action = text;
                 // Whoever asked for a hand-over looks for what came of it, also where PostgreSQL was started again here since.
-                if now >= self.failed_hand_over_shown_until || matches!(job, Job::HandOver { .. }) {
+                if now >= self.failed_hand_over_shown_until
+                    || matches!(job, Job::HandOver { .. } | Job::Rejoin { .. })
+                {
                     self.job_trouble = None;
                 }
                 match job {
@@ -121,7 +133,14 @@ impl Core {
                 self.journal(Event::JobFailed { job: Some(job.kind()) }, text.clone());
                 self.job_trouble = Some(text);
                 self.successor = None;
+                let has_crashed =
+                    !self.host.has_processes && self.control_state() == Some(DbState::InProduction);
                 match job {
+                    // Killed before it was stopped: its successor has what there is.
+                    Job::HandOver { .. } if has_crashed => {
+                        (self.backoff_until, self.failed_at) = (now + CRASH_BACKOFF, None);
+                        self.failed_hand_over_shown_until = now + FAILED_HAND_OVER_SHOWN_FOR;
+                    }
                     // It goes on here, or starts again once its shutdown has ended, with the lease that it still has.
                     Job::HandOver { .. } => {
                         (self.returning_until, self.failed_hand_over_shown_until) =
@@ -131,6 +150,8 @@ impl Core {
                     Job::Start | Job::Promote => {
                         (self.backoff_until, self.retry_at) = (now + FAILURE_BACKOFF, now + JOB_RETRY);
                         self.failed_at = Some(now);
+                        // Whoever has restarted it has not come further.
+                        self.restart = None;
                     }
                 }
             }
