@@ -204,12 +204,19 @@ fn comes_back<'a>(facts: &Facts, health: &'a Health, to: Option<&str>) -> Option
         let is_wanted = node.inventory_role != Role::Witness && to.is_none_or(|to| node.name == to);
         is_wanted && node.role == "none" && guard.is_some_and(is_unhindered)
     };
-    health.nodes.iter().filter(|_| health.primary.is_some()).find(comes).map(|node| node.name.as_str())
+    health
+        .nodes
+        .iter()
+        .filter(|_| health.primary.is_some() && !health.paused)
+        .find(comes)
+        .map(|node| node.name.as_str())
 }
 
-/// Whether nothing keeps a guard from making a standby of its node, as far as it says.
+/// Whether nothing keeps a guard from making a standby of its node, as far as it says. What went wrong before is shown beside a
+/// second attempt.
 fn is_unhindered(guard: &Status) -> bool {
-    guard.trouble.is_none() && !guard.paused && !guard.diverged_data_kept
+    let is_well = guard.trouble.is_none() || guard.job == Some(JobKind::Rejoin);
+    is_well && !guard.paused && !guard.diverged_data_kept
 }
 
 /// The primary that hands over, and its successor.
@@ -327,8 +334,10 @@ async fn why_not(world: &World, from: &str) -> String {
 async fn wait_for_redundancy(world: &Arc<World>, from: &str, begun: Instant) -> Option<Duration> {
     while begun.elapsed() < REJOIN_PATIENCE {
         world.report.progress(from, "becoming a standby");
-        let now = look(world).await.ok()?;
-        if now.nodes.iter().any(|node| node.name == from && node.state == "streaming") {
+        // A look that fails says nothing of it.
+        let now = look(world).await.ok();
+        if now.is_some_and(|now| now.nodes.iter().any(|node| node.name == from && node.state == "streaming"))
+        {
             return Some(begun.elapsed());
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -373,6 +382,7 @@ mod tests {
         let rejoins = Status { job: Some(JobKind::Rejoin), ..Status::default() };
         assert!(is_unhindered(&rejoins) && is_unhindered(&Status::default()));
         let trouble = Some("the rejoin failed: no space left on device".to_owned());
+        assert!(is_unhindered(&Status { trouble: trouble.clone(), ..rejoins.clone() }), "it tries again");
         for hindered in [
             Status { trouble, ..Status::default() },
             Status { paused: true, ..Status::default() },

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use cluster_contract::request::Code;
 use cluster_contract::status::Status;
 use cluster_contract::timing::Timing;
 use owo_colors::OwoColorize as _;
@@ -268,7 +269,9 @@ async fn take(world: &World, node: &str) -> Result<()> {
     let mut why = String::new();
     let taken = poll_until(patience, pause, async || {
         let verdict = control::take(world, node).await?;
-        if !verdict.allowed && verdict.code.is_transient() {
+        // Others are switched off by now: what this node is about to end is waited for, too.
+        let is_soon_over = matches!(verdict.code, Code::Busy | Code::NoPosition);
+        if !verdict.allowed && (verdict.code.is_transient() || is_soon_over) {
             world.report.progress(node, &verdict.why);
             why = verdict.why;
             return Ok::<_, RemoteError>(None);

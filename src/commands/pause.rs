@@ -5,18 +5,24 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use cluster_contract::status::JobKind;
 use serde::Serialize;
 use tokio::task::JoinSet;
 
 use super::{in_world, read};
 use crate::control;
 use crate::error::{Advice, Exit};
+use crate::facts::Facts;
 use crate::inventory::Source;
 use crate::report::{Format, visible};
 use crate::world::World;
 use crate::{data, screen};
+
+/// A stop for another, and what that one still lacks, take as long at most; what a hand-over does before is ended by a pause.
+const CHANGES_WITHIN: Duration = Duration::from_secs(75);
 
 /// Whether to pause or to resume.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -46,7 +52,7 @@ pub(super) async fn run(source: &Source, wish: Wish, json: bool) -> Result<Exit>
     let inventory = read(source)?;
     in_world(inventory, Format::beside_result(json), Some(wish.verb()), |world| async move {
         let _lock = world.begin(wish.verb())?;
-        let facts = world.observe_or_remember().await?;
+        let facts = look(&world, wish).await?;
         if facts.hosts.values().any(|host| host.up().is_some()) {
             world.lock_cluster(&facts).await?;
         }
@@ -95,6 +101,25 @@ pub(super) async fn run(source: &Source, wish: Wish, json: bool) -> Result<Exit>
         Ok(if all { Exit::Done } else { Exit::Failed })
     })
     .await
+}
+
+/// Looks, and for a pause waits until no guard is in the middle of a change of roles: it would end half way, with nobody who
+/// takes writes until the pause ends.
+async fn look(world: &Arc<World>, wish: Wish) -> Result<Facts> {
+    let begun = Instant::now();
+    loop {
+        let facts = world.observe_or_remember().await?;
+        let busy = facts.hosts.iter().find_map(|(node, host)| {
+            let job = host.up()?.guard.as_ref()?.job?;
+            matches!(job, JobKind::HandOver | JobKind::Promote).then_some((node, job))
+        });
+        let Some((node, job)) = busy.filter(|_| wish == Wish::Pause && begun.elapsed() < CHANGES_WITHIN)
+        else {
+            return Ok(facts);
+        };
+        world.report.progress(node, format!("its guard has not ended what it does ({job})"));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
 }
 
 /// Pauses or resumes one node; returns whether that changed anything.

@@ -24,7 +24,7 @@ const CATCH_UP: Duration = Duration::from_secs(300);
 
 /// A standby that has just started, or whose primary is new, streams by then.
 const STREAMS_WITHIN: Duration = Duration::from_secs(15);
-/// A guard has heard of a primary by then.
+/// A guard has heard of a primary by then, and has ended what it does.
 const HEARS_WITHIN: Duration = Duration::from_secs(15);
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -130,11 +130,11 @@ async fn ask(world: &World, node: &str, clone: bool) -> Result<()> {
     let begun = Instant::now();
     let verdict = loop {
         let verdict = control::rejoin(world, node, clone).await?;
-        // One that has taken over a moment ago is not believed yet.
-        if verdict.code != Code::NoPrimary || begun.elapsed() >= HEARS_WITHIN {
+        // One that has taken over a moment ago is not believed yet, and a standby starts in a moment.
+        if !matches!(verdict.code, Code::NoPrimary | Code::Busy) || begun.elapsed() >= HEARS_WITHIN {
             break verdict;
         }
-        world.report.progress(node, "its guard has not heard of the primary yet");
+        world.report.progress(node, &verdict.why);
         tokio::time::sleep(PAUSE).await;
     };
     if verdict.allowed {

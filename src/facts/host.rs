@@ -82,12 +82,15 @@ impl HostFacts {
         self.guard.as_ref().map(|guard| guard.paused)
     }
 
-    /// Whether its guard is rejoining or cloning it, or was cut off while it did and begins again: after a boot it may not
-    /// have said so yet.
+    /// Whether its guard is rejoining or cloning it at this moment: that ends, and begins from nothing, with the guard.
+    pub fn is_in_a_rejoin(&self) -> bool {
+        self.guard.as_ref().is_some_and(|guard| guard.job == Some(JobKind::Rejoin))
+    }
+
+    /// Whether it is, or was cut off while it did and begins again: after a boot it may not have said so yet.
     pub fn rejoins(&self) -> bool {
-        let begins_again =
-            || self.half_rewound && self.marker.as_ref().is_some_and(|marker| marker.stage.is_finished());
-        self.guard.as_ref().is_some_and(|guard| guard.job == Some(JobKind::Rejoin)) || begins_again()
+        let is_finished = || self.marker.as_ref().is_some_and(|marker| marker.stage.is_finished());
+        self.is_in_a_rejoin() || (self.half_rewound && is_finished())
     }
 
     /// Whether this node took writes while another was primary, and keeps its data for inspection.

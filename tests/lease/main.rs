@@ -104,11 +104,6 @@ fn a_voter_that_grants_as_soon_as_it_restarts_is_caught() {
 }
 
 #[test]
-fn a_release_before_postgresql_is_gone_is_caught() {
-    is_caught(Mistake::ReleasesTooEarly, 2_000);
-}
-
-#[test]
 fn a_holder_that_does_not_fence_is_caught() {
     is_caught(Mistake::NeverFences, 2_000);
 }

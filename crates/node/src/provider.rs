@@ -57,7 +57,8 @@ pub(super) async fn take_address(config: &Config, patient: bool) -> Result<bool>
     let policy = if patient { Policy { timeout: PATIENT_TIMEOUT, ..urgent } } else { urgent };
     let client = client(floating_ip, policy)?;
     let found = client.reserved_ip(address).await?;
-    if found.is_some_and(|found| found.holder() == Some(droplet)) {
+    // A move that is under way may take it to another node.
+    if found.is_some_and(|found| found.holder() == Some(droplet) && !found.locked) {
         return Ok(false);
     }
     client.assign(address, droplet, Pace::urgent()).await?;

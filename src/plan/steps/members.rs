@@ -202,6 +202,11 @@ impl<'a> Planner<'a> {
             let Some(host) = self.host(&node.name).up() else { continue };
             let own = Configuration::of(inventory, host);
             if own.is_some_and(|own| own != *members) {
+                if host.is_in_a_rejoin() {
+                    // Its guard starts anew with its members, and a rewind would begin again as a clone.
+                    self.leave_to_its_guard(node, primary);
+                    return true;
+                }
                 let why = if node.name == primary { Reason::PrimaryAsksAsMember } else { Reason::MembersOld };
                 self.configure(node, members, why);
                 return true;

@@ -36,6 +36,11 @@ impl Planner<'_> {
             let action = Action::Services { units: new, restart: false };
             self.step(Phase::Watch, Some(node), action, Reason::ServicesNotRunning);
         }
+        if host.is_in_a_rejoin() && stale.contains(&Unit::ClusterNode) {
+            // Its work would end with it, and a rewind begin again as a clone.
+            let primary = self.primary_name();
+            return self.leave_to_its_guard(node, &primary);
+        }
         if !stale.is_empty() {
             let why = Reason::ServicesStale;
             self.step(phase, Some(node), Action::Services { units: stale, restart: true }, why);

@@ -5,7 +5,7 @@ use crate::facts::HostFacts;
 use crate::inventory::Node;
 use crate::plan::roles::{Data, Primary};
 use crate::plan::{Action, Phase};
-use crate::plan::{Reason, TroubleKind, Waiting};
+use crate::plan::{Reason, Trouble, TroubleKind, Waiting};
 
 impl<'a> Planner<'a> {
     pub(super) fn standby(&mut self, node: &'a Node, host: &HostFacts, data: &Data) {
@@ -103,7 +103,12 @@ impl<'a> Planner<'a> {
     }
 
     /// What is there now is being replaced: to start it, or to make another, would be in the way.
-    fn leave_to_its_guard(&mut self, node: &Node, primary: &str) {
+    pub(super) fn leave_to_its_guard(&mut self, node: &Node, primary: &str) {
+        let is_said =
+            |it: &Trouble| it.kind == TroubleKind::Rejoining && it.node.as_ref() == Some(&node.name);
+        if self.plan.troubles.iter().any(is_said) {
+            return;
+        }
         self.wait(Waiting::Rejoin { node: node.name.clone() });
         self.trouble(
             TroubleKind::Rejoining,
