@@ -174,7 +174,8 @@ fn a_cluster_is_made_kept_lost_and_found_again() {
     up().ok();
     let (status, _) = lab.wait_for_status(&inventory, 60, |status| status["healthy"] == true);
     assert_eq!(status["primary"], "pg1");
-    assert_eq!(status["floating_ip"], json!({"address": floating(), "node": "pg1"}));
+    let leads = json!({"address": floating(), "node": "pg1", "known": true});
+    assert_eq!(status["floating_ip"], leads);
     assert_eq!(node(&status, "pg2")["state"], "streaming");
     assert_eq!(node(&status, "pg3")["role"], "witness");
     assert_eq!(lab.count(), (3, 1));
