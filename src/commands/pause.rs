@@ -21,7 +21,7 @@ use crate::report::{Format, visible};
 use crate::world::World;
 use crate::{data, screen};
 
-/// A stop for another, and what that one still lacks, take as long at most; what a hand-over does before is ended by a pause.
+/// A stop for another, and what that one still lacks, take as long at most.
 const CHANGES_WITHIN: Duration = Duration::from_secs(75);
 
 /// Whether to pause or to resume.
@@ -106,17 +106,23 @@ pub(super) async fn run(source: &Source, wish: Wish, json: bool) -> Result<Exit>
 /// Looks, and for a pause waits until no guard is in the middle of a change of roles: it would end half way, with nobody who
 /// takes writes until the pause ends.
 async fn look(world: &Arc<World>, wish: Wish) -> Result<Facts> {
-    let begun = Instant::now();
+    let mut stops = Instant::now();
     loop {
         let facts = world.observe_or_remember().await?;
         let busy = facts.hosts.iter().find_map(|(node, host)| {
-            let job = host.up()?.guard.as_ref()?.job?;
-            matches!(job, JobKind::HandOver | JobKind::Promote).then_some((node, job))
+            let guard = host.up()?.guard.as_ref()?;
+            let job = guard.job.filter(|job| matches!(job, JobKind::HandOver | JobKind::Promote))?;
+            Some((node, job, guard.leads()))
         });
-        let Some((node, job)) = busy.filter(|_| wish == Wish::Pause && begun.elapsed() < CHANGES_WITHIN)
+        let Some((node, job, leads)) =
+            busy.filter(|_| wish == Wish::Pause && stops.elapsed() < CHANGES_WITHIN)
         else {
             return Ok(facts);
         };
+        if leads {
+            // It writes a checkpoint before, for as long as its guard lets it.
+            stops = Instant::now();
+        }
         world.report.progress(node, format!("its guard has not ended what it does ({job})"));
         tokio::time::sleep(Duration::from_secs(1)).await;
     }

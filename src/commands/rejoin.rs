@@ -6,12 +6,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use cluster_contract::request::Code;
+use cluster_contract::status::JobKind;
 
 use super::confirm::confirm;
 use super::{declared, in_world, read};
 use crate::control;
 use crate::error::{Advice, Exit};
-use crate::health::{Health, Node, health};
+use crate::facts::Facts;
+use crate::health::{Health, health};
 use crate::inventory::{Role, Source};
 use crate::poll::poll_until;
 use crate::report::Format;
@@ -98,7 +100,7 @@ async fn prepare(world: &Arc<World>, node: &str, how: How) -> Result<Prepared> {
         );
         confirm("node", node, how.yes, "its data is unchanged")?;
     }
-    if !how.clone && comes_to_stream(world, node, health).await? {
+    if !how.clone && comes_to_stream(world, node).await? {
         return Ok(Prepared::Streams(primary));
     }
     world.lock_cluster(&facts).await?;
@@ -110,20 +112,25 @@ fn streams(health: &Health, node: &str) -> bool {
 }
 
 /// Whether a node streams, or is a standby that does in a moment: its guard would say that nothing is left but a clone.
-async fn comes_to_stream(world: &Arc<World>, node: &str, mut health: Health) -> Result<bool> {
+async fn comes_to_stream(world: &Arc<World>, node: &str) -> Result<bool> {
     let begun = Instant::now();
-    let is_standby = |it: &Node| it.name == node && it.role == "standby";
-    while !streams(&health, node) && health.nodes.iter().any(is_standby) && begun.elapsed() < STREAMS_WITHIN {
+    loop {
+        let (facts, health) = look(world).await?;
+        let guard = facts.hosts.get(node).and_then(|host| host.up()?.guard.as_ref());
+        let starts = guard.is_some_and(|guard| guard.job == Some(JobKind::Start));
+        let is_standby = health.nodes.iter().any(|it| it.name == node && it.role == "standby");
+        if streams(&health, node) || !(starts || is_standby) || begun.elapsed() >= STREAMS_WITHIN {
+            return Ok(streams(&health, node));
+        }
         world.report.progress(node, "it is a standby, and does not stream yet");
         tokio::time::sleep(PAUSE).await;
-        health = look(world).await?;
     }
-    Ok(streams(&health, node))
 }
 
-async fn look(world: &Arc<World>) -> Result<Health> {
+async fn look(world: &Arc<World>) -> Result<(Facts, Health)> {
     let facts = world.observe_or_remember().await?;
-    Ok(health(&world.inventory, &facts, &world.public_addresses(&facts)))
+    let health = health(&world.inventory, &facts, &world.public_addresses(&facts));
+    Ok((facts, health))
 }
 
 async fn ask(world: &World, node: &str, clone: bool) -> Result<()> {
@@ -168,7 +175,7 @@ async fn watch(world: &Arc<World>, node: &str, begun: Instant) -> Result<()> {
                 .into());
         }
         world.report.progress(node, format!("catching up ({seconds} s)"));
-        if streams(&look(world).await?, node) {
+        if streams(&look(world).await?.1, node) {
             return Ok(Some(true));
         }
         Ok((ended.get_or_insert_with(Instant::now).elapsed() > CATCH_UP).then_some(false))

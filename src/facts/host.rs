@@ -45,8 +45,9 @@ pub struct HostFacts {
     pub loaded: BTreeMap<String, bool>,
     /// This program's marker of the data directory.
     pub marker: Option<Marker>,
-    /// Whether its guard has begun to rewind or replace the data, and not ended: it finishes that, and nobody else does.
-    pub half_rewound: bool,
+    /// What its guard has begun to do with the data, and not ended: `rewind`, `clone`, or `placing`, where the clone is whole and
+    /// takes the place of the data. It finishes that, and nobody else does.
+    pub half_rewound: Option<String>,
     /// The data that a restore has replaced.
     pub kept: Option<String>,
     /// PostgreSQL clusters that Debian's tools know: version, name, port, status, data directory.
@@ -89,8 +90,17 @@ impl HostFacts {
 
     /// Whether it is, or was cut off while it did and begins again: after a boot it may not have said so yet.
     pub fn rejoins(&self) -> bool {
-        let is_finished = || self.marker.as_ref().is_some_and(|marker| marker.stage.is_finished());
-        self.is_in_a_rejoin() || (self.half_rewound && is_finished())
+        self.is_in_a_rejoin() || (self.half_rewound.is_some() && self.has_finished_data())
+    }
+
+    /// Whether there is no data only because its guard puts a clone in its place, or was cut off while it did.
+    pub fn is_between_two_names(&self) -> bool {
+        let is_placing = self.half_rewound.as_deref() == Some("placing");
+        self.data.is_none() && (self.is_in_a_rejoin() || (is_placing && self.has_finished_data()))
+    }
+
+    fn has_finished_data(&self) -> bool {
+        self.marker.as_ref().is_some_and(|marker| marker.stage.is_finished())
     }
 
     /// Whether this node took writes while another was primary, and keeps its data for inspection.

@@ -72,7 +72,7 @@ pub fn parse(output: &str) -> Result<HostFacts, ProbeError> {
                 status: word(3),
                 data: word(4),
             }),
-            "half_rewound" => facts.half_rewound = true,
+            "half_rewound" => facts.half_rewound = Some(value.trim().to_owned()),
             "kept" => facts.kept = Some(value.to_owned()),
             "data" => facts.data.get_or_insert_default().entries = value.parse().map_err(|_| nonsense())?,
             "standby_signal" => facts.data.get_or_insert_default().standby_signal = true,

@@ -231,7 +231,7 @@ done
 if [ -z "$alone" ]; then
     pg_lsclusters -h 2>/dev/null | awk '{ print "pg_cluster\t" $1 " " $2 " " $3 " " $4 " " $6 }'
 fi
-if [ -e /var/lib/cluster/rewinding ]; then say half_rewound yes; fi
+if [ -e /var/lib/cluster/rewinding ]; then say half_rewound "$(head -c 20 /var/lib/cluster/rewinding)"; fi
 if [ -e "$data.before-restore" ]; then say kept "$data.before-restore"; fi
 if [ -e "$data" ]; then
     say data "$(find "$data/" -mindepth 1 -maxdepth 1 2>/dev/null | wc -l)"

@@ -26,4 +26,6 @@ printf '%s\n' "$locations" | while read -r place; do
 done
 # By the whole conninfo: it has the time-outs that notice a primary whose host is gone.
 repmgr -d "$4" standby clone --fast-checkpoint
+# What a guard was doing with data that is no more.
+rm -f /var/lib/cluster/rewinding
 mark standby "$(identifier)"

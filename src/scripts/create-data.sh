@@ -16,6 +16,8 @@ fi
 postgres pg_createcluster "$version" main --port "$port" --locale C.UTF-8 --encoding UTF8 --start-conf manual -- \
     --data-checksums --auth-local peer --auth-host scram-sha-256
 postgres find /var/log/postgresql -maxdepth 1 -name "postgresql-$version-main.log" -size 0 -delete
+# What a guard was doing with data that is no more.
+rm -f /var/lib/cluster/rewinding
 mark virgin "$(identifier)"
 # A guard that finds no memory must take it for lost, and grants nothing for the time of a lease. In a new cluster ($4)
 # there is none to lose.

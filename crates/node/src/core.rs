@@ -307,7 +307,12 @@ pub struct Core {
     /// A hand-over has failed: what was stopped for it is started again here, with the lease that it has.
     returning_until: Millis,
     failed_hand_over_shown_until: Millis,
+    /// PostgreSQL was allowed to start, then, and counts as there until then: until it takes writes, or for as long as it says
+    /// that it starts.
+    start_allowed_since: Millis,
     start_allowed_until: Millis,
+    /// A guard that takes up another's lease believes a server that says until then that it starts or stops.
+    resumed_until: Millis,
     backoff_until: Millis,
     /// When a start or a promotion has failed, if that is why this node lets others go first.
     failed_at: Option<Millis>,
@@ -396,14 +401,11 @@ impl Core {
         // A hard state that is gone is no new cluster: what runs here without a lease is fenced.
         let bootstrap = hard_state.is_of_a_new_cluster();
         let mut lease = Lease::new(config.my_id(), configuration, timing, hard_state, now);
-        let mut start_allowed_until = 0;
         if let Some(held) = held_lease {
             lease.resume(held.term, held.until, now);
-            if host.has_processes && !host.standby_signal {
-                // The guard before may have been starting it, or stopping it for another.
-                start_allowed_until = now + ALLOWED_START_LIMIT;
-            }
         }
+        // The guard before may have been starting it, or stopping it for another.
+        let resumes = held_lease.is_some() && host.has_processes && !host.standby_signal;
         let last_heard = config.peers().map(|peer| (peer.id, now)).collect();
         Core {
             lease,
@@ -423,7 +425,9 @@ impl Core {
             shutting_down_since: None,
             returning_until: 0,
             failed_hand_over_shown_until: 0,
-            start_allowed_until,
+            start_allowed_since: now,
+            start_allowed_until: 0,
+            resumed_until: if resumes { now + ALLOWED_START_LIMIT } else { 0 },
             backoff_until: 0,
             failed_at: None,
             retry_at: 0,

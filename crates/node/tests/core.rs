@@ -443,6 +443,32 @@ fn a_recovery_keeps_the_lease_as_long_as_somebody_has_just_been_allowed_to_start
 }
 
 #[test]
+fn a_server_that_neither_starts_nor_stops_for_ever_keeps_no_lease_for_ever() {
+    let busy = || ServerState::Busy("the database system is shutting down".into());
+    // It was allowed to start, and does not get there.
+    let mut guard = Guard::primary();
+    assert!(guard.asks(&Request::Restart));
+    guard.ends();
+    guard.passes(500);
+    assert!(guard.asks(&Request::MayStart));
+    (guard.host.has_processes, guard.state) = (true, busy());
+    guard.passes(60_000);
+    assert!(guard.holds());
+    guard.passes(60_000 + 2 * DEFAULT_LEASE);
+    assert!(!guard.holds());
+    // It hangs in its shutdown, and the guard starts anew beside it.
+    let before = Guard::primary();
+    let (term, until) = (before.core.lease().held_term().unwrap(), before.core.lease().until().unwrap());
+    for state in [busy(), ServerState::Silent("no answer within 3 s".into())] {
+        let mut guard = Guard::resumed(HeldLease { term, until }, &before);
+        guard.writes_down(DbState::ShuttingDown);
+        guard.state = state;
+        guard.passes(120_000 + 2 * DEFAULT_LEASE);
+        assert!(!guard.holds(), "{:?}", guard.state);
+    }
+}
+
+#[test]
 fn what_the_postmaster_replays_after_a_crash_keeps_no_lease() {
     let mut guard = Guard::primary();
     guard.writes_down(DbState::InCrashRecovery);

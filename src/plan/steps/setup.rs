@@ -21,7 +21,10 @@ impl<'a> Planner<'a> {
         }
         let data = roles::data(self.inventory, self.facts, host);
         let running = host.postgres.is_some();
-        if matches!(data, Data::None | Data::HalfMade) && !self.is_clone_under_way(host) && !host.rejoins() {
+        if matches!(data, Data::None | Data::HalfMade)
+            && !self.is_clone_under_way(host)
+            && !self.is_being_placed(host)
+        {
             let why = match data {
                 Data::HalfMade => Reason::HalfMade,
                 _ => Reason::NoData,

@@ -22,10 +22,9 @@ impl<'a> Planner<'a> {
             self.addresses.hosts.get(&primary).map(|host| self.conninfo(*host)).unwrap_or_default();
         let theirs = self.system_identifier(&primary);
         let mut starts = false;
-        let is_the_guards = host.postgres.is_none() && host.rejoins();
         match data {
             // It has been moved, and what takes its place has not.
-            Data::None if is_the_guards => return self.leave_to_its_guard(node, &primary),
+            Data::None if self.is_being_placed(host) => return self.leave_to_its_guard(node, &primary),
             Data::None | Data::HalfMade | Data::Initialized => {
                 let why = match data {
                     Data::HalfMade if self.is_clone_under_way(host) => Reason::CloneUnderWay,
@@ -48,7 +47,7 @@ impl<'a> Planner<'a> {
                         "the hosts hold data of two different clusters; nothing is changed: correct the addresses in the inventory",
                     );
                 }
-                if is_the_guards {
+                if host.postgres.is_none() && host.rejoins() {
                     return self.leave_to_its_guard(node, &primary);
                 }
                 let follows = host.data.as_ref().is_some_and(|data| data.standby_signal);
@@ -100,6 +99,12 @@ impl<'a> Planner<'a> {
         if !registered {
             self.step(Phase::Follow, Some(node), Action::RegisterStandby, Reason::RegistrationDiffers);
         }
+    }
+
+    /// Whether a guard of this cluster is about to put a clone in the place of its node's data.
+    pub(super) fn is_being_placed(&self, host: &HostFacts) -> bool {
+        let is_of_this = host.marker.as_ref().is_some_and(|it| it.cluster == self.inventory.cluster);
+        matches!(self.primary, Primary::One(_)) && is_of_this && host.is_between_two_names()
     }
 
     /// What is there now is being replaced: to start it, or to make another, would be in the way.

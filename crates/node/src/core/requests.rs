@@ -88,7 +88,8 @@ impl Core {
 
     /// Its processes are there in a moment; until then it must not count as gone. What was seen before says nothing of it.
     fn allow_start(&mut self, now: Millis) {
-        (self.start_allowed_until, self.stale_before) = (now + ALLOWED_START_LIMIT, now);
+        (self.start_allowed_since, self.stale_before) = (now, now);
+        self.start_allowed_until = now + ALLOWED_START_LIMIT;
     }
 
     fn hand_over(&mut self, now: Millis, to: &str) -> Verdict {

@@ -53,8 +53,7 @@ impl Core {
             {
                 self.shutting_down_since = self.shutting_down_since.or(Some(now));
             }
-            // A start goes on for as long as it says so.
-            ServerState::Busy(_) if self.host.has_processes && now < self.start_allowed_until => {
+            ServerState::Busy(_) if self.host.has_processes && self.starts_on(now) => {
                 self.start_allowed_until = now + ALLOWED_START_LIMIT;
             }
             ServerState::Busy(_) | ServerState::Silent(_) => {}
@@ -75,6 +74,14 @@ impl Core {
         self.last_position = server.position.or(self.last_position);
         self.server = Some(server);
         self.tick(now);
+    }
+
+    /// Whether a server that says that it starts, or stops, is one that was allowed to start and has time left: what it replays may
+    /// take as long as it takes, and nothing else of it more than a shutdown.
+    fn starts_on(&self, now: Millis) -> bool {
+        let is_allowed = now < self.start_allowed_until.max(self.resumed_until);
+        let replays = self.control_state() == Some(DbState::InCrashRecovery);
+        is_allowed && (replays || now < self.start_allowed_since + STOP_LIMIT)
     }
 
     /// PostgreSQL runs: what a start has failed with is over, whoever has started it since.
@@ -151,7 +158,7 @@ impl Core {
                         (self.backoff_until, self.retry_at) = (now + FAILURE_BACKOFF, now + JOB_RETRY);
                         self.failed_at = Some(now);
                         // Whoever has restarted it has not come further.
-                        self.restart = None;
+                        (self.restart, self.start_allowed_until) = (None, 0);
                     }
                 }
             }
