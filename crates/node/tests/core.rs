@@ -123,6 +123,22 @@ impl Guard {
         jobs
     }
 
+    /// pg2 takes writes, with a later term.
+    fn hears_of_a_primary(&mut self) {
+        let renewal = Message::RequestLease {
+            term: 9,
+            asked_at: self.now,
+            position: POSITION,
+            writable: true,
+            lease: DEFAULT_LEASE,
+            forced: false,
+            claim_term: 9,
+            generation: 1,
+            confirmed_term: Some(9),
+        };
+        self.takes(Input::Message(2, renewal));
+    }
+
     /// Lets time pass until a start begins.
     fn starts(&mut self) -> Millis {
         for _ in 0..400 {
@@ -189,18 +205,7 @@ fn clones_that_fail_are_tried_less_and_less_often() {
         }
         for _ in 0..400 {
             guard.now += TICK;
-            let primary = Message::RequestLease {
-                term: 9,
-                asked_at: guard.now,
-                position: POSITION,
-                writable: true,
-                lease: DEFAULT_LEASE,
-                forced: false,
-                claim_term: 9,
-                generation: 1,
-                confirmed_term: Some(9),
-            };
-            guard.takes(Input::Message(2, primary));
+            guard.hears_of_a_primary();
             if guard.takes(Input::Tick).contains(&rejoin) {
                 return (guard.now - failed) / 1_000;
             }
@@ -499,23 +504,9 @@ fn a_rejoin_that_ended_well_ends_the_trouble_of_a_hand_over() {
     guard.ends();
     guard.takes(Input::JobEnded(Job::HandOver { to: 3 }, Err("pg3 did not receive the end".into())));
     guard.takes(Input::JobEnded(Job::Start, Err("no space left on device".into())));
-    let heard = |guard: &mut Guard| {
-        let primary = Message::RequestLease {
-            term: 9,
-            asked_at: guard.now,
-            position: POSITION,
-            writable: true,
-            lease: DEFAULT_LEASE,
-            forced: false,
-            claim_term: 9,
-            generation: 1,
-            confirmed_term: Some(9),
-        };
-        guard.takes(Input::Message(2, primary));
-    };
     let rejoin = Job::Rejoin { of: 2, clone: false };
     let begun = (0..60).any(|_| {
-        heard(&mut guard);
+        guard.hears_of_a_primary();
         guard.passes(250).iter().any(|(job, _)| *job == rejoin)
     });
     assert!(begun, "{:?}", guard.core.status(guard.now));
