@@ -49,6 +49,15 @@ fn a_standby_says_whom_it_follows() {
     assert_eq!(facts.marker.unwrap().stage, DataStage::Standby);
 }
 
+/// The guard writes a word into its note; somebody who makes one by hand may not.
+#[test]
+fn a_note_of_a_rewind_is_one_whatever_it_says() {
+    for (line, word) in [("half_rewound\tplacing", "placing"), ("half_rewound\t", "")] {
+        let output = recorded("standby").replacen('\n', &format!("\n{line}\n"), 1);
+        assert_eq!(parse(&output).unwrap().half_rewound.as_deref(), Some(word));
+    }
+}
+
 #[test]
 fn whatever_is_cut_off_is_an_error() {
     let whole = recorded("primary");

@@ -37,6 +37,8 @@ pub const HARD_STATE: &str = "/var/lib/cluster/lease.json";
 pub const JOURNAL: &str = "/var/lib/cluster/journal.jsonl";
 /// What the last rejoin gave up ([`crate::journal::LostTransactions`]).
 pub const LOST: &str = "/var/lib/cluster/lost.json";
+/// There while a rejoin rewinds or replaces the data, with a word for how far it is: `rewind`, `clone`, or `placing`.
+pub const REWINDING: &str = "/var/lib/cluster/rewinding";
 /// WAL that a rejoin has set aside.
 pub const KEPT_WAL: &str = "/var/lib/cluster/kept";
 

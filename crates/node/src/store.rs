@@ -28,8 +28,6 @@ const ROOM_CHECK: &str = "/var/lib/cluster/room.new";
 const PAUSED: &str = "/var/lib/cluster/paused";
 /// Its presence means that this node took writes beside another primary, and that its data is in nobody's way.
 const DIVERGED_DATA_KEPT: &str = "/var/lib/cluster/keep-data";
-/// There while the data is being rewound (`rejoin.sh`).
-pub const REWINDING: &str = "/var/lib/cluster/rewinding";
 
 /// A lease that this node holds, or has to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

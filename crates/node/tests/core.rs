@@ -395,19 +395,21 @@ fn a_server_that_is_killed_while_it_hands_over_is_another_nodes() {
 }
 
 #[test]
-fn a_restart_that_came_to_nothing_holds_up_no_promotion_later() {
+fn a_restart_after_which_nothing_starts_is_the_guards_to_finish_and_soon_another_nodes() {
     let mut guard = Guard::primary();
     assert!(guard.asks(&Request::Restart));
     guard.passes(1_000);
     guard.ends();
     guard.passes(500);
+    // Its start is asked for, and comes to nothing.
     assert!(guard.asks(&Request::MayStart));
     let jobs = guard.passes(12_000);
     assert_eq!(jobs.first().map(|(job, _)| *job), Some(Job::Start), "{jobs:?}");
+    assert!(jobs[0].1 < 8_000 && guard.holds(), "{jobs:?}");
     guard.start_fails();
     guard.passes(1_000);
-    assert!(!guard.holds());
-    // It follows another for a while, and is wanted again when that one has gone.
+    assert!(!guard.holds(), "nothing but the announcement speaks for it");
+    // It holds up no promotion later. This node follows another for a while, and is wanted again when that one has gone.
     guard.host.standby_signal = true;
     (guard.host.has_processes, guard.state) = (true, ServerState::Standby { upstream: None });
     guard.writes_down(DbState::InArchiveRecovery);
@@ -535,23 +537,6 @@ fn what_was_stopped_in_a_short_pause_is_started_again_here() {
     guard.host.paused = None;
     assert_eq!(guard.passes(1_000).first().map(|(job, _)| *job), Some(Job::Start));
     assert!(guard.holds(), "a person has stopped it, and nobody else need go first");
-}
-
-#[test]
-fn a_restart_after_which_nothing_starts_is_the_guards_to_finish_and_soon_another_nodes() {
-    let mut guard = Guard::primary();
-    assert!(guard.asks(&Request::Restart));
-    guard.passes(1_000);
-    guard.ends();
-    guard.passes(500);
-    // Its start is asked for, and comes to nothing.
-    assert!(guard.asks(&Request::MayStart));
-    let jobs = guard.passes(12_000);
-    assert_eq!(jobs.first().map(|(job, _)| *job), Some(Job::Start), "{jobs:?}");
-    assert!(jobs[0].1 < 8_000 && guard.holds(), "{jobs:?}");
-    guard.start_fails();
-    guard.passes(1_000);
-    assert!(!guard.holds(), "nothing but the announcement speaks for it");
 }
 
 #[test]

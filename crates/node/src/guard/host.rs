@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use cluster_contract::config::Config;
+use cluster_contract::paths;
 
 use super::disk;
 use crate::control_file::ControlFile;
@@ -22,7 +23,7 @@ pub(super) fn observe(config: &Config) -> HostObservation {
         data_ready: is_data_ready(),
         paused: store::paused(),
         diverged_data_kept: store::keeps_diverged_data(),
-        half_rewound: Path::new(store::REWINDING).exists(),
+        half_rewound: Path::new(paths::REWINDING).exists(),
         space: disk::observe(config),
     }
 }

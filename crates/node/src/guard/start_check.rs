@@ -38,7 +38,7 @@ pub async fn start_check(config: &Config) -> Verdict {
         return Verdict::no(Code::Busy, "a restore is putting other data in the place of this node's");
     }
     let standby = Path::new(&config.data_directory()).join("standby.signal").exists();
-    if standby && !Path::new(store::REWINDING).exists() {
+    if standby && !Path::new(paths::REWINDING).exists() {
         return Verdict::yes("this is a standby");
     }
     match socket::verdict(&Request::MayStart).await {
